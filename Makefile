@@ -1,0 +1,69 @@
+# Every target makes the environment it needs: Python 3.11, make and gcc are enough.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+# A second environment with the client alone, on numpy 2: what a service that calls Tridex has.
+CLIENT_VENV := .venv-client
+# Where the demo and `make serve` keep collections, checkpoints and the server's log.
+DATA ?= .tridex
+MODEL ?= default
+PRECISION ?= fp32
+COLLECTION ?= stdlib
+PORT ?= 8001
+.DEFAULT_GOAL := help
+.PHONY: help install demo serve export index search perf test lint bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-9s\033[0m %s\n", $$1, $$2}'
+
+install: $(VENV)/.done ## make the environment: server, export, tests
+
+# torch first and by exact version: any looser request may pull gigabytes of CUDA libraries that a CPU cannot use.
+$(VENV)/.done: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+$(CLIENT_VENV)/.done: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(CLIENT_VENV)
+	grep -v '^numpy==' constraints.txt > $(CLIENT_VENV)/constraints.txt
+	$(CLIENT_VENV)/bin/pip install --quiet --constraint $(CLIENT_VENV)/constraints.txt --editable . 'numpy>=2'
+	@touch $@
+
+demo: install ## export, index Python's documentation, serve, ask questions, stop
+	$(BIN)/python examples/demo.py --data $(DATA)
+
+export: install ## export a checkpoint: MODEL=<hub id or folder> PRECISION=fp32|fp16|int8
+	$(BIN)/tridex export $(MODEL) --precision $(PRECISION)
+
+serve: install ## run the server until Ctrl-C (exports the default checkpoint first if there is none)
+	@ls model_repository/encoder/*/manifest.json >/dev/null 2>&1 || $(BIN)/tridex export $(MODEL) --precision $(PRECISION)
+	$(BIN)/tridex serve --store $(DATA)/store --grpc-port $(PORT)
+
+index: install ## index into a running server: FILE=<.jsonl[.gz] or BEIR folder> COLLECTION=<name>
+	@test -n "$(FILE)" || { echo "make index FILE=corpus.jsonl COLLECTION=name"; exit 2; }
+	$(BIN)/tridex index $(FILE) --collection $(COLLECTION) --address localhost:$(PORT)
+
+search: install ## ask a running server: QUERY="..." COLLECTION=<name>
+	@test -n "$(QUERY)" || { echo 'make search QUERY="delete a directory" COLLECTION=stdlib'; exit 2; }
+	$(BIN)/tridex search $(COLLECTION) "$(QUERY)" --address localhost:$(PORT)
+
+perf: install ## load the server with perf_analyzer: throughput, latency, the split by stage
+	$(BIN)/python -m benchmarks.serving --data $(DATA)
+
+bench: install ## measure the encoder against plain ONNX Runtime, and int8 against fp32
+	$(BIN)/python -m benchmarks.encoder --data $(DATA)
+
+test: install $(CLIENT_VENV)/.done ## run every test, the real server included
+	TRIDEX_CLIENT_PYTHON=$(CURDIR)/$(CLIENT_VENV)/bin/python $(BIN)/pytest
+
+lint: install ## ruff, mypy --strict, and the arrows between the parts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean: ## remove the environments, exported encoders and collections
+	rm -rf $(VENV) $(CLIENT_VENV) $(DATA) model_repository/encoder/[0-9]* model_repository/encoder/.staging-* \
+	  .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

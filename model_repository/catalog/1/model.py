@@ -1,0 +1,4 @@
+from tridex.serving.catalog import CatalogService
+from tridex.serving.triton import python_model
+
+TritonPythonModel = python_model(CatalogService)

@@ -1,0 +1,29 @@
+"""Limits that the server enforces and the clients respect."""
+
+import re
+
+MAX_BATCH = 64
+"""Texts in one request: queries of a search, documents of an encode or upsert."""
+
+MAX_TEXT_BYTES = 256 * 1024
+"""UTF-8 bytes of one text. A checkpoint reads a few hundred tokens; a longer text is a mistake, not a document."""
+
+MAX_ID_BYTES = 1024
+"""UTF-8 bytes of one document id."""
+
+MAX_METADATA_BYTES = 64 * 1024
+"""UTF-8 bytes of one document's metadata as JSON."""
+
+MAX_TOP_K = 10_000
+"""Hits of one query."""
+
+MAX_CANDIDATES = 10_000
+"""Documents of one rerank request."""
+
+MAX_MESSAGE_BYTES = 128 * 1024 * 1024
+"""Bytes of one gRPC message, either way."""
+
+COLLECTION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+"""Full match of a collection's name. It becomes a folder name, so it holds no separator and no leading dot."""
+
+DEFAULT_TOP_K = 10
