@@ -1,0 +1,48 @@
+"""The client of a Tridex server: gRPC (sync and asyncio), typed results and errors, and the command line in `.cli`.
+
+Needs numpy and tritonclient, no torch: what encodes and scores is on the server.
+"""
+
+from .async_client import AsyncClient
+from .client import Client
+from .errors import (
+    AlreadyExists,
+    InvalidArgument,
+    NotFound,
+    Overloaded,
+    ServerError,
+    Timeout,
+    TridexError,
+    Unavailable,
+)
+from .results import (
+    CollectionInfo,
+    Document,
+    Embeddings,
+    Hit,
+    ModelStatistics,
+    RerankResult,
+    SearchResult,
+    ServerInfo,
+)
+
+__all__ = [
+    "AlreadyExists",
+    "AsyncClient",
+    "Client",
+    "CollectionInfo",
+    "Document",
+    "Embeddings",
+    "Hit",
+    "InvalidArgument",
+    "ModelStatistics",
+    "NotFound",
+    "Overloaded",
+    "RerankResult",
+    "SearchResult",
+    "ServerError",
+    "ServerInfo",
+    "Timeout",
+    "TridexError",
+    "Unavailable",
+]

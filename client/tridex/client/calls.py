@@ -1,0 +1,207 @@
+"""Every request the client can make: one pure function each that says what is sent and how the answer is read.
+
+Nothing here does I/O, so that `Client` and `AsyncClient` share all of it. Arguments are taken as checked; texts and ids
+come as UTF-8.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any, TypeVar
+
+import numpy as np
+
+from tridex.protocol import models, parameters
+from tridex.protocol.tensors import Ensemble, Tensor
+
+from .results import CollectionInfo, Document, Embeddings, Hit, ModelStatistics, RerankResult, SearchResult
+from .wire import Answer, Array, Call, Parameters, infer, string_column, string_rows
+
+T = TypeVar("T")
+
+
+def search(
+    collection: str,
+    queries: Sequence[bytes | Embeddings],
+    *,
+    top_k: int,
+    with_text: bool,
+    with_metadata: bool,
+    min_version: int | None,
+    candidates: Sequence[bytes] | None = None,
+) -> Call[list[SearchResult]]:
+    """One result a query; the queries are all texts or all embeddings. `candidates` limits every query to these."""
+    texts = [query for query in queries if isinstance(query, bytes)]
+    embeddings = [query for query in queries if not isinstance(query, bytes)]
+    inputs = {models.QUERY: string_column(texts)} if texts else _padded(embeddings)
+    if candidates is not None:
+        inputs[models.CANDIDATE_IDS] = string_rows([candidates] * len(queries))
+    outputs = [models.IDS, models.SCORES, models.VERSION]
+    outputs += [models.TEXTS] * with_text + [models.METADATA] * with_metadata
+    said: dict[str, str | int] = {
+        parameters.COLLECTION: collection,
+        parameters.TOP_K: top_k,
+        parameters.WITH_TEXT: with_text,
+        parameters.WITH_METADATA: with_metadata,
+    }
+    if min_version is not None:
+        said[parameters.MIN_VERSION] = min_version
+
+    def read(tensor: Answer) -> list[SearchResult]:
+        ids, scores, versions = tensor(models.IDS), tensor(models.SCORES), tensor(models.VERSION)
+        nothing = np.full(ids.shape, None)
+        texts = tensor(models.TEXTS) if with_text else nothing
+        metadata = tensor(models.METADATA) if with_metadata else nothing
+        return [
+            SearchResult(tuple(_hit(*found) for found in zip(*row, strict=True)), int(version[0]))
+            for *row, version in zip(ids, scores.tolist(), texts, metadata, versions, strict=True)
+        ]
+
+    return infer(models.SEARCH if texts else models.MAXSIM, inputs, outputs, said, read)
+
+
+def encode(model: Ensemble, texts: Sequence[bytes]) -> Call[list[Embeddings]]:
+    """One array [tokens, dim] a text, of `models.ENCODE_QUERY` or `models.ENCODE_DOCUMENT`."""
+
+    def read(tensor: Answer) -> list[Embeddings]:
+        masks = tensor(models.EMBEDDING_MASK).astype(bool)
+        return [padded[mask] for padded, mask in zip(tensor(models.EMBEDDINGS), masks, strict=True)]
+
+    return infer(model, {model.inputs[0]: string_column(texts)}, model.outputs, {}, read)
+
+
+def rerank(query: bytes, texts: Sequence[bytes]) -> Call[list[RerankResult]]:
+    """The scores of `texts`, in their order."""
+    inputs = {models.QUERY: string_column([query]), models.RERANK_TEXTS: string_rows([texts])}
+
+    def read(tensor: Answer) -> list[RerankResult]:
+        return [RerankResult(index, score) for index, score in enumerate(tensor(models.SCORES)[0].tolist())]
+
+    return infer(models.RERANK, inputs, models.RERANK.outputs, {}, read)
+
+
+def upsert(collection: str, documents: Sequence[tuple[bytes, bytes, bytes]], codec: str | None) -> Call[int]:
+    """Writes documents, each (id, text, metadata); the store version that holds them."""
+    ids, texts, metadata = zip(*documents, strict=True)
+    inputs = {
+        models.DOCUMENT_ID: string_column(ids),
+        models.DOCUMENT_TEXT: string_column(texts),
+        models.DOCUMENT_METADATA: string_column(metadata),
+    }
+    return _ingest(collection, parameters.IngestOperation.UPSERT, inputs, {parameters.CODEC: codec} if codec else {})
+
+
+def delete(collection: str, ids: Sequence[bytes]) -> Call[int]:
+    """Removes documents; the store version without them."""
+    return _ingest(collection, parameters.IngestOperation.DELETE, {models.DOCUMENT_ID: string_column(ids)}, {})
+
+
+def get(collection: str, ids: Sequence[bytes]) -> Call[list[Document | None]]:
+    """The documents under `ids`, in their order, None where there is none."""
+
+    def read(rows: list[Any]) -> list[Document | None]:
+        return [row and Document(row["id"], row["text"], row["metadata"]) for row in rows]
+
+    return _catalog(parameters.CatalogOperation.GET, {parameters.COLLECTION: collection}, read, ids)
+
+
+def count(collection: str) -> Call[int]:
+    """How many documents the collection holds."""
+    said = {parameters.COLLECTION: collection}
+    return _catalog(parameters.CatalogOperation.COUNT, said, lambda rows: int(rows[0]["count"]))
+
+
+def collections() -> Call[list[CollectionInfo]]:
+    """Every collection of the store."""
+    names = [field.name for field in fields(CollectionInfo)]
+
+    def read(rows: list[Any]) -> list[CollectionInfo]:
+        return [CollectionInfo(**{name: row[name] for name in names}) for row in rows]
+
+    return _catalog(parameters.CatalogOperation.COLLECTIONS, {}, read)
+
+
+def encoder() -> Call[dict[str, Any]]:
+    """The manifest of the served encoder."""
+    return _catalog(parameters.CatalogOperation.ENCODER, {}, lambda rows: dict(rows[0]))
+
+
+def is_ready() -> Call[bool]:
+    """Whether the server and all of its models are ready."""
+    return Call("is_server_ready", {}, bool)
+
+
+def server_metadata() -> Call[tuple[str, str, tuple[str, ...]]]:
+    """The Triton server's name, version and protocol extensions."""
+    return Call("get_server_metadata", {}, lambda answer: (answer.name, answer.version, tuple(answer.extensions)))
+
+
+def statistics() -> Call[list[ModelStatistics]]:
+    """What every model did since it was loaded."""
+    return Call("get_inference_statistics", {}, lambda answer: [_statistics(model) for model in answer.model_stats])
+
+
+def _ingest(
+    collection: str,
+    operation: parameters.IngestOperation,
+    inputs: Mapping[Tensor, Array],
+    said: Parameters,
+) -> Call[int]:
+    said = {parameters.COLLECTION: collection, parameters.OPERATION: operation.value, **said}
+    return infer(models.INGEST, inputs, models.INGEST.outputs, said, lambda tensor: int(tensor(models.VERSION).max()))
+
+
+def _catalog(
+    operation: parameters.CatalogOperation,
+    said: Parameters,
+    read: Callable[[list[Any]], T],
+    ids: Sequence[bytes] = (),
+) -> Call[T]:
+    # The ids go along even where there are none: Triton server refuses a request without inputs to a batching model.
+    inputs = {models.CATALOG_IDS: string_rows([ids])}
+    said = {parameters.OPERATION: operation.value, **said}
+    return infer(
+        models.CATALOG,
+        inputs,
+        models.CATALOG.outputs,
+        said,
+        lambda tensor: read([json.loads(row) for row in tensor(models.CATALOG_ROWS)[0]]),
+    )
+
+
+def _padded(queries: Sequence[Embeddings]) -> dict[Tensor, Array]:
+    """Queries of different lengths as one rectangle, and a mask of what is theirs.
+
+    The mask goes along even where nothing is padded: the server batches requests only with others of the same inputs.
+    """
+    longest = max(len(query) for query in queries)
+    embeddings = np.zeros((len(queries), longest, queries[0].shape[1]), dtype=np.float32)
+    mask = np.zeros((len(queries), longest), dtype=np.int64)
+    for row, query in enumerate(queries):
+        embeddings[row, : len(query)] = query
+        mask[row, : len(query)] = 1
+    return {models.QUERY_EMBEDDINGS: embeddings, models.QUERY_MASK: mask}
+
+
+def _hit(document_id: bytes, score: float, text: bytes | None, metadata: bytes | None) -> Hit:
+    return Hit(
+        id=document_id.decode(),
+        score=score,
+        text=None if text is None else text.decode(),
+        metadata=None if metadata is None else json.loads(metadata),
+    )
+
+
+def _statistics(model: Any) -> ModelStatistics:
+    stats = model.inference_stats
+    compute_ns = stats.compute_input.ns + stats.compute_infer.ns + stats.compute_output.ns
+    return ModelStatistics(
+        model=model.name,
+        requests=stats.success.count,
+        failed=stats.fail.count,
+        executions=model.execution_count,
+        mean_queue_us=stats.queue.ns / max(stats.queue.count, 1) / 1000,
+        mean_compute_us=compute_ns / max(stats.compute_infer.count, 1) / 1000,
+    )

@@ -1,0 +1,130 @@
+"""Checks before sending: only what cannot be sent or would be silently wrong. The server checks the rest."""
+
+from __future__ import annotations
+
+import json
+import operator
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, SupportsIndex
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from tridex.protocol import limits
+
+from .errors import InvalidArgument
+from .results import Document, Embeddings
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 80
+
+_DOCUMENT_FIELDS = {"id", "text", "metadata"}
+
+
+def invalid(argument: str, value: object, expected: str) -> InvalidArgument:
+    """The error for an argument that is not what was expected."""
+    return InvalidArgument(f"{argument}: expected {expected}, got {_short.repr(value)}")
+
+
+def collection_name(value: str) -> str:
+    """`value`, a valid name of a collection."""
+    if not isinstance(value, str) or not limits.COLLECTION_NAME.fullmatch(value):
+        raise invalid("collection", value, f"a name like {limits.COLLECTION_NAME.pattern}")
+    return value
+
+
+def integer(argument: str, value: SupportsIndex, minimum: int, maximum: int | None = None) -> int:
+    """`value` as an int within bounds; a numpy integer will do."""
+    expected = f"an integer of at least {minimum}" + (f" and at most {maximum}" if maximum is not None else "")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise invalid(argument, value, expected) from None
+    if number < minimum or (maximum is not None and number > maximum):
+        raise invalid(argument, value, expected)
+    return number
+
+
+def text(argument: str, value: str) -> bytes:
+    """`value` as UTF-8: not blank, no lone surrogates, at most `limits.MAX_TEXT_BYTES`."""
+    if not isinstance(value, str) or not value.strip():
+        raise invalid(argument, value, "text that is not empty")
+    encoded = _utf8(argument, value)
+    if len(encoded) > limits.MAX_TEXT_BYTES:
+        raise invalid(argument, value, f"at most {limits.MAX_TEXT_BYTES} bytes of UTF-8, not {len(encoded)}")
+    return encoded
+
+
+def document_id(argument: str, value: str) -> bytes:
+    """`value` as UTF-8."""
+    if not isinstance(value, str):
+        raise invalid(argument, value, "an id, a str")
+    return _utf8(argument, value)
+
+
+def several(argument: str, values: Sequence[Any]) -> Sequence[Any]:
+    """`values`, which must not be one str: its characters would pass for texts or ids."""
+    if isinstance(values, str):
+        raise invalid(argument, values, "a sequence of them, not one str")
+    return values
+
+
+def query(argument: str, value: str | ArrayLike) -> bytes | Embeddings:
+    """A query as UTF-8, or as float32 token embeddings [tokens, dim], finite."""
+    if isinstance(value, str):
+        return text(argument, value)
+    expected = "text or finite token embeddings [tokens, dim]"
+    try:
+        with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, which is refused below
+            embeddings: Embeddings = np.asarray(value, dtype=np.float32)
+    except (TypeError, ValueError):
+        raise invalid(argument, value, expected) from None
+    if embeddings.ndim != 2 or 0 in embeddings.shape:
+        raise InvalidArgument(f"{argument}: expected {expected}, got an array of shape {embeddings.shape}")
+    if not np.isfinite(embeddings).all():
+        raise invalid(argument, value, expected)
+    return embeddings
+
+
+def alike(argument: str, queries: Sequence[bytes | Embeddings]) -> None:
+    """Refuses queries that cannot share a request: texts among embeddings, embeddings of different dimensions."""
+    kinds = {"text" if isinstance(query, bytes) else f"{query.shape[1]} dimensions" for query in queries}
+    if len(kinds) > 1:
+        raise invalid(argument, sorted(kinds), "all texts, or all embeddings of one dimension")
+
+
+def document(argument: str, value: Document | Mapping[str, Any]) -> Document:
+    """`value` as a Document; a mapping has the keys id, text and perhaps metadata, and no other."""
+    if isinstance(value, Document):
+        return value
+    if not isinstance(value, Mapping) or not {"id", "text"} <= set(value) <= _DOCUMENT_FIELDS:
+        raise invalid(argument, value, "a Document or a mapping with id, text and perhaps metadata, nothing else")
+    return Document(**value)
+
+
+def metadata_json(argument: str, value: Mapping[str, Any]) -> bytes:
+    """`value` as a JSON object in UTF-8; NaN, which JSON has not, is refused."""
+    if not isinstance(value, Mapping):
+        raise invalid(argument, value, "a mapping")
+    try:
+        encoded = json.dumps(dict(value), ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise invalid(argument, value, f"a JSON object ({error})") from None
+    return _utf8(argument, encoded)
+
+
+def distinct(argument: str, ids: Iterable[bytes]) -> None:
+    """Refuses an id that occurs twice: which of the two documents should stay?"""
+    seen: set[bytes] = set()
+    for one in ids:
+        if one in seen:
+            raise invalid(argument, one.decode(), "every id once in a batch")
+        seen.add(one)
+
+
+def _utf8(argument: str, value: str) -> bytes:
+    try:
+        return value.encode()
+    except UnicodeEncodeError as error:
+        raise invalid(argument, value, f"text that UTF-8 can encode ({error.reason})") from None

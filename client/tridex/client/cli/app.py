@@ -1,0 +1,36 @@
+"""Puts the commands together."""
+
+from __future__ import annotations
+
+import typer
+
+from . import read, statistics, write
+from .extensions import add_extensions
+
+
+def create_app() -> typer.Typer:
+    """The command line with every command that is installed."""
+    app = typer.Typer(
+        name="tridex",
+        help="ColBERT retrieval on NVIDIA Triton Inference Server.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    for command in (
+        write.index,
+        read.search,
+        read.rerank,
+        read.encode,
+        write.upsert,
+        write.delete,
+        statistics.stats,
+    ):
+        app.command()(command)
+    add_extensions(app)
+    return app
+
+
+def main() -> None:
+    """The console script."""
+    create_app()()

@@ -1,0 +1,39 @@
+"""Options that every command has, and the connection they open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, NoReturn
+
+import typer
+
+from tridex.client.client import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S, Client
+from tridex.client.errors import TridexError, Unavailable
+
+Address = Annotated[str, typer.Option(envvar="TRIDEX_ADDRESS", help="HOST:PORT of the server's gRPC endpoint.")]
+Timeout = Annotated[float, typer.Option(min=0.001, help="Seconds allowed for each request.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of tables.")]
+Collection = Annotated[str, typer.Argument(help="Name of the collection.", show_default=False)]
+
+ADDRESS = DEFAULT_ADDRESS
+TIMEOUT_S = DEFAULT_TIMEOUT_S
+
+
+@contextmanager
+def connected(address: str, timeout_s: float) -> Iterator[Client]:
+    """A client whose errors, and those of files read meanwhile, end the command with one line on stderr."""
+    with Client(address, timeout_s=timeout_s) as client:
+        try:
+            yield client
+        except Unavailable as error:
+            hint = "" if client.is_ready() else " (is a server running there? start one with: tridex serve)"
+            fail(f"{error}{hint}", error)
+        except (TridexError, OSError) as error:
+            fail(str(error), error)
+
+
+def fail(message: str, cause: Exception) -> NoReturn:
+    """Ends the command: one line on stderr, exit status 1."""
+    typer.echo(f"tridex: {' '.join(message.split())}", err=True)
+    raise typer.Exit(1) from cause

@@ -1,0 +1,58 @@
+"""Commands that other parts bring along, as entry points of the group "tridex.commands": name -> function.
+
+A part whose packages are not installed keeps its place in the help, and says which extra brings them. The extra has the
+name of the command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import typer
+from rich.markup import escape
+
+from .connection import fail
+
+_ANY_ARGUMENTS = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def add_extensions(app: typer.Typer) -> None:
+    """Adds every such command to `app`."""
+    for point in entry_points(group="tridex.commands"):
+        try:
+            command = point.load()
+        except ImportError as error:
+            _add_stand_in(app, point, error)
+        else:
+            app.command(point.name)(_guarded(point, command))
+
+
+def _guarded(point: EntryPoint, command: Callable[..., None]) -> Callable[..., None]:
+    """A part may import its heavy packages only when it runs."""
+
+    @wraps(command)
+    def run(*args: Any, **options: Any) -> None:
+        try:
+            command(*args, **options)
+        except ImportError as error:
+            fail(_message(point, error), error)
+
+    return run
+
+
+def _add_stand_in(app: typer.Typer, point: EntryPoint, reason: ImportError) -> None:
+    def stand_in() -> None:
+        fail(_message(point, reason), reason)
+
+    app.command(point.name, help=escape(f"Not installed: {_install(point)}"), context_settings=_ANY_ARGUMENTS)(stand_in)
+
+
+def _message(point: EntryPoint, reason: ImportError) -> str:
+    return f"{point.name} needs packages that are not installed ({reason}): {_install(point)}"
+
+
+def _install(point: EntryPoint) -> str:
+    return f"pip install 'tridex[{point.name}]'"

@@ -1,0 +1,73 @@
+"""Commands that ask: search, rerank, encode."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tridex.protocol.limits import DEFAULT_TOP_K
+
+from .connection import ADDRESS, TIMEOUT_S, Address, Collection, Json, Timeout, connected
+from .output import print_json, print_table, snippet
+
+Query = Annotated[str, typer.Argument(help="What to look for, as text.", show_default=False)]
+
+
+def search(
+    collection: Collection,
+    query: Query,
+    top_k: Annotated[int, typer.Option("--top-k", "-k", help="Hits to show.")] = DEFAULT_TOP_K,
+    min_version: Annotated[
+        int | None, typer.Option(help="See at least this store version: what `upsert --json` printed.")
+    ] = None,
+    as_json: Json = False,
+    address: Address = ADDRESS,
+    timeout: Timeout = TIMEOUT_S,
+) -> None:
+    """Find the documents that score best for a query."""
+    with connected(address, timeout) as client:
+        result = client.search(collection, query, top_k=top_k, min_version=min_version)
+    if as_json:
+        print_json(result)
+        return
+    rows = [(rank, hit.score, hit.id, snippet(hit.text)) for rank, hit in enumerate(result, 1)]
+    print_table(("rank", "score", "id", "text"), rows, f"{len(rows)} hits in {collection}, version {result.version}")
+
+
+def rerank(
+    query: Query,
+    documents: Annotated[list[str] | None, typer.Argument(help="Texts to put in order.", show_default=False)] = None,
+    collection: Annotated[str | None, typer.Option(help="Take stored documents of this collection.")] = None,
+    ids: Annotated[list[str] | None, typer.Option("--id", help="A stored document; may be repeated.")] = None,
+    top_n: Annotated[int | None, typer.Option(help="Show only the best.")] = None,
+    as_json: Json = False,
+    address: Address = ADDRESS,
+    timeout: Timeout = TIMEOUT_S,
+) -> None:
+    """Put texts, or stored documents, in the order of their scores for a query."""
+    with connected(address, timeout) as client:
+        results = client.rerank(query, documents or None, collection=collection, ids=ids or None, top_n=top_n)
+    if as_json:
+        print_json(results)
+        return
+    given = documents or ids or []
+    rows = [(rank, r.relevance_score, r.index, snippet(given[r.index])) for rank, r in enumerate(results, 1)]
+    print_table(("rank", "score", "index", "text" if documents else "id"), rows)
+
+
+def encode(
+    texts: Annotated[list[str], typer.Argument(help="Texts to encode.", show_default=False)],
+    document: Annotated[bool, typer.Option("--document", help="Encode as documents instead of queries.")] = False,
+    as_json: Json = False,
+    address: Address = ADDRESS,
+    timeout: Timeout = TIMEOUT_S,
+) -> None:
+    """Show the token embeddings of texts; with --json in full."""
+    with connected(address, timeout) as client:
+        embeddings = client.encode_document(texts) if document else client.encode_query(texts)
+    if as_json:
+        print_json([array.tolist() for array in embeddings])
+        return
+    rows = [(len(array), array.shape[1], snippet(text)) for text, array in zip(texts, embeddings, strict=True)]
+    print_table(("tokens", "dim", "text"), rows)

@@ -1,0 +1,104 @@
+"""Commands that change a collection: index, upsert, delete."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tridex.client.checks import invalid
+from tridex.client.client import DEFAULT_BATCH_SIZE
+from tridex.client.results import Document
+
+from .connection import ADDRESS, TIMEOUT_S, Address, Collection, Json, Timeout, connected
+from .documents import DocumentStream, read_lines, read_path
+from .output import print_json, print_line
+
+BatchSize = Annotated[int, typer.Option(help="Documents in one request.")]
+Codec = Annotated[str | None, typer.Option(help="How a collection made by this command stores embeddings.")]
+
+
+def index(
+    path: Annotated[Path, typer.Argument(help="A .jsonl or .jsonl.gz file, or a BEIR folder.", show_default=False)],
+    collection: Annotated[str, typer.Option(help="Name of the collection.", show_default=False)],
+    batch_size: BatchSize = DEFAULT_BATCH_SIZE,
+    codec: Codec = None,
+    as_json: Json = False,
+    address: Address = ADDRESS,
+    timeout: Timeout = TIMEOUT_S,
+) -> None:
+    """Write a file of documents to a collection.
+
+    A line of the file is {"_id" or "id": ..., "title": ..., "text": ..., "metadata": {...}}, title and metadata being
+    optional. Documents without text are passed over and counted. Running it again is harmless.
+    """
+    documents = DocumentStream(read_path(path))
+    started = time.perf_counter()
+    with connected(address, timeout) as client:
+        version = client.upsert(collection, documents, batch_size=batch_size, codec=codec, show_progress_bar=True)
+    seconds = time.perf_counter() - started
+    if as_json:
+        counts = {"documents": documents.count, "without_text": documents.without_text}
+        print_json({**counts, "seconds": seconds, "version": version})
+        return
+    passed_over = f", passed over {documents.without_text:,} without text" if documents.without_text else ""
+    print_line(
+        f"Wrote {documents.count:,} documents to {collection} in {seconds:,.1f} s "
+        f"({documents.count / seconds:,.0f}/s), version {version}{passed_over}"
+    )
+
+
+def upsert(
+    collection: Collection,
+    document_id: Annotated[str | None, typer.Option("--id", help="The document's id.")] = None,
+    text: Annotated[str | None, typer.Option(help="The document's text.")] = None,
+    metadata: Annotated[str, typer.Option(help="The document's metadata, a JSON object.")] = "{}",
+    batch_size: BatchSize = DEFAULT_BATCH_SIZE,
+    codec: Codec = None,
+    as_json: Json = False,
+    address: Address = ADDRESS,
+    timeout: Timeout = TIMEOUT_S,
+) -> None:
+    """Write one document given by options, or those on stdin, one JSON object a line as for index."""
+    with connected(address, timeout) as client:
+        documents: Iterable[Document]
+        if document_id is not None and text is not None:
+            documents = [_one(document_id, text, metadata)]
+        elif document_id is None and text is None:
+            documents = read_lines(sys.stdin.buffer, "stdin")
+        else:
+            raise typer.BadParameter("--id and --text go together; without both, documents are read from stdin")
+        version = client.upsert(collection, documents, batch_size=batch_size, codec=codec)
+    _print_version(collection, version, as_json)
+
+
+def delete(
+    collection: Collection,
+    ids: Annotated[list[str], typer.Argument(help="Ids of the documents to remove.", show_default=False)],
+    as_json: Json = False,
+    address: Address = ADDRESS,
+    timeout: Timeout = TIMEOUT_S,
+) -> None:
+    """Remove documents from a collection."""
+    with connected(address, timeout) as client:
+        version = client.delete(collection, ids)
+    _print_version(collection, version, as_json)
+
+
+def _one(document_id: str, text: str, metadata: str) -> Document:
+    try:
+        return Document(document_id, text, json.loads(metadata))
+    except ValueError as error:
+        raise invalid("--metadata", metadata, f"a JSON object ({error})") from error
+
+
+def _print_version(collection: str, version: int, as_json: bool) -> None:
+    if as_json:
+        print_json({"version": version})
+    else:
+        print_line(f"{collection} is at version {version}")

@@ -1,0 +1,242 @@
+"""The synchronous client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, TypeVar, overload
+
+import grpc
+from numpy.typing import ArrayLike
+from tritonclient.grpc import InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+from tridex.protocol.limits import DEFAULT_TOP_K
+
+from .channel import CHANNEL_ARGUMENTS
+from .errors import Timeout, Unavailable, from_triton
+from .operations import Operation, Operations
+from .results import CollectionInfo, Document, Embeddings, ModelStatistics, RerankResult, SearchResult, ServerInfo
+from .wire import Call
+
+T = TypeVar("T")
+
+DEFAULT_ADDRESS = "localhost:8001"
+DEFAULT_TIMEOUT_S = 30.0
+DEFAULT_BATCH_SIZE = 16
+
+
+class Client:
+    """A connection to a Triton server that serves Tridex's models. Threads may share it.
+
+    `timeout_s` bounds each request, its retries included; every method takes one of its own for that call, and a
+    method that sends several requests allows it to each. `headers` go with every request; with `credentials` the
+    channel is encrypted. Every error is a TridexError (see `tridex.client.errors`).
+
+        with Client("localhost:8001") as client:
+            client.upsert("docs", [Document("1", "Late interaction keeps every token.")])
+            for hit in client.search("docs", "what does ColBERT keep?"):
+                print(hit.score, hit.id, hit.text)
+    """
+
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        headers: Mapping[str, str] | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
+        self._timeout_s = timeout_s
+        self._headers = dict(headers or {})
+        self._operations = Operations()
+        self._triton = InferenceServerClient(address, creds=credentials, channel_args=CHANNEL_ARGUMENTS)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connection; the client cannot be used afterwards."""
+        self._triton.close()
+
+    def search(
+        self,
+        collection: str,
+        query: str | ArrayLike,
+        *,
+        top_k: int = DEFAULT_TOP_K,
+        with_text: bool = True,
+        with_metadata: bool = True,
+        min_version: int | None = None,
+        timeout_s: float | None = None,
+    ) -> SearchResult:
+        """The `top_k` documents that score best for `query`: text, or token embeddings [tokens, dim].
+
+        The search sees at least store version `min_version`; left out, it sees this client's own last write to the
+        collection, and 0 asks for no version at all.
+        """
+        operation = self._operations.search(
+            collection, query, top_k=top_k, with_text=with_text, with_metadata=with_metadata, min_version=min_version
+        )
+        return self._run(operation, timeout_s)
+
+    def search_batch(
+        self,
+        collection: str,
+        queries: Sequence[str | ArrayLike],
+        *,
+        top_k: int = DEFAULT_TOP_K,
+        with_text: bool = True,
+        with_metadata: bool = True,
+        min_version: int | None = None,
+        timeout_s: float | None = None,
+    ) -> list[SearchResult]:
+        """`search` for several queries, all texts or all embeddings of one dimension; one result a query."""
+        operation = self._operations.search_batch(
+            collection, queries, top_k=top_k, with_text=with_text, with_metadata=with_metadata, min_version=min_version
+        )
+        return self._run(operation, timeout_s)
+
+    def rerank(
+        self,
+        query: str,
+        documents: Sequence[str] | None = None,
+        *,
+        collection: str | None = None,
+        ids: Sequence[str] | None = None,
+        top_n: int | None = None,
+        timeout_s: float | None = None,
+    ) -> list[RerankResult]:
+        """Scores `documents`, or the stored documents `ids` of `collection`; the best `top_n`, or all, best first.
+
+        Documents given as texts are encoded anew. Ids that the collection does not hold are left out.
+        """
+        operation = self._operations.rerank(query, documents, collection=collection, ids=ids, top_n=top_n)
+        return self._run(operation, timeout_s)
+
+    @overload
+    def encode_query(  # type: ignore[overload-overlap]  # a str is a Sequence[str] too
+        self, texts: str, *, batch_size: int = ..., show_progress_bar: bool = ..., timeout_s: float | None = ...
+    ) -> Embeddings: ...
+    @overload
+    def encode_query(
+        self,
+        texts: Sequence[str],
+        *,
+        batch_size: int = ...,
+        show_progress_bar: bool = ...,
+        timeout_s: float | None = ...,
+    ) -> list[Embeddings]: ...
+    def encode_query(
+        self,
+        texts: str | Sequence[str],
+        *,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        show_progress_bar: bool = False,
+        timeout_s: float | None = None,
+    ) -> Embeddings | list[Embeddings]:
+        """Token embeddings as queries get them: float32 [tokens, dim], L2-normalised; a list for several texts."""
+        operation = self._operations.encode_query(texts, batch_size=batch_size, show_progress_bar=show_progress_bar)
+        return self._run(operation, timeout_s)
+
+    @overload
+    def encode_document(  # type: ignore[overload-overlap]  # a str is a Sequence[str] too
+        self, texts: str, *, batch_size: int = ..., show_progress_bar: bool = ..., timeout_s: float | None = ...
+    ) -> Embeddings: ...
+    @overload
+    def encode_document(
+        self,
+        texts: Sequence[str],
+        *,
+        batch_size: int = ...,
+        show_progress_bar: bool = ...,
+        timeout_s: float | None = ...,
+    ) -> list[Embeddings]: ...
+    def encode_document(
+        self,
+        texts: str | Sequence[str],
+        *,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        show_progress_bar: bool = False,
+        timeout_s: float | None = None,
+    ) -> Embeddings | list[Embeddings]:
+        """Token embeddings as documents get them: float32 [tokens, dim], L2-normalised; a list for several texts."""
+        operation = self._operations.encode_document(texts, batch_size=batch_size, show_progress_bar=show_progress_bar)
+        return self._run(operation, timeout_s)
+
+    def upsert(
+        self,
+        collection: str,
+        documents: Iterable[Document | Mapping[str, Any]],
+        *,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        show_progress_bar: bool = False,
+        codec: str | None = None,
+        timeout_s: float | None = None,
+    ) -> int:
+        """Writes documents, replacing those of the same id; the store version that holds them.
+
+        `documents` may be a generator of any length: it is read one batch ahead of the writes, never whole. Each batch
+        is one write; after an error the batches before it are in the store, and sending everything again is harmless.
+        `codec` is how a collection that this call creates stores token embeddings; the server's default where left out.
+        Without any document nothing is written and the version of this client's last write, or 0, comes back.
+        """
+        operation = self._operations.upsert(
+            collection, documents, batch_size=batch_size, show_progress_bar=show_progress_bar, codec=codec
+        )
+        return self._run(operation, timeout_s)
+
+    def delete(self, collection: str, ids: Sequence[str], *, timeout_s: float | None = None) -> int:
+        """Removes the documents `ids`; the store version without them (see `upsert` for no ids at all)."""
+        return self._run(self._operations.delete(collection, ids), timeout_s)
+
+    def get(self, collection: str, ids: Sequence[str], *, timeout_s: float | None = None) -> list[Document | None]:
+        """The documents `ids`, in their order, None where there is none."""
+        return self._run(self._operations.get(collection, ids), timeout_s)
+
+    def count(self, collection: str, *, timeout_s: float | None = None) -> int:
+        """How many documents the collection holds."""
+        return self._run(self._operations.count(collection), timeout_s)
+
+    def collections(self, *, timeout_s: float | None = None) -> list[CollectionInfo]:
+        """Every collection of the store."""
+        return self._run(self._operations.collections(), timeout_s)
+
+    def is_ready(self, *, timeout_s: float | None = None) -> bool:
+        """Whether the server can be reached and says that all of its models are ready."""
+        try:
+            return self._run(self._operations.is_ready(), timeout_s)
+        except (Timeout, Unavailable):
+            return False
+
+    def server_info(self, *, timeout_s: float | None = None) -> ServerInfo:
+        """The Triton server's name, version and extensions, and the manifest of the served encoder."""
+        return self._run(self._operations.server_info(), timeout_s)
+
+    def statistics(self, *, timeout_s: float | None = None) -> list[ModelStatistics]:
+        """What every served model did since it was loaded: where the time of a search goes, stage by stage."""
+        return self._run(self._operations.statistics(), timeout_s)
+
+    def _run(self, operation: Operation[T], timeout_s: float | None) -> T:
+        timeout_s = self._timeout_s if timeout_s is None else timeout_s
+        try:
+            call = next(operation)
+            while True:
+                call = operation.send(self._send(call, timeout_s))
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        finally:
+            operation.close()
+
+    def _send(self, call: Call[Any], timeout_s: float) -> Any:
+        method = getattr(self._triton, call.method)
+        try:
+            return method(**call.arguments, headers=self._headers, client_timeout=timeout_s)
+        except InferenceServerException as error:
+            raise from_triton(error, timeout_s) from error

@@ -1,0 +1,66 @@
+"""What can go wrong, as one small tree.
+
+    TridexError
+    ├── InvalidArgument     the request is wrong; sending it again will not help
+    ├── NotFound            no such collection, document or model
+    ├── AlreadyExists       what should be created is there already
+    ├── Overloaded          the server has no room for this request now
+    ├── Timeout             no answer in time; the request may have been carried out
+    ├── Unavailable         the server cannot be reached, or is not ready
+    └── ServerError         everything else: the server failed
+
+An error of the server is sorted by its gRPC status code, never by its message, and keeps tritonclient's exception as
+its cause. An InvalidArgument that the client raises before it sends anything has no cause.
+"""
+
+from __future__ import annotations
+
+from tritonclient.utils import InferenceServerException
+
+
+class TridexError(Exception):
+    """Base of every error this package raises."""
+
+
+class InvalidArgument(TridexError):  # noqa: N818 - named as the gRPC status is
+    """The request is wrong; the message names the argument, its value and what was expected."""
+
+
+class NotFound(TridexError):  # noqa: N818
+    """There is no such collection, document or model."""
+
+
+class AlreadyExists(TridexError):  # noqa: N818
+    """What the request would create exists already."""
+
+
+class Overloaded(TridexError):  # noqa: N818
+    """The server has no room for this request now; try again later or send less."""
+
+
+class Timeout(TridexError):  # noqa: N818
+    """No answer within the time allowed. The server may still carry the request out."""
+
+
+class Unavailable(TridexError):  # noqa: N818
+    """The server cannot be reached or is not ready, and retries did not help."""
+
+
+class ServerError(TridexError):
+    """The server failed in a way that has no class of its own."""
+
+
+_BY_STATUS: dict[str | None, type[TridexError]] = {
+    "StatusCode.INVALID_ARGUMENT": InvalidArgument,
+    "StatusCode.NOT_FOUND": NotFound,
+    "StatusCode.ALREADY_EXISTS": AlreadyExists,
+    "StatusCode.RESOURCE_EXHAUSTED": Overloaded,
+    "StatusCode.DEADLINE_EXCEEDED": Timeout,
+    "StatusCode.UNAVAILABLE": Unavailable,
+}
+
+
+def from_triton(error: InferenceServerException, timeout_s: float) -> TridexError:
+    """The error of this package that stands for one of tritonclient's, of a call that was allowed `timeout_s`."""
+    kind = _BY_STATUS.get(error.status(), ServerError)
+    return kind(f"{error.message()} (timeout_s={timeout_s:g})" if kind is Timeout else error.message())

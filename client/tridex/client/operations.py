@@ -1,0 +1,211 @@
+"""What each method of a client does, without I/O: checks, batches, and which calls follow on which answers.
+
+An operation is a generator. It yields calls, is sent tritonclient's answers and returns the method's result, so that
+the sync and the async client differ only in how they run one. Arguments are checked before the first call; only the
+documents of an upsert, which may be a stream, are checked batch by batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, TypeAlias, TypeVar
+
+from numpy.typing import ArrayLike
+
+from tridex.protocol import models
+from tridex.protocol.limits import MAX_BATCH
+from tridex.protocol.tensors import Ensemble
+
+from . import calls, checks
+from .errors import InvalidArgument
+from .progress import progress
+from .results import CollectionInfo, Document, Embeddings, ModelStatistics, RerankResult, SearchResult, ServerInfo
+from .wire import Call
+
+T = TypeVar("T")
+Operation: TypeAlias = Generator[Call[Any], Any, T]
+
+
+class Operations:
+    """The operations of one client, and what the client remembers: the version of its last write to each collection."""
+
+    def __init__(self) -> None:
+        self._versions: dict[str, int] = {}
+
+    def search(self, collection: str, query: str | ArrayLike, **options: Any) -> Operation[SearchResult]:
+        results = yield from self._search(collection, [checks.query("query", query)], **options)
+        return results[0]
+
+    def search_batch(
+        self, collection: str, queries: Sequence[str | ArrayLike], **options: Any
+    ) -> Operation[list[SearchResult]]:
+        encoded = [checks.query(f"queries[{i}]", query) for i, query in enumerate(checks.several("queries", queries))]
+        checks.alike("queries", encoded)
+        return (yield from self._search(collection, encoded, **options))
+
+    def _search(
+        self,
+        collection: str,
+        queries: Sequence[Any],
+        *,
+        top_k: int,
+        with_text: bool = False,
+        with_metadata: bool = False,
+        min_version: int | None = None,
+        candidates: Sequence[bytes] | None = None,
+    ) -> Operation[list[SearchResult]]:
+        checks.collection_name(collection)
+        top_k = checks.integer("top_k", top_k, 1)
+        if min_version is None:
+            min_version = self._versions.get(collection)
+        else:
+            min_version = checks.integer("min_version", min_version, 0)
+        results: list[SearchResult] = []
+        for batch in _batches(queries, MAX_BATCH):
+            results += yield from calls.search(
+                collection,
+                batch,
+                top_k=top_k,
+                with_text=with_text,
+                with_metadata=with_metadata,
+                min_version=min_version,
+                candidates=candidates,
+            )
+        return results
+
+    def rerank(
+        self,
+        query: str,
+        documents: Sequence[str] | None,
+        *,
+        collection: str | None,
+        ids: Sequence[str] | None,
+        top_n: int | None,
+    ) -> Operation[list[RerankResult]]:
+        encoded = checks.text("query", query)
+        top_n = None if top_n is None else checks.integer("top_n", top_n, 1)
+        if documents is not None and collection is None and ids is None:
+            results = yield from _rerank_texts(encoded, documents)
+        elif documents is None and collection is not None and ids is not None:
+            results = yield from self._rerank_ids(encoded, collection, ids)
+        else:
+            raise InvalidArgument("rerank: expected either documents, or collection and ids")
+        return sorted(results, key=lambda result: -result.relevance_score)[:top_n]
+
+    def _rerank_ids(self, query: bytes, collection: str, ids: Sequence[str]) -> Operation[list[RerankResult]]:
+        # An id given twice is scored once and answered twice.
+        candidates = list(dict.fromkeys(_ids(ids)))
+        if not candidates:
+            return []
+        (result,) = yield from self._search(collection, [query], top_k=len(candidates), candidates=candidates)
+        scores = {hit.id: hit.score for hit in result}
+        return [RerankResult(index, scores[id_], id_) for index, id_ in enumerate(ids) if id_ in scores]
+
+    def encode_query(
+        self, texts: str | Sequence[str], *, batch_size: int, show_progress_bar: bool
+    ) -> Operation[Embeddings | list[Embeddings]]:
+        return _encode(models.ENCODE_QUERY, "queries", texts, batch_size, show_progress_bar)
+
+    def encode_document(
+        self, texts: str | Sequence[str], *, batch_size: int, show_progress_bar: bool
+    ) -> Operation[Embeddings | list[Embeddings]]:
+        return _encode(models.ENCODE_DOCUMENT, "documents", texts, batch_size, show_progress_bar)
+
+    def upsert(
+        self,
+        collection: str,
+        documents: Iterable[Document | Mapping[str, Any]],
+        *,
+        batch_size: int,
+        show_progress_bar: bool,
+        codec: str | None,
+    ) -> Operation[int]:
+        checks.collection_name(collection)
+        batch_size = checks.integer("batch_size", batch_size, 1, MAX_BATCH)
+        total = len(documents) if isinstance(documents, Sequence) else None
+        encoded = (_document_bytes(f"documents[{i}]", document) for i, document in enumerate(documents))
+        with progress("documents", total, show_progress_bar) as advance:
+            for batch in _batches(encoded, batch_size):
+                checks.distinct("documents", (document[0] for document in batch))
+                self._wrote(collection, (yield from calls.upsert(collection, batch, codec)))
+                advance(len(batch))
+        return self._versions.get(collection, 0)
+
+    def delete(self, collection: str, ids: Sequence[str]) -> Operation[int]:
+        checks.collection_name(collection)
+        for batch in _batches(dict.fromkeys(_ids(ids)), MAX_BATCH):
+            self._wrote(collection, (yield from calls.delete(collection, batch)))
+        return self._versions.get(collection, 0)
+
+    def get(self, collection: str, ids: Sequence[str]) -> Operation[list[Document | None]]:
+        checks.collection_name(collection)
+        documents: list[Document | None] = []
+        for batch in _batches(_ids(ids), MAX_BATCH):
+            documents += yield from calls.get(collection, batch)
+        return documents
+
+    def count(self, collection: str) -> Operation[int]:
+        return (yield from calls.count(checks.collection_name(collection)))
+
+    def collections(self) -> Operation[list[CollectionInfo]]:
+        return (yield from calls.collections())
+
+    def is_ready(self) -> Operation[bool]:
+        return (yield from calls.is_ready())
+
+    def server_info(self) -> Operation[ServerInfo]:
+        name, version, extensions = yield from calls.server_metadata()
+        return ServerInfo(name, version, extensions, (yield from calls.encoder()))
+
+    def statistics(self) -> Operation[list[ModelStatistics]]:
+        return (yield from calls.statistics())
+
+    def _wrote(self, collection: str, version: int) -> None:
+        # The larger one, as threads that share a client may learn of their writes out of order.
+        self._versions[collection] = max(version, self._versions.get(collection, 0))
+
+
+def _encode(
+    model: Ensemble, what: str, texts: str | Sequence[str], batch_size: int, show_progress_bar: bool
+) -> Operation[Embeddings | list[Embeddings]]:
+    batch_size = checks.integer("batch_size", batch_size, 1, MAX_BATCH)
+    if isinstance(texts, str):
+        (embeddings,) = yield from calls.encode(model, [checks.text("texts", texts)])
+        return embeddings
+    encoded = _texts("texts", texts)
+    several: list[Embeddings] = []
+    with progress(what, len(encoded), show_progress_bar) as advance:
+        for batch in _batches(encoded, batch_size):
+            several += yield from calls.encode(model, batch)
+            advance(len(batch))
+    return several
+
+
+def _rerank_texts(query: bytes, documents: Sequence[str]) -> Operation[list[RerankResult]]:
+    texts = _texts("documents", checks.several("documents", documents))
+    return (yield from calls.rerank(query, texts)) if texts else []
+
+
+def _texts(argument: str, texts: Sequence[str]) -> list[bytes]:
+    return [checks.text(f"{argument}[{i}]", text) for i, text in enumerate(texts)]
+
+
+def _ids(ids: Sequence[str]) -> list[bytes]:
+    return [checks.document_id(f"ids[{i}]", id_) for i, id_ in enumerate(checks.several("ids", ids))]
+
+
+def _document_bytes(argument: str, value: Document | Mapping[str, Any]) -> tuple[bytes, bytes, bytes]:
+    document = checks.document(argument, value)
+    return (
+        checks.document_id(f"{argument}.id", document.id),
+        checks.text(f"{argument}.text", document.text),
+        checks.metadata_json(f"{argument}.metadata", document.metadata),
+    )
+
+
+def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size` items, the last perhaps shorter; takes no item before the batch that needs it."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch

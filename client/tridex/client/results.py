@@ -1,0 +1,99 @@
+"""What goes into the index and what comes back: plain frozen values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+Embeddings: TypeAlias = NDArray[np.float32]
+"""[tokens, dim]: one query's or document's token embeddings."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text under an id that its user chose. `metadata` is any JSON object."""
+
+    id: str
+    text: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One found document. `score` is MaxSim: over query tokens, the sum of the best dot product with its tokens."""
+
+    id: str
+    score: float
+    text: str | None
+    """None where the search did not ask for texts."""
+    metadata: Mapping[str, Any] | None
+    """None where the search did not ask for metadata."""
+
+
+@dataclass(frozen=True)
+class SearchResult(Sequence[Hit]):
+    """The hits of one query, best first, and the store version that the search saw."""
+
+    hits: tuple[Hit, ...]
+    version: int
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    @overload
+    def __getitem__(self, index: int) -> Hit: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Hit]: ...
+    def __getitem__(self, index: int | slice) -> Hit | Sequence[Hit]:
+        return self.hits[index]
+
+
+@dataclass(frozen=True)
+class RerankResult:
+    """One reranked document: its place among the documents given, and its MaxSim score."""
+
+    index: int
+    relevance_score: float
+    id: str | None = None
+    """The document's id where ids were given, None where texts were."""
+
+
+@dataclass(frozen=True)
+class CollectionInfo:
+    """One collection. `codec` is how it stores embeddings of `dim` dimensions; `fingerprint` names its encoder."""
+
+    name: str
+    count: int
+    version: int
+    codec: str
+    dim: int
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class ServerInfo:
+    """The Triton server behind an address, and the manifest of the encoder it serves."""
+
+    name: str
+    version: str
+    extensions: tuple[str, ...]
+    encoder: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ModelStatistics:
+    """What one served model did since it was loaded; the means are microseconds a request."""
+
+    model: str
+    requests: int
+    failed: int
+    """Requests that the Triton server failed; one that a Python model answers with an error counts among `requests`."""
+    executions: int
+    """Batches run: requests / executions is how well dynamic batching works."""
+    mean_queue_us: float
+    mean_compute_us: float
+    """Reading inputs, computing and writing outputs."""

@@ -1,0 +1,92 @@
+"""One request to a served model, without I/O: tensors in, tensors out, parameters beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from tritonclient.grpc import InferInput, InferRequestedOutput, InferResult
+
+from tridex.protocol import limits
+from tridex.protocol.tensors import Ensemble, Model, Tensor
+
+from .errors import InvalidArgument, ServerError
+
+T = TypeVar("T")
+Array: TypeAlias = NDArray[Any]
+Parameters: TypeAlias = Mapping[str, str | int]
+Answer: TypeAlias = Callable[[Tensor], Array]
+"""The tensors of an answer; a tensor that is missing is a ServerError."""
+
+
+@dataclass(frozen=True)
+class Call(Generic[T]):
+    """One request: the method of tritonclient's InferenceServerClient, its arguments, and how the answer is read.
+
+    `answer = yield from call` inside an operation hands the call to whoever runs it and reads what comes back.
+    """
+
+    method: str
+    arguments: Mapping[str, Any]
+    read: Callable[[Any], T]
+
+    def __iter__(self) -> Generator[Call[Any], Any, T]:
+        answer = yield self
+        try:
+            return self.read(answer)
+        except (KeyError, ValueError) as error:
+            raise ServerError(f"{self.method}: cannot read the server's answer: {error!r}") from error
+
+
+def infer(
+    model: Model | Ensemble,
+    inputs: Mapping[Tensor, Array],
+    outputs: Sequence[Tensor],
+    parameters: Parameters,
+    read: Callable[[Answer], T],
+) -> Call[T]:
+    """A request to `model`; `read` makes the result of the tensors that come back. InvalidArgument where too large."""
+    size = sum(map(_wire_bytes, inputs.values()))
+    if size > limits.MAX_MESSAGE_BYTES:
+        # gRPC would report it as RESOURCE_EXHAUSTED, which reads as "try again later".
+        raise InvalidArgument(
+            f"{model.name}: expected at most {limits.MAX_MESSAGE_BYTES} bytes in one request, got {size}"
+        )
+
+    def read_tensors(result: InferResult) -> T:
+        def tensor(spec: Tensor) -> Array:
+            array: Array | None = result.as_numpy(spec.name)
+            if array is None:
+                raise ServerError(f"{model.name} answered without the tensor {spec.name}")
+            return array
+
+        return read(tensor)
+
+    arguments = {
+        "model_name": model.name,
+        "inputs": [_infer_input(spec, array) for spec, array in inputs.items()],
+        "outputs": [InferRequestedOutput(spec.name) for spec in outputs],
+        "parameters": dict(parameters),
+    }
+    return Call("infer", arguments, read_tensors)
+
+
+def string_rows(values: Sequence[Sequence[bytes]]) -> Array:
+    """A string tensor [rows, columns]."""
+    return np.array([list(row) for row in values], dtype=np.object_)
+
+
+def string_column(values: Sequence[bytes]) -> Array:
+    """A string tensor [values, 1]."""
+    return string_rows([[value] for value in values])
+
+
+def _infer_input(spec: Tensor, array: Array) -> InferInput:
+    return InferInput(spec.name, array.shape, spec.dtype.value).set_data_from_numpy(array)
+
+
+def _wire_bytes(array: Array) -> int:
+    return sum(4 + len(value) for value in array.flat) if array.dtype == np.object_ else array.nbytes

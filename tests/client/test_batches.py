@@ -1,0 +1,76 @@
+"""Upserts of streams: batches, laziness, progress."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tridex.client import InvalidArgument
+
+
+@pytest.fixture
+def sizes(triton):
+    """The batch sizes that arrived at the server."""
+    seen: list[int] = []
+
+    def answer(request):
+        seen.append(len(request.inputs["ID"]))
+        return {"VERSION": np.full((seen[-1], 1), len(seen))}
+
+    triton.answer = answer
+    return seen
+
+
+def document(i):
+    return {"id": str(i), "text": f"text {i}"}
+
+
+async def test_batches(client, sizes):
+    assert await client.upsert("docs", (document(i) for i in range(37))) == 3
+    assert sizes == [16, 16, 5]
+    assert await client.upsert("docs", map(document, range(130)), batch_size=64) == 6
+    assert sizes[3:] == [64, 64, 2]
+
+
+async def test_a_stream_is_read_one_batch_at_a_time(client, sizes):
+    taken_at_answer = []
+
+    def stream():
+        for i in range(10**9):
+            if i % 4 == 0:
+                taken_at_answer.append((i, len(sizes)))
+            if i == 40:
+                raise KeyboardInterrupt
+            yield document(i)
+
+    with pytest.raises(KeyboardInterrupt):
+        await client.upsert("docs", stream(), batch_size=4)
+    assert taken_at_answer == [(4 * n, n) for n in range(11)]
+
+
+async def test_an_id_twice_in_a_batch(client, sizes):
+    with pytest.raises(InvalidArgument, match="documents: expected every id once in a batch, got 'a'"):
+        await client.upsert("docs", [document("a"), document("b"), document("a")])
+    assert sizes == []
+    assert await client.upsert("docs", [document("a"), document("a")], batch_size=1) == 2
+
+
+async def test_a_bad_document_names_its_place_in_the_stream(client, sizes):
+    with pytest.raises(InvalidArgument, match=r"documents\[5\]\.text: expected text that is not empty, got ''"):
+        await client.upsert("docs", [*map(document, range(5)), {"id": "5", "text": ""}], batch_size=4)
+    assert sizes == [4]
+
+
+@pytest.mark.usefixtures("sizes")
+async def test_progress_goes_to_stderr_with_a_rate(client, capsys):
+    await client.upsert("docs", [document(i) for i in range(40)], show_progress_bar=True)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "40/40" in captured.err and "/s" in captured.err
+
+
+@pytest.mark.usefixtures("sizes")
+async def test_no_progress_unless_asked(client, capsys):
+    await client.upsert("docs", [document(i) for i in range(40)])
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""

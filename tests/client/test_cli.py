@@ -1,0 +1,277 @@
+"""The command line against a server on the wire: tables for people, pure JSON for programs, one line for errors."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from importlib.metadata import EntryPoint
+
+import grpc
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from tridex.client.cli import create_app, extensions
+
+LINES = [
+    {"_id": "1", "title": "Ti", "text": "one", "metadata": {"n": 1}},
+    {"id": "2", "text": "two"},
+    {"_id": "3", "title": "", "text": ""},
+    {"_id": "4", "title": "only a title", "text": ""},
+]
+
+
+@pytest.fixture
+def run(triton, monkeypatch):
+    """Runs `tridex ARGUMENTS` against the fake server."""
+    monkeypatch.setenv("TRIDEX_ADDRESS", triton.address)
+    return lambda *arguments, **options: CliRunner().invoke(create_app(), [str(a) for a in arguments], **options)
+
+
+@pytest.fixture
+def written(triton):
+    """What arrived to be written: (id, text, metadata), and the parameters of the last request."""
+    rows: list[tuple[str, str, dict]] = []
+
+    def answer(request):
+        columns = ([cell.decode() for (cell,) in request.inputs[name]] for name in ("ID", "TEXT", "METADATA"))
+        rows.extend((i, text, json.loads(metadata)) for i, text, metadata in zip(*columns, strict=True))
+        return {"VERSION": np.full((len(request.inputs["ID"]), 1), len(triton.requests))}
+
+    triton.answer = answer
+    return rows
+
+
+def jsonl(rows):
+    return "\n".join(json.dumps(row) for row in rows)
+
+
+EXPECTED = [("1", "Ti one", {"n": 1}), ("2", "two", {}), ("4", "only a title", {})]
+
+
+@pytest.mark.parametrize("kind", ["docs.jsonl", "docs.jsonl.gz", "corpus.jsonl", "corpus.jsonl.gz"])
+def test_index(run, triton, written, tmp_path, kind):
+    file = tmp_path / kind
+    content = (jsonl(LINES) + "\n\n").encode()
+    file.write_bytes(gzip.compress(content) if file.suffix == ".gz" else content)
+    path = tmp_path if "corpus" in kind else file
+    result = run("index", path, "--collection", "docs", "--batch-size", 2, "--codec", "int8")
+    assert result.exit_code == 0, result.output
+    assert written == EXPECTED
+    assert triton.requests[0].parameters == {"collection": "docs", "operation": "upsert", "codec": "int8"}
+    assert [len(request.inputs["ID"]) for request in triton.requests] == [2, 1]
+    assert "Wrote 3 documents to docs in" in result.stdout and "passed over 1 without text" in result.stdout
+    assert "/s" in result.stderr
+
+
+def test_index_json(run, written, tmp_path):
+    (tmp_path / "docs.jsonl").write_text(jsonl(LINES))
+    result = run("index", tmp_path / "docs.jsonl", "--collection", "docs", "--json")
+    counts = json.loads(result.stdout)
+    assert counts.pop("seconds") > 0
+    assert counts == {"documents": 3, "without_text": 1, "version": 1}
+    assert len(written) == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"id": "1", "text": "a"}\n{"id": "2"', "docs.jsonl, line 2: expected JSON in UTF-8"),
+        (b'{"id": "1", "text": "\xff"}', "docs.jsonl, line 1: expected JSON in UTF-8"),
+        (b'\n["1", "text"]', "docs.jsonl, line 2: expected an object with _id or id, text"),
+        (b'{"id": "1", "text": "a", "url": "u"}', "metadata, nothing else, got {"),
+        (b'{"id": 1, "text": "a"}', "docs.jsonl, line 1: expected an object"),
+        (b'{"id": "1", "text": null}', "docs.jsonl, line 1: expected an object"),
+        (b'{"id": "1", "text": "\\ud800"}', "documents[0].text: expected text that UTF-8 can encode"),
+        (b'{"id": "1", "text": "a"}\n{"id": "1", "text": "b"}', "expected every id once in a batch, got '1'"),
+    ],
+)
+@pytest.mark.usefixtures("written")
+def test_a_bad_file(run, tmp_path, content, message):
+    (tmp_path / "docs.jsonl").write_bytes(content)
+    result = run("index", tmp_path / "docs.jsonl", "--collection", "docs", "--json")
+    assert result.exit_code == 1 and result.stdout == ""
+    assert message in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", ["missing.jsonl", "", "damaged.jsonl.gz", "cut.jsonl.gz"])
+@pytest.mark.usefixtures("written")
+def test_a_file_that_cannot_be_read(run, tmp_path, name):
+    whole = gzip.compress(jsonl(LINES).encode())
+    (tmp_path / "damaged.jsonl.gz").write_bytes(b"plain")
+    (tmp_path / "cut.jsonl.gz").write_bytes(whole[:-9])
+    result = run("index", tmp_path / name, "--collection", "docs")
+    assert result.exit_code == 1 and result.stdout == ""
+    assert result.stderr.splitlines()[-1].startswith("tridex: ")
+
+
+def test_upsert_by_options(run, written):
+    result = run("upsert", "docs", "--id", "a", "--text", "größer", "--metadata", '{"n": 1}')
+    assert result.exit_code == 0 and result.stdout == "docs is at version 1\n"
+    assert written == [("a", "größer", {"n": 1})]
+
+
+def test_upsert_from_stdin(run, written):
+    result = run("upsert", "docs", "--json", input=jsonl(LINES[:2]))
+    assert json.loads(result.stdout) == {"version": 1}
+    assert written == EXPECTED[:2]
+
+
+def test_upsert_refuses_half_a_document(run, triton):
+    result = run("upsert", "docs", "--id", "a", input="")
+    assert result.exit_code != 0 and "--id and --text go together" in result.stderr
+    result = run("upsert", "docs", "--id", "a", "--text", "t", "--metadata", "{")
+    assert result.exit_code == 1 and "--metadata: expected a JSON object" in result.stderr
+    assert triton.requests == []
+
+
+def test_delete(run, triton):
+    triton.answer = lambda request: {"VERSION": np.full((len(request.inputs["ID"]), 1), 8)}
+    assert json.loads(run("delete", "docs", "a", "b", "--json").stdout) == {"version": 8}
+    assert triton.requests[0].inputs["ID"].tolist() == [[b"a"], [b"b"]]
+
+
+HITS = {
+    "IDS": [["doc-1", "[bold]x[/]"]],
+    "SCORES": np.array([[12.5, 0.25]], np.float32),
+    "TEXTS": [["First\nline \x1b[31mred\x1b[0m", "word " * 200]],
+    "METADATA": [['{"n": 1}', "{}"]],
+    "VERSION": np.array([[3]]),
+}
+
+
+def test_search_table(run, triton):
+    triton.answer = lambda _: HITS
+    result = run("search", "docs", "a question", "-k", 2)
+    assert result.exit_code == 0 and result.stderr == ""
+    assert triton.requests[0].parameters["top_k"] == 2
+    first = next(line for line in result.stdout.splitlines() if "doc-1" in line)
+    assert first.split()[:2] == ["1", "12.500"] and "First line" in first
+    assert "\x1b" not in result.stdout, "a stored text must not reach the terminal as a control sequence"
+    assert "[bold]x[/]" in result.stdout and "…" in result.stdout and "2 hits in docs, version 3" in result.stdout
+
+
+def test_search_json(run, triton):
+    triton.answer = lambda _: HITS
+    result = run("search", "docs", "a question", "--json", "--min-version", 2)
+    found = json.loads(result.stdout)
+    assert found["version"] == 3
+    assert found["hits"][0] == {
+        "id": "doc-1",
+        "score": 12.5,
+        "text": "First\nline \x1b[31mred\x1b[0m",
+        "metadata": {"n": 1},
+    }
+    assert triton.requests[0].parameters["min_version"] == 2
+
+
+def test_rerank_texts(run, triton):
+    triton.answer = lambda _: {"SCORES": np.array([[1, 2]], np.float32)}
+    result = run("rerank", "q", "first text", "second text", "--json")
+    assert json.loads(result.stdout) == [
+        {"index": 1, "relevance_score": 2.0, "id": None},
+        {"index": 0, "relevance_score": 1.0, "id": None},
+    ]
+    table = run("rerank", "q", "first text", "second text").stdout
+    assert table.index("second text") < table.index("first text")
+
+
+def test_rerank_stored_documents(run, triton):
+    scores = np.array([[2, 1]], np.float32)
+    triton.answer = lambda _: {"IDS": [["b", "a"]], "SCORES": scores, "VERSION": np.array([[1]])}
+    result = run("rerank", "q", "--collection", "docs", "--id", "a", "--id", "b", "--top-n", 1, "--json")
+    assert json.loads(result.stdout) == [{"index": 1, "relevance_score": 2.0, "id": "b"}]
+    assert run("rerank", "q").exit_code == 1
+
+
+@pytest.mark.parametrize(("flags", "model"), [((), "encode_query"), (("--document",), "encode_document")])
+def test_encode(run, triton, flags, model):
+    triton.answer = lambda _: {
+        "EMBEDDINGS": np.full((1, 3, 2), 0.5, np.float32),
+        "EMBEDDING_MASK": np.array([[1, 0, 1]]),
+    }
+    assert json.loads(run("encode", "text", "--json", *flags).stdout) == [[[0.5, 0.5], [0.5, 0.5]]]
+    assert triton.requests[0].model == model
+    assert "tokens" in run("encode", "text").stdout
+
+
+def test_stats(run, triton):
+    collection = {"name": "docs", "count": 1234, "version": 9, "codec": "int8", "dim": 128, "fingerprint": "f" * 64}
+    triton.answer = lambda _: {"ROWS": [[json.dumps(collection)]]}
+    model = triton.statistics.model_stats.add(name="maxsim", execution_count=2)
+    model.inference_stats.success.count = model.inference_stats.queue.count = 4
+    model.inference_stats.queue.ns = 8_000_000
+    table = run("stats").stdout
+    assert "1,234" in table and "docs" in table and "maxsim" in table and "2.000" in table
+    found = json.loads(run("stats", "--json").stdout)
+    assert found["collections"] == [collection]
+    assert found["models"][0]["model"] == "maxsim" and found["models"][0]["mean_queue_us"] == 2000.0
+
+
+def test_an_error_is_one_line_on_stderr(run, triton):
+    triton.failures = [(grpc.StatusCode.NOT_FOUND, "no collection 'docs';\nthere are none")]
+    result = run("search", "docs", "q", "--json")
+    assert result.exit_code == 1 and result.stdout == ""
+    assert result.stderr == "tridex: no collection 'docs'; there are none\n"
+
+
+def test_nobody_there_says_how_to_start_a_server(run):
+    result = run("stats", "--address", "127.0.0.1:1")
+    assert result.exit_code == 1 and result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1 and "tridex serve" in result.stderr
+
+
+def test_a_server_that_is_there_needs_no_start(run, triton):
+    triton.failures = [(grpc.StatusCode.UNAVAILABLE, "queue is full")] * 5
+    result = run("search", "docs", "q")
+    assert result.exit_code == 1 and result.stderr == "tridex: queue is full\n"
+
+
+def test_timeout_option(run, triton):
+    triton.failures = [(grpc.StatusCode.UNAVAILABLE, "loading")] * 5
+    assert run("search", "docs", "q", "--timeout", "0.1").exit_code == 1
+    assert len(triton.requests) < 5
+
+
+PLUGIN = '''
+from __future__ import annotations
+from typing import Annotated
+import typer
+
+def greet(name: str, loud: Annotated[bool, typer.Option("--loud")] = False) -> None:
+    """Greets."""
+    typer.echo(name.upper() if loud else name)
+
+def heavy() -> None:
+    """Imports when it runs."""
+    import a_package_nobody_has
+'''
+
+
+@pytest.fixture
+def plugins(tmp_path, monkeypatch):
+    (tmp_path / "tridex_test_plugin.py").write_text(PLUGIN)
+    monkeypatch.syspath_prepend(tmp_path)
+    group = "tridex.commands"
+    points = [
+        EntryPoint("greet", "tridex_test_plugin:greet", group),
+        EntryPoint("heavy", "tridex_test_plugin:heavy", group),
+        EntryPoint("export", "a_package_nobody_has.cli:export", group),
+    ]
+    monkeypatch.setattr(extensions, "entry_points", lambda group: [p for p in points if p.group == group])
+
+
+@pytest.mark.usefixtures("plugins")
+def test_commands_of_other_parts(run):
+    assert run("greet", "you", "--loud").stdout == "YOU\n"
+    help_text = run("--help").stdout
+    assert "Greets." in help_text and "pip install 'tridex[export]'" in help_text
+
+
+@pytest.mark.usefixtures("plugins")
+@pytest.mark.parametrize("arguments", [["export"], ["export", "some/checkpoint", "--int8", "-o", "x"], ["heavy"]])
+def test_a_missing_extra_names_its_install(run, arguments):
+    result = run(*arguments)
+    assert result.exit_code == 1 and result.stdout == ""
+    assert f"pip install 'tridex[{arguments[0]}]'" in result.stderr and "a_package_nobody_has" in result.stderr
+    assert len(result.stderr.splitlines()) == 1

@@ -1,0 +1,158 @@
+"""Errors by status code, retries, timeouts, on the wire."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import grpc
+import numpy as np
+import pytest
+from tritonclient.utils import InferenceServerException
+
+from tridex.client import (
+    AlreadyExists,
+    AsyncClient,
+    InvalidArgument,
+    NotFound,
+    Overloaded,
+    ServerError,
+    Timeout,
+    TridexError,
+    Unavailable,
+)
+
+COUNT = {"ROWS": [['{"count": 3}']]}
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (grpc.StatusCode.INVALID_ARGUMENT, InvalidArgument),
+        (grpc.StatusCode.NOT_FOUND, NotFound),
+        (grpc.StatusCode.ALREADY_EXISTS, AlreadyExists),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, Overloaded),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, Timeout),
+        (grpc.StatusCode.INTERNAL, ServerError),
+        (grpc.StatusCode.UNKNOWN, ServerError),
+        (grpc.StatusCode.UNAUTHENTICATED, ServerError),
+    ],
+)
+async def test_the_status_code_decides_the_class(client, triton, status, expected):
+    # The message names another status: it must not matter.
+    triton.failures = [(status, "DEADLINE_EXCEEDED, says a message about größer")]
+    with pytest.raises(TridexError, match="says a message about größer") as caught:
+        await client.count("docs")
+    assert type(caught.value) is expected
+    assert isinstance(caught.value.__cause__, InferenceServerException)
+    assert len(triton.requests) == 1
+
+
+async def test_an_answer_without_a_tensor_is_a_server_error(client):
+    with pytest.raises(ServerError, match="catalog answered without the tensor ROWS"):
+        await client.count("docs")
+
+
+@pytest.mark.parametrize("row", ["{", '{"number": 3}'])
+async def test_an_answer_of_another_version_is_a_server_error(client, triton, row):
+    triton.answer = lambda _: {"ROWS": [[row]]}
+    with pytest.raises(ServerError, match="cannot read the server's answer"):
+        await client.count("docs")
+
+
+async def test_unavailable_is_retried(client, triton):
+    triton.answer = lambda _: COUNT
+    triton.failures = [(grpc.StatusCode.UNAVAILABLE, "loading")] * 2
+    assert await client.count("docs") == 3
+    assert len(triton.requests) == 3
+
+
+async def test_a_large_request_is_retried_too(client, triton):
+    triton.answer = lambda request: {"VERSION": np.full((len(request.inputs["ID"]), 1), 1)}
+    triton.failures = [(grpc.StatusCode.UNAVAILABLE, "loading")]
+    documents = [{"id": str(i), "text": "x" * 200_000} for i in range(16)]
+    assert await client.upsert("docs", documents) == 1
+    assert len(triton.requests) == 2 and len(triton.requests[1].inputs["TEXT"]) == 16
+
+
+async def test_retries_give_up_with_the_last_reason(client, triton):
+    triton.failures = [(grpc.StatusCode.UNAVAILABLE, f"reason {i}") for i in range(9)]
+    with pytest.raises(Unavailable, match="reason 4"):
+        await client.count("docs")
+    assert len(triton.requests) == 5
+
+
+async def test_retries_end_with_the_timeout(client, triton):
+    triton.failures = [(grpc.StatusCode.UNAVAILABLE, "loading")] * 99
+    started = time.monotonic()
+    with pytest.raises((Timeout, Unavailable)):
+        await client.count("docs", timeout_s=0.25)
+    assert time.monotonic() - started < 1
+    assert len(triton.requests) < 5
+
+
+async def test_readiness_is_not_retried(client, triton):
+    triton.failures = [(grpc.StatusCode.UNAVAILABLE, "loading")]
+    assert await client.is_ready() is False
+    assert triton.failures == []
+
+
+def slow(_):
+    time.sleep(1)
+    return COUNT
+
+
+async def test_the_timeout_of_a_call(client, triton):
+    triton.answer = slow
+    started = time.monotonic()
+    with pytest.raises(Timeout, match=r"timeout_s=0\.2"):
+        await client.count("docs", timeout_s=0.2)
+    assert time.monotonic() - started < 0.9
+    assert await client.count("docs") == 3
+
+
+async def test_the_timeout_of_a_client(make_client, triton):
+    triton.answer = slow
+    client = make_client(triton.address, timeout_s=0.2)
+    with pytest.raises(Timeout):
+        await client.count("docs")
+    assert await client.count("docs", timeout_s=5) == 3
+    await client.close()
+
+
+async def test_nobody_there(make_client):
+    client = make_client("127.0.0.1:1", timeout_s=5)
+    with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1"):
+        await client.count("docs")
+    await client.close()
+
+
+async def test_answers_above_the_default_message_size_of_grpc(client, triton):
+    triton.answer = lambda _: {
+        "EMBEDDINGS": np.ones((1, 20_000, 128), np.float32),
+        "EMBEDDING_MASK": np.ones((1, 20_000), np.int64),
+    }
+    assert (await client.encode_document("long")).shape == (20_000, 128)
+
+
+async def test_async_requests_overlap(triton):
+    def answer(_):
+        time.sleep(0.3)
+        return COUNT
+
+    triton.answer = answer
+    async with AsyncClient(triton.address) as client:
+        started = time.monotonic()
+        assert await asyncio.gather(*(client.count("docs") for _ in range(4))) == [3] * 4
+        assert time.monotonic() - started < 0.9
+
+
+def test_an_async_client_may_be_made_before_its_event_loop(triton):
+    triton.answer = lambda _: COUNT
+    client = AsyncClient(triton.address)
+
+    async def count():
+        async with client:
+            return await client.count("docs")
+
+    assert asyncio.run(count()) == 3

@@ -1,0 +1,266 @@
+"""What each method puts on the wire, and what it makes of the answer."""
+
+from __future__ import annotations
+
+import inspect
+import json
+
+import numpy as np
+import pytest
+
+from tridex.client import AsyncClient, Client, CollectionInfo, Document, Hit, RerankResult
+
+HITS = {
+    "IDS": [["a", "ü"]],
+    "SCORES": np.array([[2.5, 1.25]], np.float32),
+    "TEXTS": [["first", "zweitens: größer"]],
+    "METADATA": [['{"year": 1999}', "{}"]],
+    "VERSION": np.array([[7]]),
+}
+
+
+def asked(request):
+    """The part of HITS that a request asks for."""
+    return {name: HITS[name] for name in request.outputs}
+
+
+def column(request, name):
+    """The rows of a [rows, 1] string tensor."""
+    assert request.inputs[name].shape[1:] == (1,)
+    return [row[0].decode() for row in request.inputs[name]]
+
+
+async def test_search_by_text(client, triton):
+    triton.answer = asked
+    result = await client.search("docs", "größer als?", top_k=2)
+    (request,) = triton.requests
+    assert request.model == "search"
+    assert request.parameters == {"collection": "docs", "top_k": 2, "with_text": True, "with_metadata": True}
+    assert column(request, "QUERY") == ["größer als?"]
+    assert list(request.inputs) == ["QUERY"]
+    assert list(result) == [Hit("a", 2.5, "first", {"year": 1999}), Hit("ü", 1.25, "zweitens: größer", {})]
+    assert result.version == 7 and len(result) == 2 and result[-1].id == "ü" and result[:1] == (result[0],)
+
+
+async def test_search_asks_only_for_what_is_wanted(client, triton):
+    triton.answer = asked
+    result = await client.search("docs", "q", with_text=False, with_metadata=False)
+    (request,) = triton.requests
+    # Neither sent nor read from the store.
+    assert set(request.outputs) == {"IDS", "SCORES", "VERSION"}
+    assert (request.parameters["with_text"], request.parameters["with_metadata"]) == (False, False)
+    assert result[0] == Hit("a", 2.5, None, None)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64])
+async def test_search_by_embeddings(client, triton, dtype):
+    triton.answer = asked
+    query = np.arange(6, dtype=dtype).reshape(2, 3).T  # not contiguous
+    result = await client.search("docs", query)
+    (request,) = triton.requests
+    assert request.model == "maxsim"
+    assert request.inputs["QUERY_EMBEDDINGS"].dtype == np.float32
+    np.testing.assert_array_equal(request.inputs["QUERY_EMBEDDINGS"], query[None])
+    np.testing.assert_array_equal(request.inputs["QUERY_MASK"], [[1, 1, 1]])
+    assert [hit.id for hit in result] == ["a", "ü"]
+
+
+async def test_embeddings_of_different_lengths_share_a_request(client, triton):
+    triton.answer = lambda _: {
+        "IDS": [["a"], ["b"]],
+        "SCORES": np.ones((2, 1), np.float32),
+        "VERSION": np.full((2, 1), 1),
+    }
+    short, long = np.full((1, 4), 2.0), np.full((3, 4), 3.0)
+    results = await client.search_batch("docs", [short, long], with_text=False, with_metadata=False)
+    assert [result[0].id for result in results] == ["a", "b"]
+    (request,) = triton.requests
+    np.testing.assert_array_equal(request.inputs["QUERY_MASK"], [[1, 0, 0], [1, 1, 1]])
+    np.testing.assert_array_equal(request.inputs["QUERY_EMBEDDINGS"][0], [[2.0] * 4, [0.0] * 4, [0.0] * 4])
+    np.testing.assert_array_equal(request.inputs["QUERY_EMBEDDINGS"][1], long)
+
+
+def numbered_hits(request):
+    """One hit a query, whose id is the query."""
+    queries = column(request, "QUERY")
+    return {
+        "IDS": [[query] for query in queries],
+        "SCORES": np.ones((len(queries), 1), np.float32),
+        "VERSION": np.full((len(queries), 1), 1),
+    }
+
+
+async def test_search_batch_splits_and_keeps_the_order(client, triton):
+    triton.answer = numbered_hits
+    queries = [f"query {i}" for i in range(150)]
+    results = await client.search_batch("docs", queries, with_text=False, with_metadata=False)
+    assert [len(request.inputs["QUERY"]) for request in triton.requests] == [64, 64, 22]
+    assert [result[0].id for result in results] == queries
+
+
+async def test_no_queries_no_request(client, triton):
+    assert await client.search_batch("docs", []) == []
+    assert await client.encode_query([]) == []
+    assert await client.get("docs", []) == []
+    assert await client.rerank("q", []) == []
+    assert await client.rerank("q", collection="docs", ids=[]) == []
+    assert await client.upsert("docs", []) == 0
+    assert await client.delete("docs", []) == 0
+    assert triton.requests == []
+
+
+async def test_no_hits_at_all(client, triton):
+    empty: dict = {"IDS": np.empty((1, 0), object), "SCORES": np.empty((1, 0), np.float32), "VERSION": np.array([[3]])}
+    empty |= {"TEXTS": empty["IDS"], "METADATA": empty["IDS"]}
+    triton.answer = lambda _: empty
+    result = await client.search("docs", "q")
+    assert list(result) == [] and result.version == 3
+
+
+async def test_rerank_texts(client, triton):
+    triton.answer = lambda _: {"SCORES": np.array([[1.0, 3.0, 2.0, 3.0]], np.float32)}
+    results = await client.rerank("q", ["w", "x", "y", "z"], top_n=3)
+    (request,) = triton.requests
+    assert request.model == "rerank" and request.inputs["QUERY"].tolist() == [[b"q"]]
+    assert request.inputs["DOCUMENTS"].tolist() == [[b"w", b"x", b"y", b"z"]]
+    assert results == [RerankResult(1, 3.0), RerankResult(3, 3.0), RerankResult(2, 2.0)]
+
+
+async def test_rerank_stored_documents(client, triton):
+    triton.answer = lambda _: {
+        "IDS": [["c", "a"]],
+        "SCORES": np.array([[9, 4]], np.float32),
+        "VERSION": np.array([[1]]),
+    }
+    results = await client.rerank("q", collection="docs", ids=["a", "gone", "c", "a"])
+    (request,) = triton.requests
+    assert request.model == "search" and request.parameters["top_k"] == 3
+    assert request.inputs["CANDIDATE_IDS"].tolist() == [[b"a", b"gone", b"c"]]
+    assert results == [RerankResult(2, 9.0, "c"), RerankResult(0, 4.0, "a"), RerankResult(3, 4.0, "a")]
+
+
+def encoded(request):
+    """Per text, as many tokens as it has characters, in a rectangle of 8; every value says whose it is."""
+    ((name, texts),) = request.inputs.items()
+    lengths = [len(text) for (text,) in texts]
+    mask = np.array([[1] * length + [0] * (8 - length) for length in lengths])
+    assert name == {"encode_query": "QUERY", "encode_document": "DOCUMENT"}[request.model]
+    embeddings = np.ones((len(texts), 8, 4), np.float32) * mask[..., None].astype(np.float32)
+    return {"EMBEDDINGS": embeddings, "EMBEDDING_MASK": mask}
+
+
+@pytest.mark.parametrize("method", ["encode_query", "encode_document"])
+async def test_encode(client, triton, method):
+    triton.answer = encoded
+    one = await getattr(client, method)("four")
+    assert one.shape == (4, 4) and one.dtype == np.float32 and one.flags.writeable and (one == 1).all()
+    texts = ["a" * (1 + i % 7) for i in range(40)]
+    several = await getattr(client, method)(texts, batch_size=16)
+    assert [len(embeddings) for embeddings in several] == [len(text) for text in texts]
+    assert [len(next(iter(request.inputs.values()))) for request in triton.requests] == [1, 16, 16, 8]
+    assert triton.requests[0].model == method and triton.requests[0].parameters == {}
+
+
+async def test_upsert(client, triton):
+    triton.answer = lambda request: {"VERSION": np.full((len(request.inputs["ID"]), 1), 42)}
+    documents = [Document("a", "größer", {"n": 1, "ü": [None]}), {"id": "b", "text": "two"}]
+    assert await client.upsert("docs", documents, codec="int8") == 42
+    (request,) = triton.requests
+    assert request.model == "ingest"
+    assert request.parameters == {"collection": "docs", "operation": "upsert", "codec": "int8"}
+    assert column(request, "ID") == ["a", "b"] and column(request, "TEXT") == ["größer", "two"]
+    assert [json.loads(metadata) for metadata in column(request, "METADATA")] == [{"n": 1, "ü": [None]}, {}]
+
+
+async def test_delete(client, triton):
+    triton.answer = lambda request: {"VERSION": np.full((len(request.inputs["ID"]), 1), len(triton.requests))}
+    ids = [str(i) for i in range(70)]
+    assert await client.delete("docs", [*ids, "3"]) == 2
+    first, second = triton.requests
+    assert first.parameters == {"collection": "docs", "operation": "delete"} and list(first.inputs) == ["ID"]
+    assert column(first, "ID") + column(second, "ID") == ids
+
+
+async def test_get(client, triton):
+    def answer(request):
+        ids = [value.decode() for value in request.inputs["IDS"][0]]
+        rows = [json.dumps({"id": i, "text": "t" + i, "metadata": {"n": i}}) if i != "1" else "null" for i in ids]
+        return {"ROWS": [rows]}
+
+    triton.answer = answer
+    documents = await client.get("docs", [str(i) for i in range(66)])
+    assert [request.inputs["IDS"].shape for request in triton.requests] == [(1, 64), (1, 2)]
+    assert triton.requests[0].model == "catalog"
+    assert triton.requests[0].parameters == {"collection": "docs", "operation": "get"}
+    assert documents[0] == Document("0", "t0", {"n": "0"}) and documents[1] is None and documents[65].id == "65"
+
+
+async def test_count_and_collections(client, triton):
+    collection = {"name": "docs", "count": 3, "version": 9, "codec": "float16", "dim": 128, "fingerprint": "abc"}
+    rows = {"count": [{"count": 3, "version": 9}], "collections": [collection | {"of a later server": 1}]}
+    triton.answer = lambda request: {"ROWS": [[json.dumps(row) for row in rows[request.parameters["operation"]]]]}
+    assert await client.count("docs") == 3
+    assert await client.collections() == [CollectionInfo(**collection)]
+    assert [request.parameters for request in triton.requests] == [
+        {"collection": "docs", "operation": "count"},
+        {"operation": "collections"},
+    ]
+    # A model that batches needs an input to count rows by.
+    assert [request.inputs["IDS"].shape for request in triton.requests] == [(1, 0), (1, 0)]
+
+
+async def test_no_collections(client, triton):
+    triton.answer = lambda _: {"ROWS": np.empty((1, 0), object)}
+    assert await client.collections() == []
+
+
+async def test_server_info(client, triton):
+    triton.answer = lambda _: {"ROWS": [['{"dim": 128}']]}
+    info = await client.server_info()
+    assert triton.requests[0].parameters == {"operation": "encoder"}
+    assert (info.name, info.version, info.extensions) == ("triton", "2.51.0", ("statistics", "trace"))
+    assert info.encoder == {"dim": 128}
+
+
+async def test_statistics(client, triton):
+    busy = triton.statistics.model_stats.add(name="maxsim", version="1", inference_count=40, execution_count=5)
+    busy.inference_stats.success.count = 20
+    busy.inference_stats.fail.count = 1
+    busy.inference_stats.queue.count, busy.inference_stats.queue.ns = 20, 20 * 3_000
+    for part, ns in (("compute_input", 1_000), ("compute_infer", 8_000), ("compute_output", 2_000)):
+        duration = getattr(busy.inference_stats, part)
+        duration.count, duration.ns = 20, 20 * ns
+    triton.statistics.model_stats.add(name="idle", version="1")
+    busy_stats, idle_stats = await client.statistics()
+    assert (busy_stats.model, busy_stats.requests, busy_stats.failed, busy_stats.executions) == ("maxsim", 20, 1, 5)
+    assert (busy_stats.mean_queue_us, busy_stats.mean_compute_us) == (3.0, 11.0)
+    assert (idle_stats.requests, idle_stats.mean_queue_us, idle_stats.mean_compute_us) == (0, 0.0, 0.0)
+
+
+async def test_readiness(client, triton, make_client):
+    assert await client.is_ready() is True
+    triton.ready = False
+    assert await client.is_ready() is False
+    nobody = make_client("127.0.0.1:1")
+    assert await nobody.is_ready() is False
+    await nobody.close()
+
+
+async def test_headers_go_with_every_request(make_client, triton):
+    triton.answer = asked
+    client = make_client(triton.address, headers={"triton-grpc-protocol-key": "secret"})
+    await client.search("docs", "q")
+    assert triton.requests[0].headers["triton-grpc-protocol-key"] == "secret"
+    await client.close()
+
+
+def test_the_twins_do_not_drift_apart():
+    def methods(kind):
+        return {
+            name: inspect.signature(member)
+            for name, member in inspect.getmembers(kind, inspect.isfunction)
+            if not name.startswith("_")
+        }
+
+    assert methods(AsyncClient) == methods(Client)
+    assert inspect.signature(AsyncClient) == inspect.signature(Client)

@@ -1,0 +1,65 @@
+"""Read your own writes: a search asks for the version of the client's last write."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def versions(triton):
+    """Versions that the fake server gives to the writes to come."""
+    to_come: list[int] = []
+
+    def answer(request):
+        if request.model == "ingest":
+            return {"VERSION": np.full((len(request.inputs["ID"]), 1), to_come.pop(0))}
+        found = {"IDS": [["a"]], "SCORES": np.ones((1, 1), np.float32), "TEXTS": [["t"]], "METADATA": [["{}"]]}
+        return {name: (found | {"VERSION": np.array([[9]])})[name] for name in request.outputs}
+
+    triton.answer = answer
+    return to_come
+
+
+async def test_a_search_sees_the_last_write(client, triton, versions):
+    await client.search("docs", "q")
+    assert "min_version" not in triton.requests[-1].parameters
+    versions += [4, 5, 6]
+    await client.upsert("docs", [{"id": str(i), "text": "t"} for i in range(3)], batch_size=2)
+    await client.search("docs", "q")
+    assert triton.requests[-1].parameters["min_version"] == 5
+    await client.delete("docs", ["0"])
+    await client.search_batch("docs", ["q"])
+    assert triton.requests[-1].parameters["min_version"] == 6
+    await client.rerank("q", collection="docs", ids=["a"])
+    assert triton.requests[-1].parameters["min_version"] == 6
+
+
+async def test_other_collections_and_explicit_versions_are_left_alone(client, triton, versions):
+    versions += [4]
+    await client.upsert("docs", [{"id": "a", "text": "t"}])
+    await client.search("other", "q")
+    assert "min_version" not in triton.requests[-1].parameters
+    await client.search("docs", "q", min_version=np.int64(2))
+    assert triton.requests[-1].parameters["min_version"] == 2
+    await client.search("docs", "q", min_version=0)
+    assert triton.requests[-1].parameters["min_version"] == 0
+
+
+async def test_a_failed_stream_remembers_what_it_wrote(client, triton, versions):
+    versions += [4]
+
+    def documents():
+        yield {"id": "a", "text": "t"}
+        raise RuntimeError("source ran dry")
+
+    with pytest.raises(RuntimeError, match="source ran dry"):
+        await client.upsert("docs", documents(), batch_size=1)
+    await client.search("docs", "q")
+    assert triton.requests[-1].parameters["min_version"] == 4
+
+
+async def test_nothing_to_write_answers_with_the_last_write(client, versions):
+    versions += [4]
+    await client.upsert("docs", [{"id": "a", "text": "t"}])
+    assert await client.upsert("docs", iter([])) == 4
