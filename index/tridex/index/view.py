@@ -1,0 +1,142 @@
+"""What a search reads: one version of a collection in device memory, and how it follows the store."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tridex import kernels
+
+from .segments import IndexedSegment, load_segment, merge_segments
+from .store import Collection, Store
+
+_MERGE_RATIO = 2
+"""A segment that is not this many times larger than the next newer one is merged with it: the number of segments stays
+logarithmic in the number of upserts, and every row is copied a logarithmic number of times."""
+
+_MAX_DEAD_SHARE = 0.5
+"""A segment with more dead rows than this is packed again."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The best documents of one query, score descending, ties by id."""
+
+    ids: list[str]
+    scores: NDArray[np.float32]
+    addresses: NDArray[np.uint64]
+    """Where each document lies in the store, for reading its text."""
+
+    def first(self, count: int) -> Ranking:
+        """The best `count` of these."""
+        return Ranking(self.ids[:count], self.scores[:count], self.addresses[:count])
+
+
+@dataclass(frozen=True)
+class View:
+    """One version of a collection, never changed once made: a batch that holds it sees that version to its end."""
+
+    collection: Collection
+    """At this view's version."""
+    segments: tuple[IndexedSegment, ...]
+    """Oldest first."""
+
+    @property
+    def version(self) -> int:
+        """The store version this is a view of."""
+        return self.collection.version
+
+    def count(self) -> int:
+        """Live documents."""
+        return int(sum(part.live.sum() for part in self.segments))
+
+    def search(self, queries: torch.Tensor, mask: torch.Tensor, top_k: int) -> list[Ranking]:
+        """The best `top_k` documents of each query, exactly.
+
+        queries: [queries, tokens, dim]; mask: bool [queries, tokens], False where a token does not count.
+        """
+        parts = []
+        for part in self.segments:
+            scores, rows = kernels.search(queries, part.segment, min(top_k, len(part.ids)), query_mask=mask)
+            parts.append((part, scores.cpu().numpy(), rows.cpu().numpy()))
+        return [_rank([(part, scores[i], rows[i]) for part, scores, rows in parts], top_k) for i in range(len(queries))]
+
+    def rescore(self, query: torch.Tensor, mask: torch.Tensor, candidates: Sequence[str]) -> Ranking:
+        """Ranks these documents for one query; ids that the collection does not hold are left out.
+
+        query: [tokens, dim]; mask: bool [tokens].
+        """
+        parts = []
+        for part in self.segments:
+            rows = sorted({row for row in map(part.row_of, candidates) if row is not None})
+            if rows:
+                there = torch.tensor([rows], dtype=torch.int64, device=part.segment.codes.device)
+                scores = kernels.rescore(query[None], part.segment, there, query_mask=mask[None])
+                parts.append((part, scores[0].cpu().numpy(), np.asarray(rows)))
+        return _rank(parts, len(candidates))
+
+
+def _rank(parts: Sequence[tuple[IndexedSegment, NDArray[np.float32], NDArray[np.int64]]], top_k: int) -> Ranking:
+    """Merges the segments' hits for one query."""
+    hits = [
+        (-score, part.ids[row], part.addresses[row])
+        for part, scores, rows in parts
+        for score, row in zip(scores.tolist(), rows.tolist(), strict=True)
+        if score != -np.inf
+    ]
+    hits.sort()
+    del hits[top_k:]
+    return Ranking(
+        ids=[key for _, key, _ in hits],
+        scores=np.array([-negated for negated, _, _ in hits], np.float32),
+        addresses=np.array([address for _, _, address in hits], np.uint64),
+    )
+
+
+class Follower:
+    """Keeps a view of the newest version of a collection. Thread-safe: any thread refreshes, others read `view`."""
+
+    def __init__(self, store: Store, name: str, device: torch.device) -> None:
+        self._store = store
+        self._name = name
+        self._device = device
+        self._refreshing = threading.Lock()
+        self._deletions: dict[int, int] = {}
+        """Deleted rows of each fragment in the view."""
+        self.view = self._follow(())
+
+    def refresh(self) -> View:
+        """Moves the view to the store's newest version; asks the store only, where it is there already."""
+        with self._refreshing:
+            if self.view.collection.latest_version() != self.view.version:
+                self.view = self._follow(self.view.segments)
+            return self.view
+
+    def _follow(self, old: tuple[IndexedSegment, ...]) -> View:
+        collection = self._store.open(self._name)
+        fragments = {f.fragment_id: f for f in collection.dataset.get_fragments()}
+        deletions = {key: fragment.num_deletions for key, fragment in fragments.items()}
+        changed = {key for key, count in self._deletions.items() if deletions.get(key) != count}
+        segments = [part.with_live(part.live_after(collection, changed)) for part in old] if changed else list(old)
+        new = [fragment for key, fragment in fragments.items() if key not in self._deletions]
+        if new and (loaded := load_segment(collection, new, self._device)):
+            segments.append(loaded)
+        self._deletions = deletions
+        return View(collection, tuple(_compact(segments)))
+
+
+def _compact(segments: list[IndexedSegment]) -> list[IndexedSegment]:
+    packed: list[IndexedSegment] = []
+    for part in segments:
+        dead = 1 - part.live.mean()
+        kept = merge_segments([part]) if dead > _MAX_DEAD_SHARE else part
+        while kept and packed and len(packed[-1].ids) < _MERGE_RATIO * len(kept.ids):
+            kept = merge_segments([packed.pop(), kept])
+        if kept:
+            packed.append(kept)
+    return packed

@@ -1,0 +1,206 @@
+"""The store and its view against a plain dictionary: whatever is written is what is found, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from tridex.index import (
+    CheckpointMismatchError,
+    CollectionExistsError,
+    CollectionNotFoundError,
+    CollectionSpec,
+    Document,
+    Follower,
+    InvalidDocumentError,
+    Store,
+    TokenIndexError,
+)
+from tridex.kernels import Codec
+
+DIM = 8
+CPU = torch.device("cpu")
+SPEC = CollectionSpec(DIM, Codec.FLOAT32, fingerprint="f" * 64)
+
+
+def embeddings_of(key: str, salt: int = 0) -> NDArray[np.float32]:
+    """Token embeddings that depend on id and revision only; small integers, so that every sum is exact."""
+    rng = np.random.default_rng([salt, *key.encode()])
+    return rng.integers(-3, 4, (1 + len(key) % 5, DIM)).astype(np.float32)
+
+
+def brute_force(
+    query: NDArray[np.float32], documents: dict[str, NDArray[np.float32]], top_k: int
+) -> list[tuple[float, str]]:
+    scores = [(-float((query @ tokens.T).max(axis=1).sum()), key) for key, tokens in documents.items()]
+    return [(-negated, key) for negated, key in sorted(scores)[:top_k]]
+
+
+def found(follower: Follower, query: NDArray[np.float32], top_k: int) -> list[tuple[float, str]]:
+    queries = torch.from_numpy(query)[None]
+    (ranking,) = follower.refresh().search(queries, torch.ones(queries.shape[:2], dtype=torch.bool), top_k)
+    return list(zip(ranking.scores.tolist(), ranking.ids, strict=True))
+
+
+def put(collection, keys: list[str], salt: int = 0) -> int:
+    documents = [Document(key, f"text of {key} {salt}", {"salt": salt}) for key in keys]
+    return collection.upsert(documents, [embeddings_of(key, salt) for key in keys])
+
+
+# Ids that a careless SQL filter or a careless sort would get wrong.
+IDS = st.one_of(
+    st.integers(0, 30).map(str),
+    st.sampled_from(
+        [
+            "it's",
+            "a'; DROP TABLE x; --",
+            "''",
+            'quo"te',
+            "back\\slash",
+            "%",
+            "é",
+            "e\u0301",
+            "日本",
+            "\U0001f600",
+            "a\nb",
+        ]
+    ),
+)
+OPERATIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("upsert"), st.lists(IDS, min_size=1, max_size=8, unique=True), st.integers(0, 3)),
+        st.tuples(st.just("delete"), st.lists(IDS, min_size=1, max_size=8, unique=True), st.just(0)),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(operations=OPERATIONS, every=st.integers(1, 4))
+def test_any_history_is_searched_as_a_dictionary_would_be(tmp_path_factory, operations, every) -> None:
+    store = Store(tmp_path_factory.mktemp("store"))
+    collection = store.create("c", SPEC)
+    follower = Follower(store, "c", CPU)
+    query = np.random.default_rng(7).integers(-3, 4, (4, DIM)).astype(np.float32)
+    model: dict[str, NDArray[np.float32]] = {}
+    for step, (operation, keys, salt) in enumerate(operations):
+        if operation == "upsert":
+            version = put(collection, keys, salt)
+            model.update({key: embeddings_of(key, salt) for key in keys})
+        else:
+            version = collection.delete(keys)
+            model = {key: tokens for key, tokens in model.items() if key not in keys}
+        # A follower may miss versions in between.
+        if step % every == 0:
+            assert follower.refresh().version == version
+            assert found(follower, query, 5) == brute_force(query, model, 5)
+    assert found(follower, query, 100) == brute_force(query, model, 100)
+    assert follower.view.count() == collection.count() == len(model)
+    # A fresh process sees the same.
+    again = Store(store.folder).open("c")
+    assert found(Follower(store, "c", CPU), query, 100) == brute_force(query, model, 100)
+    assert [d and d.id for d in again.get(list(model))] == list(model)
+
+
+def test_documents_come_back_as_given(tmp_path: Path) -> None:
+    collection = Store(tmp_path).create("c", SPEC)
+    document = Document("it's", "naïve text\nof two lines", {"n": 1, "nested": {"list": [1, "two", None]}})
+    collection.upsert([document], [embeddings_of("it's")])
+    assert collection.get(["missing", "it's"]) == [None, document]
+
+
+def test_a_view_keeps_its_version(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    collection = store.create("c", SPEC)
+    put(collection, ["a", "b"])
+    follower = Follower(store, "c", CPU)
+    old = follower.view
+    put(collection, ["a"], salt=1)
+    collection.delete(["b"])
+    new = follower.refresh()
+    query = torch.ones(1, 1, DIM)
+    mask = torch.ones(1, 1, dtype=torch.bool)
+    (before,), (after,) = old.search(query, mask, 5), new.search(query, mask, 5)
+    assert sorted(before.ids) == ["a", "b"] and after.ids == ["a"]
+    texts, _ = old.collection.payload(before.addresses)
+    assert sorted(texts) == ["text of a 0", "text of b 0"]
+    assert new.collection.payload(after.addresses)[0] == ["text of a 1"]
+
+
+def test_rescore_ranks_the_candidates_alone(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    collection = store.create("c", SPEC)
+    keys = [str(i) for i in range(20)]
+    put(collection, keys)
+    put(collection, ["3", "new"], salt=2)
+    collection.delete(["5"])
+    query = np.random.default_rng(3).integers(-3, 4, (4, DIM)).astype(np.float32)
+    view = Follower(store, "c", CPU).view
+    wanted = ["5", "new", "3", "7", "nowhere", "7"]
+    ranking = view.rescore(torch.from_numpy(query), torch.ones(4, dtype=torch.bool), wanted)
+    there = {"new": embeddings_of("new", 2), "3": embeddings_of("3", 2), "7": embeddings_of("7")}
+    assert list(zip(ranking.scores.tolist(), ranking.ids, strict=True)) == brute_force(query, there, 10)
+
+
+def test_many_small_writes_leave_few_segments(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    collection = store.create("c", SPEC)
+    follower = Follower(store, "c", CPU)
+    for i in range(64):
+        put(collection, [f"d{i}"])
+        follower.refresh()
+    assert follower.view.count() == 64
+    assert len(follower.view.segments) <= 7
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.zeros((2, DIM + 1), np.float32), r"'x' have shape \(2, 9\); expected \[tokens, 8\]"),
+        (np.full((2, DIM), np.nan, np.float32), r"'x'.*finite"),
+    ],
+)
+def test_bad_embeddings_are_refused_and_nothing_is_written(tmp_path: Path, array, words) -> None:
+    collection = Store(tmp_path).create("c", SPEC)
+    put(collection, ["kept"])
+    version = collection.version
+    with pytest.raises(InvalidDocumentError, match=words):
+        collection.upsert([Document("y", "", {}), Document("x", "", {})], [embeddings_of("y"), array])
+    assert collection.version == version and collection.count() == 1
+
+
+def test_an_id_twice_in_one_upsert_is_refused(tmp_path: Path) -> None:
+    collection = Store(tmp_path).create("c", SPEC)
+    with pytest.raises(InvalidDocumentError, match="'a' comes twice"):
+        put(collection, ["a", "b", "a"])
+
+
+def test_unknown_and_existing_collections(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.create("here", SPEC)
+    with pytest.raises(CollectionNotFoundError, match="'gone' does not exist; there are: here"):
+        store.open("gone")
+    with pytest.raises(CollectionExistsError, match="'here' exists already"):
+        store.create("here", SPEC)
+    assert store.names() == ["here"]
+
+
+def test_another_checkpoint_is_refused_with_both_fingerprints(tmp_path: Path) -> None:
+    collection = Store(tmp_path).create("c", SPEC)
+    with pytest.raises(CheckpointMismatchError, match=r"ffffffffffff.*aaaaaaaaaaaa"):
+        collection.check_fingerprint("a" * 64)
+
+
+def test_a_foreign_dataset_is_named(tmp_path: Path) -> None:
+    import lance
+    import pyarrow as pa
+
+    lance.write_dataset(pa.table({"id": ["a"]}), str(tmp_path / "c.lance"))
+    with pytest.raises(TokenIndexError, match="Tridex did not write"):
+        Store(tmp_path).open("c")
