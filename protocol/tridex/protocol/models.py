@@ -45,7 +45,8 @@ DOCUMENT_TEXT = Tensor("TEXT", DType.STRING, (1,), optional=True)
 DOCUMENT_METADATA = Tensor("METADATA", DType.STRING, (1,), optional=True)
 
 # Catalog: what the store holds, one JSON object a row.
-CATALOG_IDS = Tensor("IDS", DType.STRING, (-1,), optional=True)
+CATALOG_IDS = Tensor("IDS", DType.STRING, (-1,))
+"""Of no length where an operation takes no ids: Triton server refuses a request without any input."""
 CATALOG_ROWS = Tensor("ROWS", DType.STRING, (-1,))
 
 

@@ -1,0 +1,100 @@
+"""Fetches and runs perf_analyzer, Triton server's load generator.
+
+PyPI carries it inside older wheels of tritonclient only; 2.51.0 is the last one whose binary runs on glibc before 2.38.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+WHEEL = "tritonclient==2.51.0"
+_BINARY = "tritonclient-2.51.0.data/data/bin/perf_analyzer"
+# What the binary is linked against, by the names it asks for; the embedded server's wheel has them under others.
+_LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.so.12*"}
+
+
+@dataclass(frozen=True)
+class Load:
+    """One measurement: latencies are milliseconds seen by the client."""
+
+    concurrency: int
+    requests_per_s: float
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+
+
+def fetch(folder: Path) -> Path:
+    """The binary, downloaded into `folder` on first use, with the libraries it needs linked beside it."""
+    binary = folder / "perf_analyzer"
+    if not binary.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        # pip's own platform choice would take a newer, pure wheel that has no binary.
+        download = ["download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(folder), WHEEL]
+        subprocess.run([sys.executable, "-m", "pip", *download], check=True)
+        with zipfile.ZipFile(next(folder.glob("tritonclient-2.51.0-*manylinux*.whl"))) as wheel:
+            binary.write_bytes(wheel.read(_BINARY))
+        binary.chmod(0o755)
+    for name, pattern in _LIBRARIES.items():
+        link = folder / name
+        link.unlink(missing_ok=True)
+        link.symlink_to(next(_embedded_libraries().glob(pattern)))
+    return binary
+
+
+def run(
+    binary: Path,
+    address: str,
+    model: str,
+    inputs: Sequence[dict[str, list[str]]],
+    parameters: dict[str, str | int | bool],
+    concurrency: int,
+    requests: int,
+    work_dir: Path,
+) -> Load:
+    """Sends `requests` requests from `concurrency` callers. Raises RuntimeError with its words where it fails."""
+    data, report = work_dir / "perf_input.json", work_dir / "perf_report.csv"
+    data.write_text(json.dumps({"data": list(inputs)}))
+    report.unlink(missing_ok=True)
+    command = [
+        *(str(binary), "-m", model, "-u", address, "-i", "grpc", "--input-data", str(data)),
+        *(f"--request-parameter={name}:{_parameter(value)}" for name, value in parameters.items()),
+        *("--concurrency-range", str(concurrency), "--request-count", str(requests)),
+        *("-f", str(report), "--verbose-csv"),
+    ]
+    libraries = os.pathsep.join((str(binary.parent), str(_embedded_libraries())))
+    done = subprocess.run(
+        command, env={**os.environ, "LD_LIBRARY_PATH": libraries}, capture_output=True, text=True, check=False
+    )
+    if done.returncode or not report.exists():
+        raise RuntimeError(f"perf_analyzer failed with status {done.returncode}:\n{done.stdout}{done.stderr}")
+    with report.open() as file:
+        row = next(csv.DictReader(file))
+    return Load(
+        concurrency=concurrency,
+        requests_per_s=float(row["Inferences/Second"]),
+        **{f"p{p}_ms": float(row[f"p{p} latency"]) / 1000 for p in (50, 95, 99)},
+    )
+
+
+def _parameter(value: str | int | bool) -> str:
+    """VALUE:TYPE as the command line takes it."""
+    if isinstance(value, bool):
+        return f"{str(value).lower()}:bool"
+    return f"{value}:{'int' if isinstance(value, int) else 'string'}"
+
+
+def _embedded_libraries() -> Path:
+    spec = importlib.util.find_spec("pytriton")
+    if spec is None or not spec.submodule_search_locations:
+        raise RuntimeError("perf_analyzer needs libraries of the embedded server: pip install 'tridex[embedded]'")
+    return Path(next(iter(spec.submodule_search_locations))).parent / "nvidia_pytriton.libs"

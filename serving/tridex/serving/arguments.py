@@ -1,0 +1,112 @@
+"""Reads and checks what requests carry; every refusal names the field, its value and what was expected."""
+
+from __future__ import annotations
+
+import json
+import reprlib
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any, TypeVar
+
+from tridex.protocol import limits, parameters
+from tridex.protocol.tensors import Tensor
+
+from .service import Request, invalid
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 60
+
+E = TypeVar("E", bound=Enum)
+
+
+def texts(request: Request, tensor: Tensor) -> list[str]:
+    """A required string tensor [batch, 1] as texts: not empty, valid UTF-8, within the limit."""
+    return [_text(tensor.name, raw, limits.MAX_TEXT_BYTES) for raw in _strings(request, tensor)]
+
+
+def ids(request: Request, tensor: Tensor) -> list[str]:
+    """A required string tensor as document ids, flattened."""
+    return [_text(tensor.name, raw, limits.MAX_ID_BYTES) for raw in _strings(request, tensor)]
+
+
+def metadata(request: Request, tensor: Tensor) -> list[dict[str, Any]]:
+    """A string tensor [batch, 1] of JSON objects; an empty string means an empty object."""
+    return [_metadata(tensor.name, raw) for raw in _strings(request, tensor)]
+
+
+def collection(request: Request) -> str:
+    """The collection's name."""
+    name = request.parameters.get(parameters.COLLECTION)
+    if not isinstance(name, str) or not limits.COLLECTION_NAME.fullmatch(name):
+        raise invalid(
+            f"parameter {parameters.COLLECTION} is {_SHORT.repr(name)}; expected a name of 1 to 64 letters, digits, "
+            "'-' or '_' that starts with a letter or digit"
+        )
+    return name
+
+
+def top_k(request: Request) -> int:
+    """Hits wanted."""
+    value = request.parameters.get(parameters.TOP_K, limits.DEFAULT_TOP_K)
+    return _integer(parameters.TOP_K, value, 1, limits.MAX_TOP_K)
+
+
+def min_version(request: Request) -> int:
+    """The store version that a search must see."""
+    return _integer(parameters.MIN_VERSION, request.parameters.get(parameters.MIN_VERSION, 0), 0, 2**63 - 1)
+
+
+def flag(request: Request, name: str) -> bool:
+    """A bool that is true when absent."""
+    value = request.parameters.get(name, True)
+    if not isinstance(value, bool):
+        raise invalid(f"parameter {name} is {_SHORT.repr(value)}; expected true or false")
+    return value
+
+
+def choice(request: Request, name: str, kind: type[E]) -> E:
+    """A required parameter with one of the values of `kind`."""
+    value = request.parameters.get(name)
+    try:
+        return kind(value)
+    except ValueError:
+        expected = ", ".join(str(member.value) for member in kind)
+        raise invalid(f"parameter {name} is {_SHORT.repr(value)}; expected one of: {expected}") from None
+
+
+def _integer(name: str, value: Any, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise invalid(f"parameter {name} is {_SHORT.repr(value)}; expected an integer from {low} to {high}")
+    return value
+
+
+def _strings(request: Request, tensor: Tensor) -> Sequence[bytes]:
+    values = request.get(tensor)
+    if values is None:
+        raise invalid(f"input {tensor.name} is missing")
+    flat: Sequence[bytes] = values.reshape(-1).tolist()
+    return flat
+
+
+def _text(name: str, raw: bytes, limit: int) -> str:
+    if len(raw) > limit:
+        raise invalid(f"input {name} holds a text of {len(raw)} bytes; expected at most {limit}")
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        raise invalid(f"input {name} holds {_SHORT.repr(raw)}, which is not valid UTF-8: {error.reason}") from None
+    if not text.strip():
+        raise invalid(f"input {name} holds {_SHORT.repr(text)}; expected a text that is not empty")
+    return text
+
+
+def _metadata(name: str, raw: bytes) -> dict[str, Any]:
+    if not raw:
+        return {}
+    try:
+        value = json.loads(_text(name, raw, limits.MAX_METADATA_BYTES))
+    except (json.JSONDecodeError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise invalid(f"input {name} holds {_SHORT.repr(raw)}; expected a JSON object")
+    return value

@@ -1,0 +1,62 @@
+"""The command line's `serve`. Light to import: the server's own imports wait until it runs."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+
+def serve(
+    repository: Annotated[Path, typer.Option(help="The model repository, with an exported encoder.")] = Path(
+        "model_repository"
+    ),
+    store: Annotated[Path, typer.Option(help="The folder that holds the collections.")] = Path(".tridex/store"),
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    grpc_port: Annotated[int, typer.Option(help="For clients.")] = 8001,
+    http_port: Annotated[int, typer.Option(help="For health checks.")] = 8000,
+    metrics_port: Annotated[int, typer.Option(help="For Prometheus.")] = 8002,
+    log: Annotated[Path | None, typer.Option(help="The server's log; beside the store when not given.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output when ready.")] = False,
+) -> None:
+    """Run Triton Inference Server on a model repository until it is asked to end."""
+    from .runtime import RuntimeNotFoundError
+    from .server import ServerError, TritonServer
+
+    console = Console(stderr=True)
+    server = TritonServer(
+        repository, store, host=host, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port, log=log
+    )
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with console.status("starting the server and warming up its models"):
+            server.start()
+        if as_json:
+            typer.echo(json.dumps({"address": server.address, "pid": server.pid, "log": str(server.log)}))
+        else:
+            console.print(
+                f"[green]Ready[/] on {server.address} (gRPC), {host}:{http_port} (health), {host}:{metrics_port} "
+                f"(metrics). Log: {server.log}\n\n"
+                f"  tridex stats --address {server.address}\n"
+                f"  tridex index corpus.jsonl --collection NAME --address {server.address}\n"
+                f'  tridex search NAME "your question" --address {server.address}\n\n'
+                "Ctrl-C stops it."
+            )
+        status = server.wait()
+        raise ServerError(f"tritonserver ended with status {status}. The log: {server.log}")
+    except KeyboardInterrupt:
+        console.print("stopping")
+    except (ServerError, RuntimeNotFoundError) as error:
+        console.print(f"[red]tridex serve:[/] {error}", highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from error
+    finally:
+        server.stop()
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

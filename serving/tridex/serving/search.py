@@ -1,0 +1,169 @@
+"""Query embeddings to hits: exact MaxSim over a collection, or over given candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from tridex import kernels
+from tridex.encoding import latest_version_dir, load_artifact
+from tridex.index import CheckpointMismatchError, Ranking, Store, View
+from tridex.protocol import limits, models, parameters
+
+from . import arguments
+from .collections import Collections
+from .service import Arrays, Context, Request, RequestError, Result, as_strings, invalid
+
+
+@dataclass(frozen=True)
+class _Search:
+    """One request, checked."""
+
+    view: View
+    queries: torch.Tensor
+    """float32 [batch, tokens, dim]"""
+    mask: torch.Tensor
+    """bool [batch, tokens]"""
+    finite: torch.Tensor
+    """bool [], read after the search so that the device is never waited for twice."""
+    candidates: list[list[str]] | None
+    top_k: int
+    with_text: bool
+    with_metadata: bool
+
+
+class SearchService:
+    """QUERY_EMBEDDINGS [batch, tokens, dim] to IDS, SCORES, TEXTS, METADATA [batch, hits] and VERSION [batch, 1]."""
+
+    def __init__(self, context: Context) -> None:
+        manifest = load_artifact(latest_version_dir(context.repository / models.ENCODER.name)).manifest
+        self._fingerprint = manifest.fingerprint
+        self._device = torch.device(context.device)
+        self._collections = Collections(Store(context.store), self._device)
+        kernels.warm_up(self._device, manifest.dim)
+
+    def answer(self, requests: Sequence[Request]) -> list[Result]:
+        """Requests that see the same view of a collection are scored in one pass over it."""
+        results: dict[int, Result] = {}
+        by_view: dict[int, dict[int, _Search]] = {}
+        for i, request in enumerate(requests):
+            try:
+                search = self._check(request)
+            except RequestError as error:
+                results[i] = error
+                continue
+            if search.candidates is None:
+                by_view.setdefault(id(search.view), {})[i] = search
+            else:
+                results[i] = _response(search, _rescore(search))
+        for searches in by_view.values():
+            rankings = _search_together(list(searches.values()))
+            for (i, search), ranking in zip(searches.items(), rankings, strict=True):
+                results[i] = _response(search, ranking)
+        return [results[i] for i in range(len(requests))]
+
+    def close(self) -> None:
+        self._collections.close()
+
+    def _check(self, request: Request) -> _Search:
+        view = self._collections.view(arguments.collection(request), arguments.min_version(request))
+        try:
+            view.collection.check_fingerprint(self._fingerprint)
+        except CheckpointMismatchError as error:
+            raise invalid(str(error)) from error
+        queries = torch.as_tensor(request.inputs[models.QUERY_EMBEDDINGS.name], device=self._device)
+        dim = view.collection.spec.dim
+        if queries.ndim != 3 or not queries.shape[1] or queries.shape[2] != dim:
+            raise invalid(
+                f"input {models.QUERY_EMBEDDINGS.name} has shape {list(queries.shape)}; expected "
+                f"[batch, tokens, {dim}], the dim of collection {view.collection.name!r}"
+            )
+        return _Search(
+            view=view,
+            queries=queries,
+            mask=_mask(request, queries),
+            finite=torch.isfinite(queries).all(),
+            candidates=_candidates(request, len(queries)),
+            top_k=arguments.top_k(request),
+            with_text=arguments.flag(request, parameters.WITH_TEXT),
+            with_metadata=arguments.flag(request, parameters.WITH_METADATA),
+        )
+
+
+def _mask(request: Request, queries: torch.Tensor) -> torch.Tensor:
+    mask = request.get(models.QUERY_MASK)
+    if mask is None:
+        return torch.ones(queries.shape[:2], dtype=torch.bool, device=queries.device)
+    if tuple(mask.shape) != tuple(queries.shape[:2]):
+        raise invalid(
+            f"input {models.QUERY_MASK.name} has shape {list(mask.shape)}; expected {list(queries.shape[:2])}, "
+            f"one number per token of {models.QUERY_EMBEDDINGS.name}"
+        )
+    return torch.as_tensor(mask, device=queries.device) != 0
+
+
+def _candidates(request: Request, batch: int) -> list[list[str]] | None:
+    if request.get(models.CANDIDATE_IDS) is None:
+        return None
+    ids = arguments.ids(request, models.CANDIDATE_IDS)
+    if not 0 < len(ids) <= limits.MAX_CANDIDATES * batch:
+        raise invalid(
+            f"input {models.CANDIDATE_IDS.name} holds {len(ids) // batch} ids a query; "
+            f"expected 1 to {limits.MAX_CANDIDATES}"
+        )
+    width = len(ids) // batch
+    return [ids[i * width : (i + 1) * width] for i in range(batch)]
+
+
+def _search_together(searches: Sequence[_Search]) -> list[list[Ranking]]:
+    """One pass over the index for every query of every request; each request's rankings in order."""
+    tokens = max(search.queries.shape[1] for search in searches)
+    queries = torch.cat([_padded(search.queries, tokens) for search in searches])
+    mask = torch.cat([_padded(search.mask, tokens) for search in searches])
+    rankings = iter(searches[0].view.search(queries, mask, max(search.top_k for search in searches)))
+    return [[next(rankings).first(search.top_k) for _ in range(len(search.queries))] for search in searches]
+
+
+def _padded(tensor: torch.Tensor, tokens: int) -> torch.Tensor:
+    """[batch, less, ...] to [batch, tokens, ...], with zeros."""
+    if tensor.shape[1] == tokens:
+        return tensor
+    padded = tensor.new_zeros((tensor.shape[0], tokens, *tensor.shape[2:]))
+    padded[:, : tensor.shape[1]] = tensor
+    return padded
+
+
+def _rescore(search: _Search) -> list[Ranking]:
+    assert search.candidates is not None
+    return [
+        search.view.rescore(search.queries[i], search.mask[i], ids).first(search.top_k)
+        for i, ids in enumerate(search.candidates)
+    ]
+
+
+def _response(search: _Search, rankings: Sequence[Ranking]) -> Arrays | RequestError:
+    if not bool(search.finite):
+        return invalid(f"input {models.QUERY_EMBEDDINGS.name} holds NaN or infinity; expected finite numbers")
+    width = max(len(ranking.ids) for ranking in rankings)
+    if any(len(ranking.ids) != width for ranking in rankings):
+        return invalid(
+            f"input {models.CANDIDATE_IDS.name}: the queries of one request have different numbers of known candidates "
+            f"{[len(ranking.ids) for ranking in rankings]}; send them as requests of their own"
+        )
+    shape = (len(rankings), width)
+    outputs = {
+        models.IDS.name: as_strings([key for ranking in rankings for key in ranking.ids]).reshape(shape),
+        models.SCORES.name: np.stack([ranking.scores for ranking in rankings]),
+        models.VERSION.name: np.full((len(rankings), 1), search.view.version, np.int64),
+    }
+    if search.with_text or search.with_metadata:
+        addresses = np.concatenate([ranking.addresses for ranking in rankings])
+        texts, metadata = search.view.collection.payload(addresses)
+        if search.with_text:
+            outputs[models.TEXTS.name] = as_strings(texts).reshape(shape)
+        if search.with_metadata:
+            outputs[models.METADATA.name] = as_strings(metadata).reshape(shape)
+    return outputs

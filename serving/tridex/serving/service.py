@@ -1,0 +1,107 @@
+"""What a served model is, without Triton server: requests in, a result for each out.
+
+`triton` runs a service inside the Python backend; a test calls it directly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tridex.protocol.tensors import Tensor
+
+Arrays = Mapping[str, Any]
+"""Tensors by name, batch dimension included: numpy, or a torch tensor where it already lies on the GPU."""
+
+
+class ErrorCode(str, Enum):
+    """Why a request failed; the names are those of the Python backend's TritonError."""
+
+    INVALID_ARGUMENT = "INVALID_ARG"
+    NOT_FOUND = "NOT_FOUND"
+    ALREADY_EXISTS = "ALREADY_EXISTS"
+    UNAVAILABLE = "UNAVAILABLE"
+    INTERNAL = "INTERNAL"
+
+
+class RequestError(Exception):
+    """Fails one request, with the code that the client's typed error follows, and leaves its batch mates alone."""
+
+    def __init__(self, code: ErrorCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def invalid(message: str) -> RequestError:
+    """A request that no retry will make right; `message` names the field, its value and what was expected."""
+    return RequestError(ErrorCode.INVALID_ARGUMENT, message)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One client's request: its tensors and its parameters (str, int, bool)."""
+
+    inputs: Arrays
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def get(self, tensor: Tensor) -> Any | None:
+        """The input, or None where an optional one was not sent."""
+        return self.inputs.get(tensor.name)
+
+
+Result = Arrays | RequestError
+
+
+class Infer(Protocol):
+    """Calls another model of the same server."""
+
+    def __call__(self, model: str, inputs: Arrays, outputs: Sequence[str]) -> dict[str, NDArray[Any]]: ...
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a service is given at start."""
+
+    repository: Path
+    """The model repository, for the exported encoder's artifact."""
+    device: str
+    """torch device: "cpu" or "cuda:N"."""
+    store: Path
+    """The folder that holds the collections."""
+    infer: Infer
+
+
+class Service(Protocol):
+    """A served model: built once (and warm when built), then given every batch."""
+
+    def __init__(self, context: Context) -> None: ...
+
+    def answer(self, requests: Sequence[Request]) -> list[Result]:
+        """One result per request, in order. A RequestError among them fails its request only."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def each(requests: Sequence[Request], answer_one: Any) -> list[Result]:
+    """Answers requests one by one, turning a raised RequestError into that request's result."""
+    results: list[Result] = []
+    for request in requests:
+        try:
+            results.append(answer_one(request))
+        except RequestError as error:
+            results.append(error)
+    return results
+
+
+def as_strings(values: Sequence[str | bytes]) -> NDArray[np.object_]:
+    """A string tensor [len(values)] as Triton server takes it."""
+    array = np.empty(len(values), dtype=object)
+    array[:] = [value.encode() if isinstance(value, str) else value for value in values]
+    return array

@@ -1,0 +1,51 @@
+"""A real Triton server over the default checkpoint, shared by every test of this folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import stdlib_corpus
+from servers import new_server
+
+from tridex.client import Client
+from tridex.export import export_checkpoint, write_default_checkpoint
+from tridex.export.repository import write
+from tridex.serving.server import TritonServer
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The default checkpoint, as Sentence Transformers loads it."""
+    return write_default_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture(scope="session")
+def repository(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model repository with that checkpoint exported as fp32."""
+    folder = tmp_path_factory.mktemp("repository")
+    list(write(folder))
+    export_checkpoint(str(checkpoint), repository=folder, precision="fp32")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
+    with new_server(repository, tmp_path_factory.mktemp("data") / "store") as server:
+        yield server
+
+
+@pytest.fixture
+def client(server: TritonServer) -> Iterator[Client]:
+    with Client(server.address, timeout_s=120) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def stdlib(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, object]]:
+    """The standard library's documentation."""
+    path = tmp_path_factory.mktemp("corpus") / "stdlib.jsonl"
+    stdlib_corpus.write(path)
+    return [json.loads(line) for line in path.read_text().splitlines()]

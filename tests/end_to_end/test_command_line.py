@@ -1,0 +1,67 @@
+"""The command line against the real server, as a script would use it: --json on standard output and nothing else."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tridex.serving.server import TritonServer
+
+TRIDEX = Path(sys.executable).parent / "tridex"
+
+
+def tridex(server: TritonServer, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    command = [str(TRIDEX), *arguments, "--address", server.address]
+    return subprocess.run(command, capture_output=True, text=True, input=stdin, check=False, timeout=120)
+
+
+def answer(server: TritonServer, *arguments: str, stdin: str | None = None) -> Any:
+    done = tridex(server, *arguments, "--json", stdin=stdin)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def indexed(server: TritonServer, tmp_path_factory: pytest.TempPathFactory) -> TritonServer:
+    corpus = tmp_path_factory.mktemp("cli") / "corpus.jsonl"
+    rows = [{"_id": f"d{i}", "title": f"Title {i}", "text": f"the text number {i}"} for i in range(30)]
+    corpus.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    answer(server, "index", str(corpus), "--collection", "cli")
+    return server
+
+
+def test_search_finds_what_index_wrote(indexed: TritonServer) -> None:
+    hits = json.dumps(answer(indexed, "search", "cli", "the text number 7", "--top-k", "3"))
+    assert "d7" in hits and "Title 7" in hits
+
+
+def test_a_person_reads_a_table(indexed: TritonServer) -> None:
+    done = tridex(indexed, "search", "cli", "the text number 7")
+    assert done.returncode == 0 and "d7" in done.stdout and "{" not in done.stdout
+
+
+def test_documents_come_and_go(indexed: TritonServer) -> None:
+    answer(indexed, "upsert", "cli", stdin=json.dumps({"id": "new", "text": "a new document"}) + "\n")
+    assert "new" in json.dumps(answer(indexed, "search", "cli", "a new document"))
+    answer(indexed, "delete", "cli", "new")
+    assert '"new"' not in json.dumps(answer(indexed, "search", "cli", "a new document"))
+    assert '"cli"' in json.dumps(answer(indexed, "stats"))
+
+
+def test_an_unknown_collection_is_one_clear_line(indexed: TritonServer) -> None:
+    done = tridex(indexed, "search", "nowhere", "a question", "--json")
+    assert done.returncode == 1 and done.stdout == ""
+    assert "'nowhere' does not exist" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_repository_without_an_encoder_is_one_clear_line(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [str(TRIDEX), "serve", "--repository", str(tmp_path)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "not Tridex's model repository" in done.stderr

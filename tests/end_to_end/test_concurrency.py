@@ -1,0 +1,129 @@
+"""Many clients at once, and servers that end well or badly: nothing acknowledged is lost, nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+from servers import new_server
+
+from tridex.client import Client, Document, NotFound, TridexError
+from tridex.serving.server import TritonServer
+
+CLIENTS = 32
+SECONDS = 20
+
+
+def test_32_clients_search_upsert_and_delete(repository: Path, tmp_path: Path) -> None:
+    regions_before = shared_memory()
+    with new_server(repository, tmp_path / "store") as server:
+        with Client(server.address, timeout_s=60) as client:
+            client.upsert("shared", [Document(f"fixed-{i}", f"fixed document {i}", {}) for i in range(20)])
+        failures: list[str] = []
+        survivors: dict[str, str] = {}
+        deadline = time.monotonic() + SECONDS
+        threads = [
+            threading.Thread(target=_work, args=(server.address, i, deadline, failures, survivors))
+            for i in range(CLIENTS)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failures == []
+        with Client(server.address, timeout_s=60) as client:
+            assert client.is_ready()
+            assert client.count("shared") == 20 + len(survivors)
+            stored = client.get("shared", list(survivors))
+            assert {document.id: document.text for document in stored if document} == survivors
+        started = time.monotonic()
+        os.kill(server.pid, signal.SIGTERM)
+        assert server.wait() == 0
+        assert time.monotonic() - started < 15
+    assert shared_memory() == regions_before
+
+
+def _work(address: str, worker: int, deadline: float, failures: list[str], survivors: dict[str, str]) -> None:
+    """Writes and deletes documents of its own and checks that each of its searches sees exactly what it wrote."""
+    mine: dict[str, str] = {}
+    step = 0
+    with Client(address, timeout_s=60) as client:
+        while time.monotonic() < deadline:
+            step += 1
+            key = f"w{worker}-{step % 3}"
+            try:
+                if step % 5 == 4 and key in mine:
+                    client.delete("shared", [key])
+                    del mine[key]
+                else:
+                    text = f"worker {worker} wrote revision {step}"
+                    client.upsert("shared", [Document(key, text, {"worker": worker})])
+                    mine[key] = text
+                result = client.search("shared", f"worker {worker} wrote", top_k=200)
+            except TridexError as error:
+                failures.append(f"worker {worker} step {step}: {error!r}")
+                continue
+            ids = [hit.id for hit in result]
+            seen = {hit.id: hit.text for hit in result if hit.id.startswith(f"w{worker}-")}
+            if (
+                len(set(ids)) != len(ids)
+                or seen != mine
+                or [h.score for h in result] != sorted((h.score for h in result), reverse=True)
+            ):
+                failures.append(f"worker {worker} step {step}: saw {seen}, wrote {mine}")
+    survivors.update(mine)
+
+
+def test_kill_9_loses_nothing_acknowledged(repository: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    acknowledged: dict[str, str] = {}
+    for life in range(3):
+        server = new_server(repository, store)
+        server.start()
+        try:
+            _check_survivors(server, acknowledged)
+            writer = threading.Thread(target=_write, args=(server.address, life, acknowledged))
+            writer.start()
+            time.sleep(2.0 + 0.37 * life)
+            os.kill(server.pid, signal.SIGKILL)
+            server.wait()
+            writer.join()
+        finally:
+            server.stop()
+        assert acknowledged
+    with new_server(repository, store) as server:
+        _check_survivors(server, acknowledged)
+
+
+def _write(address: str, life: int, acknowledged: dict[str, str]) -> None:
+    with Client(address, timeout_s=5) as client:
+        step = 0
+        while True:
+            documents = [Document(f"{life}-{step}-{i}", f"life {life} step {step} part {i}", {}) for i in range(4)]
+            try:
+                client.upsert("kept", documents)
+            except TridexError:
+                return
+            acknowledged.update({document.id: document.text for document in documents})
+            step += 1
+
+
+def _check_survivors(server: TritonServer, acknowledged: dict[str, str]) -> None:
+    with Client(server.address, timeout_s=60) as client:
+        try:
+            count = client.count("kept")
+        except NotFound:
+            assert not acknowledged
+            return
+        keys = list(acknowledged)
+        assert {d.id: d.text for d in client.get("kept", keys) if d} == acknowledged
+        # A batch whose acknowledgement the kill swallowed is there whole or not at all.
+        assert (count - len(keys)) % 4 == 0
+        assert {hit.id for hit in client.search("kept", "part", top_k=10_000)} >= acknowledged.keys()
+
+
+def shared_memory() -> set[str]:
+    return {path.name for path in Path("/dev/shm").iterdir()}
