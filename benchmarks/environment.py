@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import random
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,6 +72,13 @@ def served_stdlib(repository: Path, data: Path) -> Iterator[tuple[TritonServer, 
             documents = [{"id": row["_id"], "text": row["text"], "metadata": row["metadata"]} for row in rows]
             client.upsert(COLLECTION, documents, batch_size=64, show_progress_bar=True)
         yield server, client, rows
+
+
+def questions(rows: list[dict[str, object]], count: int) -> list[str]:
+    """First sentences of the documentation, which is how a person might ask for what they describe."""
+    sentences = [str(row["text"]).partition("\n")[2].partition(".")[0].replace("\n", " ") for row in rows]
+    usable = sorted({sentence for sentence in sentences if 4 <= len(sentence.split()) <= 16})
+    return random.Random(0).sample(usable, count)
 
 
 def publish(name: str, results: dict[str, object], table: str) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -29,20 +28,13 @@ from tridex.encoding import OnnxEncoder, latest_version_dir, load_artifact
 from tridex.index import Follower, Store
 
 from . import perf_analyzer
-from .environment import COLLECTION, publish, served_stdlib
+from .environment import COLLECTION, publish, questions, served_stdlib
 
 CONCURRENCIES = (1, 4, 16, 64)
 STAGES = ("tokenizer", "encoder", "maxsim")
 TOP_K = 10
 
 console = Console()
-
-
-def questions(rows: list[dict[str, object]], count: int) -> list[str]:
-    """First sentences of the documentation, which is how a person might ask for what they describe."""
-    sentences = [str(row["text"]).partition("\n")[2].partition(".")[0].replace("\n", " ") for row in rows]
-    usable = sorted({sentence for sentence in sentences if 4 <= len(sentence.split()) <= 16})
-    return random.Random(0).sample(usable, count)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -94,6 +95,7 @@ def test_kill_9_loses_nothing_acknowledged(repository: Path, tmp_path: Path) -> 
         finally:
             server.stop()
         assert acknowledged
+        assert processes_naming(store) == []
     with new_server(repository, store) as server:
         _check_survivors(server, acknowledged)
 
@@ -127,3 +129,13 @@ def _check_survivors(server: TritonServer, acknowledged: dict[str, str]) -> None
 
 def shared_memory() -> set[str]:
     return {path.name for path in Path("/dev/shm").iterdir()}
+
+
+def processes_naming(store: Path) -> list[str]:
+    """Command lines of processes whose environment names this store: the server's own."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if str(store).encode() in (process / "environ").read_bytes():
+                found.append((process / "cmdline").read_text())
+    return found

@@ -13,9 +13,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInput, ModelInstanceGroup
+
 from tridex.protocol import models
 from tridex.protocol.tensors import DType, Ensemble, Model, Tensor
-from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInput
 
 SERVICES = {
     models.TOKENIZER: "tokenizer.TokenizerService",
@@ -63,6 +64,8 @@ def model_config(model: Model, backend: str | None = None) -> ModelConfig:
     config.backend = backend
     # No queue delay: a batch is what arrived while the model was busy, so a lone request never waits.
     config.dynamic_batching.default_queue_policy.max_queue_size = _MAX_QUEUE_SIZE
+    if model.cpu_only:
+        config.instance_group.add(kind=ModelInstanceGroup.KIND_CPU, count=1)
     if backend == "python":
         # Leaves tensors where the step before put them: on the GPU where there is one.
         config.parameters["FORCE_CPU_ONLY_INPUT_TENSORS"].string_value = "no"
@@ -124,7 +127,8 @@ def write_encoder_code(version_dir: Path) -> None:
 
 
 def _text(config: ModelConfig) -> str:
-    return _HEADER + text_format.MessageToString(config)
+    body: str = text_format.MessageToString(config)
+    return _HEADER + body
 
 
 def render() -> dict[Path, str]:

@@ -59,6 +59,7 @@ TOKENIZER = Model(
     inputs=(_optional(QUERY), _optional(DOCUMENT)),
     outputs=(INPUT_IDS, ATTENTION_MASK, EMBEDDING_MASK),
     max_batch_size=MAX_BATCH,
+    cpu_only=True,
 )
 
 # The one model that differs by runtime; the repository's configs/ hold the variants.
@@ -85,9 +86,10 @@ INGEST = Model(
     inputs=(DOCUMENT_ID, DOCUMENT_TEXT, DOCUMENT_METADATA),
     outputs=(VERSION,),
     max_batch_size=MAX_BATCH,
+    cpu_only=True,
 )
 
-CATALOG = Model("catalog", inputs=(CATALOG_IDS,), outputs=(CATALOG_ROWS,), max_batch_size=1)
+CATALOG = Model("catalog", inputs=(CATALOG_IDS,), outputs=(CATALOG_ROWS,), max_batch_size=1, cpu_only=True)
 
 
 def _tokens_of(text: Tensor) -> Step:

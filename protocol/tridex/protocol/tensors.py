@@ -29,7 +29,8 @@ class Model:
     """A model with code of its own, served by `backend` ("python" unless the runtime says otherwise).
 
     `ragged` lets the dynamic batcher put requests of different lengths into one batch: right for a Python model,
-    which sees each request by itself, wrong for a backend that wants one rectangular tensor.
+    which sees each request by itself, wrong for a backend that wants one rectangular tensor. `cpu_only` keeps a model
+    to one instance on the CPU: by itself, Triton server starts one on every GPU there is.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Model:
     max_batch_size: int
     backend: str = "python"
     ragged: bool = True
+    cpu_only: bool = False
 
 
 @dataclass(frozen=True)

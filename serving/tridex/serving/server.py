@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -104,7 +105,15 @@ class TritonServer:
         ]
         environment = {**os.environ, **runtime.environment, STORE: str(self.store)}
         with self.log.open("wb") as log:
-            self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            self._process = subprocess.Popen(
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # A group of its own: a Ctrl-C reaches the server through stop() alone, and stop() finds the stubs.
+                start_new_session=True,
+            )
         try:
             self._wait_until_ready()
         except BaseException:
@@ -121,6 +130,9 @@ class TritonServer:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            # The Python backend's stubs outlive a server that was killed.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
         if self._work_dir is not None:
             self._work_dir.cleanup()
             self._work_dir = None

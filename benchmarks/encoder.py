@@ -1,0 +1,133 @@
+"""The served encoder against ONNX Runtime used directly on the same exported model, and int8 against fp32.
+
+Both sides get the same tokens, the same number of threads and alternate within one run; "direct" is one padded batch,
+as the library's documentation does it. Parity is checked before anything is timed.
+
+    python -m benchmarks.encoder
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import stdlib_corpus
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.progress import track
+
+from tridex.encoding import Artifact, OnnxEncoder, TokenBatch
+from tridex.export import export_default
+from tridex.protocol import models
+
+from .environment import publish, questions
+
+REPEATS = 9
+DOCUMENT_BATCH = 16
+
+
+def direct_encoder(artifact: Artifact, threads: int) -> Callable[[TokenBatch], np.ndarray[Any, np.dtype[np.float32]]]:
+    """ONNX Runtime as its documentation shows it: default options, one padded batch a call."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(artifact.model_path), options, providers=["CPUExecutionProvider"])
+
+    def encode(batch: TokenBatch) -> np.ndarray[Any, np.dtype[np.float32]]:
+        inputs = {
+            models.INPUT_IDS.name: batch.input_ids,
+            models.ATTENTION_MASK.name: batch.attention_mask,
+            models.EMBEDDING_MASK.name: batch.embedding_mask,
+        }
+        return np.asarray(session.run(None, inputs)[0])
+
+    return encode
+
+
+def side_by_side(
+    encoders: dict[str, Callable[[TokenBatch], Any]], batches: Sequence[TokenBatch]
+) -> dict[str, list[float]]:
+    """Milliseconds a text: for each encoder, one figure a repeat, the encoders taking turns."""
+    times: dict[str, list[float]] = {name: [] for name in encoders}
+    texts = sum(len(batch.input_ids) for batch in batches)
+    for _ in range(REPEATS):
+        for name, encode in encoders.items():
+            started = time.perf_counter()
+            for batch in batches:
+                encode(batch)
+            times[name].append(1000 * (time.perf_counter() - started) / texts)
+    return times
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path(".tridex"))
+    arguments = parser.parse_args()
+    arguments.data.mkdir(parents=True, exist_ok=True)
+    corpus = arguments.data / "stdlib.jsonl"
+    stdlib_corpus.write(corpus)
+    rows = [json.loads(line) for line in corpus.read_text().splitlines()]
+    threads = os.cpu_count() or 1
+
+    with tempfile.TemporaryDirectory() as folder:
+        artifacts = {
+            precision: export_default(Path(folder) / precision, precision=precision)
+            for precision in track(("fp32", "int8"), "exporting")
+        }
+        tokenizer = artifacts["fp32"].tokenizer()
+        documents = random.Random(0).sample([str(row["text"]) for row in rows], 4 * DOCUMENT_BATCH)
+        work = {
+            "query, alone": [tokenizer.queries([text]) for text in questions(rows, 60)],
+            "queries, 16 together": [tokenizer.queries(questions(rows, 16))],
+            "document, alone": [tokenizer.documents([text]) for text in documents[:DOCUMENT_BATCH]],
+            f"documents, {DOCUMENT_BATCH} together": [
+                tokenizer.documents(documents[i : i + DOCUMENT_BATCH]) for i in range(0, len(documents), DOCUMENT_BATCH)
+            ],
+        }
+        encoders: dict[str, Callable[[TokenBatch], Any]] = {}
+        for precision, artifact in artifacts.items():
+            encoders[f"{precision} served"] = OnnxEncoder(artifact.model_path, threads).encode
+            encoders[f"{precision} direct"] = direct_encoder(artifact, threads)
+        check_parity(encoders, [batch for batches in work.values() for batch in batches])
+        measured = {name: side_by_side(encoders, batches) for name, batches in track(work.items(), "measuring")}
+
+    words = table(measured)
+    Console().print(Markdown(words))
+    publish("encoder", {"threads": threads, "ms_per_text": measured}, words)
+
+
+def check_parity(encoders: dict[str, Callable[[TokenBatch], Any]], batches: Sequence[TokenBatch]) -> None:
+    """Both fp32 sides compute the same. int8 has its gate at export, and depends on batch mates when run directly."""
+    for batch in batches:
+        difference = np.abs(encoders["fp32 served"](batch) - encoders["fp32 direct"](batch)).max()
+        if difference > 1e-4:
+            raise RuntimeError(f"served and direct fp32 embeddings differ by {difference}")
+
+
+def table(measured: dict[str, dict[str, list[float]]]) -> str:
+    """Medians as a Markdown table, with the ratios that matter."""
+    head = ("", "fp32 served", "fp32 direct", "served is", "int8 served", "int8 direct", "int8 over fp32, served")
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    for name, times in measured.items():
+        ms = {encoder: median(values) for encoder, values in times.items()}
+        cells = (
+            *(name, f"{ms['fp32 served']:.2f} ms", f"{ms['fp32 direct']:.2f} ms"),
+            f"{ms['fp32 direct'] / ms['fp32 served']:.2f}x as fast",
+            *(f"{ms['int8 served']:.2f} ms", f"{ms['int8 direct']:.2f} ms"),
+            f"{ms['fp32 served'] / ms['int8 served']:.2f}x",
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
