@@ -32,7 +32,7 @@ $(CLIENT_VENV)/.done: pyproject.toml constraints.txt
 	@touch $@
 
 demo: install ## export, index Python's documentation, serve, ask questions, stop
-	$(BIN)/python examples/demo.py --data $(DATA)
+	$(BIN)/python -m examples.demo --data $(DATA)
 
 export: install ## export a checkpoint: MODEL=<hub id or folder> PRECISION=fp32|fp16|int8
 	$(BIN)/tridex export $(MODEL) --precision $(PRECISION)

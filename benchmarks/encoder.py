@@ -21,11 +21,11 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-import stdlib_corpus
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import track
 
+from examples import stdlib_corpus
 from tridex.encoding import Artifact, OnnxEncoder, TokenBatch
 from tridex.export import export_default
 from tridex.protocol import models

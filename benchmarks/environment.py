@@ -12,8 +12,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-import stdlib_corpus
-
+from examples import stdlib_corpus
 from tridex.client import Client
 from tridex.encoding import ArtifactError, latest_version_dir
 from tridex.export import export_default

@@ -58,17 +58,23 @@ def run(
     inputs: Sequence[dict[str, list[str]]],
     parameters: dict[str, str | int | bool],
     concurrency: int,
-    requests: int,
+    seconds: float,
     work_dir: Path,
 ) -> Load:
-    """Sends `requests` requests from `concurrency` callers. Raises RuntimeError with its words where it fails."""
+    """Sends requests from `concurrency` callers for windows of `seconds`; three at most, until they agree.
+
+    Windows of time and not of requests, because it rounds the time that a number of requests took to seconds.
+    Raises RuntimeError with perf_analyzer's words where it fails.
+    """
     data, report = work_dir / "perf_input.json", work_dir / "perf_report.csv"
     data.write_text(json.dumps({"data": list(inputs)}))
     report.unlink(missing_ok=True)
     command = [
         *(str(binary), "-m", model, "-u", address, "-i", "grpc", "--input-data", str(data)),
         *(f"--request-parameter={name}:{_parameter(value)}" for name, value in parameters.items()),
-        *("--concurrency-range", str(concurrency), "--request-count", str(requests)),
+        *("--concurrency-range", str(concurrency), "--measurement-interval", str(int(1000 * seconds))),
+        # When it finds a run unstable it reports nothing at all.
+        *("--stability-percentage", "60", "--max-trials", "3", "--percentile", "50"),
         *("-f", str(report), "--verbose-csv"),
     ]
     libraries = os.pathsep.join((str(binary.parent), str(_embedded_libraries())))

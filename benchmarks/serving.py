@@ -41,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(".tridex"))
     parser.add_argument("--repository", type=Path, default=Path("model_repository"))
-    parser.add_argument("--requests", type=int, default=600, help="per concurrency; the first fifth of it warms up")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of one window; a row takes two or three")
     parser.add_argument("--queries", type=Path, help="a BEIR queries.jsonl, in place of sentences of the corpus")
     arguments = parser.parse_args()
     binary = perf_analyzer.fetch(arguments.data / "perf_analyzer")
@@ -100,12 +100,10 @@ def measure(
         "with_metadata": with_text,
     }
 
-    def run(requests: int) -> perf_analyzer.Load:
-        return perf_analyzer.run(binary, address, "search", inputs, parameters, concurrency, requests, arguments.data)
-
-    run(max(2 * concurrency, arguments.requests // 5))
     before = statistics(client)
-    load = run(max(4 * concurrency, arguments.requests))
+    load = perf_analyzer.run(
+        binary, address, "search", inputs, parameters, concurrency, arguments.seconds, arguments.data
+    )
     after = statistics(client)
     stages = {model: stage(before[model], after[model]) for model in STAGES}
     return {**asdict(load), "with_text": with_text, "stages": stages}

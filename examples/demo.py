@@ -1,6 +1,6 @@
 """Everything once, on a real server: export, serve, index Python's documentation, ask questions, stop.
 
-python examples/demo.py
+python -m examples.demo
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import json
 import time
 from pathlib import Path
 
-import stdlib_corpus
 from rich.console import Console
 from rich.table import Table
 
+from examples import stdlib_corpus
 from tridex.client import Client, SearchResult
 from tridex.encoding import ArtifactError, latest_version_dir
 from tridex.export import export_default

@@ -3,7 +3,7 @@
 One document per public module, class and function: the id is the qualified name, the text is the signature and the
 docstring, the metadata say module and kind.
 
-    python examples/stdlib_corpus.py stdlib.jsonl
+    python -m examples.stdlib_corpus stdlib.jsonl
 """
 
 from __future__ import annotations

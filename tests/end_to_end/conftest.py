@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import stdlib_corpus
 from servers import new_server
 
+from examples import stdlib_corpus
 from tridex.client import Client
 from tridex.export import export_checkpoint, write_default_checkpoint
 from tridex.export.repository import write

@@ -1,0 +1,1 @@
+"""Programs that use Tridex as its users do. Run as `python -m examples.NAME`."""
