@@ -1,0 +1,96 @@
+"""Text to tokens and masks, on the Rust tokenizers library. Reproduces Sentence Transformers' MultiVectorEncoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+from numpy.typing import NDArray
+
+from .rules import EncodingRules, Expansion, TextRules
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """The encoder's inputs, int64 [texts, tokens] each."""
+
+    input_ids: NDArray[np.int64]
+    attention_mask: NDArray[np.int64]
+    """1 where the encoder's attention looks."""
+    embedding_mask: NDArray[np.int64]
+    """1 where a token's embedding scores."""
+
+
+class Tokenizer:
+    """Tokenises queries and documents by a checkpoint's rules. Safe to share between threads.
+
+    A batch is as wide as its longest text, rounded up to a multiple of `pad_to_multiple_of` so that a backend with
+    rectangular batches meets few shapes, but no wider than the checkpoint reads.
+    """
+
+    def __init__(self, path: Path, rules: EncodingRules, *, pad_to_multiple_of: int = 8) -> None:
+        if pad_to_multiple_of < 1:
+            raise ValueError(f"pad_to_multiple_of: {pad_to_multiple_of}, expected at least 1")
+        self._multiple = pad_to_multiple_of
+        self._widest = max(rules.query.length, rules.document.length)
+        self._pad_token_id = rules.pad_token_id
+        self._query = _Side(path, rules, rules.query, rules.expansion)
+        self._document = _Side(path, rules, rules.document, None)
+
+    def queries(self, texts: Sequence[str]) -> TokenBatch:
+        return self._encode(self._query, texts)
+
+    def documents(self, texts: Sequence[str]) -> TokenBatch:
+        return self._encode(self._document, texts)
+
+    def _encode(self, side: _Side, texts: Sequence[str]) -> TokenBatch:
+        if isinstance(texts, str):
+            raise TypeError(f"texts: the one text {texts[:40]!r}, expected a sequence of texts")
+        rows = side.token_ids(texts)
+        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+        floor = side.expansion.length if side.expansion else 1
+        longest = max(floor, int(lengths.max(initial=0)))
+        rounded = -(-longest // self._multiple) * self._multiple
+        width = max(longest, min(rounded, self._widest))
+
+        input_ids = np.full((len(rows), width), self._pad_token_id, np.int64)
+        for row, ids in zip(input_ids, rows, strict=True):
+            row[: len(ids)] = ids
+        positions = np.arange(width)
+        attended = scored = positions < lengths[:, None]
+        if side.expansion:
+            filled = ~attended & (positions < floor)
+            input_ids[filled] = side.expansion.token_id
+            scored = attended | filled
+            if side.expansion.attend:
+                attended = scored
+        embedding_mask = scored & side.scores[input_ids]
+        return TokenBatch(input_ids, attended.astype(np.int64), embedding_mask.astype(np.int64))
+
+
+class _Side:
+    """What queries, or documents, need. Each side has a tokenizer of its own: its truncation is set once, so that
+    tokenising changes no state."""
+
+    def __init__(self, path: Path, rules: EncodingRules, text: TextRules, expansion: Expansion | None) -> None:
+        self.expansion = expansion
+        self._prefix = text.prefix
+        self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(text.length, strategy="longest_first", direction=rules.truncation_side)
+        self._tokenizer.encode_special_tokens = rules.split_special_tokens
+
+        filler = expansion.token_id if expansion else 0
+        size = 1 + max(rules.pad_token_id, filler, *self._tokenizer.get_vocab(with_added_tokens=True).values())
+        self.scores = np.full(size, text.only_token_ids is None)
+        """[vocabulary]: whether a token's embedding scores."""
+        self.scores[list(text.only_token_ids or ())] = True
+        self.scores[list(text.skip_token_ids)] = False
+
+    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        # The fast variant leaves out character offsets, which nothing here reads.
+        encodings = self._tokenizer.encode_batch_fast([self._prefix + text for text in texts])
+        return [encoding.ids for encoding in encodings]

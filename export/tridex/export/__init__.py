@@ -1,0 +1,39 @@
+"""Checkpoint to served model: ONNX and TensorRT export behind a parity gate, and the rendering of model_repository/.
+
+`export_checkpoint` exports any ColBERT checkpoint, `export_default` the one that needs no download.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .default_checkpoint import write_default_checkpoint
+    from .errors import CheckpointError, ExportError, ParityError, TensorRTError
+    from .exporter import export_checkpoint, export_default
+
+__all__ = [
+    "CheckpointError",
+    "ExportError",
+    "ParityError",
+    "TensorRTError",
+    "export_checkpoint",
+    "export_default",
+    "write_default_checkpoint",
+]
+
+_MODULES = {
+    "CheckpointError": "errors",
+    "ExportError": "errors",
+    "ParityError": "errors",
+    "TensorRTError": "errors",
+    "export_checkpoint": "exporter",
+    "export_default": "exporter",
+    "write_default_checkpoint": "default_checkpoint",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # The command line imports this package for every command; torch and transformers take seconds.
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_MODULES[name]}", __name__), name)

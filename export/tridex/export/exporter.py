@@ -1,0 +1,126 @@
+"""A checkpoint's way into the model repository, from end to end."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+
+import onnx
+
+from tridex.encoding import Artifact, EncodingRules, Manifest, OnnxEncoder, Tokenizer, load_artifact, sha256_of_file
+from tridex.encoding.manifest import MANIFEST_FILE, MODEL_FILE, TOKENIZER_FILE
+from tridex.protocol import models
+
+from .checkpoint import backbone_of, describe_head, load_checkpoint, rules_of, tokenizer_of
+from .default_checkpoint import write_default_checkpoint
+from .errors import ExportError
+from .graph import trace
+from .parity import check_parity
+from .precision import Precision
+from .publish import publish, staging_dir
+from .repository import write_encoder_code
+from .source import Source, find_source
+from .tensorrt import build_engine, find_trtexec
+
+_LIBRARIES = ("onnx", "onnxruntime", "sentence-transformers", "tokenizers", "torch", "transformers", "tridex")
+
+
+def export_checkpoint(
+    model: str,
+    *,
+    repository: Path = Path("model_repository"),
+    precision: str = "fp32",
+    revision: str | None = None,
+    tensorrt: bool = False,
+    on_stage: Callable[[str], None] = lambda _: None,
+) -> Artifact:
+    """Exports a checkpoint, compares it with the original, and publishes it as the encoder's next version.
+
+    Args:
+        model: A folder, or an id on the Hugging Face Hub.
+        repository: The Triton server model repository.
+        precision: "fp32", "fp16" or "int8".
+        revision: Branch, tag or commit on the Hub.
+        tensorrt: Build a TensorRT engine too; takes trtexec and the GPU that will serve.
+        on_stage: Told what happens next.
+
+    Raises:
+        ExportError: One of its kinds. What was published before stays as it was.
+    """
+    if precision not in [known.value for known in Precision]:
+        raise ExportError(f"precision: {precision!r}, expected one of {', '.join(known.value for known in Precision)}")
+    chosen = Precision(precision)
+    trtexec = find_trtexec(chosen) if tensorrt else None
+
+    on_stage("load the checkpoint")
+    source = find_source(model, revision)
+    checkpoint = load_checkpoint(source)
+    rules = rules_of(checkpoint)
+    head = describe_head(checkpoint)
+    architecture = type(backbone_of(checkpoint).model).__name__
+    tokenizer = tokenizer_of(checkpoint)
+
+    on_stage(f"trace the graph as {chosen.value}")
+    graph = trace(checkpoint, chosen)
+    del checkpoint
+
+    with staging_dir(repository / models.ENCODER.name) as staging:
+        files = [staging / MODEL_FILE, staging / TOKENIZER_FILE]
+        onnx.save(graph, files[0])
+        files[1].write_text(tokenizer.to_str(), encoding="utf-8")
+        del graph
+
+        on_stage("compare with the checkpoint")
+        served = Tokenizer(files[1], rules), OnnxEncoder(files[0])
+        parity = check_parity(load_checkpoint(source), *served, rules, chosen)
+
+        if trtexec:
+            on_stage("build the TensorRT engine")
+            files.append(build_engine(trtexec, files[0], _max_tokens(rules)))
+
+        on_stage("publish")
+        manifest = Manifest(
+            source=source.name,
+            revision=source.revision,
+            checkpoint_format=source.format.value,
+            architecture=architecture,
+            head=head,
+            precision=chosen.value,
+            rules=rules,
+            weights=_weight_hashes(source),
+            files={path.name: sha256_of_file(path) for path in files},
+            parity=parity.to_dict(),
+            libraries={name: version(name) for name in _LIBRARIES},
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        )
+        (staging / MANIFEST_FILE).write_text(json.dumps(manifest.to_dict(), indent=2) + "\n", encoding="utf-8")
+        write_encoder_code(staging)
+        return load_artifact(publish(staging))
+
+
+def export_default(
+    repository: Path = Path("model_repository"),
+    *,
+    precision: str = "fp32",
+    tensorrt: bool = False,
+    on_stage: Callable[[str], None] = lambda _: None,
+) -> Artifact:
+    """`export_checkpoint` with the default checkpoint, for which nothing is downloaded: see `default_checkpoint`."""
+    with tempfile.TemporaryDirectory() as folder:
+        on_stage("write the default checkpoint")
+        checkpoint = str(write_default_checkpoint(Path(folder)))
+        return export_checkpoint(
+            checkpoint, repository=repository, precision=precision, tensorrt=tensorrt, on_stage=on_stage
+        )
+
+
+def _max_tokens(rules: EncodingRules) -> int:
+    return max(rules.query.length, rules.document.length)
+
+
+def _weight_hashes(source: Source) -> dict[str, str]:
+    return {path.as_posix(): sha256_of_file(source.folder / path) for path in source.weights}
