@@ -74,7 +74,7 @@ def run(
         *(f"--request-parameter={name}:{_parameter(value)}" for name, value in parameters.items()),
         *("--concurrency-range", str(concurrency), "--measurement-interval", str(int(1000 * seconds))),
         # When it finds a run unstable it reports nothing at all.
-        *("--stability-percentage", "60", "--max-trials", "3", "--percentile", "50"),
+        *("--stability-percentage", "999", "--max-trials", "3", "--percentile", "50"),
         *("-f", str(report), "--verbose-csv"),
     ]
     libraries = os.pathsep.join((str(binary.parent), str(_embedded_libraries())))

@@ -72,6 +72,18 @@ def test_what_is_ingested_is_found(context: Context, ingest: IngestService, sear
     assert found["SCORES"].dtype == np.float32 and (np.diff(found["SCORES"][0]) <= 0).all()
 
 
+def test_scores_are_the_source_librarys(
+    context: Context, ingest: IngestService, search: SearchService, checkpoint: Path
+) -> None:
+    (written,) = ingest.answer([upsert("c", TEXTS, codec="float32")])
+    (found,) = search.answer([query(context, "where is Paris?", min_version=version(written))])
+    assert not isinstance(found, RequestError)
+    model = MultiVectorEncoder(str(checkpoint), device="cpu")
+    expected = model.similarity([model.encode_query("where is Paris?")], model.encode_document(list(TEXTS.values())))
+    scores = dict(zip([key.decode() for key in found["IDS"][0]], found["SCORES"][0].tolist(), strict=True))
+    assert [scores[key] for key in TEXTS] == pytest.approx(expected[0].tolist(), abs=1e-4)
+
+
 def test_a_batch_keeps_the_order_of_writes_and_shares_transactions(context: Context, ingest: IngestService) -> None:
     ingest.answer([upsert("c", {"old": "an old text"})])
     results = ingest.answer(

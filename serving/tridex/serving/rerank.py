@@ -22,6 +22,7 @@ class RerankService:
 
     def __init__(self, context: Context) -> None:
         artifact = load_artifact(latest_version_dir(context.repository / models.ENCODER.name))
+        self._mean = artifact.manifest.rules.similarity == "meanmaxsim"
         self._embedder = Embedder(artifact, context.infer)
         self._device = torch.device(context.device)
         kernels.warm_up(self._device, artifact.manifest.dim, codecs=(Codec.FLOAT32,))
@@ -39,7 +40,11 @@ class RerankService:
             raise invalid(
                 f"input {models.RERANK_TEXTS.name} holds {len(texts)} texts; expected 1 to {limits.MAX_CANDIDATES}"
             )
-        queries = torch.from_numpy(self._embedder.query(query))[None].to(self._device)
+        embeddings = self._embedder.query(query)
+        if not len(embeddings):
+            raise invalid(f"input {models.QUERY.name} holds {query[:60]!r}, of which no token scores")
+        queries = torch.from_numpy(embeddings)[None].to(self._device)
         segment = kernels.pack(self._embedder.documents(texts), Codec.FLOAT32, self._device)
         rows = torch.arange(len(texts), device=self._device)[None]
-        return {models.SCORES.name: kernels.rescore(queries, segment, rows).cpu().numpy().astype(np.float32)}
+        scores = kernels.rescore(queries, segment, rows).cpu().numpy()
+        return {models.SCORES.name: scores / np.float32(len(embeddings)) if self._mean else scores}

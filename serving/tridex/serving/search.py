@@ -27,6 +27,8 @@ class _Search:
     """float32 [batch, tokens, dim]"""
     mask: torch.Tensor
     """bool [batch, tokens]"""
+    divisor: torch.Tensor | None
+    """[batch], each query's scoring tokens, where the checkpoint's similarity is the mean over them."""
     finite: torch.Tensor
     """bool [], read after the search so that the device is never waited for twice."""
     candidates: list[list[str]] | None
@@ -41,6 +43,7 @@ class SearchService:
     def __init__(self, context: Context) -> None:
         manifest = load_artifact(latest_version_dir(context.repository / models.ENCODER.name)).manifest
         self._fingerprint = manifest.fingerprint
+        self._mean = manifest.rules.similarity == "meanmaxsim"
         self._device = torch.device(context.device)
         self._collections = Collections(Store(context.store), self._device)
         kernels.warm_up(self._device, manifest.dim)
@@ -81,10 +84,12 @@ class SearchService:
                 f"input {models.QUERY_EMBEDDINGS.name} has shape {list(queries.shape)}; expected "
                 f"[batch, tokens, {dim}], the dim of collection {view.collection.name!r}"
             )
+        mask = _mask(request, queries)
         return _Search(
             view=view,
             queries=queries,
-            mask=_mask(request, queries),
+            mask=mask,
+            divisor=mask.sum(dim=1).clamp(min=1) if self._mean else None,
             finite=torch.isfinite(queries).all(),
             candidates=_candidates(request, len(queries)),
             top_k=arguments.top_k(request),
@@ -154,9 +159,12 @@ def _response(search: _Search, rankings: Sequence[Ranking]) -> Arrays | RequestE
             f"{[len(ranking.ids) for ranking in rankings]}; send them as requests of their own"
         )
     shape = (len(rankings), width)
+    scores = np.stack([ranking.scores for ranking in rankings])
+    if search.divisor is not None:
+        scores /= search.divisor.cpu().numpy()[:, None]
     outputs = {
         models.IDS.name: as_strings([key for ranking in rankings for key in ranking.ids]).reshape(shape),
-        models.SCORES.name: np.stack([ranking.scores for ranking in rankings]),
+        models.SCORES.name: scores,
         models.VERSION.name: np.full((len(rankings), 1), search.view.version, np.int64),
     }
     if search.with_text or search.with_metadata:

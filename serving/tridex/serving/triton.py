@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +30,9 @@ def python_model(service_class: type[Service]) -> type:
                     infer=_infer,
                 )
             )
+            # What is loaded by now stays: collections need not walk through torch's and lance's objects again.
+            gc.collect()
+            gc.freeze()
 
         def execute(self, requests: Sequence[Any]) -> list[Any]:
             results = self._service.answer([_request(request) for request in requests])
