@@ -62,7 +62,7 @@ def width_of(batch: TokenBatch, row: int) -> int:
     tokens = batch.input_ids.shape[1]
     used = np.flatnonzero(batch.attention_mask[row] | batch.embedding_mask[row])
     length = used[-1] + 1 if len(used) else 1
-    return min(tokens, -(-length // 4) * 4)
+    return min(tokens, -(-length // 8) * 8)
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
