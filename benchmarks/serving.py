@@ -79,10 +79,10 @@ def summary(measured: Sequence[dict[str, Any]], alone: dict[str, float]) -> str:
     return (
         "One caller, what the server adds beyond encoding and scoring: by its own counters "
         f"{mean_ms - computed:.1f} ms (mean latency {mean_ms:.1f} ms, encoder and maxsim compute {computed:.1f}); "
-        f"against the same work in one process without a server {bare[1]['p50_ms'] - work:.1f} ms (p50 {bare[1]['p50_ms']:.1f} ms; encode "
-        f"{alone['encode_ms']:.1f}, score {alone['score_ms']:.1f}); that includes the colder caches of a process "
-        f"for each stage. 16 callers: {bare[16]['requests_per_s'] / bare[1]['requests_per_s']:.2f} times the "
-        "throughput of one."
+        "against the same work in one process without a server "
+        f"{bare[1]['p50_ms'] - work:.1f} ms (p50 {bare[1]['p50_ms']:.1f} ms; encode {alone['encode_ms']:.1f}, "
+        f"score {alone['score_ms']:.1f}), which includes that each stage's process finds its caches cold. 16 callers: "
+        f"{bare[16]['requests_per_s'] / bare[1]['requests_per_s']:.2f} times the throughput of one."
     )
 
 
