@@ -16,7 +16,7 @@ from rich.table import Table
 from examples import stdlib_corpus
 from tridex.client import Client, SearchResult
 from tridex.encoding import ArtifactError, latest_version_dir
-from tridex.export import export_default
+from tridex.export.cli import export
 from tridex.serving.server import TritonServer
 
 COLLECTION = "stdlib"
@@ -43,7 +43,7 @@ def main() -> None:
     try:
         console.print(f"Encoder: {latest_version_dir(arguments.repository / 'encoder')}")
     except ArtifactError:
-        export_default(arguments.repository)
+        export(repository=arguments.repository)
 
     server = TritonServer(
         arguments.repository,
@@ -102,7 +102,7 @@ def compute_ms(client: Client) -> dict[str, float]:
 
 def hits_table(question: str, result: SearchResult) -> Table:
     table = Table(title=question, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    table.add_column("score", justify="right", style="cyan", min_width=5)
+    table.add_column("score", justify="right", style="cyan", no_wrap=True)
     table.add_column("id", style="green", no_wrap=True, min_width=24)
     table.add_column("first line", overflow="ellipsis", no_wrap=True)
     for hit in result:

@@ -81,7 +81,9 @@ def _table(artifact: Artifact) -> Table:
 def _quieten() -> None:
     """Leaves the terminal to this command: what matters of the libraries' remarks comes back as an error."""
     warnings.filterwarnings("ignore")
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    import torch.onnx  # noqa: F401  (sets the levels of its loggers when imported)
+
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
