@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
 import random
 import tempfile
@@ -74,9 +73,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(".tridex"))
     arguments = parser.parse_args()
     arguments.data.mkdir(parents=True, exist_ok=True)
-    corpus = arguments.data / "stdlib.jsonl"
-    stdlib_corpus.write(corpus)
-    rows = [json.loads(line) for line in corpus.read_text().splitlines()]
+    rows = stdlib_corpus.load(arguments.data / "stdlib.jsonl")
     threads = os.cpu_count() or 1
 
     with tempfile.TemporaryDirectory() as folder:

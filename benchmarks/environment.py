@@ -59,9 +59,7 @@ def served_stdlib(repository: Path, data: Path) -> Iterator[tuple[TritonServer, 
         latest_version_dir(repository / "encoder")
     except ArtifactError:
         export_default(repository)
-    corpus = data / "stdlib.jsonl"
-    stdlib_corpus.write(corpus)
-    rows = [json.loads(line) for line in corpus.read_text().splitlines()]
+    rows = stdlib_corpus.load(data / "stdlib.jsonl")
     grpc_port, http_port, metrics_port = free_ports(3)
     server = TritonServer(
         repository, data / "store", grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port

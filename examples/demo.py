@@ -6,7 +6,6 @@ python -m examples.demo
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 
@@ -69,14 +68,13 @@ def main() -> None:
 
 def index(client: Client, corpus: Path) -> None:
     """Indexes the corpus, unless the collection holds it from an earlier run."""
-    total = stdlib_corpus.write(corpus)
+    rows = stdlib_corpus.load(corpus)
+    total = len(rows)
     if any(there.name == COLLECTION and there.count == total for there in client.collections()):
         console.print(f"Collection: {COLLECTION!r} holds its {total} documents already")
         return
     started = time.perf_counter()
-    with corpus.open() as lines:
-        rows = (json.loads(line) for line in lines)
-        documents = [{"id": row["_id"], "text": row["text"], "metadata": row["metadata"]} for row in rows]
+    documents = [{"id": row["_id"], "text": row["text"], "metadata": row["metadata"]} for row in rows]
     client.upsert(COLLECTION, documents, batch_size=64, show_progress_bar=True)
     elapsed = time.perf_counter() - started
     console.print(f"Collection: {COLLECTION!r}, {total} documents in {elapsed:.0f} s ({total / elapsed:.0f} a second)")
@@ -101,10 +99,10 @@ def compute_ms(client: Client) -> dict[str, float]:
 
 
 def hits_table(question: str, result: SearchResult) -> Table:
-    table = Table(title=question, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table = Table(title=question, title_justify="left", title_style="bold", box=None, pad_edge=False, expand=True)
     table.add_column("score", justify="right", style="cyan", no_wrap=True)
-    table.add_column("id", style="green", no_wrap=True, min_width=24)
-    table.add_column("first line", overflow="ellipsis", no_wrap=True)
+    table.add_column("id", style="green", overflow="fold")
+    table.add_column("first line", overflow="ellipsis", no_wrap=True, ratio=1)
     for hit in result:
         # The text opens with the signature; its documentation follows.
         _, _, docstring = (hit.text or "").partition("\n")

@@ -15,11 +15,13 @@ import io
 import json
 import pkgutil
 import re
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 # Importing these does something (opens a browser, prints a poem, needs a display), they are not for users, or they are
 # another module's other name (posix is os).
@@ -104,6 +106,16 @@ def write(path: Path) -> int:
             file.write(json.dumps(document) + "\n")
             count += 1
     return count
+
+
+def load(path: Path) -> list[dict[str, Any]]:
+    """The corpus as rows, written to `path` by an interpreter of its own that has imported nothing else.
+
+    Packages change the standard library that they are imported into (setuptools replaces distutils), and the corpus
+    must not depend on them.
+    """
+    subprocess.run([sys.executable, "-I", "-S", __file__, str(path)], check=True, stdout=subprocess.DEVNULL)
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,6 +45,4 @@ def client(server: TritonServer) -> Iterator[Client]:
 @pytest.fixture(scope="session")
 def stdlib(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, object]]:
     """The standard library's documentation."""
-    path = tmp_path_factory.mktemp("corpus") / "stdlib.jsonl"
-    stdlib_corpus.write(path)
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return stdlib_corpus.load(tmp_path_factory.mktemp("corpus") / "stdlib.jsonl")
