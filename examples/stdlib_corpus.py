@@ -13,6 +13,7 @@ import importlib
 import inspect
 import io
 import json
+import os
 import pkgutil
 import re
 import subprocess
@@ -88,12 +89,28 @@ def _document(value: object, name: str, module: str) -> dict[str, object] | None
     return {"_id": name, "text": f"{name}{_signature(value)}\n{text}", "metadata": {"module": module, "kind": kind}}
 
 
+class _Name(str):
+    """A default value that prints as what it is called."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
+
+
 def _signature(value: object) -> str:
     try:
-        # Defaults that print their address would make the corpus differ from run to run.
-        return re.sub(r" at 0x[0-9a-f]+", "", str(inspect.signature(value)))  # type: ignore[arg-type]
+        signature = inspect.signature(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return ""
+    # Defaults that print this process's environment, path or addresses would differ from run to run.
+    parameters = [
+        parameter.replace(default=_Name("os.environ"))
+        if parameter.default is os.environ
+        else parameter.replace(default=_Name("sys.executable"))
+        if parameter.default == sys.executable
+        else parameter
+        for parameter in signature.parameters.values()
+    ]
+    return re.sub(r" at 0x[0-9a-f]+", "", str(signature.replace(parameters=parameters)))
 
 
 def write(path: Path) -> int:
