@@ -34,6 +34,7 @@ from .environment import publish, questions
 
 REPEATS = 9
 DOCUMENT_BATCH = 16
+PAUSE_S = 0.02
 
 
 def direct_encoder(artifact: Artifact, threads: int) -> Callable[[TokenBatch], np.ndarray[Any, np.dtype[np.float32]]]:
@@ -54,17 +55,23 @@ def direct_encoder(artifact: Artifact, threads: int) -> Callable[[TokenBatch], n
 
 
 def side_by_side(
-    encoders: dict[str, Callable[[TokenBatch], Any]], batches: Sequence[TokenBatch]
+    encoders: dict[str, Callable[[TokenBatch], Any]], batches: Sequence[TokenBatch], pause_s: float
 ) -> dict[str, list[float]]:
-    """Milliseconds a text: for each encoder, one figure a repeat, the encoders taking turns."""
+    """Milliseconds a text: for each encoder, one figure a repeat, the encoders taking turns.
+
+    `pause_s` passes before each call, uncounted: a text that comes alone finds the encoder's threads asleep.
+    """
     times: dict[str, list[float]] = {name: [] for name in encoders}
     texts = sum(len(batch.input_ids) for batch in batches)
     for _ in range(REPEATS):
         for name, encode in encoders.items():
-            started = time.perf_counter()
+            elapsed = 0.0
             for batch in batches:
+                time.sleep(pause_s)
+                started = time.perf_counter()
                 encode(batch)
-            times[name].append(1000 * (time.perf_counter() - started) / texts)
+                elapsed += time.perf_counter() - started
+            times[name].append(1000 * elapsed / texts)
     return times
 
 
@@ -83,10 +90,14 @@ def main() -> None:
         }
         tokenizer = artifacts["fp32"].tokenizer()
         documents = random.Random(0).sample([str(row["text"]) for row in rows], 4 * DOCUMENT_BATCH)
+        lone_queries = [tokenizer.queries([text]) for text in questions(rows, 60)]
+        lone_documents = [tokenizer.documents([text]) for text in documents[:DOCUMENT_BATCH]]
         work = {
-            "query, alone": [tokenizer.queries([text]) for text in questions(rows, 60)],
+            "query, alone, after a pause": lone_queries,
+            "query, alone, back to back": lone_queries,
             "queries, 16 together": [tokenizer.queries(questions(rows, 16))],
-            "document, alone": [tokenizer.documents([text]) for text in documents[:DOCUMENT_BATCH]],
+            "document, alone, after a pause": lone_documents,
+            "document, alone, back to back": lone_documents,
             f"documents, {DOCUMENT_BATCH} together": [
                 tokenizer.documents(documents[i : i + DOCUMENT_BATCH]) for i in range(0, len(documents), DOCUMENT_BATCH)
             ],
@@ -96,7 +107,10 @@ def main() -> None:
             encoders[f"{precision} served"] = OnnxEncoder(artifact.model_path, threads).encode
             encoders[f"{precision} direct"] = direct_encoder(artifact, threads)
         check_parity(encoders, [batch for batches in work.values() for batch in batches])
-        measured = {name: side_by_side(encoders, batches) for name, batches in track(work.items(), "measuring")}
+        measured = {
+            name: side_by_side(encoders, batches, PAUSE_S if "pause" in name else 0)
+            for name, batches in track(work.items(), "measuring")
+        }
 
     words = table(measured)
     Console().print(Markdown(words))

@@ -11,7 +11,6 @@ from servers import new_server
 from examples import stdlib_corpus
 from tridex.client import Client
 from tridex.export import export_checkpoint, write_default_checkpoint
-from tridex.export.repository import write
 from tridex.serving.server import TritonServer
 
 
@@ -25,7 +24,6 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def repository(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model repository with that checkpoint exported as fp32."""
     folder = tmp_path_factory.mktemp("repository")
-    list(write(folder))
     export_checkpoint(str(checkpoint), repository=folder, precision="fp32")
     return folder
 

@@ -77,3 +77,12 @@ def test_every_tensor_of_an_ensemble_comes_from_somewhere(ensemble: models.Ensem
 
 def test_every_model_has_a_service() -> None:
     assert SERVICES.keys() == set(models.MODELS)
+
+
+def test_what_an_operator_changed_stays_when_a_checkpoint_is_exported(tmp_path: Path) -> None:
+    list(write(tmp_path))
+    changed, gone = tmp_path / "maxsim" / "config.pbtxt", tmp_path / "ingest" / "config.pbtxt"
+    changed.write_text(changed.read_text() + "instance_group { kind: KIND_CPU }\n")
+    gone.unlink()
+    assert list(write(tmp_path, overwrite=False)) == [gone]
+    assert "KIND_CPU" in changed.read_text()

@@ -22,7 +22,7 @@ from .graph import trace
 from .parity import check_parity
 from .precision import Precision
 from .publish import publish, staging_dir
-from .repository import write_encoder_code
+from .repository import write, write_encoder_code
 from .source import Source, find_source
 from .tensorrt import build_engine, find_trtexec
 
@@ -99,6 +99,8 @@ def export_checkpoint(
         )
         (staging / MANIFEST_FILE).write_text(json.dumps(manifest.to_dict(), indent=2) + "\n", encoding="utf-8")
         write_encoder_code(staging)
+        # A folder that is new becomes a whole repository; a config that an operator has changed stays.
+        list(write(repository, overwrite=False))
         return load_artifact(publish(staging))
 
 

@@ -151,11 +151,11 @@ def render() -> dict[Path, str]:
     return files
 
 
-def write(repository: Path) -> Iterable[Path]:
-    """Writes what is missing or differs, and yields each path written."""
+def write(repository: Path, *, overwrite: bool = True) -> Iterable[Path]:
+    """Writes what is missing, and with `overwrite` what differs; yields each path written."""
     for path, text in render().items():
         target = repository / path
-        if not target.exists() or target.read_text() != text:
+        if not target.exists() or (overwrite and target.read_text() != text):
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(text)
             yield target
