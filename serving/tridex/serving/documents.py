@@ -15,7 +15,7 @@ from .service import Infer
 from .tokenizer import token_tensors
 
 _TOKENS_PER_CALL = 1024
-"""Padded tokens of one call to the encoder. A search that arrives meanwhile waits for one call at most: about 0.2 s with
+"""Padded tokens of one call to the encoder. A search that arrives meanwhile waits for one call at most: some 0.2 s with
 a 6-layer MiniLM on two CPU cores (70 documents of the standard library a second)."""
 
 
