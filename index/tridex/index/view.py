@@ -15,9 +15,10 @@ from tridex import kernels
 from .segments import IndexedSegment, load_segment, merge_segments
 from .store import Collection, Store
 
-_MERGE_RATIO = 2
+_MERGE_RATIO = 8
 """A segment that is not this many times larger than the next newer one is merged with it: the number of segments stays
-logarithmic in the number of upserts, and every row is copied a logarithmic number of times."""
+logarithmic in the number of upserts, and every row is copied a logarithmic number of times. At a ratio of 2, 3,411
+documents upserted 64 at a time left segments that took a lone query 18 ms on two CPU cores, as one segment 13."""
 
 _MAX_DEAD_SHARE = 0.5
 """A segment with more dead rows than this is packed again."""
