@@ -17,8 +17,9 @@ from .store import Collection, Store
 
 _MERGE_RATIO = 8
 """A segment that is not this many times larger than the next newer one is merged with it: the number of segments stays
-logarithmic in the number of upserts, and every row is copied a logarithmic number of times. At a ratio of 2, 3,411
-documents upserted 64 at a time left segments that took a lone query 18 ms on two CPU cores, as one segment 13."""
+logarithmic in the number of upserts, and every row is copied a logarithmic number of times. At a ratio of 2, maxsim
+took 18 ms for a lone query just after 3,411 documents came 64 at a time, and 14 to 15 ms in other runs on one segment
+(two CPU cores; not side by side, and 8 itself was not measured)."""
 
 _MAX_DEAD_SHARE = 0.5
 """A segment with more dead rows than this is packed again."""
