@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tridex.index import (
     CheckpointMismatchError,
     CollectionExistsError,
+    CollectionInUseError,
     CollectionNotFoundError,
     CollectionSpec,
     Document,
@@ -191,6 +192,68 @@ def test_unknown_and_existing_collections(tmp_path: Path) -> None:
     assert store.names() == ["here"]
 
 
+def test_a_dropped_collection_is_not_the_next_one_of_its_name(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    put(store.create("c", SPEC), ["old"])
+    follower = Follower(store, "c", CPU)
+    before = store.locate("c")
+    store.drop("c")
+    assert store.names() == [] and not before.folder.exists()
+    with pytest.raises(CollectionNotFoundError):
+        store.drop("c")
+    put(store.create("c", SPEC), ["new"])
+    assert store.locate("c").folder != before.folder and store.open("c").get(["old", "new"])[0] is None
+    assert follower.view.search(torch.ones(1, 1, DIM), torch.ones(1, 1, dtype=torch.bool), 5)[0].ids == ["old"]
+
+
+def test_an_alias_flips_and_rolls_back(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for name in ("blue", "green"):
+        put(store.create(name, SPEC), [name])
+    for target in ("blue", "green", "blue"):
+        store.set_alias("live", target)
+        assert store.aliases() == {"live": target} and store.names() == ["blue", "green"]
+        # Another process sees the same.
+        opened = Store(tmp_path).open("live")
+        assert opened.name == target and opened.get([target])[0]
+    with pytest.raises(CollectionInUseError, match="alias 'live' leads to it"):
+        store.drop("blue")
+    store.drop_alias("live")
+    store.drop("blue")
+    assert store.aliases() == {} and store.names() == ["green"]
+
+
+def test_a_name_means_one_thing(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.create("here", SPEC)
+    store.set_alias("live", "here")
+    with pytest.raises(CollectionExistsError, match="'live' is an alias of collection 'here'"):
+        store.create("live", SPEC)
+    with pytest.raises(CollectionExistsError, match="'here' exists already"):
+        store.set_alias("here", "here")
+    with pytest.raises(CollectionNotFoundError, match="'live' is an alias itself"):
+        store.set_alias("other", "live")
+    with pytest.raises(CollectionNotFoundError, match="'gone' does not exist"):
+        store.set_alias("live", "gone")
+    with pytest.raises(CollectionInUseError, match="'live' is an alias of 'here'"):
+        store.drop("live")
+    with pytest.raises(CollectionNotFoundError, match="alias 'here' does not exist; there are: live"):
+        store.drop_alias("here")
+    assert store.aliases() == {"live": "here"}
+
+
+def test_what_a_crash_left_behind_goes_with_the_next_drop(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.create("a", SPEC)
+    half = store.locate("a").folder.with_name("b-12345678.lance")
+    half.mkdir()
+    (tmp_path / "names" / ".staged").write_text("{")
+    store.create("b", SPEC)
+    assert store.names() == ["a", "b"]
+    store.drop("a")
+    assert not half.exists() and store.open("b").count() == 0
+
+
 def test_another_checkpoint_is_refused_with_both_fingerprints(tmp_path: Path) -> None:
     collection = Store(tmp_path).create("c", SPEC)
     with pytest.raises(CheckpointMismatchError, match=r"ffffffffffff.*aaaaaaaaaaaa"):
@@ -201,6 +264,14 @@ def test_a_foreign_dataset_is_named(tmp_path: Path) -> None:
     import lance
     import pyarrow as pa
 
-    lance.write_dataset(pa.table({"id": ["a"]}), str(tmp_path / "c.lance"))
+    store = Store(tmp_path)
+    store.create("c", SPEC)
+    lance.write_dataset(pa.table({"id": ["a"]}), str(store.locate("c").folder), mode="overwrite")
     with pytest.raises(TokenIndexError, match="Tridex did not write"):
-        Store(tmp_path).open("c")
+        store.open("c")
+
+
+def test_a_store_of_the_first_format_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "c.lance").mkdir()
+    with pytest.raises(TokenIndexError, match="store format 1"):
+        Store(tmp_path)

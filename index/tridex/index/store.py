@@ -1,200 +1,127 @@
-"""The documents of every collection on disk: one Lance dataset per collection, one row per document.
+"""All collections in one folder, and the aliases that lead to them.
 
-Lance gives what a store needs, so none of it is written here: every write is one transaction and makes a new version,
-readers keep the version they opened, deletes are marks beside immutable files.
+names/NAME                      what the name means (names.py)
+collections/NAME-TOKEN.lance    a collection's dataset; a name that is dropped and made again gets another folder,
+                                so nobody takes the new collection for a later version of the old one
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import secrets
+import shutil
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import lance
-import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
 
-from tridex.kernels import Codec
-
-from .errors import (
-    CheckpointMismatchError,
-    CollectionExistsError,
-    CollectionNotFoundError,
-    InvalidDocumentError,
-    TokenIndexError,
-)
-
-_SPEC_KEY = b"tridex"
-_FORMAT = 1
-_SUFFIX = ".lance"
+from .collection import Collection, CollectionSpec, write_empty
+from .errors import CollectionExistsError, CollectionInUseError, CollectionNotFoundError, TokenIndexError
+from .names import Meaning, Names
 
 
-@dataclass(frozen=True)
-class CollectionSpec:
-    """What every document of a collection has in common; fixed when the collection is created."""
+class Location(NamedTuple):
+    """Where a name leads: the collection's own name, and its folder, which no other collection ever had."""
 
-    dim: int
-    codec: Codec
-    fingerprint: str
-    """The checkpoint that made the token embeddings."""
-    format: int = _FORMAT
-
-
-@dataclass(frozen=True)
-class Document:
-    """A document as the user gave it."""
-
-    id: str
-    text: str
-    metadata: dict[str, Any]
-
-
-def _schema(spec: CollectionSpec) -> pa.Schema:
-    return pa.schema(
-        [
-            pa.field("id", pa.string(), nullable=False),
-            pa.field("text", pa.large_string(), nullable=False),
-            pa.field("metadata", pa.large_string(), nullable=False),
-            pa.field("tokens", pa.int32(), nullable=False),
-            # One document's codes, [tokens, bytes per token], row after row.
-            pa.field("codes", pa.large_binary(), nullable=False),
-        ],
-        metadata={_SPEC_KEY: json.dumps({**asdict(spec), "codec": spec.codec.value}).encode()},
-    )
-
-
-class Collection:
-    """One collection at one version; writes through it move it to the version that they make."""
-
-    def __init__(self, name: str, dataset: lance.LanceDataset) -> None:
-        self.name = name
-        self.dataset = dataset
-        self.spec = _spec(name, dataset)
-
-    @property
-    def version(self) -> int:
-        """The version that this object reads."""
-        return int(self.dataset.version)
-
-    def latest_version(self) -> int:
-        """The newest version in the store, whoever wrote it (12 µs on a local disk)."""
-        return int(self.dataset.latest_version)
-
-    def check_fingerprint(self, fingerprint: str) -> None:
-        """Raises CheckpointMismatchError unless this collection was made with the checkpoint of that fingerprint."""
-        if fingerprint != self.spec.fingerprint:
-            raise CheckpointMismatchError(
-                f"collection {self.name!r} was indexed with checkpoint {self.spec.fingerprint[:12]}, the served "
-                f"encoder is {fingerprint[:12]}: index the documents into another collection, or serve that checkpoint"
-            )
-
-    def upsert(self, documents: Sequence[Document], embeddings: Sequence[NDArray[np.float32]]) -> int:
-        """Inserts documents, replacing those whose id is there, in one transaction; returns the version it made.
-
-        `embeddings` are the documents' token embeddings, [tokens, dim] each. Raises InvalidDocumentError where an id
-        comes twice or an array is not finite or not [tokens, dim]; then nothing is written.
-        """
-        seen: set[str] = set()
-        for document in documents:
-            if document.id in seen:
-                raise InvalidDocumentError(f"id {document.id!r} comes twice in one upsert; expected distinct ids")
-            seen.add(document.id)
-        codes = []
-        for document, array in zip(documents, embeddings, strict=True):
-            if array.ndim != 2 or array.shape[1] != self.spec.dim:
-                raise InvalidDocumentError(
-                    f"embeddings of {document.id!r} have shape {array.shape}; expected [tokens, {self.spec.dim}]"
-                )
-            try:
-                codes.append(self.spec.codec.encode(array).tobytes())
-            except ValueError as error:
-                raise InvalidDocumentError(f"embeddings of {document.id!r}: {error}") from error
-        rows = pa.table(
-            {
-                "id": [document.id for document in documents],
-                "text": [document.text for document in documents],
-                "metadata": [json.dumps(document.metadata, ensure_ascii=False) for document in documents],
-                "tokens": [len(array) for array in embeddings],
-                "codes": codes,
-            },
-            schema=self.dataset.schema,
-        )
-        self.dataset.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(rows)
-        return self.version
-
-    def delete(self, ids: Sequence[str]) -> int:
-        """Deletes the documents of these ids, those there are, in one transaction; returns the version it made."""
-        self.dataset.delete(_id_filter(ids))
-        return self.version
-
-    def get(self, ids: Sequence[str]) -> list[Document | None]:
-        """The documents of these ids, None where there is none."""
-        rows = self.dataset.to_table(columns=["id", "text", "metadata"], filter=_id_filter(ids))
-        found = {document.id: document for document in _documents(rows)}
-        return [found.get(key) for key in ids]
-
-    def payload(self, addresses: NDArray[np.uint64]) -> tuple[list[str], list[str]]:
-        """Texts and metadata (JSON) of the rows at these addresses (0.3 ms for ten rows)."""
-        rows = self.dataset._take_rows(addresses.tolist(), columns=["text", "metadata"])
-        return rows["text"].to_pylist(), rows["metadata"].to_pylist()
-
-    def count(self) -> int:
-        """Documents in the collection."""
-        return int(self.dataset.count_rows())
+    name: str
+    folder: Path
 
 
 class Store:
-    """All collections in one folder."""
+    """All collections in one folder. Raises TokenIndexError where the folder is a store of format 1."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
+        self._collections = self.folder / "collections"
+        self._names = Names(self.folder / "names")
+        if any(self.folder.glob("*.lance")):
+            raise TokenIndexError(
+                f"{self.folder} holds collections of store format 1, which this version of Tridex does not read: index "
+                "the documents again into another folder"
+            )
 
     def names(self) -> list[str]:
-        """The collections there are, sorted."""
-        return sorted(p.name.removesuffix(_SUFFIX) for p in self.folder.glob(f"*{_SUFFIX}"))
+        """The collections there are, sorted; without aliases."""
+        return [name for name, meaning in self._names.all().items() if meaning.folder]
+
+    def aliases(self) -> dict[str, str]:
+        """Every alias, sorted, and the collection that it leads to."""
+        return {name: meaning.alias_of for name, meaning in self._names.all().items() if meaning.alias_of}
+
+    def locate(self, name: str) -> Location:
+        """Where a collection's name or an alias leads now. Raises CollectionNotFoundError."""
+        meaning = self._names.get(name)
+        target = (meaning and meaning.alias_of) or name
+        meaning = self._names.get(target)
+        if meaning is None or meaning.folder is None:
+            there = ", ".join(self.names()) or "none"
+            raise CollectionNotFoundError(f"collection {name!r} does not exist; there are: {there}")
+        return Location(target, self._collections / meaning.folder)
 
     def create(self, name: str, spec: CollectionSpec) -> Collection:
         """Makes an empty collection. Raises CollectionExistsError where the name is taken."""
-        schema = _schema(spec)
-        try:
-            dataset = lance.write_dataset(schema.empty_table(), self._path(name), schema=schema, mode="create")
-        except (OSError, ValueError) as error:
-            if name in self.names():
-                raise CollectionExistsError(f"collection {name!r} exists already") from error
-            raise
-        return Collection(name, dataset)
+        with self._names.locked():
+            self._check_free(name)
+            folder = f"{name}-{secrets.token_hex(4)}.lance"
+            write_empty(spec, str(self._collections / folder))
+            self._names.set(name, Meaning(folder=folder))
+        return self.open(name)
 
     def open(self, name: str) -> Collection:
-        """The collection at its latest version. Raises CollectionNotFoundError."""
-        if name not in self.names():
-            there = ", ".join(self.names()) or "none"
-            raise CollectionNotFoundError(f"collection {name!r} does not exist; there are: {there}")
-        return Collection(name, lance.dataset(self._path(name)))
+        """The collection of that name or alias at its latest version. Raises CollectionNotFoundError."""
+        location = self.locate(name)
+        return Collection(location.name, lance.dataset(str(location.folder)))
 
-    def _path(self, name: str) -> str:
-        return str(self.folder / f"{name}{_SUFFIX}")
+    def drop(self, name: str) -> None:
+        """Removes a collection with its documents. Raises CollectionInUseError while an alias leads to it."""
+        with self._names.locked():
+            aliases = self.aliases()
+            if name in aliases:
+                raise CollectionInUseError(
+                    f"{name!r} is an alias of {aliases[name]!r}; expected a collection's own name"
+                )
+            leading = [alias for alias, target in aliases.items() if target == name]
+            if leading:
+                raise CollectionInUseError(
+                    f"collection {name!r} cannot be dropped: the alias {leading[0]!r} leads to it; set that to another "
+                    "collection or drop it first"
+                )
+            self.locate(name)
+            self._names.remove(name)
+            self._remove_nameless()
 
+    def set_alias(self, alias: str, collection: str) -> None:
+        """Makes `alias` lead to a collection from now on, wherever it led before.
 
-def _spec(name: str, dataset: lance.LanceDataset) -> CollectionSpec:
-    raw = (dataset.schema.metadata or {}).get(_SPEC_KEY)
-    if raw is None:
-        raise TokenIndexError(f"collection {name!r}: {dataset.uri} is a Lance dataset that Tridex did not write")
-    fields = json.loads(raw)
-    if fields["format"] != _FORMAT:
-        raise TokenIndexError(
-            f"collection {name!r} has store format {fields['format']}; this version of Tridex reads format {_FORMAT}"
-        )
-    return CollectionSpec(**{**fields, "codec": Codec(fields["codec"])})
+        Raises CollectionExistsError where a collection has that name, CollectionNotFoundError where there is no such
+        collection or it is an alias itself.
+        """
+        with self._names.locked():
+            if collection in self.aliases():
+                raise CollectionNotFoundError(f"{collection!r} is an alias itself; expected the name of a collection")
+            self.locate(collection)
+            if alias not in self.aliases():
+                self._check_free(alias)
+            self._names.set(alias, Meaning(alias_of=collection))
 
+    def drop_alias(self, alias: str) -> None:
+        """Removes an alias; the collection stays. Raises CollectionNotFoundError where there is no such alias."""
+        with self._names.locked():
+            aliases = self.aliases()
+            if alias not in aliases:
+                there = ", ".join(aliases) or "none"
+                raise CollectionNotFoundError(f"alias {alias!r} does not exist; there are: {there}")
+            self._names.remove(alias)
 
-def _id_filter(ids: Sequence[str]) -> str:
-    """SQL that selects these ids. Quotes are doubled, the one character with a meaning inside a SQL string."""
-    quoted = ", ".join("'" + key.replace("'", "''") + "'" for key in ids)
-    return f"id IN ({quoted})" if quoted else "false"
+    def _check_free(self, name: str) -> None:
+        meaning = self._names.get(name)
+        if meaning and meaning.alias_of:
+            raise CollectionExistsError(f"{name!r} is an alias of collection {meaning.alias_of!r}")
+        if meaning:
+            raise CollectionExistsError(f"collection {name!r} exists already")
 
-
-def _documents(rows: pa.Table) -> list[Document]:
-    return [Document(row["id"], row["text"], json.loads(row["metadata"])) for row in rows.to_pylist()]
+    def _remove_nameless(self) -> None:
+        """Removes the folders of dropped collections, and of those whose making ended halfway."""
+        named = {meaning.folder for meaning in self._names.all().values()}
+        for folder in self._collections.iterdir():
+            if folder.name not in named:
+                shutil.rmtree(folder, ignore_errors=True)

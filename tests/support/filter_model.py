@@ -1,0 +1,34 @@
+"""What a filter means, said a second time: over a plain dictionary, the way Haystack's own in-memory store does it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+
+def matches(condition: Mapping[str, Any], metadata: Mapping[str, Any]) -> bool:
+    """Whether a document with this metadata is selected."""
+    operator = condition["operator"]
+    if operator in ("AND", "OR", "NOT"):
+        found = [matches(part, metadata) for part in condition["conditions"]]
+        return {"AND": all(found), "OR": any(found), "NOT": not all(found)}[operator]
+    name = condition["field"].removeprefix("meta.")
+    there, value = _comparable(metadata.get(name)), condition["value"]
+    if operator in ("in", "not in"):
+        return (there in [_comparable(one) for one in value]) == (operator == "in")
+    value = _comparable(value)
+    if operator in ("==", "!="):
+        return bool((there == value) == (operator == "=="))
+    if there is None or value is None:
+        return False
+    return bool({"<": there < value, "<=": there <= value, ">": there > value, ">=": there >= value}[operator])
+
+
+def _comparable(value: Any) -> Any:
+    """Times as times; other strings, which look like none here, as they are."""
+    try:
+        time = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return value
+    return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
