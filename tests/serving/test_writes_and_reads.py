@@ -187,6 +187,7 @@ def test_the_catalog_describes_what_is_there(context: Context, ingest: IngestSer
             "codec": "bfloat16",
             "dim": manifest.dim,
             "fingerprint": manifest.fingerprint,
+            "fields": {},
         }
     ]
     assert catalog(context, "count") == [{"count": 3, "version": version(written)}]

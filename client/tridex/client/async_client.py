@@ -12,12 +12,12 @@ from numpy.typing import ArrayLike
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from tridex.protocol.limits import DEFAULT_TOP_K
+from tridex.protocol.limits import DEFAULT_PAGE, DEFAULT_TOP_K
 
 from .channel import CHANNEL_ARGUMENTS
 from .client import DEFAULT_ADDRESS, DEFAULT_BATCH_SIZE, DEFAULT_TIMEOUT_S
 from .errors import Timeout, Unavailable, from_triton
-from .operations import Operation, Operations
+from .operations import Filters, Operation, Operations
 from .results import CollectionInfo, Document, Embeddings, ModelStatistics, RerankResult, SearchResult, ServerInfo
 from .wire import Call
 
@@ -71,6 +71,7 @@ class AsyncClient:
         query: str | ArrayLike,
         *,
         top_k: int = DEFAULT_TOP_K,
+        filters: Filters | None = None,
         with_text: bool = True,
         with_metadata: bool = True,
         min_version: int | None = None,
@@ -78,7 +79,13 @@ class AsyncClient:
     ) -> SearchResult:
         """`Client.search`, awaited."""
         operation = self._operations.search(
-            collection, query, top_k=top_k, with_text=with_text, with_metadata=with_metadata, min_version=min_version
+            collection,
+            query,
+            top_k=top_k,
+            filters=filters,
+            with_text=with_text,
+            with_metadata=with_metadata,
+            min_version=min_version,
         )
         return await self._run(operation, timeout_s)
 
@@ -88,6 +95,7 @@ class AsyncClient:
         queries: Sequence[str | ArrayLike],
         *,
         top_k: int = DEFAULT_TOP_K,
+        filters: Filters | None = None,
         with_text: bool = True,
         with_metadata: bool = True,
         min_version: int | None = None,
@@ -95,7 +103,13 @@ class AsyncClient:
     ) -> list[SearchResult]:
         """`Client.search_batch`, awaited."""
         operation = self._operations.search_batch(
-            collection, queries, top_k=top_k, with_text=with_text, with_metadata=with_metadata, min_version=min_version
+            collection,
+            queries,
+            top_k=top_k,
+            filters=filters,
+            with_text=with_text,
+            with_metadata=with_metadata,
+            min_version=min_version,
         )
         return await self._run(operation, timeout_s)
 
@@ -106,11 +120,14 @@ class AsyncClient:
         *,
         collection: str | None = None,
         ids: Sequence[str] | None = None,
+        filters: Filters | None = None,
         top_n: int | None = None,
         timeout_s: float | None = None,
     ) -> list[RerankResult]:
         """`Client.rerank`, awaited."""
-        operation = self._operations.rerank(query, documents, collection=collection, ids=ids, top_n=top_n)
+        operation = self._operations.rerank(
+            query, documents, collection=collection, ids=ids, filters=filters, top_n=top_n
+        )
         return await self._run(operation, timeout_s)
 
     @overload
@@ -179,9 +196,16 @@ class AsyncClient:
         )
         return await self._run(operation, timeout_s)
 
-    async def delete(self, collection: str, ids: Sequence[str], *, timeout_s: float | None = None) -> int:
+    async def delete(
+        self,
+        collection: str,
+        ids: Sequence[str] | None = None,
+        *,
+        filters: Filters | None = None,
+        timeout_s: float | None = None,
+    ) -> int:
         """`Client.delete`, awaited."""
-        return await self._run(self._operations.delete(collection, ids), timeout_s)
+        return await self._run(self._operations.delete(collection, ids, filters), timeout_s)
 
     async def get(
         self, collection: str, ids: Sequence[str], *, timeout_s: float | None = None
@@ -189,13 +213,57 @@ class AsyncClient:
         """`Client.get`, awaited."""
         return await self._run(self._operations.get(collection, ids), timeout_s)
 
-    async def count(self, collection: str, *, timeout_s: float | None = None) -> int:
+    async def count(self, collection: str, *, filters: Filters | None = None, timeout_s: float | None = None) -> int:
         """`Client.count`, awaited."""
-        return await self._run(self._operations.count(collection), timeout_s)
+        return await self._run(self._operations.count(collection, filters), timeout_s)
+
+    async def scroll(
+        self,
+        collection: str,
+        *,
+        after: str | None = None,
+        limit: int = DEFAULT_PAGE,
+        filters: Filters | None = None,
+        timeout_s: float | None = None,
+    ) -> list[Document]:
+        """`Client.scroll`, awaited."""
+        operation = self._operations.scroll(collection, after=after, limit=limit, filters=filters)
+        return await self._run(operation, timeout_s)
 
     async def collections(self, *, timeout_s: float | None = None) -> list[CollectionInfo]:
         """`Client.collections`, awaited."""
         return await self._run(self._operations.collections(), timeout_s)
+
+    async def create_collection(
+        self,
+        collection: str,
+        *,
+        codec: str | None = None,
+        fields: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> CollectionInfo:
+        """`Client.create_collection`, awaited."""
+        return await self._run(self._operations.create_collection(collection, codec, fields or {}), timeout_s)
+
+    async def describe_collection(self, collection: str, *, timeout_s: float | None = None) -> CollectionInfo:
+        """`Client.describe_collection`, awaited."""
+        return await self._run(self._operations.describe_collection(collection), timeout_s)
+
+    async def drop_collection(self, collection: str, *, timeout_s: float | None = None) -> None:
+        """`Client.drop_collection`, awaited."""
+        return await self._run(self._operations.drop_collection(collection), timeout_s)
+
+    async def set_alias(self, alias: str, collection: str, *, timeout_s: float | None = None) -> None:
+        """`Client.set_alias`, awaited."""
+        return await self._run(self._operations.set_alias(alias, collection), timeout_s)
+
+    async def drop_alias(self, alias: str, *, timeout_s: float | None = None) -> None:
+        """`Client.drop_alias`, awaited."""
+        return await self._run(self._operations.drop_alias(alias), timeout_s)
+
+    async def aliases(self, *, timeout_s: float | None = None) -> dict[str, str]:
+        """`Client.aliases`, awaited."""
+        return await self._run(self._operations.aliases(), timeout_s)
 
     async def is_ready(self, *, timeout_s: float | None = None) -> bool:
         """`Client.is_ready`, awaited."""

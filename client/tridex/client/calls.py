@@ -30,6 +30,8 @@ def search(
     with_text: bool,
     with_metadata: bool,
     min_version: int | None,
+    last_write: int | None,
+    filters: str | None,
     candidates: Sequence[bytes] | None = None,
 ) -> Call[list[SearchResult]]:
     """One result a query; the queries are all texts or all embeddings. `candidates` limits every query to these."""
@@ -48,6 +50,10 @@ def search(
     }
     if min_version is not None:
         said[parameters.MIN_VERSION] = min_version
+    if last_write is not None:
+        said[parameters.LAST_WRITE] = last_write
+    if filters is not None:
+        said[parameters.FILTERS] = filters
 
     def read(tensor: Answer) -> list[SearchResult]:
         ids, scores, versions = tensor(models.IDS), tensor(models.SCORES), tensor(models.VERSION)
@@ -98,29 +104,70 @@ def delete(collection: str, ids: Sequence[bytes]) -> Call[int]:
     return _ingest(collection, parameters.IngestOperation.DELETE, {models.DOCUMENT_ID: string_column(ids)}, {})
 
 
+def delete_matching(collection: str, filters: str) -> Call[int]:
+    """Removes the documents that match; the store version without them."""
+    return _ingest(collection, parameters.IngestOperation.DELETE, {}, {parameters.FILTERS: filters})
+
+
+def create_collection(collection: str, codec: str | None, fields: str) -> Call[int]:
+    """Makes an empty collection; its first version."""
+    said = {parameters.FIELDS: fields} | ({parameters.CODEC: codec} if codec else {})
+    return _ingest(collection, parameters.IngestOperation.CREATE, {}, said)
+
+
+def drop_collection(collection: str) -> Call[int]:
+    """Removes a collection."""
+    return _ingest(collection, parameters.IngestOperation.DROP, {}, {})
+
+
+def set_alias(alias: str, collection: str) -> Call[int]:
+    """Makes an alias lead to a collection; the collection's version."""
+    return _ingest(collection, parameters.IngestOperation.SET_ALIAS, {}, {parameters.ALIAS: alias})
+
+
+def drop_alias(alias: str) -> Call[int]:
+    """Removes an alias."""
+    return _ingest(alias, parameters.IngestOperation.DROP_ALIAS, {}, {parameters.ALIAS: alias})
+
+
 def get(collection: str, ids: Sequence[bytes]) -> Call[list[Document | None]]:
     """The documents under `ids`, in their order, None where there is none."""
 
     def read(rows: list[Any]) -> list[Document | None]:
-        return [row and Document(row["id"], row["text"], row["metadata"]) for row in rows]
+        return [row and _document(row) for row in rows]
 
     return _catalog(parameters.CatalogOperation.GET, {parameters.COLLECTION: collection}, read, ids)
 
 
-def count(collection: str) -> Call[int]:
-    """How many documents the collection holds."""
-    said = {parameters.COLLECTION: collection}
+def scroll(collection: str, after: bytes | None, limit: int, filters: str | None) -> Call[list[Document]]:
+    """The first `limit` documents in the order of ids, of those after id `after` that match."""
+    said = {**_about(collection, filters), parameters.PAGE: limit}
+    ids = [] if after is None else [after]
+    return _catalog(parameters.CatalogOperation.SCROLL, said, lambda rows: [_document(row) for row in rows], ids)
+
+
+def count(collection: str, filters: str | None) -> Call[int]:
+    """How many documents the collection holds, or how many match."""
+    said = _about(collection, filters)
     return _catalog(parameters.CatalogOperation.COUNT, said, lambda rows: int(rows[0]["count"]))
 
 
 def collections() -> Call[list[CollectionInfo]]:
     """Every collection of the store."""
-    names = [field.name for field in fields(CollectionInfo)]
+    return _catalog(parameters.CatalogOperation.COLLECTIONS, {}, lambda rows: [_collection(row) for row in rows])
 
-    def read(rows: list[Any]) -> list[CollectionInfo]:
-        return [CollectionInfo(**{name: row[name] for name in names}) for row in rows]
 
-    return _catalog(parameters.CatalogOperation.COLLECTIONS, {}, read)
+def collection(name: str) -> Call[CollectionInfo]:
+    """One collection."""
+    said = {parameters.COLLECTION: name}
+    return _catalog(parameters.CatalogOperation.COLLECTION, said, lambda rows: _collection(rows[0]))
+
+
+def aliases() -> Call[dict[str, str]]:
+    """Every alias and its collection."""
+    return _catalog(
+        parameters.CatalogOperation.ALIASES, {}, lambda rows: {row["alias"]: row["collection"] for row in rows}
+    )
 
 
 def encoder() -> Call[dict[str, Any]]:
@@ -150,6 +197,8 @@ def _ingest(
     said: Parameters,
 ) -> Call[int]:
     said = {parameters.COLLECTION: collection, parameters.OPERATION: operation.value, **said}
+    # No ids go along where there is no document: Triton server refuses a request without inputs to a batching model.
+    inputs = inputs or {models.DOCUMENT_ID: string_rows([[]])}
     return infer(models.INGEST, inputs, models.INGEST.outputs, said, lambda tensor: int(tensor(models.VERSION).max()))
 
 
@@ -183,6 +232,19 @@ def _padded(queries: Sequence[Embeddings]) -> dict[Tensor, Array]:
         embeddings[row, : len(query)] = query
         mask[row, : len(query)] = 1
     return {models.QUERY_EMBEDDINGS: embeddings, models.QUERY_MASK: mask}
+
+
+def _about(collection: str, filters: str | None) -> dict[str, str | int]:
+    said: dict[str, str | int] = {parameters.COLLECTION: collection}
+    return said if filters is None else {**said, parameters.FILTERS: filters}
+
+
+def _document(row: Mapping[str, Any]) -> Document:
+    return Document(row["id"], row["text"], row["metadata"])
+
+
+def _collection(row: Mapping[str, Any]) -> CollectionInfo:
+    return CollectionInfo(**{field.name: row[field.name] for field in fields(CollectionInfo)})
 
 
 def _hit(document_id: bytes, score: float, text: bytes | None, metadata: bytes | None) -> Hit:

@@ -6,6 +6,7 @@ import json
 import operator
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -27,10 +28,10 @@ def invalid(argument: str, value: object, expected: str) -> InvalidArgument:
     return InvalidArgument(f"{argument}: expected {expected}, got {_short.repr(value)}")
 
 
-def collection_name(value: str) -> str:
-    """`value`, a valid name of a collection."""
+def collection_name(value: str, argument: str = "collection") -> str:
+    """`value`, a valid name of a collection or alias."""
     if not isinstance(value, str) or not limits.COLLECTION_NAME.fullmatch(value):
-        raise invalid("collection", value, f"a name like {limits.COLLECTION_NAME.pattern}")
+        raise invalid(argument, value, f"a name like {limits.COLLECTION_NAME.pattern}")
     return value
 
 
@@ -114,6 +115,30 @@ def metadata_json(argument: str, value: Mapping[str, Any]) -> bytes:
     return _utf8(argument, encoded)
 
 
+def filters_json(value: Mapping[str, Any] | None) -> str | None:
+    """`value` as JSON in ASCII, times as ISO 8601; None where there is no condition. The server checks what it says."""
+    if not value:
+        return None
+    if not isinstance(value, Mapping):
+        raise invalid("filters", value, "a mapping")
+    try:
+        encoded = json.dumps(dict(value), allow_nan=False, default=_time)
+    except RecursionError:
+        raise InvalidArgument("filters: expected conditions nested a few levels deep") from None
+    except (TypeError, ValueError) as error:
+        raise invalid("filters", value, f"a JSON object ({error})") from None
+    if len(encoded) > limits.MAX_FILTER_BYTES:
+        raise invalid("filters", value, f"at most {limits.MAX_FILTER_BYTES} bytes of JSON, not {len(encoded)}")
+    return encoded
+
+
+def fields_json(value: Mapping[str, str]) -> str:
+    """`value` as JSON in ASCII."""
+    if not isinstance(value, Mapping) or not all(isinstance(part, str) for item in value.items() for part in item):
+        raise invalid("fields", value, "a mapping of names to types, like {'year': 'int'}")
+    return json.dumps(dict(value))
+
+
 def distinct(argument: str, ids: Iterable[bytes]) -> None:
     """Refuses an id that occurs twice: which of the two documents should stay?"""
     seen: set[bytes] = set()
@@ -121,6 +146,12 @@ def distinct(argument: str, ids: Iterable[bytes]) -> None:
         if one in seen:
             raise invalid(argument, one.decode(), "every id once in a batch")
         seen.add(one)
+
+
+def _time(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} is no JSON")
 
 
 def _utf8(argument: str, value: str) -> bytes:

@@ -11,11 +11,11 @@ from numpy.typing import ArrayLike
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from tridex.protocol.limits import DEFAULT_TOP_K
+from tridex.protocol.limits import DEFAULT_PAGE, DEFAULT_TOP_K
 
 from .channel import CHANNEL_ARGUMENTS
 from .errors import Timeout, Unavailable, from_triton
-from .operations import Operation, Operations
+from .operations import Filters, Operation, Operations
 from .results import CollectionInfo, Document, Embeddings, ModelStatistics, RerankResult, SearchResult, ServerInfo
 from .wire import Call
 
@@ -70,6 +70,7 @@ class Client:
         query: str | ArrayLike,
         *,
         top_k: int = DEFAULT_TOP_K,
+        filters: Filters | None = None,
         with_text: bool = True,
         with_metadata: bool = True,
         min_version: int | None = None,
@@ -79,9 +80,19 @@ class Client:
 
         The search sees at least store version `min_version`; left out, it sees this client's own last write to the
         collection, and 0 asks for no version at all.
+
+        `filters` limits the search to documents whose metadata fulfils conditions on declared fields, written as in
+        Haystack: {"field": "year", "operator": ">=", "value": 2020} with ==, !=, <, <=, >, >=, in and not in, joined by
+        {"operator": "AND", "conditions": [...]}, OR and NOT. A missing field equals None and nothing else.
         """
         operation = self._operations.search(
-            collection, query, top_k=top_k, with_text=with_text, with_metadata=with_metadata, min_version=min_version
+            collection,
+            query,
+            top_k=top_k,
+            filters=filters,
+            with_text=with_text,
+            with_metadata=with_metadata,
+            min_version=min_version,
         )
         return self._run(operation, timeout_s)
 
@@ -91,6 +102,7 @@ class Client:
         queries: Sequence[str | ArrayLike],
         *,
         top_k: int = DEFAULT_TOP_K,
+        filters: Filters | None = None,
         with_text: bool = True,
         with_metadata: bool = True,
         min_version: int | None = None,
@@ -98,7 +110,13 @@ class Client:
     ) -> list[SearchResult]:
         """`search` for several queries, all texts or all embeddings of one dimension; one result a query."""
         operation = self._operations.search_batch(
-            collection, queries, top_k=top_k, with_text=with_text, with_metadata=with_metadata, min_version=min_version
+            collection,
+            queries,
+            top_k=top_k,
+            filters=filters,
+            with_text=with_text,
+            with_metadata=with_metadata,
+            min_version=min_version,
         )
         return self._run(operation, timeout_s)
 
@@ -109,14 +127,18 @@ class Client:
         *,
         collection: str | None = None,
         ids: Sequence[str] | None = None,
+        filters: Filters | None = None,
         top_n: int | None = None,
         timeout_s: float | None = None,
     ) -> list[RerankResult]:
         """Scores `documents`, or the stored documents `ids` of `collection`; the best `top_n`, or all, best first.
 
-        Documents given as texts are encoded anew. Ids that the collection does not hold are left out.
+        Documents given as texts are encoded anew. Ids that the collection does not hold are left out, as are those that
+        do not match `filters`.
         """
-        operation = self._operations.rerank(query, documents, collection=collection, ids=ids, top_n=top_n)
+        operation = self._operations.rerank(
+            query, documents, collection=collection, ids=ids, filters=filters, top_n=top_n
+        )
         return self._run(operation, timeout_s)
 
     @overload
@@ -191,21 +213,87 @@ class Client:
         )
         return self._run(operation, timeout_s)
 
-    def delete(self, collection: str, ids: Sequence[str], *, timeout_s: float | None = None) -> int:
-        """Removes the documents `ids`; the store version without them (see `upsert` for no ids at all)."""
-        return self._run(self._operations.delete(collection, ids), timeout_s)
+    def delete(
+        self,
+        collection: str,
+        ids: Sequence[str] | None = None,
+        *,
+        filters: Filters | None = None,
+        timeout_s: float | None = None,
+    ) -> int:
+        """Removes the documents `ids`, or those that match `filters`; the store version without them.
+
+        See `upsert` for no ids at all.
+        """
+        return self._run(self._operations.delete(collection, ids, filters), timeout_s)
 
     def get(self, collection: str, ids: Sequence[str], *, timeout_s: float | None = None) -> list[Document | None]:
         """The documents `ids`, in their order, None where there is none."""
         return self._run(self._operations.get(collection, ids), timeout_s)
 
-    def count(self, collection: str, *, timeout_s: float | None = None) -> int:
-        """How many documents the collection holds."""
-        return self._run(self._operations.count(collection), timeout_s)
+    def count(self, collection: str, *, filters: Filters | None = None, timeout_s: float | None = None) -> int:
+        """How many documents the collection holds, or how many match `filters`."""
+        return self._run(self._operations.count(collection, filters), timeout_s)
+
+    def scroll(
+        self,
+        collection: str,
+        *,
+        after: str | None = None,
+        limit: int = DEFAULT_PAGE,
+        filters: Filters | None = None,
+        timeout_s: float | None = None,
+    ) -> list[Document]:
+        """A page of documents in the order of ids: the first `limit` after id `after` that match `filters`.
+
+        The id of a page's last document is the `after` of the next. Pages are read one by one: a document that is there
+        all the while comes once, whatever is written meanwhile.
+        """
+        operation = self._operations.scroll(collection, after=after, limit=limit, filters=filters)
+        return self._run(operation, timeout_s)
 
     def collections(self, *, timeout_s: float | None = None) -> list[CollectionInfo]:
         """Every collection of the store."""
         return self._run(self._operations.collections(), timeout_s)
+
+    def create_collection(
+        self,
+        collection: str,
+        *,
+        codec: str | None = None,
+        fields: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> CollectionInfo:
+        """Makes an empty collection. Raises AlreadyExists where the name is taken, by an alias too.
+
+        `fields` are the metadata fields that filters can ask for, by name, each "str", "int", "float", "bool" or
+        "datetime" (ISO 8601). Documents need not have them, and may have others; what they have must be of the type.
+        `codec` is how token embeddings are stored; the server's default where left out.
+        """
+        return self._run(self._operations.create_collection(collection, codec, fields or {}), timeout_s)
+
+    def describe_collection(self, collection: str, *, timeout_s: float | None = None) -> CollectionInfo:
+        """One collection: what was declared, and how much it holds."""
+        return self._run(self._operations.describe_collection(collection), timeout_s)
+
+    def drop_collection(self, collection: str, *, timeout_s: float | None = None) -> None:
+        """Removes a collection and its documents. Refused while an alias leads to it."""
+        return self._run(self._operations.drop_collection(collection), timeout_s)
+
+    def set_alias(self, alias: str, collection: str, *, timeout_s: float | None = None) -> None:
+        """Makes `alias` lead to `collection`, wherever it led before: searches see the one or the other, never neither.
+
+        Wherever a collection is named, an alias will do. Setting it to the old collection again rolls back.
+        """
+        return self._run(self._operations.set_alias(alias, collection), timeout_s)
+
+    def drop_alias(self, alias: str, *, timeout_s: float | None = None) -> None:
+        """Removes an alias; the collection stays."""
+        return self._run(self._operations.drop_alias(alias), timeout_s)
+
+    def aliases(self, *, timeout_s: float | None = None) -> dict[str, str]:
+        """Every alias, and the collection that it leads to."""
+        return self._run(self._operations.aliases(), timeout_s)
 
     def is_ready(self, *, timeout_s: float | None = None) -> bool:
         """Whether the server can be reached and says that all of its models are ready."""

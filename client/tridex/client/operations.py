@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 from numpy.typing import ArrayLike
 
 from tridex.protocol import models
-from tridex.protocol.limits import MAX_BATCH
+from tridex.protocol.limits import MAX_BATCH, MAX_PAGE
 from tridex.protocol.tensors import Ensemble
 
 from . import calls, checks
@@ -25,6 +25,8 @@ from .wire import Call
 
 T = TypeVar("T")
 Operation: TypeAlias = Generator[Call[Any], Any, T]
+Filters: TypeAlias = Mapping[str, Any]
+"""Conditions on declared metadata fields, as Haystack writes them."""
 
 
 class Operations:
@@ -53,14 +55,15 @@ class Operations:
         with_text: bool = False,
         with_metadata: bool = False,
         min_version: int | None = None,
+        filters: Filters | None = None,
         candidates: Sequence[bytes] | None = None,
     ) -> Operation[list[SearchResult]]:
         checks.collection_name(collection)
         top_k = checks.integer("top_k", top_k, 1)
-        if min_version is None:
-            min_version = self._versions.get(collection)
-        else:
+        last_write = self._versions.get(collection) if min_version is None else None
+        if min_version is not None:
             min_version = checks.integer("min_version", min_version, 0)
+        conditions = checks.filters_json(filters)
         results: list[SearchResult] = []
         for batch in _batches(queries, MAX_BATCH):
             results += yield from calls.search(
@@ -70,6 +73,8 @@ class Operations:
                 with_text=with_text,
                 with_metadata=with_metadata,
                 min_version=min_version,
+                last_write=last_write,
+                filters=conditions,
                 candidates=candidates,
             )
         return results
@@ -81,24 +86,29 @@ class Operations:
         *,
         collection: str | None,
         ids: Sequence[str] | None,
+        filters: Filters | None,
         top_n: int | None,
     ) -> Operation[list[RerankResult]]:
         encoded = checks.text("query", query)
         top_n = None if top_n is None else checks.integer("top_n", top_n, 1)
-        if documents is not None and collection is None and ids is None:
+        if documents is not None and collection is None and ids is None and filters is None:
             results = yield from _rerank_texts(encoded, documents)
         elif documents is None and collection is not None and ids is not None:
-            results = yield from self._rerank_ids(encoded, collection, ids)
+            results = yield from self._rerank_ids(encoded, collection, ids, filters)
         else:
-            raise InvalidArgument("rerank: expected either documents, or collection and ids")
+            raise InvalidArgument("rerank: expected either documents, or collection and ids, perhaps with filters")
         return sorted(results, key=lambda result: -result.relevance_score)[:top_n]
 
-    def _rerank_ids(self, query: bytes, collection: str, ids: Sequence[str]) -> Operation[list[RerankResult]]:
+    def _rerank_ids(
+        self, query: bytes, collection: str, ids: Sequence[str], filters: Filters | None
+    ) -> Operation[list[RerankResult]]:
         # An id given twice is scored once and answered twice.
         candidates = list(dict.fromkeys(_ids(ids)))
         if not candidates:
             return []
-        (result,) = yield from self._search(collection, [query], top_k=len(candidates), candidates=candidates)
+        (result,) = yield from self._search(
+            collection, [query], top_k=len(candidates), filters=filters, candidates=candidates
+        )
         scores = {hit.id: hit.score for hit in result}
         return [RerankResult(index, scores[id_], id_) for index, id_ in enumerate(ids) if id_ in scores]
 
@@ -132,9 +142,15 @@ class Operations:
                 advance(len(batch))
         return self._versions.get(collection, 0)
 
-    def delete(self, collection: str, ids: Sequence[str]) -> Operation[int]:
+    def delete(self, collection: str, ids: Sequence[str] | None, filters: Filters | None) -> Operation[int]:
         checks.collection_name(collection)
-        for batch in _batches(dict.fromkeys(_ids(ids)), MAX_BATCH):
+        conditions = checks.filters_json(filters)
+        if (ids is None) == (conditions is None):
+            # Empty filters select everything elsewhere; that is no way to say "delete everything".
+            raise InvalidArgument("delete: expected either ids, or filters with a condition; drop_collection for all")
+        if conditions is not None:
+            self._wrote(collection, (yield from calls.delete_matching(collection, conditions)))
+        for batch in _batches(dict.fromkeys(_ids(ids or ())), MAX_BATCH):
             self._wrote(collection, (yield from calls.delete(collection, batch)))
         return self._versions.get(collection, 0)
 
@@ -145,11 +161,41 @@ class Operations:
             documents += yield from calls.get(collection, batch)
         return documents
 
-    def count(self, collection: str) -> Operation[int]:
-        return (yield from calls.count(checks.collection_name(collection)))
+    def scroll(
+        self, collection: str, *, after: str | None, limit: int, filters: Filters | None
+    ) -> Operation[list[Document]]:
+        checks.collection_name(collection)
+        start = None if after is None else checks.document_id("after", after)
+        limit = checks.integer("limit", limit, 1, MAX_PAGE)
+        return (yield from calls.scroll(collection, start, limit, checks.filters_json(filters)))
+
+    def count(self, collection: str, filters: Filters | None) -> Operation[int]:
+        return (yield from calls.count(checks.collection_name(collection), checks.filters_json(filters)))
 
     def collections(self) -> Operation[list[CollectionInfo]]:
         return (yield from calls.collections())
+
+    def create_collection(
+        self, collection: str, codec: str | None, fields: Mapping[str, str]
+    ) -> Operation[CollectionInfo]:
+        checks.collection_name(collection)
+        yield from calls.create_collection(collection, codec, checks.fields_json(fields))
+        return (yield from calls.collection(collection))
+
+    def describe_collection(self, collection: str) -> Operation[CollectionInfo]:
+        return (yield from calls.collection(checks.collection_name(collection)))
+
+    def drop_collection(self, collection: str) -> Operation[None]:
+        yield from calls.drop_collection(checks.collection_name(collection))
+
+    def set_alias(self, alias: str, collection: str) -> Operation[None]:
+        yield from calls.set_alias(checks.collection_name(alias, "alias"), checks.collection_name(collection))
+
+    def drop_alias(self, alias: str) -> Operation[None]:
+        yield from calls.drop_alias(checks.collection_name(alias, "alias"))
+
+    def aliases(self) -> Operation[dict[str, str]]:
+        return (yield from calls.aliases())
 
     def is_ready(self) -> Operation[bool]:
         return (yield from calls.is_ready())

@@ -72,6 +72,8 @@ class CollectionInfo:
     codec: str
     dim: int
     fingerprint: str
+    fields: Mapping[str, str]
+    """The metadata fields that filters can ask for, and their types."""
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import lance
 import numpy as np
 import pyarrow as pa
+from lance.dataset import ColumnOrdering
 from numpy.typing import NDArray
 
 from tridex.kernels import Codec
@@ -79,6 +81,15 @@ class Collection:
         self.name = name
         self.dataset = dataset
         self.spec = _spec(name, dataset)
+
+    @property
+    def folder(self) -> Path:
+        """Where it is kept; no other collection ever was there."""
+        return Path(self.dataset.uri)
+
+    def exists(self) -> bool:
+        """False once it is dropped."""
+        return self.folder.exists()
 
     @property
     def version(self) -> int:
@@ -167,7 +178,10 @@ class Collection:
         conditions = [] if filters is None else [to_sql(filters, self.spec.fields)]
         conditions += [] if after is None else [f"id > {_quoted(after)}"]
         rows = self.dataset.to_table(
-            columns=list(_DOCUMENT), filter=" AND ".join(conditions) or None, order_by=["id"], limit=limit
+            columns=list(_DOCUMENT),
+            filter=" AND ".join(conditions) or None,
+            order_by=[ColumnOrdering("id")],
+            limit=limit,
         )
         return _documents(rows)
 

@@ -70,17 +70,18 @@ class FieldType(Enum):
 
     def parse(self, value: Any) -> Value:
         """A JSON value as a value of this type; a time without an offset is UTC. Raises ValueError."""
-        parsed: Value | None = None
-        if self is FieldType.STR and isinstance(value, str) and _is_unicode(value):
-            parsed = value
-        elif self is FieldType.BOOL and isinstance(value, bool):
-            parsed = value
-        elif self is FieldType.INT and type(value) is int and -(2**63) <= value < 2**63:
-            parsed = value
-        elif self is FieldType.FLOAT and type(value) in (int, float):
-            parsed = _finite(value)
-        elif self is FieldType.DATETIME and isinstance(value, str):
-            parsed = _time(value)
+        parsed: Value | None
+        match self:
+            case FieldType.STR:
+                parsed = value if isinstance(value, str) and _is_unicode(value) else None
+            case FieldType.INT:
+                parsed = value if type(value) is int and -(2**63) <= value < 2**63 else None
+            case FieldType.FLOAT:
+                parsed = _finite(value) if type(value) in (int, float) else None
+            case FieldType.BOOL:
+                parsed = value if isinstance(value, bool) else None
+            case FieldType.DATETIME:
+                parsed = _time(value) if isinstance(value, str) else None
         if parsed is None:
             raise ValueError(f"is {short(value)}; expected {self.expected}")
         return parsed

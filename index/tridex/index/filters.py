@@ -76,7 +76,7 @@ class _Translation:
         return "(" + (" OR " if (operator == "OR") != negated else " AND ").join(parts) + ")"
 
     def _comparison(self, field: Any, operator: str, value: Any, place: str, negated: bool) -> str:
-        name = field.removeprefix(PREFIX) if isinstance(field, str) else None
+        name = field.removeprefix(PREFIX) if isinstance(field, str) else ""
         if name not in self._fields:
             declared = ", ".join(self._fields) or "none"
             raise InvalidFilterError(
@@ -86,8 +86,8 @@ class _Translation:
         if operator in _ORDER:
             if not kind.ordered:
                 raise InvalidFilterError(
-                    f"{place}.operator is {operator!r} on field {name!r}, which is {kind.value}; expected ==, !=, in or "
-                    "not in"
+                    f"{place}.operator is {operator!r} on field {name!r}, which is {kind.value}; "
+                    "expected ==, !=, in or not in"
                 )
             true = f"{column} {operator} {_literal(kind, value, name, place)}" if value is not None else "false"
         elif operator in ("in", "not in"):

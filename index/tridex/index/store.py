@@ -30,7 +30,7 @@ class Store:
     """All collections in one folder. Raises TokenIndexError where the folder is a store of format 1."""
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+        self.folder = Path(folder).absolute()
         self._collections = self.folder / "collections"
         self._names = Names(self.folder / "names")
         if any(self.folder.glob("*.lance")):
@@ -69,7 +69,12 @@ class Store:
     def open(self, name: str) -> Collection:
         """The collection of that name or alias at its latest version. Raises CollectionNotFoundError."""
         location = self.locate(name)
-        return Collection(location.name, lance.dataset(str(location.folder)))
+        try:
+            return Collection(location.name, lance.dataset(str(location.folder)))
+        except (OSError, ValueError) as error:
+            if location.folder.exists():
+                raise
+            raise CollectionNotFoundError(f"collection {name!r} was dropped just now") from error
 
     def drop(self, name: str) -> None:
         """Removes a collection with its documents. Raises CollectionInUseError while an alias leads to it."""

@@ -46,6 +46,22 @@ class Ranking:
         return Ranking(self.ids[:count], self.scores[:count], self.addresses[:count])
 
 
+class _FilteredViews:
+    """The views of the filters that a view was last asked for, by their SQL. Thread-safe; each is made once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._views: OrderedDict[str, View] = OrderedDict()
+
+    def get(self, condition: str, make: Callable[[], View]) -> View:
+        with self._lock:
+            view = self._views.pop(condition, None) or make()
+            self._views[condition] = view
+            if len(self._views) > _MAX_FILTERED:
+                self._views.popitem(last=False)
+            return view
+
+
 @dataclass(frozen=True)
 class View:
     """One version of a collection, never changed once made: a batch that holds it sees that version to its end."""
@@ -54,7 +70,7 @@ class View:
     """At this view's version."""
     segments: tuple[IndexedSegment, ...]
     """Oldest first."""
-    _filtered: _FilteredViews = field(default_factory=lambda: _FilteredViews(), repr=False, compare=False)
+    _filtered: _FilteredViews = field(default_factory=_FilteredViews, repr=False, compare=False)
 
     @property
     def version(self) -> int:
@@ -99,22 +115,6 @@ class View:
                 scores = kernels.rescore(query[None], part.segment, there, query_mask=mask[None])
                 parts.append((part, scores[0].cpu().numpy(), np.asarray(rows)))
         return _rank(parts, len(candidates))
-
-
-class _FilteredViews:
-    """The views of the filters that a view was last asked for, by their SQL. Thread-safe; each is made once."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._views: OrderedDict[str, View] = OrderedDict()
-
-    def get(self, condition: str, make: Callable[[], View]) -> View:
-        with self._lock:
-            view = self._views.pop(condition, None) or make()
-            self._views[condition] = view
-            if len(self._views) > _MAX_FILTERED:
-                self._views.popitem(last=False)
-            return view
 
 
 def _rank(parts: Sequence[tuple[IndexedSegment, NDArray[np.float32], NDArray[np.int64]]], top_k: int) -> Ranking:

@@ -14,6 +14,12 @@ MAX_ID_BYTES = 1024
 MAX_METADATA_BYTES = 64 * 1024
 """UTF-8 bytes of one document's metadata as JSON."""
 
+MAX_FILTER_BYTES = 256 * 1024
+"""UTF-8 bytes of a filter as JSON."""
+
+MAX_PAGE = 256
+"""Documents of one page of a scroll."""
+
 MAX_TOP_K = 10_000
 """Hits of one query."""
 
@@ -24,6 +30,7 @@ MAX_MESSAGE_BYTES = 128 * 1024 * 1024
 """Bytes of one gRPC message, either way."""
 
 COLLECTION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-"""Full match of a collection's name. It becomes a folder name, so it holds no separator and no leading dot."""
+"""Full match of the name of a collection or alias. It becomes a file name, so it holds no separator or leading dot."""
 
 DEFAULT_TOP_K = 10
+DEFAULT_PAGE = 64

@@ -33,14 +33,15 @@ TEXTS = Tensor("TEXTS", DType.STRING, (-1,))
 METADATA = Tensor("METADATA", DType.STRING, (-1,))
 """One JSON object a hit, as text."""
 VERSION = Tensor("VERSION", DType.INT64, (1,))
-"""The store version that a search saw, or that a write made."""
+"""The store version that a search saw, or that a write made; 0 where nothing has a version."""
 HITS = (IDS, SCORES, TEXTS, METADATA, VERSION)
 
 # Rerank of given texts: scores in the order of the texts.
 RERANK_TEXTS = Tensor("DOCUMENTS", DType.STRING, (-1,))
 
 # Ingest, one document a row.
-DOCUMENT_ID = Tensor("ID", DType.STRING, (1,))
+DOCUMENT_ID = Tensor("ID", DType.STRING, (-1,))
+"""[documents, 1]; [1, 0] for an operation without documents: Triton server refuses a request without any input."""
 DOCUMENT_TEXT = Tensor("TEXT", DType.STRING, (1,), optional=True)
 DOCUMENT_METADATA = Tensor("METADATA", DType.STRING, (1,), optional=True)
 

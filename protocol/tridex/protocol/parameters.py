@@ -3,13 +3,20 @@
 from enum import Enum
 
 COLLECTION = "collection"
-"""str, required by every request that touches the index."""
+"""str, a collection or an alias of one; required by every request that touches the index."""
 
 TOP_K = "top_k"
 """int, hits a query; `limits.DEFAULT_TOP_K` when absent."""
 
 MIN_VERSION = "min_version"
-"""int, a search sees at least this store version: read your own writes."""
+"""int, a search sees at least this store version; refused where the store has not reached it."""
+
+LAST_WRITE = "last_write"
+"""int, the version of the caller's last write under this name: a search sees it, unless the name leads elsewhere since,
+or to a collection made anew. Read your own writes."""
+
+FILTERS = "filters"
+"""str, conditions on metadata as JSON: the documents that a search, rerank of ids, count, scroll or delete is about."""
 
 WITH_TEXT = "with_text"
 """bool, a search returns TEXTS; true when absent."""
@@ -24,14 +31,33 @@ CODEC = "codec"
 """str, how a collection that this upsert creates stores token embeddings."""
 
 
+FIELDS = "fields"
+"""str, the metadata fields that a new collection declares, a JSON object of types by name."""
+
+ALIAS = "alias"
+"""str, the alias that an ingest request sets or drops."""
+
+PAGE = "page"
+"""int, documents that a scroll returns at most; `limits.DEFAULT_PAGE` when absent."""
+
+
 class IngestOperation(str, Enum):
     UPSERT = "upsert"
     DELETE = "delete"
+    """By ids, or by filters without ids."""
+    CREATE = "create"
+    DROP = "drop"
+    SET_ALIAS = "set_alias"
+    DROP_ALIAS = "drop_alias"
 
 
 class CatalogOperation(str, Enum):
     GET = "get"
     COUNT = "count"
+    SCROLL = "scroll"
+    """Documents in the order of ids, after the id given."""
+    COLLECTION = "collection"
     COLLECTIONS = "collections"
+    ALIASES = "aliases"
     ENCODER = "encoder"
     """The served checkpoint's manifest."""

@@ -35,14 +35,29 @@ def metadata(request: Request, tensor: Tensor) -> list[dict[str, Any]]:
 
 
 def collection(request: Request) -> str:
-    """The collection's name."""
-    name = request.parameters.get(parameters.COLLECTION)
-    if not isinstance(name, str) or not limits.COLLECTION_NAME.fullmatch(name):
-        raise invalid(
-            f"parameter {parameters.COLLECTION} is {_SHORT.repr(name)}; expected a name of 1 to 64 letters, digits, "
-            "'-' or '_' that starts with a letter or digit"
-        )
-    return name
+    """The collection's name, or an alias of it."""
+    return _name(request, parameters.COLLECTION)
+
+
+def alias(request: Request) -> str:
+    """The alias's name."""
+    return _name(request, parameters.ALIAS)
+
+
+def filters(request: Request) -> Any | None:
+    """Conditions on metadata, decoded; None where there are none. What they say is checked by the index."""
+    return _json_parameter(request, parameters.FILTERS)
+
+
+def fields(request: Request) -> Any | None:
+    """The declaration of metadata fields, decoded; None where there is none. The index checks it."""
+    return _json_parameter(request, parameters.FIELDS)
+
+
+def page(request: Request) -> int:
+    """Documents wanted at most."""
+    value = request.parameters.get(parameters.PAGE, limits.DEFAULT_PAGE)
+    return _integer(parameters.PAGE, value, 1, limits.MAX_PAGE)
 
 
 def top_k(request: Request) -> int:
@@ -54,6 +69,11 @@ def top_k(request: Request) -> int:
 def min_version(request: Request) -> int:
     """The store version that a search must see."""
     return _integer(parameters.MIN_VERSION, request.parameters.get(parameters.MIN_VERSION, 0), 0, 2**63 - 1)
+
+
+def last_write(request: Request) -> int:
+    """The version of the caller's last write."""
+    return _integer(parameters.LAST_WRITE, request.parameters.get(parameters.LAST_WRITE, 0), 0, 2**63 - 1)
 
 
 def flag(request: Request, name: str) -> bool:
@@ -72,6 +92,42 @@ def choice(request: Request, name: str, kind: type[E]) -> E:
     except ValueError:
         expected = ", ".join(str(member.value) for member in kind)
         raise invalid(f"parameter {name} is {_SHORT.repr(value)}; expected one of: {expected}") from None
+
+
+def _name(request: Request, parameter: str) -> str:
+    name = request.parameters.get(parameter)
+    if not isinstance(name, str) or not limits.COLLECTION_NAME.fullmatch(name):
+        raise invalid(
+            f"parameter {parameter} is {_SHORT.repr(name)}; expected a name of 1 to 64 letters, digits, "
+            "'-' or '_' that starts with a letter or digit"
+        )
+    return name
+
+
+def _json_parameter(request: Request, name: str) -> Any | None:
+    raw = request.parameters.get(name)
+    if raw is None:
+        return None
+    if not isinstance(raw, str) or len(raw.encode(errors="replace")) > limits.MAX_FILTER_BYTES:
+        raise invalid(
+            f"parameter {name} is {_SHORT.repr(raw)}; expected JSON of at most {limits.MAX_FILTER_BYTES} bytes"
+        )
+    try:
+        value = _json(raw)
+    except (ValueError, RecursionError) as error:
+        raise invalid(f"parameter {name} is {_SHORT.repr(raw)}; expected JSON ({error})") from None
+    if value is None:
+        raise invalid(f"parameter {name} is null; expected an object, or no such parameter")
+    return value
+
+
+def _json(text: str) -> Any:
+    """Raises ValueError, also for NaN and infinity, which JSON has not; RecursionError where it nests too deep."""
+    return json.loads(text, parse_constant=_refuse)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def _integer(name: str, value: Any, low: int, high: int) -> int:
@@ -103,9 +159,12 @@ def _text(name: str, raw: bytes, limit: int) -> str:
 def _metadata(name: str, raw: bytes) -> dict[str, Any]:
     if not raw:
         return {}
+    text = _text(name, raw, limits.MAX_METADATA_BYTES)
     try:
-        value = json.loads(_text(name, raw, limits.MAX_METADATA_BYTES))
-    except (json.JSONDecodeError, RecursionError):
+        value = _json(text)
+        # Half of a surrogate pair: JSON can escape it, the store cannot hold it.
+        json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise invalid(f"input {name} holds {_SHORT.repr(raw)}; expected a JSON object")

@@ -8,12 +8,13 @@ from dataclasses import asdict
 from typing import Any
 
 from tridex.encoding import latest_version_dir, load_artifact
-from tridex.index import Collection, CollectionNotFoundError, Store
+from tridex.index import Collection, Store
 from tridex.protocol import models, parameters
 from tridex.protocol.parameters import CatalogOperation
 
 from . import arguments
-from .service import Arrays, Context, ErrorCode, Request, RequestError, Result, as_strings, each
+from .refusals import refusing
+from .service import Arrays, Context, Request, Result, as_strings, each, invalid
 
 
 class CatalogService:
@@ -36,16 +37,25 @@ class CatalogService:
     def _rows(self, request: Request, operation: CatalogOperation) -> list[Any]:
         if operation is CatalogOperation.ENCODER:
             return [self._manifest.to_dict()]
-        if operation is CatalogOperation.COLLECTIONS:
-            return [_description(self._store.open(name)) for name in self._store.names()]
-        try:
+        with refusing():
+            if operation is CatalogOperation.COLLECTIONS:
+                return [_description(self._store.open(name)) for name in self._store.names()]
+            if operation is CatalogOperation.ALIASES:
+                aliases = self._store.aliases().items()
+                return [{"alias": alias, "collection": collection} for alias, collection in aliases]
             collection = self._store.open(arguments.collection(request))
-        except CollectionNotFoundError as error:
-            raise RequestError(ErrorCode.NOT_FOUND, str(error)) from error
-        if operation is CatalogOperation.COUNT:
-            return [{"count": collection.count(), "version": collection.version}]
-        documents = collection.get(arguments.ids(request, models.CATALOG_IDS))
-        return [document and asdict(document) for document in documents]
+            if operation is CatalogOperation.COLLECTION:
+                return [_description(collection)]
+            if operation is CatalogOperation.COUNT:
+                return [{"count": collection.count(arguments.filters(request)), "version": collection.version}]
+            ids = arguments.ids(request, models.CATALOG_IDS)
+            if operation is CatalogOperation.GET:
+                return [document and asdict(document) for document in collection.get(ids)]
+            if len(ids) > 1:
+                raise invalid(f"input {models.CATALOG_IDS.name} holds {len(ids)} ids; expected the one to go on after")
+            after = ids[0] if ids else None
+            page = collection.scroll(arguments.page(request), after, arguments.filters(request))
+            return [asdict(document) for document in page]
 
 
 def _description(collection: Collection) -> dict[str, Any]:
@@ -57,4 +67,5 @@ def _description(collection: Collection) -> dict[str, Any]:
         "codec": spec.codec.value,
         "dim": spec.dim,
         "fingerprint": spec.fingerprint,
+        "fields": {name: kind.value for name, kind in spec.fields.items()},
     }

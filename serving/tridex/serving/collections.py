@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import threading
+from pathlib import Path
 
 import torch
 
-from tridex.index import CollectionNotFoundError, Follower, Store, View
+from tridex.index import CollectionNotFoundError, Follower, Location, Store, View
 
+from .refusals import refusing
 from .service import ErrorCode, RequestError
 
 _POLL_S = 0.05
-"""How soon a write by another process shows up in searches that did not ask for it. A poll costs 12 µs a collection."""
+"""How soon a write by another process shows up in searches that did not ask for it. A poll costs 20 µs a collection."""
 
 _log = logging.getLogger(__name__)
 
@@ -24,23 +26,31 @@ class Collections:
         self._store = store
         self._device = device
         self._opening = threading.Lock()
-        self._followers = {name: Follower(store, name, device) for name in store.names()}
+        self._followers: dict[Path, Follower] = {}
+        """By the collection's folder: a name may lead to another one at any time."""
+        self._follow()
         self._closed = threading.Event()
         self._poller = threading.Thread(target=self._poll, name="tridex-follow-store", daemon=True)
         self._poller.start()
 
-    def view(self, name: str, min_version: int = 0) -> View:
-        """The collection's view, at `min_version` or newer.
+    def locate(self, name: str) -> Location:
+        """Where a collection's name or an alias leads now. Raises RequestError NOT_FOUND."""
+        with refusing():
+            return self._store.locate(name)
 
-        Raises RequestError NOT_FOUND where there is no such collection, INVALID_ARGUMENT where the store has not
-        reached that version.
+    def view(self, location: Location, min_version: int = 0, last_write: int = 0) -> View:
+        """The collection's view, at `min_version` or newer, and at `last_write` where the store has reached that.
+
+        Raises RequestError NOT_FOUND where the collection is gone, INVALID_ARGUMENT where the store has not reached
+        `min_version`.
         """
-        follower = self._followers.get(name) or self._open(name)
-        view = follower.view if follower.view.version >= min_version else follower.refresh()
+        follower = self._followers.get(location.folder) or self._open(location)
+        wanted = max(min_version, last_write)
+        view = follower.view if follower.view.version >= wanted else follower.refresh()
         if view.version < min_version:
             raise RequestError(
                 ErrorCode.INVALID_ARGUMENT,
-                f"parameter min_version is {min_version}; collection {name!r} is at version {view.version}",
+                f"parameter min_version is {min_version}; collection {location.name!r} is at version {view.version}",
             )
         return view
 
@@ -49,20 +59,31 @@ class Collections:
         self._closed.set()
         self._poller.join()
 
-    def _open(self, name: str) -> Follower:
-        with self._opening:
-            if name not in self._followers:
-                try:
-                    self._followers[name] = Follower(self._store, name, self._device)
-                except CollectionNotFoundError as error:
-                    raise RequestError(ErrorCode.NOT_FOUND, str(error)) from error
-            return self._followers[name]
+    def _open(self, location: Location) -> Follower:
+        with self._opening, refusing():
+            follower = self._followers.get(location.folder)
+            if follower is None:
+                follower = Follower(self._store, location.name, self._device)
+                # Perhaps not that folder: the name may have been dropped and made anew since it was looked up.
+                self._followers[follower.view.collection.folder] = follower
+            return follower
 
     def _poll(self) -> None:
         while not self._closed.wait(_POLL_S):
-            for name in set(self._store.names()) | set(self._followers):
-                try:
-                    (self._followers.get(name) or self._open(name)).refresh()
-                except Exception:
-                    # The view stays where it is, and searches go on; the next poll tries again.
-                    _log.exception("collection %r could not be refreshed", name)
+            self._follow()
+
+    def _follow(self) -> None:
+        """Opens what is new, refreshes what is there, lets go of what was dropped."""
+        there = set()
+        for name in self._store.names():
+            try:
+                location = self._store.locate(name)
+                there.add(location.folder)
+                (self._followers.get(location.folder) or self._open(location)).refresh()
+            except (CollectionNotFoundError, RequestError):
+                continue  # dropped since it was listed
+            except Exception:
+                # The view stays where it is, and searches go on; the next poll tries again.
+                _log.exception("collection %r could not be refreshed", name)
+        for folder in self._followers.keys() - there:
+            del self._followers[folder]

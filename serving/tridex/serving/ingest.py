@@ -1,28 +1,31 @@
-"""Documents into the store, and out of it. One writer per server, so writes never race each other."""
+"""Writes to the store: documents, collections, aliases. One writer per server, so writes never race each other."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tridex.encoding import latest_version_dir, load_artifact
-from tridex.index import Collection, CollectionNotFoundError, CollectionSpec, Document, Store, TokenIndexError
+from tridex.index import Collection, CollectionNotFoundError, CollectionSpec, Document, Store, declared_fields
 from tridex.kernels import Codec
 from tridex.protocol import models, parameters
 from tridex.protocol.parameters import IngestOperation
 
 from . import arguments
 from .documents import Embedder
-from .service import Context, ErrorCode, Request, RequestError, Result, invalid
+from .refusals import refusing
+from .service import Context, Request, RequestError, Result, invalid
 
 _DEFAULT_CODEC = Codec.FLOAT16
 
 
 @dataclass(frozen=True)
 class _Write:
-    """One request, checked."""
+    """An upsert, or a delete by ids, checked."""
 
     collection: str
     operation: IngestOperation
@@ -31,9 +34,16 @@ class _Write:
     documents: list[Document]
     """Empty for a delete."""
 
+    def shares_transaction(self, other: _Write) -> bool:
+        """Whether both can be one transaction."""
+        return (self.collection, self.operation) == (other.collection, other.operation)
+
 
 class IngestService:
-    """ID, TEXT and METADATA (JSON), [batch, 1] each, to VERSION [batch, 1]: the version that holds them all."""
+    """ID, TEXT and METADATA (JSON), [batch, 1] each, to VERSION [batch, 1]: the version that holds them all.
+
+    Operations without documents take an ID of [1, 0] and answer with a VERSION of [1, 1].
+    """
 
     def __init__(self, context: Context) -> None:
         artifact = load_artifact(latest_version_dir(context.repository / models.ENCODER.name))
@@ -44,78 +54,127 @@ class IngestService:
     def answer(self, requests: Sequence[Request]) -> list[Result]:
         """Consecutive requests of one kind on one collection become one transaction; the rest keep their order."""
         results: dict[int, Result] = {}
-        writes: dict[int, _Write] = {}
+        run: dict[int, _Write] = {}
         for i, request in enumerate(requests):
             try:
-                writes[i] = _check(request)
+                operation = arguments.choice(request, parameters.OPERATION, IngestOperation)
+                write = _check(request, operation)
+                if run and not (write and write.shares_transaction(next(iter(run.values())))):
+                    results |= self._write(run)
+                    run = {}
+                if write:
+                    run[i] = write
+                else:
+                    results[i] = _version(self._manage(request, operation), 1)
             except RequestError as error:
                 results[i] = error
-        for run in _runs(writes):
-            outcome = self._write([writes[i] for i in run])
-            for i in run:
-                rows = (len(writes[i].ids), 1)
-                results[i] = outcome if isinstance(outcome, RequestError) else _version(outcome, rows)
+        if run:
+            results |= self._write(run)
         return [results[i] for i in range(len(requests))]
 
     def close(self) -> None:
         pass
 
-    def _write(self, writes: Sequence[_Write]) -> int | RequestError:
-        first = writes[0]
+    def _write(self, run: Mapping[int, _Write]) -> dict[int, Result]:
+        """One transaction for all of these; a result for each."""
+        results: dict[int, Result] = {}
+        first = next(iter(run.values()))
         try:
-            if first.operation is IngestOperation.DELETE:
-                collection = self._store.open(first.collection)
-                return collection.delete([key for write in writes for key in write.ids])
-            # A later request's document replaces an earlier one's.
-            documents = list({document.id: document for write in writes for document in write.documents}.values())
-            collection = self._open_or_create(first)
-            collection.check_fingerprint(self._manifest.fingerprint)
-            return collection.upsert(documents, self._embedder.documents([document.text for document in documents]))
-        except CollectionNotFoundError as error:
-            return RequestError(ErrorCode.NOT_FOUND, str(error))
-        except TokenIndexError as error:
-            return invalid(str(error))
+            with refusing():
+                if first.operation is IngestOperation.DELETE:
+                    good = dict(run)
+                    version = self._store.open(first.collection).delete([key for w in run.values() for key in w.ids])
+                else:
+                    collection = self._open_or_create(first)
+                    good = _storable(collection, run, results)
+                    version = self._upsert(collection, [d for write in good.values() for d in write.documents])
         except RequestError as error:
-            return error
+            return {i: results.get(i, error) for i in run}
+        return results | {i: _version(version, len(write.ids)) for i, write in good.items()}
+
+    def _upsert(self, collection: Collection, documents: Sequence[Document]) -> int:
+        # A later request's document replaces an earlier one's.
+        distinct = list({document.id: document for document in documents}.values())
+        if not distinct:
+            return collection.version
+        return collection.upsert(distinct, self._embedder.documents([document.text for document in distinct]))
 
     def _open_or_create(self, write: _Write) -> Collection:
         try:
-            return self._store.open(write.collection)
+            collection = self._store.open(write.collection)
         except CollectionNotFoundError:
-            spec = CollectionSpec(self._manifest.dim, write.codec, self._manifest.fingerprint)
-            return self._store.create(write.collection, spec)
+            return self._store.create(write.collection, self._spec(write.codec))
+        collection.check_fingerprint(self._manifest.fingerprint)
+        return collection
+
+    def _spec(self, codec: Codec, fields: object = None) -> CollectionSpec:
+        declared = declared_fields({} if fields is None else fields)
+        return CollectionSpec(self._manifest.dim, codec, self._manifest.fingerprint, declared)
+
+    def _manage(self, request: Request, operation: IngestOperation) -> int:
+        """Carries out an operation that names no documents; the version it made, or sees."""
+        with refusing():
+            if operation is IngestOperation.DROP_ALIAS:
+                self._store.drop_alias(arguments.alias(request))
+                return 0
+            name = arguments.collection(request)
+            if operation is IngestOperation.SET_ALIAS:
+                self._store.set_alias(arguments.alias(request), name)
+                return self._store.open(name).version
+            if operation is IngestOperation.CREATE:
+                spec = self._spec(_codec(request), arguments.fields(request))
+                return self._store.create(name, spec).version
+            if operation is IngestOperation.DROP:
+                self._store.drop(name)
+                return 0
+            return self._store.open(name).delete_matching(arguments.filters(request))
 
 
-def _check(request: Request) -> _Write:
+def _check(request: Request, operation: IngestOperation) -> _Write | None:
+    """What the request writes; None where it names no documents."""
+    given: Any = request.get(models.DOCUMENT_ID)
+    by_filter = operation is IngestOperation.DELETE and parameters.FILTERS in request.parameters
+    if by_filter or operation not in (IngestOperation.UPSERT, IngestOperation.DELETE):
+        if np.size(given):
+            raise invalid(
+                f"input {models.DOCUMENT_ID.name} holds ids beside operation {operation.value}"
+                f"{' by filters' if by_filter else ''}; expected none"
+            )
+        return None
     collection = arguments.collection(request)
-    operation = arguments.choice(request, parameters.OPERATION, IngestOperation)
     ids = arguments.ids(request, models.DOCUMENT_ID)
-    codec = _DEFAULT_CODEC
-    documents: list[Document] = []
-    if operation is IngestOperation.UPSERT:
-        if parameters.CODEC in request.parameters:
-            codec = arguments.choice(request, parameters.CODEC, Codec)
-        twice = {key for key in ids if ids.count(key) > 1}
-        if twice:
-            raise invalid(f"input {models.DOCUMENT_ID.name} holds {min(twice)!r} twice; expected distinct ids")
-        texts = arguments.texts(request, models.DOCUMENT_TEXT)
-        given = request.get(models.DOCUMENT_METADATA) is not None
-        metadata = arguments.metadata(request, models.DOCUMENT_METADATA) if given else [{} for _ in ids]
-        documents = [Document(*fields) for fields in zip(ids, texts, metadata, strict=True)]
-    return _Write(collection, operation, codec, ids, documents)
+    if not ids or np.shape(given) != (len(ids), 1):
+        raise invalid(f"input {models.DOCUMENT_ID.name} has shape {list(np.shape(given))}; expected [documents, 1]")
+    if operation is IngestOperation.DELETE:
+        return _Write(collection, operation, _DEFAULT_CODEC, ids, [])
+    twice = {key for key in ids if ids.count(key) > 1}
+    if twice:
+        raise invalid(f"input {models.DOCUMENT_ID.name} holds {min(twice)!r} twice; expected distinct ids")
+    texts = arguments.texts(request, models.DOCUMENT_TEXT)
+    with_metadata = request.get(models.DOCUMENT_METADATA) is not None
+    metadata = arguments.metadata(request, models.DOCUMENT_METADATA) if with_metadata else [{} for _ in ids]
+    documents = [Document(*fields) for fields in zip(ids, texts, metadata, strict=True)]
+    return _Write(collection, operation, _codec(request), ids, documents)
 
 
-def _runs(writes: dict[int, _Write]) -> Iterator[list[int]]:
-    """Positions of consecutive writes that can share a transaction."""
-    run: list[int] = []
-    for i, write in writes.items():
-        if run and (writes[run[-1]].collection, writes[run[-1]].operation) != (write.collection, write.operation):
-            yield run
-            run = []
-        run.append(i)
-    if run:
-        yield run
+def _codec(request: Request) -> Codec:
+    if parameters.CODEC not in request.parameters:
+        return _DEFAULT_CODEC
+    return arguments.choice(request, parameters.CODEC, Codec)
 
 
-def _version(version: int, shape: tuple[int, int]) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.int64]]]:
-    return {models.VERSION.name: np.full(shape, version, np.int64)}
+def _storable(collection: Collection, run: Mapping[int, _Write], results: dict[int, Result]) -> dict[int, _Write]:
+    """The writes whose metadata is what the collection declares; the others' refusals go into `results`."""
+    good = {}
+    for i, write in run.items():
+        try:
+            with refusing():
+                collection.check_metadata(write.documents)
+            good[i] = write
+        except RequestError as error:
+            results[i] = error
+    return good
+
+
+def _version(version: int, rows: int) -> dict[str, NDArray[np.int64]]:
+    return {models.VERSION.name: np.full((rows, 1), version, np.int64)}

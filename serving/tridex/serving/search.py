@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
 
 from tridex import kernels
 from tridex.encoding import latest_version_dir, load_artifact
-from tridex.index import CheckpointMismatchError, Ranking, Store, View
+from tridex.index import Location, Ranking, Store, View
 from tridex.protocol import limits, models, parameters
 
 from . import arguments
 from .collections import Collections
-from .service import Arrays, Context, Request, RequestError, Result, as_strings, invalid
+from .refusals import refusing
+from .service import Arrays, Context, ErrorCode, Request, RequestError, Result, as_strings, invalid
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class _Search:
     """One request, checked."""
 
     view: View
+    """The documents that match the filters, where there are any."""
     queries: torch.Tensor
     """float32 [batch, tokens, dim]"""
     mask: torch.Tensor
@@ -49,12 +52,14 @@ class SearchService:
         kernels.warm_up(self._device, manifest.dim)
 
     def answer(self, requests: Sequence[Request]) -> list[Result]:
-        """Requests that see the same view of a collection are scored in one pass over it."""
+        """Requests that see the same view of a collection, by the same filters, are scored in one pass over it."""
+        # Within a batch a name leads to one collection, also when its alias is set meanwhile.
+        locate = cache(self._collections.locate)
         results: dict[int, Result] = {}
         by_view: dict[int, dict[int, _Search]] = {}
         for i, request in enumerate(requests):
             try:
-                search = self._check(request)
+                search = self._check(request, locate)
             except RequestError as error:
                 results[i] = error
                 continue
@@ -71,12 +76,14 @@ class SearchService:
     def close(self) -> None:
         self._collections.close()
 
-    def _check(self, request: Request) -> _Search:
-        view = self._collections.view(arguments.collection(request), arguments.min_version(request))
-        try:
+    def _check(self, request: Request, locate: Callable[[str], Location]) -> _Search:
+        location = locate(arguments.collection(request))
+        view = self._collections.view(location, arguments.min_version(request), arguments.last_write(request))
+        filters = arguments.filters(request)
+        with refusing():
             view.collection.check_fingerprint(self._fingerprint)
-        except CheckpointMismatchError as error:
-            raise invalid(str(error)) from error
+            if filters is not None:
+                view = view.filtered(filters)
         queries = torch.as_tensor(request.inputs[models.QUERY_EMBEDDINGS.name], device=self._device)
         dim = view.collection.spec.dim
         if queries.ndim != 3 or not queries.shape[1] or queries.shape[2] != dim:
@@ -169,7 +176,13 @@ def _response(search: _Search, rankings: Sequence[Ranking]) -> Arrays | RequestE
     }
     if search.with_text or search.with_metadata:
         addresses = np.concatenate([ranking.addresses for ranking in rankings])
-        texts, metadata = search.view.collection.payload(addresses)
+        try:
+            texts, metadata = search.view.collection.payload(addresses)
+        except (OSError, ValueError):
+            if search.view.collection.exists():
+                raise
+            name = search.view.collection.name
+            return RequestError(ErrorCode.NOT_FOUND, f"collection {name!r} was dropped during the search")
         if search.with_text:
             outputs[models.TEXTS.name] = as_strings(texts).reshape(shape)
         if search.with_metadata:
