@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,6 +14,9 @@ from tridex.client import Document, InvalidArgument, calls, checks
 from tridex.protocol import limits
 
 NAN = np.array([[0.5, np.nan]])
+DEEP: dict[str, Any] = {}
+for _ in range(10_000):
+    DEEP = {"operator": "NOT", "conditions": [DEEP]}
 
 
 @pytest.mark.parametrize(
@@ -66,6 +71,27 @@ NAN = np.array([[0.5, np.nan]])
         ("upsert", ("docs", [Document("a", "t", {"x": object()})]), {}, "metadata: .*not JSON serializable"),
         ("upsert", ("docs", [Document("a", "t", {"x": "\udfff"})]), {}, "metadata: .*surrogates not allowed"),
         ("upsert", ("docs", [Document("a", "t", "text")]), {}, "metadata: expected a mapping, got 'text'"),
+        ("search", ("docs", "q"), {"filters": "year = 2020"}, "filters: expected a mapping, got 'year = 2020'"),
+        ("search", ("docs", "q"), {"filters": {"value": object()}}, r"filters: .*JSON object \(object is no JSON\)"),
+        ("search", ("docs", "q"), {"filters": {"value": float("nan")}}, "filters: expected a JSON object"),
+        ("search", ("docs", "q"), {"filters": DEEP}, r"filters: .*JSON object \(maximum recursion"),
+        (
+            "search",
+            ("docs", "q"),
+            {"filters": {"value": "x" * 2**18}},
+            "filters: expected at most 262144 bytes of JSON",
+        ),
+        ("upsert", ("docs", [Document("a", "t", DEEP)]), {}, r"metadata: .*JSON object \(maximum recursion"),
+        ("rerank", ("q", ["d"]), {"filters": {"field": "year"}}, "rerank: expected either"),
+        ("delete", ("docs",), {}, "delete: expected either ids, or filters with a condition"),
+        ("delete", ("docs",), {"filters": {}}, "delete: expected either ids, or filters with a condition"),
+        ("delete", ("docs", ["a"]), {"filters": {"field": "year"}}, "delete: expected either"),
+        ("scroll", ("docs",), {"limit": 257}, "limit: expected an integer of at least 1 and at most 256, got 257"),
+        ("scroll", ("docs",), {"after": 7}, "after: expected an id, a str, got 7"),
+        ("create_collection", ("docs",), {"fields": {"year": int}}, "fields: expected a mapping of names to types"),
+        ("create_collection", ("docs",), {"fields": ["year"]}, "fields: expected a mapping of names to types"),
+        ("set_alias", ("a b", "docs"), {}, "alias: expected a name like .*, got 'a b'"),
+        ("set_alias", ("live", ""), {}, "collection: expected a name like .*, got ''"),
         ("delete", ("docs", "abc"), {}, "ids: expected a sequence of them, not one str, got 'abc'"),
         ("get", ("docs", ["a", 7]), {}, r"ids\[1\]: expected an id, a str, got 7"),
         ("count", ("no spaces",), {}, "collection: expected a name like"),

@@ -197,6 +197,7 @@ def test_encode(run, triton, flags, model):
 
 def test_stats(run, triton):
     collection = {"name": "docs", "count": 1234, "version": 9, "codec": "int8", "dim": 128, "fingerprint": "f" * 64}
+    collection["fields"] = {"year": "int"}
     triton.answer = lambda _: {"ROWS": [[json.dumps(collection)]]}
     model = triton.statistics.model_stats.add(name="maxsim", execution_count=2)
     model.inference_stats.success.count = model.inference_stats.queue.count = 4
@@ -275,3 +276,65 @@ def test_a_missing_extra_names_its_install(run, arguments):
     assert result.exit_code == 1 and result.stdout == ""
     assert f"pip install 'tridex[{arguments[0]}]'" in result.stderr and "a_package_nobody_has" in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+INFO = {"name": "docs", "count": 3, "version": 9, "codec": "int8", "dim": 128, "fingerprint": "f" * 64}
+INFO |= {"fields": {"year": "int", "a:b": "str"}}
+
+
+@pytest.fixture
+def living(triton):
+    """A server that has one collection and one alias."""
+    rows = {"collection": [INFO], "collections": [INFO], "aliases": [{"alias": "live", "collection": "docs"}]}
+
+    def answer(request):
+        if request.model == "ingest":
+            return {"VERSION": np.array([[9]])}
+        return {"ROWS": [[json.dumps(row) for row in rows[request.parameters["operation"]]]]}
+
+    triton.answer = answer
+    return triton
+
+
+def test_collections(run, living):
+    created = run(
+        "collections", "create", "docs", "--field", "year:int", "--field", "a:b:str", "--codec", "int8", "--json"
+    )
+    assert json.loads(created.stdout) == INFO
+    assert json.loads(living.requests[0].parameters["fields"]) == INFO["fields"]
+    for command in (["list"], ["describe", "docs"]):
+        assert "year:int" in run("collections", *command).stdout
+        assert "docs" in run("collections", *command, "--json").stdout
+    assert run("collections", "drop", "docs").stdout == "Dropped docs\n"
+    assert json.loads(run("collections", "drop", "docs", "--json").stdout) == {"dropped": "docs"}
+
+
+def test_aliases(run, living):
+    assert run("alias", "set", "live", "docs").stdout == "live leads to docs\n"
+    assert living.requests[-1].parameters == {"collection": "docs", "operation": "set_alias", "alias": "live"}
+    assert "live" in run("alias", "list").stdout
+    assert json.loads(run("alias", "list", "--json").stdout) == {"live": "docs"}
+    assert json.loads(run("alias", "drop", "live", "--json").stdout) == {"dropped": "live"}
+
+
+def test_filters(run, living):
+    wanted = '{"field": "year", "operator": "==", "value": 1999}'
+    assert run("delete", "docs", "--filters", wanted, "--json").exit_code == 0
+    assert json.loads(living.requests[-1].parameters["filters"]) == json.loads(wanted)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["search", "docs", "q", "--filters", "{"], "--filters: expected JSON"),
+        (["search", "docs", "q", "--filters", "[" * 10_000], "--filters: expected JSON"),
+        (["delete", "docs", "--filters", "{}"], "--filters: expected a JSON object that is not empty"),
+        (["delete", "docs"], "delete: expected either ids, or filters"),
+        (["collections", "create", "docs", "--field", "year"], "--field: expected NAME:TYPE"),
+        (["collections", "create", "docs", "--field", "y:int", "--field", "y:str"], "each name once, got 'y:str'"),
+        (["alias", "set", "no spaces", "docs"], "alias: expected a name like"),
+    ],
+)
+def test_what_is_refused_before_it_is_sent(run, triton, arguments, message):
+    result = run(*arguments)
+    assert result.exit_code == 1 and message in result.stderr and triton.requests == []

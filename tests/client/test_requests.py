@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from datetime import datetime
 
 import numpy as np
 import pytest
@@ -196,7 +197,15 @@ async def test_get(client, triton):
 
 
 async def test_count_and_collections(client, triton):
-    collection = {"name": "docs", "count": 3, "version": 9, "codec": "float16", "dim": 128, "fingerprint": "abc"}
+    collection = {
+        "name": "docs",
+        "count": 3,
+        "version": 9,
+        "codec": "float16",
+        "dim": 128,
+        "fingerprint": "abc",
+        "fields": {"year": "int"},
+    }
     rows = {"count": [{"count": 3, "version": 9}], "collections": [collection | {"of a later server": 1}]}
     triton.answer = lambda request: {"ROWS": [[json.dumps(row) for row in rows[request.parameters["operation"]]]]}
     assert await client.count("docs") == 3
@@ -264,3 +273,63 @@ def test_the_twins_do_not_drift_apart():
 
     assert methods(AsyncClient) == methods(Client)
     assert inspect.signature(AsyncClient) == inspect.signature(Client)
+
+
+YEAR = {"field": "year", "operator": "==", "value": 1999}
+
+
+async def test_filters_go_along_as_json(client, triton):
+    triton.answer = asked
+    since = {"operator": "NOT", "conditions": [{"field": "seen", "operator": "<", "value": datetime(2024, 5, 1)}, YEAR]}
+    await client.search("docs", "q", filters=since)
+    await client.search_batch("docs", ["q"], filters={})
+    await client.rerank("q", collection="docs", ids=["a"], filters=YEAR)
+    sent = [request.parameters.get("filters") for request in triton.requests]
+    assert json.loads(sent[0])["conditions"] == [since["conditions"][0] | {"value": "2024-05-01T00:00:00"}, YEAR]
+    assert sent[1] is None and json.loads(sent[2]) == YEAR
+    assert sent[0].isascii()
+
+
+async def test_delete_and_count_by_filter(client, triton):
+    triton.answer = lambda _: {"VERSION": np.array([[5]]), "ROWS": [['{"count": 2, "version": 5}']]}
+    assert await client.delete("docs", filters=YEAR) == 5
+    assert await client.count("docs", filters=YEAR) == 2
+    deleted, counted = triton.requests
+    assert deleted.inputs["ID"].shape == (1, 0)
+    assert deleted.parameters == {"collection": "docs", "operation": "delete", "filters": json.dumps(YEAR)}
+    assert counted.parameters == {"collection": "docs", "operation": "count", "filters": json.dumps(YEAR)}
+
+
+async def test_scroll(client, triton):
+    row = json.dumps({"id": "b", "text": "t", "metadata": {}})
+    triton.answer = lambda _: {"ROWS": [[row]]}
+    assert await client.scroll("docs") == [Document("b", "t")]
+    await client.scroll("docs", after="ü", limit=2, filters=YEAR)
+    first, second = triton.requests
+    assert first.parameters == {"collection": "docs", "operation": "scroll", "page": 64}
+    assert first.inputs["IDS"].shape == (1, 0) and second.inputs["IDS"].tolist() == [["ü".encode()]]
+    assert (second.parameters["page"], second.parameters["filters"]) == (2, json.dumps(YEAR))
+
+
+async def test_the_life_of_a_collection(client, triton):
+    info = CollectionInfo("docs", 0, 1, "float32", 128, "abc", {"year": "int"})
+    rows = {"collection": vars(info), "aliases": {"alias": "live", "collection": "docs"}}
+    triton.answer = lambda request: (
+        {"VERSION": np.array([[1]])}
+        if request.model == "ingest"
+        else {"ROWS": [[json.dumps(rows[request.parameters["operation"]])]]}
+    )
+    assert await client.create_collection("docs", codec="float32", fields={"year": "int"}) == info
+    assert await client.describe_collection("docs") == info
+    await client.set_alias("live", "docs")
+    assert await client.aliases() == {"live": "docs"}
+    await client.drop_alias("live")
+    await client.drop_collection("docs")
+    writes = [request for request in triton.requests if request.model == "ingest"]
+    assert [request.parameters for request in writes] == [
+        {"collection": "docs", "operation": "create", "codec": "float32", "fields": '{"year": "int"}'},
+        {"collection": "docs", "operation": "set_alias", "alias": "live"},
+        {"collection": "live", "operation": "drop_alias", "alias": "live"},
+        {"collection": "docs", "operation": "drop"},
+    ]
+    assert {request.inputs["ID"].shape for request in writes} == {(1, 0)}

@@ -22,7 +22,10 @@ DIM = 128
 @pytest.fixture(scope="module")
 def raw(server: TritonServer) -> Iterator[triton.InferenceServerClient]:
     with Client(server.address, timeout_s=60) as client:
-        client.upsert(COLLECTION, [{"id": f"d{i}", "text": f"document number {i}"} for i in range(5)])
+        client.create_collection(COLLECTION, fields={"year": "int", "kind": "str"})
+        documents = [{"id": f"d{i}", "text": f"document number {i}", "metadata": {"year": i}} for i in range(5)]
+        client.upsert(COLLECTION, documents)
+        client.set_alias("bad-alias", COLLECTION)
     client = triton.InferenceServerClient(server.address)
     yield client
     client.close()
@@ -47,6 +50,7 @@ SEARCH = {"collection": COLLECTION, "top_k": 3}
 UPSERT = {"collection": COLLECTION, "operation": "upsert"}
 GONE = {"collection": "gone"}
 INVALID, NOT_FOUND = "StatusCode.INVALID_ARGUMENT", "StatusCode.NOT_FOUND"
+EXISTS = "StatusCode.ALREADY_EXISTS"
 
 
 def query(value: bytes) -> list[triton.InferInput]:
@@ -56,6 +60,44 @@ def query(value: bytes) -> list[triton.InferInput]:
 def document(value: bytes, metadata: bytes = b"{}") -> list[triton.InferInput]:
     return [text("ID", b"x"), text("TEXT", value), text("METADATA", metadata)]
 
+
+NO_IDS = tensor("ID", np.empty((1, 0), object), "BYTES")
+NO_ROWS = tensor("IDS", np.empty((1, 0), object), "BYTES")
+DELETE = {"collection": COLLECTION, "operation": "delete"}
+
+
+def where(field: str = "year", operator: str = "==", value: str = "2020") -> str:
+    return f'{{"field": "{field}", "operator": "{operator}", "value": {value}}}'
+
+
+NESTED = '{"operator": "NOT", "conditions": [' * 10_000 + where() + "]}" * 10_000
+
+FILTERS = {
+    "filter that is no JSON": ("year = 2020", "filters is 'year = 2020'; expected JSON"),
+    "empty filter": ("", "filters is ''; expected JSON"),
+    "null filter": ("null", "filters is null; expected an object"),
+    "filter of a number too large for JSON": (where(value="NaN"), "NaN is no JSON"),
+    "filter cut off": (where()[:-1], "expected JSON"),
+    "filter that is a list": (f"[{where()}]", "expected an object of field, operator and value"),
+    "10,000 nested levels": (NESTED, "filters (is|nests)"),
+    "10,000 nested lists": ("[" * 10_000 + "]" * 10_000, "filters is"),
+    "a filter of 300 kB": (where("kind", "in", "[" + '"x", ' * 60_000 + '"x"]'), "at most 262144 bytes"),
+    "17 nested levels": ('{"operator": "NOT", "conditions": [' * 16 + where() + "]}" * 16, "deeper than 16 levels"),
+    "undeclared field": (where("colour"), "filters.field is 'colour'; expected .* declares: year, kind"),
+    "injection by field": (where("1=1; DROP TABLE x; --"), "filters.field is '1=1; DROP TABLE x; --'"),
+    "the store's own column": (where("field_0"), "filters.field is 'field_0'"),
+    "injection by operator": (where(operator="= 1 OR 1"), "filters.operator is '= 1 OR 1'; expected one of: =="),
+    "injection by value": (
+        where(value='"0 OR 1=1"'),
+        "filters.value is '0 OR 1=1'; expected an integer.*'year' is int",
+    ),
+    "value of another type": (where("kind", value="7"), "filters.value is 7; expected a string.*'kind' is str"),
+    "order of strings": (where("kind", "<", '"a"'), "filters.operator is '<' on field 'kind'"),
+    "half a character": (where("kind", value='"\\ud800"'), "filters.value is .*valid Unicode"),
+    "an integer too large": (where(value="9" * 5000), "filters is"),
+    "no list": (where(operator="in"), "filters.value is 2020; expected a list"),
+    "no conditions": ('{"operator": "AND", "conditions": []}', r"filters.conditions is \[\]"),
+}
 
 Case = tuple[str, list[triton.InferInput], dict[str, Any], str, str]
 """Model, inputs, parameters; status code and words of the refusal."""
@@ -97,7 +139,77 @@ CASES: dict[str, Case] = {
     "empty id": ("ingest", [text("ID", b""), text("TEXT", b"t")], UPSERT, INVALID, "ID holds ''"),
     "no text": ("ingest", [text("ID", b"x")], UPSERT, INVALID, "TEXT is missing"),
     "unknown codec": ("ingest", document(b"t"), {**UPSERT, "codec": "int3"}, INVALID, "codec is 'int3'"),
-    "unknown operation": ("ingest", document(b"t"), {**UPSERT, "operation": "drop"}, INVALID, "operation is 'drop'"),
+    "unknown operation": ("ingest", document(b"t"), {**UPSERT, "operation": "wipe"}, INVALID, "operation is 'wipe'"),
+    "drop with a document": ("ingest", document(b"t"), {**UPSERT, "operation": "drop"}, INVALID, "ID holds ids beside operation drop"),
+    "metadata of NaN": ("ingest", document(b"t", b'{"a": NaN}'), UPSERT, INVALID, "METADATA.*JSON object"),
+    "metadata of half a character": (
+        *("ingest", document(b"t", b'{"a": "\\ud800"}'), UPSERT),
+        *(INVALID, "METADATA.*JSON object"),
+    ),
+    "mistyped metadata": (
+        *("ingest", document(b"t", b'{"year": "2020"}'), UPSERT),
+        *(INVALID, "metadata field 'year' of document 'x' is '2020'; expected an integer.*declares it int"),
+    ),
+    "two ids in one row": (
+        *("ingest", [tensor("ID", [[b"x", b"y"]], "BYTES"), text("TEXT", b"t")], UPSERT),
+        *(INVALID, r"ID has shape \[1, 2\]; expected \[documents, 1\]"),
+    ),
+    "upsert of nothing": ("ingest", [NO_IDS], UPSERT, INVALID, "ID has shape"),
+    "delete of nothing": ("ingest", [NO_IDS], DELETE, INVALID, "ID has shape"),
+    "delete by ids and filters": (
+        *("ingest", [text("ID", b"d1")], {**DELETE, "filters": where()}),
+        *(INVALID, "ID holds ids beside operation delete by filters"),
+    ),
+    "delete by filters that are not": ("ingest", [NO_IDS], {**DELETE, "filters": "{}"}, INVALID, "filters is {}"),
+    "delete by filters from unknown": (
+        *("ingest", [NO_IDS], {**DELETE, **GONE, "filters": where()}),
+        *(NOT_FOUND, "'gone' does not exist"),
+    ),
+    "create what is there": ("ingest", [NO_IDS], {**SEARCH, "operation": "create"}, EXISTS, "exists already"),
+    "create under an alias": (
+        *("ingest", [NO_IDS], {"collection": "bad-alias", "operation": "create"}),
+        *(EXISTS, f"'bad-alias' is an alias of collection '{COLLECTION}'"),
+    ),
+    "create with unknown type": (
+        *("ingest", [NO_IDS], {**GONE, "operation": "create", "fields": '{"year": "integer"}'}),
+        *(INVALID, r"fields\['year'\] is 'integer'; expected one of: str, int"),
+    ),
+    "create with fields that are not": (
+        *("ingest", [NO_IDS], {**GONE, "operation": "create", "fields": '["year"]'}),
+        *(INVALID, r"fields is \['year'\]; expected an object"),
+    ),
+    "create by path": ("ingest", [NO_IDS], {"collection": "../x", "operation": "create"}, INVALID, "collection is"),
+    "drop of unknown": ("ingest", [NO_IDS], {**GONE, "operation": "drop"}, NOT_FOUND, "'gone' does not exist"),
+    "drop under an alias": ("ingest", [NO_IDS], {**SEARCH, "operation": "drop"}, INVALID, "alias 'bad-alias' leads to"),
+    "alias to nowhere": (
+        *("ingest", [NO_IDS], {**GONE, "operation": "set_alias", "alias": "bad-alias"}),
+        *(NOT_FOUND, "'gone' does not exist"),
+    ),
+    "alias over a collection": (
+        *("ingest", [NO_IDS], {**SEARCH, "operation": "set_alias", "alias": COLLECTION}),
+        *(EXISTS, f"'{COLLECTION}' exists already"),
+    ),
+    "alias by path": (
+        *("ingest", [NO_IDS], {**SEARCH, "operation": "set_alias", "alias": "../x"}),
+        *(INVALID, r"alias is '\.\./x'; expected a name"),
+    ),
+    "page too large": (
+        *("catalog", [NO_ROWS], {**SEARCH, "operation": "scroll", "page": 257}),
+        *(INVALID, "page is 257; expected an integer from 1 to 256"),
+    ),
+    "scroll after two": (
+        *("catalog", [tensor("IDS", [[b"a", b"b"]], "BYTES")], {**SEARCH, "operation": "scroll"}),
+        *(INVALID, "IDS holds 2 ids"),
+    ),
+    "negative last write": ("search", query(b"q"), {**SEARCH, "last_write": -1}, INVALID, "last_write is -1"),
+    **{
+        name: ("search", query(b"q"), {**SEARCH, "filters": given}, INVALID, words)
+        for name, (given, words) in FILTERS.items()
+    },
+    "count by a filter that is none": (
+        *("catalog", [NO_ROWS], {**SEARCH, "operation": "count", "filters": "7"}),
+        *(INVALID, "filters is 7; expected an object"),
+    ),
     "empty rerank text": (
         *("rerank", [text("QUERY", b"q"), tensor("DOCUMENTS", [[b"a", b""]], "BYTES")], {}),
         *(INVALID, "DOCUMENTS.*not empty"),
@@ -139,6 +251,8 @@ def _ask(raw: triton.InferenceServerClient, queries: np.ndarray, outcomes: list[
 def test_nothing_was_written_by_what_was_refused(client: Client) -> None:
     assert client.count(COLLECTION) == 5
     assert client.get(COLLECTION, ["x"]) == [None]
+    assert client.aliases()["bad-alias"] == COLLECTION
+    assert "gone" not in {info.name for info in client.collections()}
 
 
 def test_the_client_raises_typed_errors(client: Client) -> None:

@@ -11,8 +11,8 @@ _SERVICE = "inference.GRPCInferenceService"
 _SERVICE_CONFIG = {
     "methodConfig": [
         {
-            # Every request may be sent twice: searches read, writes leave the same documents behind. Where the answer to
-            # a create or drop was lost, the second says that it is there, or gone, already.
+            # Every request may be sent twice: searches read, writes leave the same documents behind. Where the answer
+            # to a create or drop was lost, the second says that it is there, or gone, already.
             "name": [{"service": _SERVICE}],
             "retryPolicy": {
                 "maxAttempts": 5,  # the most that gRPC allows

@@ -110,7 +110,7 @@ def metadata_json(argument: str, value: Mapping[str, Any]) -> bytes:
         raise invalid(argument, value, "a mapping")
     try:
         encoded = json.dumps(dict(value), ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise invalid(argument, value, f"a JSON object ({error})") from None
     return _utf8(argument, encoded)
 
@@ -123,9 +123,7 @@ def filters_json(value: Mapping[str, Any] | None) -> str | None:
         raise invalid("filters", value, "a mapping")
     try:
         encoded = json.dumps(dict(value), allow_nan=False, default=_time)
-    except RecursionError:
-        raise InvalidArgument("filters: expected conditions nested a few levels deep") from None
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise invalid("filters", value, f"a JSON object ({error})") from None
     if len(encoded) > limits.MAX_FILTER_BYTES:
         raise invalid("filters", value, f"at most {limits.MAX_FILTER_BYTES} bytes of JSON, not {len(encoded)}")

@@ -189,7 +189,9 @@ class Operations:
         yield from calls.drop_collection(checks.collection_name(collection))
 
     def set_alias(self, alias: str, collection: str) -> Operation[None]:
-        yield from calls.set_alias(checks.collection_name(alias, "alias"), checks.collection_name(collection))
+        call = calls.set_alias(checks.collection_name(alias, "alias"), checks.collection_name(collection))
+        # What was written to the collection before is seen through the alias.
+        self._wrote(alias, (yield from call))
 
     def drop_alias(self, alias: str) -> Operation[None]:
         yield from calls.drop_alias(checks.collection_name(alias, "alias"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from . import read, statistics, write
+from .collections import alias, collections
 from .extensions import add_extensions
 
 
@@ -27,6 +28,8 @@ def create_app() -> typer.Typer:
         statistics.stats,
     ):
         app.command()(command)
+    app.add_typer(collections, name="collections")
+    app.add_typer(alias, name="alias")
     add_extensions(app)
     return app
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
+from tridex.client.checks import invalid
 from tridex.client.client import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S, Client
 from tridex.client.errors import TridexError, Unavailable
 
@@ -15,9 +17,28 @@ Address = Annotated[str, typer.Option(envvar="TRIDEX_ADDRESS", help="HOST:PORT o
 Timeout = Annotated[float, typer.Option(min=0.001, help="Seconds allowed for each request.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of tables.")]
 Collection = Annotated[str, typer.Argument(help="Name of the collection.", show_default=False)]
+Filters = Annotated[
+    str | None,
+    typer.Option(
+        "--filters", help='Conditions on metadata, as JSON: {"field": "year", "operator": ">=", "value": 2020}'
+    ),
+]
 
 ADDRESS = DEFAULT_ADDRESS
 TIMEOUT_S = DEFAULT_TIMEOUT_S
+
+
+def read_filters(given: str | None) -> dict[str, Any] | None:
+    """`--filters` as the client takes it. Raises InvalidArgument."""
+    if given is None:
+        return None
+    try:
+        filters = json.loads(given)
+    except (ValueError, RecursionError) as error:
+        raise invalid("--filters", given, f"JSON ({error})") from None
+    if not isinstance(filters, dict) or not filters:
+        raise invalid("--filters", given, "a JSON object that is not empty")
+    return filters
 
 
 @contextmanager

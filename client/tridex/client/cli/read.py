@@ -8,7 +8,7 @@ import typer
 
 from tridex.protocol.limits import DEFAULT_TOP_K
 
-from .connection import ADDRESS, TIMEOUT_S, Address, Collection, Json, Timeout, connected
+from .connection import ADDRESS, TIMEOUT_S, Address, Collection, Filters, Json, Timeout, connected, read_filters
 from .output import print_json, print_table, snippet
 
 Query = Annotated[str, typer.Argument(help="What to look for, as text.", show_default=False)]
@@ -18,6 +18,7 @@ def search(
     collection: Collection,
     query: Query,
     top_k: Annotated[int, typer.Option("--top-k", "-k", help="Hits to show.")] = DEFAULT_TOP_K,
+    filters: Filters = None,
     min_version: Annotated[
         int | None, typer.Option(help="See at least this store version: what `upsert --json` printed.")
     ] = None,
@@ -27,7 +28,7 @@ def search(
 ) -> None:
     """Find the documents that score best for a query."""
     with connected(address, timeout) as client:
-        result = client.search(collection, query, top_k=top_k, min_version=min_version)
+        result = client.search(collection, query, top_k=top_k, filters=read_filters(filters), min_version=min_version)
     if as_json:
         print_json(result)
         return

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from .collections import print_collections
 from .connection import ADDRESS, TIMEOUT_S, Address, Json, Timeout, connected
 from .output import print_json, print_table
-
-_FINGERPRINT_CHARACTERS = 12
 
 
 def stats(as_json: Json = False, address: Address = ADDRESS, timeout: Timeout = TIMEOUT_S) -> None:
@@ -15,10 +14,7 @@ def stats(as_json: Json = False, address: Address = ADDRESS, timeout: Timeout = 
     if as_json:
         print_json({"collections": collections, "models": models})
         return
-    print_table(
-        ("documents", "version", "dim", "codec", "encoder", "collection"),
-        [(c.count, c.version, c.dim, c.codec, c.fingerprint[:_FINGERPRINT_CHARACTERS], c.name) for c in collections],
-    )
+    print_collections(collections)
     print_table(
         ("requests", "failed", "batches", "queue ms", "compute ms", "model"),
         [

@@ -15,7 +15,7 @@ from tridex.client.checks import invalid
 from tridex.client.client import DEFAULT_BATCH_SIZE
 from tridex.client.results import Document
 
-from .connection import ADDRESS, TIMEOUT_S, Address, Collection, Json, Timeout, connected
+from .connection import ADDRESS, TIMEOUT_S, Address, Collection, Filters, Json, Timeout, connected, read_filters
 from .documents import DocumentStream, read_lines, read_path
 from .output import print_json, print_line
 
@@ -79,14 +79,15 @@ def upsert(
 
 def delete(
     collection: Collection,
-    ids: Annotated[list[str], typer.Argument(help="Ids of the documents to remove.", show_default=False)],
+    ids: Annotated[list[str] | None, typer.Argument(help="Ids of the documents to remove.", show_default=False)] = None,
+    filters: Filters = None,
     as_json: Json = False,
     address: Address = ADDRESS,
     timeout: Timeout = TIMEOUT_S,
 ) -> None:
-    """Remove documents from a collection."""
+    """Remove documents from a collection: those of the ids, or those that match the filters."""
     with connected(address, timeout) as client:
-        version = client.delete(collection, ids)
+        version = client.delete(collection, ids or None, filters=read_filters(filters))
     _print_version(collection, version, as_json)
 
 
