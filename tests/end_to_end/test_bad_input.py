@@ -140,7 +140,13 @@ CASES: dict[str, Case] = {
     "no text": ("ingest", [text("ID", b"x")], UPSERT, INVALID, "TEXT is missing"),
     "unknown codec": ("ingest", document(b"t"), {**UPSERT, "codec": "int3"}, INVALID, "codec is 'int3'"),
     "unknown operation": ("ingest", document(b"t"), {**UPSERT, "operation": "wipe"}, INVALID, "operation is 'wipe'"),
-    "drop with a document": ("ingest", document(b"t"), {**UPSERT, "operation": "drop"}, INVALID, "ID holds ids beside operation drop"),
+    "drop with a document": (
+        "ingest",
+        document(b"t"),
+        {**UPSERT, "operation": "drop"},
+        INVALID,
+        "ID holds ids beside operation drop",
+    ),
     "metadata of NaN": ("ingest", document(b"t", b'{"a": NaN}'), UPSERT, INVALID, "METADATA.*JSON object"),
     "metadata of half a character": (
         *("ingest", document(b"t", b'{"a": "\\ud800"}'), UPSERT),

@@ -40,7 +40,7 @@ class Names:
             yield
 
     def get(self, name: str) -> Meaning | None:
-        """What the name means now, None where it means nothing (7 µs)."""
+        """What the name means now, None where it means nothing (18 µs)."""
         try:
             return Meaning(**json.loads((self._folder / name).read_bytes()))
         except FileNotFoundError:

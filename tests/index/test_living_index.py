@@ -1,0 +1,81 @@
+"""The library through random histories of writes, filters and searches: it answers as a dictionary would."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from filter_strategies import FIELDS
+from hypothesis import settings
+from living_index import LivingIndex, Rows
+from numpy.typing import NDArray
+
+from tridex.index import CollectionSpec, Document, Follower, Store, declared_fields
+from tridex.kernels import Codec
+
+DIM = 8
+SPEC = CollectionSpec(DIM, Codec.FLOAT32, "f" * 64, declared_fields(FIELDS))
+
+
+def embeddings_of(text: str, key: str = "") -> NDArray[np.float32]:
+    """Small integers, so that every sum is exact."""
+    rng = np.random.default_rng([*text.encode(), *key.encode()])
+    return rng.integers(-3, 4, (1 + len(text + key) % 5, DIM)).astype(np.float32)
+
+
+class Library:
+    """A collection and the view that follows it."""
+
+    def __init__(self, folder: str) -> None:
+        store = Store(folder)
+        self.collection = store.create("c", SPEC)
+        self.follower = Follower(store, "c", torch.device("cpu"))
+
+    def upsert(self, rows: Rows) -> int:
+        documents = [Document(key, text, dict(metadata)) for key, (text, metadata) in rows.items()]
+        return self.collection.upsert(documents, [embeddings_of(d.text, d.id) for d in documents])
+
+    def delete(self, ids: Sequence[str]) -> int:
+        return self.collection.delete(ids)
+
+    def delete_matching(self, wanted: dict[str, Any]) -> int:
+        return self.collection.delete_matching(wanted)
+
+    def search(self, query: str, top_k: int, wanted: dict[str, Any] | None) -> list[tuple[float, str]]:
+        view = self.follower.refresh()
+        view = view if wanted is None else view.filtered(wanted)
+        queries = torch.from_numpy(embeddings_of(query))[None]
+        (ranking,) = view.search(queries, torch.ones(queries.shape[:2], dtype=torch.bool), top_k)
+        return list(zip(ranking.scores.tolist(), ranking.ids, strict=True))
+
+    def count(self, wanted: dict[str, Any] | None) -> int:
+        return self.collection.count(wanted)
+
+    def scroll(self, limit: int, after: str | None, wanted: dict[str, Any] | None) -> Rows:
+        return {d.id: (d.text, d.metadata) for d in self.collection.scroll(limit, after, wanted)}
+
+
+class LivingLibrary(LivingIndex):
+    """Over a store of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.mkdtemp()
+        self.index = Library(self.folder)
+
+    def expected_scores(self, query: str) -> dict[str, float]:
+        return {
+            key: float((embeddings_of(query) @ embeddings_of(text, key).T).max(axis=1).sum())
+            for key, (text, _) in self.model.items()
+        }
+
+    def teardown(self) -> None:
+        shutil.rmtree(self.folder)
+
+
+TestLivingLibrary = LivingLibrary.TestCase
+TestLivingLibrary.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
