@@ -1,21 +1,20 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tridex.kernels import Codec
+from tridex.kernels.codecs import round_queries
 
-HALF_TYPES = [Codec.FLOAT16, Codec.BFLOAT16]
-
-
-@given(
-    codec=st.sampled_from(Codec),
-    embeddings=hnp.arrays(
-        np.float32, st.tuples(st.integers(0, 5), st.integers(1, 9)), elements=st.floats(-4, 4, width=32)
-    ),
+FLOATS = [Codec.FLOAT32, Codec.FLOAT16, Codec.BFLOAT16]
+EMBEDDINGS = hnp.arrays(
+    np.float32, st.tuples(st.integers(0, 5), st.integers(1, 9)), elements=st.floats(-1.75, 1.75, width=32)
 )
+
+
+@given(codec=st.sampled_from(FLOATS), embeddings=EMBEDDINGS)
 def test_codes_are_what_torch_rounds_to(codec: Codec, embeddings: np.ndarray) -> None:
     codes = codec.encode(embeddings)
     assert codes.dtype == np.uint8
@@ -25,11 +24,81 @@ def test_codes_are_what_torch_rounds_to(codec: Codec, embeddings: np.ndarray) ->
     np.testing.assert_array_equal(codec.decode(codes), expected.float().numpy())
 
 
-@pytest.mark.parametrize("codec", HALF_TYPES)
-def test_every_code_of_16_bits_survives_decode_and_encode(codec: Codec) -> None:
-    every = torch.arange(-(2**15), 2**15).to(torch.int16)
-    codes = every[torch.isfinite(every.view(codec.dtype))].view(torch.uint8).reshape(-1, 2).numpy()
+@given(embeddings=EMBEDDINGS)
+def test_float8_has_3_bits_behind_the_leading_one(embeddings: np.ndarray) -> None:
+    """Half a unit of e4m3 is 1/16 of the number, or of its smallest normal number, 2^-6 / 256."""
+    decoded = Codec.FLOAT8.decode(Codec.FLOAT8.encode(embeddings))
+    assert (np.abs(decoded - embeddings) <= np.maximum(np.abs(embeddings), 2.0**-14) / 16).all()
+
+
+@given(embeddings=EMBEDDINGS, size=st.sampled_from([1e-7, 1e-3, 1.0, 1e4]))
+def test_int8_is_off_by_half_a_step_at_most(embeddings: np.ndarray, size: float) -> None:
+    embeddings = embeddings * np.float32(size)
+    rows = Codec.INT8.encode(embeddings)
+    scales = rows[:, -2:].copy().view(np.float16).astype(np.float32)
+    largest = np.abs(embeddings).max(axis=1, keepdims=True)
+    assert (np.abs(scales - largest / 127) <= largest / 127 * 2.0**-11 + 2.0**-24).all()
+    clipped = np.maximum(largest - 127.5 * scales, 0)  # Only where float16 has not the bits for so small a scale.
+    assert (clipped <= 127 * 2.0**-25).all()
+    assert (np.abs(Codec.INT8.decode(rows) - embeddings) <= scales * 0.5001 + clipped).all()
+
+
+@pytest.mark.parametrize("codec", [Codec.FLOAT16, Codec.BFLOAT16, Codec.FLOAT8])
+def test_every_finite_code_survives_decode_and_encode(codec: Codec) -> None:
+    size = codec.dtype.itemsize
+    every = torch.arange(2 ** (8 * size)).to(torch.int16 if size == 2 else torch.uint8)
+    finite = torch.isfinite(every.view(codec.dtype).float())
+    codes = every[finite].view(torch.uint8).reshape(-1, size).numpy()
     np.testing.assert_array_equal(codec.encode(codec.decode(codes)), codes)
+
+
+@pytest.mark.parametrize(("codec", "expected"), zip(Codec, [512, 256, 256, 128, 130, 68, 36], strict=True))
+def test_bytes_of_a_token(codec: Codec, expected: int) -> None:
+    assert codec.bytes_per_token(128) == expected
+
+
+@pytest.mark.parametrize("codec", [Codec.RESIDUAL4, Codec.RESIDUAL2])
+def test_residuals_are_cut_into_whole_bytes_of_blocks(codec: Codec) -> None:
+    with pytest.raises(ValueError, match=f"dim is 24; expected a multiple of 16 for {codec.value}"):
+        codec.bytes_per_token(24)
+
+
+def test_rows_are_split_into_planes() -> None:
+    rows = torch.arange(2 * 36, dtype=torch.uint8).reshape(2, 36)
+    codes, scales, ids = Codec.RESIDUAL2.split(rows)
+    assert torch.equal(codes, rows[:, :32])
+    assert ids is not None
+    assert ids.tolist() == [32 + 256 * 33, 68 + 256 * 69]
+    assert scales is not None
+    assert scales.view(torch.int16).tolist() == [34 + 256 * 35, 70 + 256 * 71]
+    assert all(plane.is_contiguous() for plane in (codes, scales, ids))
+    codes, scales, ids = Codec.INT8.split(rows)
+    assert (codes.shape, ids) == ((2, 34), None)
+    assert scales is not None
+    assert scales.view(torch.int16).tolist() == [34 + 256 * 35, 70 + 256 * 71]
+    assert Codec.FLOAT16.split(rows)[0] is rows
+
+
+@settings(deadline=None)
+@given(
+    queries=hnp.arrays(
+        np.float32, st.tuples(st.integers(1, 4), st.integers(1, 9)), elements=st.floats(-100, 100, width=32)
+    )
+)
+def test_queries_are_rounded_to_half_a_step(queries: np.ndarray) -> None:
+    numbers, scales = round_queries(torch.from_numpy(queries), Codec.INT8)
+    assert scales is not None
+    assert (numbers.dtype, scales.dtype) == (torch.int8, torch.float32)
+    assert (scales > 0).all()
+    assert numbers.int().abs().max() <= 127
+    off = (numbers * scales[:, None] - torch.from_numpy(queries)).abs()
+    assert (off <= scales[:, None] * 0.5001).all()
+
+
+def test_float8_queries_are_clamped_to_what_float8_holds() -> None:
+    numbers, scales = round_queries(torch.tensor([[2.0, -1e30, 1.75, 0.5, 2.0**-17]]), Codec.FLOAT8)
+    assert scales is None
+    assert numbers.float().tolist() == [[448, -448, 448, 128, 2.0**-9]]
 
 
 @pytest.mark.parametrize(
@@ -42,13 +111,18 @@ def test_every_code_of_16_bits_survives_decode_and_encode(codec: Codec) -> None:
         ),
         (Codec.FLOAT16, np.ones((4, 0), np.float32), r"shape \[4, 0\]; expected float32 \[tokens, dim\]"),
         (Codec.FLOAT16, np.ones((4, 2)), "embeddings has dtype float64"),
-        (Codec.FLOAT32, np.array([[1, np.nan]], np.float32), "embeddings holds nan; expected finite numbers"),
+        *((codec, np.array([[1, np.nan]], np.float32), "embeddings holds nan; expected finite") for codec in FLOATS),
+        (Codec.FLOAT8, np.array([[1, np.nan]], np.float32), "embeddings holds nan; expected finite numbers"),
+        (Codec.INT8, np.array([[1, 2], [1, np.nan]], np.float32), "embeddings holds nan; expected finite numbers"),
         (Codec.BFLOAT16, np.array([[-np.inf, 0]], np.float32), "embeddings holds -inf; expected finite numbers"),
         (
             Codec.FLOAT16,
             np.array([[0, 7e4]], np.float32),
             "embeddings holds 70000.0; expected .* that float16 can hold",
         ),
+        (Codec.FLOAT8, np.array([[0, -2]], np.float32), "embeddings holds -2.0; .* that float8_e4m3 can hold"),
+        (Codec.INT8, np.array([[1e7, 0]], np.float32), "embeddings holds 10000000.0; .* that int8 can hold"),
+        (Codec.RESIDUAL4, np.ones((1, 16), np.float32), "codebook is None; expected the codebook of residual4"),
     ],
 )
 def test_bad_embeddings_are_refused(codec: Codec, embeddings: np.ndarray, message: str) -> None:

@@ -29,7 +29,7 @@ TYPES = {Codec.FLOAT32: "fp32", Codec.FLOAT16: "fp16", Codec.BFLOAT16: "bf16"}
 VARIANTS = [
     *((device.score_documents, Codec.FLOAT16, dim) for dim in (48, 96, 256, 768)),
     (device.score_documents, Codec.FLOAT32, 96),
-    *((kernel, codec, 128) for kernel in (device.score_documents, device.score_candidates) for codec in Codec),
+    *((kernel, codec, 128) for kernel in (device.score_documents, device.score_candidates) for codec in TYPES),
 ]
 
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tridex.kernels import Codec, Segment, pack, pack_bitmap
+from tridex.kernels import Codebook, Codec, Segment, pack, pack_bitmap, train_codebook
 from tridex.kernels.reference import is_live
 
 DOCUMENTS = [np.full((tokens, 4), tokens, np.float32) for tokens in (2, 0, 3)]
@@ -29,6 +29,23 @@ def test_pack_lays_documents_one_after_the_other() -> None:
     assert [is_live(segment, row) for row in range(3)] == [True] * 3
 
 
+def codebook(codec: Codec, dim: int = 16) -> Codebook:
+    sample = np.random.default_rng(0).standard_normal((50, dim), np.float32)
+    return train_codebook(sample, codec, centroids=3)
+
+
+@pytest.mark.parametrize("codec", Codec)
+def test_planes_put_together_are_the_rows_of_the_store(codec: Codec) -> None:
+    embeddings = np.random.default_rng(1).uniform(-1, 1, (5, 16)).astype(np.float32)
+    book = codebook(codec) if codec.residual_bits else None
+    rows = codec.encode(embeddings, book)
+    segment = Segment.from_numpy(codec, 16, rows, np.array([0, 2, 5]), codebook=book)
+    planes = [segment.codes, segment.centroid_ids, segment.scales]
+    parts = [plane.view(torch.uint8).reshape(5, -1) for plane in planes if plane is not None]
+    assert torch.equal(torch.cat(parts, dim=1), torch.from_numpy(rows))
+    assert segment.codes.shape == (5, codec.code_bytes(16))
+
+
 def test_read_only_arrays_are_taken_without_copy_or_warning() -> None:
     codes = np.frombuffer(bytes(range(32)), np.uint8).reshape(4, 8)
     offsets = np.array([0, 1, 4])
@@ -48,6 +65,8 @@ def test_with_live_shares_the_documents() -> None:
     assert [is_live(changed, row) for row in range(3)] == [False, True, True]
     assert [is_live(segment, row) for row in range(3)] == [True] * 3
     assert changed.codes is segment.codes
+    changed = pack(DOCUMENTS, Codec.INT8).with_live(pack_bitmap(np.array([False, True, True])))
+    assert changed.scales is not None
     with pytest.raises(ValueError, match=r"live is torch.int32 \[2\] on cpu; expected contiguous torch.int32 \[1\]"):
         segment.with_live(torch.zeros(2, dtype=torch.int32))
 
@@ -96,6 +115,55 @@ def test_fields_that_contradict_each_other_are_refused(change: dict[str, object]
     Segment(**GOOD)
     with pytest.raises(ValueError, match=message):
         Segment(**GOOD | change)
+
+
+GOOD_RESIDUALS = {
+    "codec": Codec.RESIDUAL4,
+    "dim": 16,
+    "codes": torch.zeros((5, 8), dtype=torch.uint8),
+    "offsets": torch.tensor([0, 2, 2, 5]),
+    "live": torch.tensor([7], dtype=torch.int32),
+    "scales": torch.ones(5, dtype=torch.float16),
+    "centroid_ids": torch.tensor([0, 1, 2, 0, 1], dtype=torch.int16),
+    "codebook": codebook(Codec.RESIDUAL4),
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"scales": None}, r"scales is None; expected torch.float16 \[tokens\] for residual4"),
+        (
+            {"scales": torch.ones(4, dtype=torch.float16)},
+            r"scales is torch.float16 \[4\] on cpu; .* torch.float16 \[5\]",
+        ),
+        ({"scales": torch.ones(5)}, r"scales is torch.float32 \[5\] on cpu; expected contiguous torch.float16 \[5\]"),
+        ({"centroid_ids": None}, r"centroid_ids is None; expected torch.int16 \[tokens\] for residual4"),
+        (
+            {"centroid_ids": torch.tensor([0, 1, 3, 0, 1], dtype=torch.int16)},
+            "centroid_ids holds 3; expected ids below 3, the number of centroids",
+        ),
+        (
+            {"centroid_ids": torch.tensor([0, -1, 2, 0, 1], dtype=torch.int16)},
+            "centroid_ids holds 65535; expected ids below 3",
+        ),
+        ({"codebook": None}, r"codebook is None; expected the codebook of residual4 \(train_codebook\)"),
+        ({"codebook": codebook(Codec.RESIDUAL2)}, "codebook has 4 levels; expected 16 for residual4"),
+        ({"codebook": codebook(Codec.RESIDUAL4, 32)}, "codebook has dim 32; expected 16"),
+        ({"codec": Codec.INT8, "dim": 8}, "centroid_ids is given; expected None for int8"),
+        ({"codec": Codec.FLOAT8, "dim": 8}, "scales is given; expected None for float8_e4m3"),
+        ({"dim": 24}, "dim is 24; expected a multiple of 16 for residual4"),
+    ],
+)
+def test_planes_that_are_not_the_codecs_are_refused(change: dict[str, object], message: str) -> None:
+    Segment(**GOOD_RESIDUALS)
+    with pytest.raises(ValueError, match=message):
+        Segment(**GOOD_RESIDUALS | change)
+
+
+def test_rows_of_another_width_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"codes is torch.uint8 \[2, 16\] on cpu; expected .* \[tokens, 18\] on cpu"):
+        Segment.from_numpy(Codec.INT8, 16, np.zeros((2, 16), np.uint8), np.array([0, 2]))
 
 
 def test_bad_documents_and_bitmaps_are_refused() -> None:

@@ -1,14 +1,18 @@
 """MaxSim over packed token embeddings, on the CPU and on CUDA devices; `reference` is slow and obviously right."""
 
 from . import reference
-from .codecs import Codec
+from .codebook import Codebook, train_codebook
+from .codecs import Codec, Planes
 from .cost import search_bytes, search_flops
-from .operator import rescore, search, warm_up
+from .operator import explain, rescore, search, supported_codecs, warm_up
 from .segment import Segment, pack, pack_bitmap
 
 __all__ = [
+    "Codebook",
     "Codec",
+    "Planes",
     "Segment",
+    "explain",
     "pack",
     "pack_bitmap",
     "reference",
@@ -16,5 +20,7 @@ __all__ = [
     "search",
     "search_bytes",
     "search_flops",
+    "supported_codecs",
+    "train_codebook",
     "warm_up",
 ]

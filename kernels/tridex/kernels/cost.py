@@ -11,5 +11,6 @@ def search_flops(segment: Segment, query_tokens: int) -> int:
 
 
 def search_bytes(segment: Segment) -> int:
-    """Bytes of one pass over the segment, whatever the number of queries: codes, offsets, bitmap."""
-    return segment.codes.nbytes + segment.offsets.nbytes + segment.live.nbytes
+    """Bytes of one pass over the segment, whatever the number of queries: tokens, offsets, bitmap; not the codebook."""
+    planes = sum(plane.nbytes for plane in segment.planes if plane is not None)
+    return planes + segment.offsets.nbytes + segment.live.nbytes

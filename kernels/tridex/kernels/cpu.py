@@ -1,53 +1,43 @@
-"""MaxSim on the CPU: every core takes documents, converts their tokens strip by strip, and scores all queries.
-
-A matrix product with a segment maximum after it would write every dot product to memory and read it back, its bits
-would depend on the batch (MKL's and OpenBLAS's change with fewer than 16 columns), and its threads wait for each other
-at every block. So product and maximum are one loop (vector_tile.py), documents are independent, and a thread that loses
-its core holds up nobody. Measured on 2 cores of an EPYC with AVX-512, 500,000 tokens x 128, milliseconds, best of many:
-
-    queries x tokens                     1 x 16   1 x 32   8 x 16   8 x 32   32 x 32
-    search, float16 codes                    21       34       94      169       615
-    search, float32 codes                    32       42      101      179       630
-    MKL's float32 product alone              33       42      107      190       999
-"""
+"""MaxSim on the CPU: lays queries out for the compiled loops of scoring.py, and shares the documents among threads."""
 
 from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 from numpy.typing import NDArray
 
 from . import ranking
-from .codecs import Codec
+from .codecs import FLOAT8_UNIT, Codec, round_queries
+from .product import Queries, fill_terms
+from .scoring import explain_rows, score_blocks
 from .segment import Segment
-from .vector_tile import LANES, PANEL, ROWS, half_panel_tile, panel_tile
+from .strip import CODECS, NUMBERS_PER_WORD, PAIRS, QUADS, STRIP, Tokens, kind_of
+from .vector_tile import PANEL
 
-_STRIP = 64
-"""Document tokens converted at a time: 32 KiB of float32 at 128 dimensions, so that they are still in L2 when read."""
+_LANES_PER_PASS = 256
+"""Query tokens that share a pass over the documents: their panels, 128 KiB of float32 at 128 dimensions, stay in L2,
+and the table of their products with 65,536 centroids takes 64 MiB."""
 
-_PRODUCTS_PER_TASK = 1 << 25
-"""Fewest multiplications worth a task of the thread pool: half a millisecond; handing one over costs 0.05 ms."""
+_PRODUCTS_PER_BLOCK = 1 << 22
+"""Multiplications in a block of documents: 0.1 ms of float32, or less."""
 
-_TASKS_PER_THREAD = 8
-"""So that a thread that got the slow documents, or lost its core, is not waited for."""
+_PRODUCTS_PER_THREAD = 1 << 24
+"""Fewest multiplications worth a thread: 0.3 ms; waking one costs 0.05 ms."""
 
-_FLOAT32, _FLOAT16, _BFLOAT16 = range(3)
-_CODES = {Codec.FLOAT32: _FLOAT32, Codec.FLOAT16: _FLOAT16, Codec.BFLOAT16: _BFLOAT16}
+_NUMBERS_AT_A_TIME = 1 << 14
+"""Numbers given to a torch operation. From 2^15 on (torch.round and indexing from 2^11 on) torch wakes its own threads,
+which then spin for tens of milliseconds on cores that the loops want: 8 queries on int8 codes took 33 ms, not 20."""
 
+_OFFSET = np.uint8(128)
+"""What strip.py adds to integers to make them unsigned."""
 
-class _Queries(NamedTuple):
-    """The unmasked tokens of one or more queries, one after the other in panels."""
-
-    panels: NDArray[np.float32]
-    """[panels, dim, PANEL], zeros behind the last token."""
-    ends: NDArray[np.int64]
-    """[queries], the number of tokens up to each query's last."""
+_NO_SCALES, _NO_IDS = np.empty((0, 2), np.uint8), np.empty(0, np.uint16)
 
 
 def search(
@@ -56,25 +46,44 @@ def search(
     """tridex.kernels.search."""
     rows = np.flatnonzero(_live(segment))
     scores = np.empty((len(queries), len(rows)), np.float32)
-    _score_all(segment, [(_pack(queries, query_mask, segment.codec), rows, scores)])
-    return ranking.best(ranking.sort_keys(torch.from_numpy(scores), torch.from_numpy(rows)), top_k)
+    for first, end in _passes(query_mask):
+        packed = _pack(queries[first:end], query_mask[first:end], segment, groups=1)
+        _score(segment, packed, rows[None], scores[first:end])
+    ranked = [  # One query at a time, so that torch does not wake its threads: see _NUMBERS_AT_A_TIME.
+        ranking.best(ranking.sort_keys(query_scores, torch.from_numpy(rows)), top_k)
+        for query_scores in torch.split(torch.from_numpy(scores), 1)
+    ]
+    best_scores, best_rows = zip(*ranked, strict=True)
+    return torch.cat(best_scores), torch.cat(best_rows)
 
 
 def rescore(queries: torch.Tensor, segment: Segment, rows: torch.Tensor, query_mask: torch.Tensor) -> torch.Tensor:
     """tridex.kernels.rescore."""
-    live = np.append(_live(segment), False)
-    wanted = rows.numpy()
-    wanted = np.where((wanted >= 0) & (wanted < segment.documents), wanted, segment.documents)
-    wanted = np.where(live[wanted], wanted, -1)
+    wanted = _live_rows(segment, rows)
     scores = np.empty(wanted.shape, np.float32)
-    _score_all(
-        segment,
-        [
-            (_pack(queries[i : i + 1], query_mask[i : i + 1], segment.codec), wanted[i], scores[i : i + 1])
-            for i in range(len(queries))
-        ],
-    )
+    for first, end in _passes(query_mask):
+        packed = _pack(queries[first:end], query_mask[first:end], segment, groups=end - first)
+        _score(segment, packed, wanted[first:end], scores[first:end])
     return torch.from_numpy(scores)
+
+
+def explain(
+    queries: torch.Tensor, segment: Segment, rows: torch.Tensor, query_mask: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """tridex.kernels.explain."""
+    wanted = _live_rows(segment, rows)
+    tokens = np.full((*wanted.shape, queries.shape[1]), -1, np.int64)
+    similarities = np.zeros(tokens.shape, np.float32)
+    for i in range(len(queries)):
+        packed = _pack(queries[i : i + 1], query_mask[i : i + 1], segment, groups=1)
+        nearest = np.empty((len(packed.scales), wanted.shape[1]), np.int64)
+        largest = np.empty(nearest.shape, np.float32)
+        codec, kind, dim, stored, offsets = _described(segment)
+        explain_rows(codec, kind, dim, stored, offsets, packed, wanted[i : i + 1], nearest, largest)
+        mask = query_mask[i].numpy()
+        tokens[i][:, mask] = nearest[: mask.sum()].T
+        similarities[i][:, mask] = largest[: mask.sum()].T
+    return torch.from_numpy(tokens), torch.from_numpy(similarities)
 
 
 def _live(segment: Segment) -> NDArray[np.bool_]:
@@ -82,97 +91,130 @@ def _live(segment: Segment) -> NDArray[np.bool_]:
     return np.unpackbits(words, count=segment.documents, bitorder="little").view(np.bool_)
 
 
-def _pack(queries: torch.Tensor, query_mask: torch.Tensor, codec: Codec) -> _Queries:
-    tokens = queries[query_mask].to(codec.dtype).float()
-    count, dim = tokens.shape
-    panels = np.zeros((-(-count // PANEL), dim, PANEL), np.float32)
-    lanes = panels.transpose(0, 2, 1)
-    lanes[np.arange(count) // PANEL, np.arange(count) % PANEL] = tokens.numpy()
-    return _Queries(panels, query_mask.sum(dim=1).cumsum(dim=0).numpy())
+def _live_rows(segment: Segment, rows: torch.Tensor) -> NDArray[np.int64]:
+    """The rows, and -1 for one that is dead or not in the segment."""
+    live = np.append(_live(segment), False)
+    wanted = rows.numpy()
+    wanted = np.where((wanted >= 0) & (wanted < segment.documents), wanted, segment.documents)
+    return np.where(live[wanted], wanted, -1)
 
 
-def _score_all(segment: Segment, work: list[tuple[_Queries, NDArray[np.int64], NDArray[np.float32]]]) -> None:
-    """Fills scores [queries, rows] for each (queries, rows, scores), on as many threads as torch uses."""
-    threads = torch.get_num_threads()
-    codes = segment.codes.numpy()
-    offsets = segment.offsets.numpy()
-    lengths = np.append(np.diff(offsets), 0)  # Row -1 has length 0.
-    tasks: list[tuple[Any, ...]] = []
-    for queries, rows, scores in work:
-        tokens = np.cumsum(lengths[rows])
-        total = int(tokens[-1]) if len(rows) else 0
-        parts = max(1, min(total * queries.panels.size // _PRODUCTS_PER_TASK, _TASKS_PER_THREAD * threads))
-        cuts = np.searchsorted(tokens, np.arange(1, parts) * total // parts).tolist()
-        for first, last in zip([0, *cuts], [*cuts, len(rows)], strict=True):
-            tasks.append((_CODES[segment.codec], codes, offsets, *queries, rows, first, last, scores))
-    if len(tasks) == 1:
-        _score(*tasks[0])
+def _passes(query_mask: torch.Tensor) -> Iterator[tuple[int, int]]:
+    """Cuts a batch into runs of queries, first and end, of up to _LANES_PER_PASS tokens or of one query."""
+    first, lanes = 0, 0
+    for i, count in enumerate(query_mask.numpy().sum(axis=1).tolist()):
+        if i > first and lanes + count > _LANES_PER_PASS:
+            yield first, i
+            first, lanes = i, 0
+        lanes += count
+    yield first, len(query_mask)
+
+
+def _pack(queries: torch.Tensor, query_mask: torch.Tensor, segment: Segment, groups: int) -> Queries:
+    """The queries in one group, or each in its own."""
+    codec, dim = segment.codec, segment.dim
+    kind = kind_of(codec)
+    mask = query_mask.numpy()
+    tokens = torch.from_numpy(queries.float().numpy()[mask])
+    counts = mask.sum(axis=1)
+    before = np.cumsum(counts) - counts
+    if groups == 1:
+        panels = np.array([-(-len(tokens) // PANEL)])
+        first_lanes = before
+        bounds = np.array([[0, panels[0], 0, len(queries)]])
     else:
-        list(_pool(os.getpid(), threads).map(_score, *zip(*tasks, strict=True)))
+        panels = -(-counts // PANEL)
+        first_lanes = (np.cumsum(panels) - panels) * PANEL
+        bounds = np.stack([np.cumsum(panels) - panels, np.cumsum(panels), np.arange(groups), np.arange(groups) + 1], 1)
+    total = int(panels.sum())
+    lane_of_token = np.arange(len(tokens)) + np.repeat(first_lanes - before, counts)
+    numbers, token_scales = _rounded(tokens, codec)
+    starts = np.zeros((total, PANEL), np.int32)
+    scales = np.ones(total * PANEL, np.float32)
+    if token_scales is not None:
+        step = 1.0 if segment.codebook is None else segment.codebook.step
+        scales[lane_of_token] = token_scales * np.float32(step)
+    if kind == QUADS:
+        starts.reshape(-1)[lane_of_token] = -int(_OFFSET) * numbers.sum(axis=1, dtype=np.int32)
+    words = _panels(numbers, lane_of_token, total, NUMBERS_PER_WORD[kind])
+    terms = np.zeros((total, 1, PANEL), np.float32)
+    if segment.codebook is not None:
+        centroids = segment.codebook.centroids.numpy().view(np.uint8)
+        terms = np.empty((total, len(centroids), PANEL), np.float32)
+        halves = _panels(tokens.numpy().astype(np.float16).astype(np.float32), lane_of_token, total, 1)
+        counter = np.zeros(1, np.int64)
+        work = total * terms[0].size * dim if total else 0
+        _share(work, fill_terms, dim, centroids, halves, 1 / scales.reshape(total, PANEL), counter, terms)
+    return Queries(words, starts, scales, terms, np.stack([first_lanes, first_lanes + counts], 1), bounds)
+
+
+def _rounded(tokens: torch.Tensor, codec: Codec) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
+    """round_queries in the type that the codec's words are made of: float32, bfloat16's bits in int16, or int8."""
+    numbers, scales = [], []
+    for part in torch.split(tokens, max(1, _NUMBERS_AT_A_TIME // tokens.shape[1])):
+        rounded = round_queries(part, codec)
+        if kind_of(codec) == QUADS:
+            numbers.append(rounded.numbers.numpy())
+        else:
+            floats = rounded.numbers.float() / (FLOAT8_UNIT if codec is Codec.FLOAT8 else 1)
+            numbers.append(floats.bfloat16().view(torch.int16).numpy() if kind_of(codec) == PAIRS else floats.numpy())
+        if rounded.scales is not None:
+            scales.append(rounded.scales.numpy())
+    return np.concatenate(numbers), np.concatenate(scales) if scales else None
+
+
+def _panels(
+    numbers: NDArray[Any], lane_of_token: NDArray[np.int64], panels: int, numbers_per_word: int
+) -> NDArray[np.uint32]:
+    """Numbers [tokens, dim] as words [panels, W, PANEL], zeros where no token is."""
+    width = -(-numbers.shape[1] // numbers_per_word)
+    lanes = np.zeros((panels * PANEL, width * numbers_per_word), numbers.dtype)
+    lanes[lane_of_token, : numbers.shape[1]] = numbers
+    return np.ascontiguousarray(lanes.view(np.uint32).reshape(panels, PANEL, width).transpose(0, 2, 1))
+
+
+def _described(segment: Segment) -> tuple[Any, ...]:
+    """The segment as the compiled loops take it."""
+    levels = np.zeros(16, np.int8)
+    if segment.codebook is not None:
+        levels[: len(segment.codebook.levels)] = segment.codebook.levels.numpy()
+    tokens = Tokens(
+        segment.codes.numpy(),
+        _NO_SCALES if segment.scales is None else segment.scales.numpy().view(np.uint8).reshape(-1, 2),
+        _NO_IDS if segment.centroid_ids is None else segment.centroid_ids.numpy().view(np.uint16),
+        levels.view(np.uint8) ^ _OFFSET,
+    )
+    return CODECS[segment.codec], kind_of(segment.codec), segment.dim, tokens, segment.offsets.numpy()
+
+
+def _score(segment: Segment, queries: Queries, rows: NDArray[np.int64], scores: NDArray[np.float32]) -> None:
+    """Fills scores [queries, n] for rows [groups, n], on up to as many threads as torch uses."""
+    lengths = np.append(np.diff(segment.offsets.numpy()), 0)  # Row -1 has length 0.
+    tokens = np.cumsum(lengths[rows], axis=1)
+    lanes = (queries.groups[:, 1] - queries.groups[:, 0]) * PANEL
+    blocks = []
+    for group in range(len(rows)):
+        total = int(tokens[group, -1]) if rows.shape[1] else 0
+        per_block = max(8 * STRIP, _PRODUCTS_PER_BLOCK // max(1, int(lanes[group]) * segment.dim))
+        cuts = np.searchsorted(tokens[group], np.arange(per_block, total, per_block))
+        ends = np.append(cuts, rows.shape[1])
+        blocks.append(np.stack([np.full(len(ends), group), np.append(0, cuts), ends], axis=1))
+    work = int((tokens[:, -1] * lanes).sum()) * segment.dim if rows.shape[1] else 0
+    counter = np.zeros(1, np.int64)
+    _share(work, score_blocks, *_described(segment), queries, rows, np.concatenate(blocks), counter, scores)
+
+
+def _share(products: int, function: Callable[..., None], *arguments: object) -> None:
+    """Calls a function that shares its work through a counter on this thread, and on others where there is enough."""
+    threads = min(torch.get_num_threads(), 1 + products // _PRODUCTS_PER_THREAD)
+    helpers = [_pool(os.getpid()).submit(function, *arguments) for _ in range(threads - 1)]
+    function(*arguments)
+    for helper in helpers:
+        if not helper.cancel():  # One that has not woken yet is not waited for.
+            helper.result()
 
 
 @functools.cache
-def _pool(_process: int, threads: int) -> ThreadPoolExecutor:
-    """The process is part of the key, because threads do not survive a fork."""
-    return ThreadPoolExecutor(threads, thread_name_prefix="maxsim")
-
-
-@njit(nogil=True)
-def _score(
-    codec: int,
-    codes: NDArray[np.uint8],
-    offsets: NDArray[np.int64],
-    panels: NDArray[np.float32],
-    ends: NDArray[np.int64],
-    rows: NDArray[np.int64],
-    first: int,
-    last: int,
-    scores: NDArray[np.float32],
-) -> None:
-    """Fills scores[:, first:last] for the documents rows[first:last]; -inf for row -1 and a document without tokens."""
-    floats = np.empty((_STRIP, panels.shape[1]), np.float32)
-    best = np.empty((len(panels), PANEL), np.float32)
-    for i in range(first, last):
-        start, end = (offsets[rows[i]], offsets[rows[i] + 1]) if rows[i] >= 0 else (0, 0)
-        if start == end:
-            scores[:, i] = -np.inf
-            continue
-        best[:] = -np.inf
-        for token in range(start, end, _STRIP):
-            strip = _decode(codec, codes[token : min(token + _STRIP, end)], floats)
-            for p in range(len(panels)):
-                if ends[-1] - p * PANEL > LANES:
-                    for t in range(0, len(strip), ROWS):
-                        panel_tile(strip, t, panels[p], best[p])
-                else:
-                    for t in range(0, len(strip), ROWS):
-                        half_panel_tile(strip, t, panels[p], best[p])
-        lanes = best.reshape(-1)
-        lane = 0
-        for query in range(len(ends)):
-            score = np.float32(0)
-            while lane < ends[query]:
-                score += lanes[lane]
-                lane += 1
-            scores[query, i] = score
-
-
-@njit(nogil=True)
-def _decode(codec: int, codes: NDArray[np.uint8], floats: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Codes uint8 [tokens, bytes] to float32 [tokens, dim], in the memory of `floats` where they need converting."""
-    if codec == _FLOAT32:
-        return codes.reshape(-1).view(np.float32).reshape((len(codes), floats.shape[1]))
-    strip = floats[: len(codes)]
-    numbers = strip.reshape(-1)
-    bits = numbers.view(np.uint32)
-    halves = codes.reshape(-1).view(np.uint16)
-    if codec == _BFLOAT16:
-        for i in range(len(halves)):
-            bits[i] = np.uint32(halves[i]) << np.uint32(16)
-    else:  # float16's exponent and fraction moved into float32's places, then its bias of 15 made float32's 127.
-        for i in range(len(halves)):
-            sign, rest = np.uint32(halves[i] & 0x8000), np.uint32(halves[i] & 0x7FFF)
-            bits[i] = sign << np.uint32(16) | rest << np.uint32(13)
-        for i in range(len(halves)):
-            numbers[i] *= np.float32(2.0**112)
-    return strip
+def _pool(_process: int) -> ThreadPoolExecutor:
+    """The process is the key, because threads do not survive a fork."""
+    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="maxsim")

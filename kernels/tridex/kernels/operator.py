@@ -19,8 +19,12 @@ from typing import Protocol, cast
 import numpy as np
 import torch
 
+from .codebook import Codebook
 from .codecs import Codec
 from .segment import Segment, pack
+
+_GPU_CODECS = (Codec.FLOAT32, Codec.FLOAT16, Codec.BFLOAT16)
+"""What launch.py has kernels for."""
 
 
 class _Path(Protocol):
@@ -36,7 +40,10 @@ class _Path(Protocol):
 
 
 def search(
-    queries: torch.Tensor, segment: Segment, top_k: int, query_mask: torch.Tensor | None = None
+    queries: torch.Tensor,
+    segment: Segment,
+    top_k: int,
+    query_mask: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The best live documents of a segment for each query, exactly.
 
@@ -50,7 +57,7 @@ def search(
     mask = _check_queries(queries, segment, query_mask)
     if top_k < 1:
         raise ValueError(f"top_k is {top_k}; expected at least 1")
-    return _path(segment.device).search(queries, segment, top_k, mask)
+    return _path(segment).search(queries, segment, top_k, mask)
 
 
 def rescore(
@@ -63,23 +70,52 @@ def rescore(
     Raises ValueError as `search` does.
     """
     mask = _check_queries(queries, segment, query_mask)
-    if rows.dtype != torch.int64 or rows.ndim != 2 or len(rows) != len(queries) or rows.device != segment.device:
-        raise ValueError(
-            f"rows is {_described(rows)}; expected torch.int64 [{len(queries)}, candidates] on {segment.device}"
-        )
-    return _path(segment.device).rescore(queries, segment, rows, mask)
+    _check_rows(rows, queries, segment)
+    return _path(segment).rescore(queries, segment, rows, mask)
 
 
-def warm_up(device: torch.device | str, dim: int, codecs: Iterable[Codec] = tuple(Codec)) -> None:
+def explain(
+    queries: torch.Tensor, segment: Segment, rows: torch.Tensor, query_mask: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which document token each query token found: what a score is the sum of. For segments on a CPU.
+
+    The arguments are those of `rescore`. Returns the tokens' places in their documents, int64 [batch, candidates,
+    tokens], the lowest of equals, and their similarities, float32 of the same shape: -1 and -inf in a document that
+    scores -inf, -1 and 0 for a masked query token.
+    Raises ValueError as `search` does, and for a segment on a GPU.
+    """
+    mask = _check_queries(queries, segment, query_mask)
+    _check_rows(rows, queries, segment)
+    if segment.device.type != "cpu":
+        raise ValueError(f"segment is on {segment.device}; expected a CPU")
+    from . import cpu  # numba takes a second to import, and a GPU does without.
+
+    return cpu.explain(queries, segment, rows, mask)
+
+
+def supported_codecs(device: torch.device) -> tuple[Codec, ...]:
+    """The codecs that `search` and `rescore` read on a device: all on a CPU."""
+    return tuple(Codec) if device.type == "cpu" else _GPU_CODECS
+
+
+def warm_up(device: torch.device | str, dim: int, codecs: Iterable[Codec]) -> None:
     """Compiles all that `search` and `rescore` will need on a device for these codecs at this dim.
 
     Takes seconds, and a service does it before it reports ready: without it the first request compiles.
     """
     for codec in codecs:
-        segment = pack([np.ones((1, dim), np.float32)], codec, device)
+        token = np.ones((1, dim), np.float32) / np.float32(dim) ** 0.5
+        segment = pack([token], codec, device, _any_codebook(codec, dim))
         queries = torch.ones((1, 1, dim), device=segment.device)
         _, rows = search(queries, segment, top_k=1)
         rescore(queries, segment, rows)
+
+
+def _any_codebook(codec: Codec, dim: int) -> Codebook | None:
+    if not codec.residual_bits:
+        return None
+    levels = torch.arange(2**codec.residual_bits, dtype=torch.int8)
+    return Codebook(torch.ones((1, dim), dtype=torch.float16), levels, step=1.0)
 
 
 def _check_queries(queries: torch.Tensor, segment: Segment, query_mask: torch.Tensor | None) -> torch.Tensor:
@@ -104,11 +140,23 @@ def _check_queries(queries: torch.Tensor, segment: Segment, query_mask: torch.Te
     return query_mask
 
 
+def _check_rows(rows: torch.Tensor, queries: torch.Tensor, segment: Segment) -> None:
+    if rows.dtype != torch.int64 or rows.ndim != 2 or len(rows) != len(queries) or rows.device != segment.device:
+        raise ValueError(
+            f"rows is {_described(rows)}; expected torch.int64 [{len(queries)}, candidates] on {segment.device}"
+        )
+
+
 def _described(tensor: torch.Tensor) -> str:
     return f"{tensor.dtype} {list(tensor.shape)} on {tensor.device}"
 
 
-def _path(device: torch.device) -> _Path:
-    if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"segment is on {device}; expected a CPU or a CUDA device")
-    return cast(_Path, import_module(".cpu" if device.type == "cpu" else ".launch", __package__))
+def _path(segment: Segment) -> _Path:
+    if segment.device.type not in ("cpu", "cuda"):
+        raise ValueError(f"segment is on {segment.device}; expected a CPU or a CUDA device")
+    if segment.codec not in supported_codecs(segment.device):
+        there = ", ".join(codec.value for codec in supported_codecs(segment.device))
+        raise ValueError(
+            f"segment has the codec {segment.codec.value}; expected one of these on {segment.device}: {there}"
+        )
+    return cast(_Path, import_module(".cpu" if segment.device.type == "cpu" else ".launch", __package__))

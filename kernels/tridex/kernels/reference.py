@@ -5,26 +5,45 @@ score(q, d) = sum over unmasked query tokens i of max over document tokens j of 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
+
 import torch
 
+from .codecs import FLOAT8_UNIT, Codec, round_queries
 from .segment import Segment
+
+
+def similarities(queries: torch.Tensor, segment: Segment) -> torch.Tensor:
+    """<Q_i, D_j> of every query token and every document token: float64 [batch, query tokens, segment.tokens].
+
+    queries: [batch, query tokens, dim], rounded as the codec does. The residual codecs round them twice: to float16 for
+    the centroids, to int8 for the residuals.
+    """
+    rounded = round_queries(queries.cpu(), segment.codec)
+    numbers = rounded.numbers.double()
+    if rounded.scales is not None:
+        numbers = numbers * rounded.scales.double()[..., None]
+    if segment.codec is Codec.FLOAT8:
+        numbers = numbers / FLOAT8_UNIT
+    if segment.codebook is None:
+        return numbers @ segment.codec.decode_planes(segment.planes, None, torch.float64).cpu().T
+    assert segment.centroid_ids is not None and segment.scales is not None
+    centroids = segment.codebook.centroids.cpu().double()[segment.centroid_ids.cpu().long() & 0xFFFF]
+    residuals = segment.codebook.step * segment.codebook.levels_of(segment.codes).cpu().double()
+    return (queries.cpu().half().double() @ centroids.T + numbers @ residuals.T) * segment.scales.cpu().double()
 
 
 def score(queries: torch.Tensor, segment: Segment, query_mask: torch.Tensor | None = None) -> torch.Tensor:
     """Scores every document, dead ones included: float64 [batch, documents], -inf for a document without tokens.
 
-    queries: [batch, tokens, dim], rounded to the codec's dtype; query_mask: bool [batch, tokens].
+    query_mask: bool [batch, query tokens].
     """
-    rounded = queries.cpu().to(segment.codec.dtype).double()
     mask = torch.ones(queries.shape[:2], dtype=torch.bool) if query_mask is None else query_mask.cpu()
-    embeddings = segment.codes.cpu().view(segment.codec.dtype).double()
-    offsets = segment.offsets.tolist()
     scores = torch.full((len(queries), segment.documents), float("-inf"), dtype=torch.float64)
-    for row in range(segment.documents):
-        document = embeddings[offsets[row] : offsets[row + 1]]
-        if len(document):
-            for i, query in enumerate(rounded):
-                scores[i, row] = (query[mask[i]] @ document.T).amax(dim=1).sum()
+    for row, document in enumerate(_documents(similarities(queries, segment), segment)):
+        if document.shape[2]:
+            scores[:, row] = document.amax(dim=2).where(mask, 0).sum(dim=1)
     return scores
 
 
@@ -51,11 +70,35 @@ def rescore(
     scores = torch.full(rows.shape, float("-inf"), dtype=torch.float64)
     for i, query_rows in enumerate(rows.tolist()):
         for c, row in enumerate(query_rows):
-            if 0 <= row < segment.documents and is_live(segment, row):
+            if is_live(segment, row):
                 scores[i, c] = every[i, row]
     return scores
 
 
+def explain(
+    queries: torch.Tensor, segment: Segment, rows: torch.Tensor, query_mask: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What tridex.kernels.explain returns, with float64 similarities."""
+    documents = list(_documents(similarities(queries, segment), segment))
+    mask = torch.ones(queries.shape[:2], dtype=torch.bool) if query_mask is None else query_mask.cpu()
+    tokens = torch.full((*rows.shape, queries.shape[1]), -1)
+    best = torch.full(tokens.shape, float("-inf"), dtype=torch.float64)
+    best.masked_fill_(~mask[:, None], 0)
+    for i, query_rows in enumerate(rows.tolist()):
+        for c, row in enumerate(query_rows):
+            if is_live(segment, row) and documents[row].shape[2]:
+                maxima, places = documents[row][i].max(dim=1)
+                tokens[i, c] = places.where(mask[i], -1)
+                best[i, c] = maxima.where(mask[i], 0)
+    return tokens, best
+
+
 def is_live(segment: Segment, row: int) -> bool:
-    """Whether the segment's bitmap has the row's bit."""
-    return bool(int(segment.live[row // 32]) >> (row % 32) & 1)
+    """Whether the segment has the row, and the bitmap its bit."""
+    return 0 <= row < segment.documents and bool(int(segment.live[row // 32]) >> (row % 32) & 1)
+
+
+def _documents(every: torch.Tensor, segment: Segment) -> Iterator[torch.Tensor]:
+    """The similarities of each document's own tokens: [batch, query tokens, document's tokens]."""
+    for start, end in pairwise(segment.offsets.tolist()):
+        yield every[:, :, start:end]

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from .arrays import tensor_over
-from .codecs import Codec
+from .codebook import Codebook
+from .codecs import Codec, Planes
 
 MAX_DOCUMENTS = 2**31 - 1
 """Documents in a segment. A row must fit the lower half of a 64-bit sort key (ranking.py)."""
@@ -27,16 +28,22 @@ class Segment:
     codec: Codec
     dim: int
     codes: torch.Tensor
-    """uint8 [tokens, codec.bytes_per_token(dim)]"""
+    """uint8 [tokens, codec.code_bytes(dim)]"""
     offsets: torch.Tensor
     """int64 [documents + 1], from 0 up to tokens: document d has the tokens offsets[d] to offsets[d + 1]."""
     live: torch.Tensor
     """int32 [ceil(documents / 32)]: document d is searched where bit d % 32 of word d // 32 is set (pack_bitmap)."""
+    scales: torch.Tensor | None = None
+    """float16 [tokens] for int8 and the residual codecs, None for the others; what Codec.split returns."""
+    centroid_ids: torch.Tensor | None = None
+    """int16 [tokens], the bits of a uint16 below the number of centroids, for the residual codecs."""
+    codebook: Codebook | None = None
+    """The residual codecs'; None for the others."""
 
     def __post_init__(self) -> None:
         if self.dim < 1:
             raise ValueError(f"dim is {self.dim}; expected at least 1")
-        _check(self.codes, "codes", torch.uint8, ("tokens", self.codec.bytes_per_token(self.dim)), self.device)
+        _check(self.codes, "codes", torch.uint8, ("tokens", self.codec.code_bytes(self.dim)), self.device)
         if self.device.type == "cuda" and self.codes.data_ptr() % 16:
             raise ValueError(f"codes starts at address {self.codes.data_ptr()}; expected a multiple of 16")
         _check(self.offsets, "offsets", torch.int64, ("documents + 1",), self.device)
@@ -55,6 +62,32 @@ class Segment:
                 "expected ascending"
             )
         _check(self.live, "live", torch.int32, (_words(self.documents),), self.device)
+        self._check_planes()
+
+    def _check_planes(self) -> None:
+        """Raises ValueError where scales, centroid_ids or codebook are not the codec's."""
+        planes = [
+            ("scales", self.scales, torch.float16, self.codec.has_scales),
+            ("centroid_ids", self.centroid_ids, torch.int16, self.codec.residual_bits > 0),
+        ]
+        for name, plane, dtype, wanted in planes:
+            if (plane is not None) != wanted:
+                raise ValueError(
+                    f"{name} is {'None' if plane is None else 'given'}; "
+                    f"expected {f'{dtype} [tokens]' if wanted else 'None'} for {self.codec.value}"
+                )
+            if plane is not None:
+                _check(plane, name, dtype, (self.tokens,), self.device)
+        self.codec.check_codebook(self.codebook, self.dim)
+        if self.codebook is not None and self.codebook.centroids.device != self.device:
+            raise ValueError(f"codebook is on {self.codebook.centroids.device}; expected {self.device}")
+        if self.codebook is not None and self.centroid_ids is not None and self.tokens:
+            largest = int((self.centroid_ids.int() & 0xFFFF).max())
+            if largest >= len(self.codebook.centroids):
+                raise ValueError(
+                    f"centroid_ids holds {largest}; expected ids below {len(self.codebook.centroids)}, "
+                    "the number of centroids"
+                )
 
     @classmethod
     def from_numpy(
@@ -65,24 +98,31 @@ class Segment:
         offsets: NDArray[np.int64],
         live: NDArray[np.bool_] | None = None,
         device: torch.device | str = "cpu",
+        codebook: Codebook | None = None,
     ) -> Segment:
-        """A segment over arrays: without a copy of codes and offsets on the CPU, read-only ones included.
+        """A segment over rows of the store: on the CPU without a copy of the offsets, and of codes that have no scales.
 
-        codes: uint8 [tokens, codec.bytes_per_token(dim)]; offsets: int64 [documents + 1];
-        live: bool [documents], all where None.
+        codes: uint8 [tokens, codec.bytes_per_token(dim)], what Codec.encode returns; offsets: int64 [documents + 1];
+        live: bool [documents], all where None; codebook: the one that the residual codecs encoded with.
         """
         if live is None:
             live = np.ones(max(len(offsets) - 1, 0), np.bool_)
+        rows = tensor_over(codes)
+        _check(rows, "codes", torch.uint8, ("tokens", codec.bytes_per_token(dim)), rows.device)
+        planes = codec.split(rows.to(device))
         return cls(
             codec,
             dim,
-            tensor_over(codes).to(device),
+            planes.codes,
             tensor_over(offsets).to(device),
             pack_bitmap(live).to(device),
+            planes.scales,
+            planes.centroid_ids,
+            None if codebook is None else codebook.to(device),
         )
 
     def with_live(self, live: torch.Tensor) -> Segment:
-        """The same documents with other ones alive; codes and offsets are shared.
+        """The same documents with other ones alive; all else is shared.
 
         live: int32 [ceil(documents / 32)] on any device, what pack_bitmap returns.
         """
@@ -91,6 +131,11 @@ class Segment:
         segment = copy.copy(self)
         object.__setattr__(segment, "live", live)
         return segment
+
+    @property
+    def planes(self) -> Planes:
+        """The tokens."""
+        return Planes(self.codes, self.scales, self.centroid_ids)
 
     @property
     def documents(self) -> int:
@@ -108,10 +153,16 @@ class Segment:
         return self.codes.device
 
 
-def pack(documents: Sequence[NDArray[np.float32]], codec: Codec, device: torch.device | str = "cpu") -> Segment:
+def pack(
+    documents: Sequence[NDArray[np.float32]],
+    codec: Codec,
+    device: torch.device | str = "cpu",
+    codebook: Codebook | None = None,
+) -> Segment:
     """Encodes documents, one or more, into a segment: document i is row i.
 
-    documents: float32 [tokens, dim] each; tokens may be 0. Raises ValueError as Codec.encode does.
+    documents: float32 [tokens, dim] each; tokens may be 0. codebook: the residual codecs'.
+    Raises ValueError as Codec.encode does.
     """
     if not documents:
         raise ValueError("documents is empty; expected at least one document")
@@ -121,7 +172,8 @@ def pack(documents: Sequence[NDArray[np.float32]], codec: Codec, device: torch.d
     if len(shapes) > 1:
         raise ValueError(f"documents have the dims {sorted(shapes)}; expected one [tokens, dim] for all")
     embeddings = np.concatenate(documents)
-    return Segment.from_numpy(codec, embeddings.shape[-1], codec.encode(embeddings), offsets, device=device)
+    rows = codec.encode(embeddings, codebook)
+    return Segment.from_numpy(codec, embeddings.shape[-1], rows, offsets, device=device, codebook=codebook)
 
 
 def pack_bitmap(live: NDArray[np.bool_]) -> torch.Tensor:

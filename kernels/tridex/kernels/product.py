@@ -1,0 +1,156 @@
+"""Products of strips of document tokens with panels of query tokens, on one thread of a CPU; compiled by numba."""
+
+# mypy: disable-error-code="untyped-decorator, no-untyped-call"
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from llvmlite import ir
+from numba import njit
+from numba.core import types
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from .conversion import halves_to_floats
+from .strip import FLOATS, PAIRS, STRIP, Strip, Tokens, empty_strip, reads_in_place
+from .vector_tile import (
+    HAS_PAIRS,
+    HAS_QUADS,
+    PANEL,
+    float_product,
+    half_float_product,
+    half_pair_product,
+    half_quad_product,
+    pair_product,
+    quad_product,
+)
+
+
+class Queries(NamedTuple):
+    """The unmasked tokens of queries, in panels. A group of queries has its own panels and its own documents."""
+
+    panels: NDArray[np.uint32]
+    """[panels, W, PANEL], zeros behind a group's last token."""
+    starts: NDArray[np.int32]
+    """[panels, PANEL], what the sums of integers start from."""
+    scales: NDArray[np.float32]
+    """[panels * PANEL], what a maximum is multiplied by."""
+    terms: NDArray[np.float32]
+    """[panels, centroids, PANEL], what is added to a residual's sum of integers; one row of zeros without centroids."""
+    lanes: NDArray[np.int64]
+    """[queries, 2], each query's first lane and the one behind its last; lanes count on from panel to panel."""
+    groups: NDArray[np.int64]
+    """[groups, 4], each group's first and end panel, first and end query."""
+
+
+def _take(_: Any, counter: Any) -> Any:
+    def generate(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
+        p_counter = context.make_array(signature.args[0])(context, build, arguments[0]).data
+        return build.atomic_rmw("add", p_counter, ir.IntType(64)(1), "monotonic")
+
+    return types.int64(counter), generate
+
+
+take_number: Callable[..., int] = intrinsic(_take)
+"""counter int64 [1]: the number it held, before it is counted up for all threads."""
+
+
+@njit(nogil=True)
+def multiply(
+    codec: int,
+    kind: int,
+    dim: int,
+    tokens: Tokens,
+    strip: Strip,
+    count: int,
+    queries: Queries,
+    p: int,
+    half: bool,
+    coming: NDArray[np.int64],
+    coming_count: int,
+) -> None:
+    """The dot products of the strip's first `count` tokens with a panel, or with its first vector.
+
+    Meanwhile the `coming` tokens are fetched, so that no tile waits for memory.
+    """
+    words = strip.words
+    if reads_in_place(codec, kind, dim):
+        words = tokens.codes.reshape(-1).view(np.uint32).reshape((len(tokens.codes), queries.panels.shape[1]))
+    places, scales, ids, dots, codes = strip.places, strip.scales, strip.term_ids, strip.dots, tokens.codes
+    panels, starts, terms = queries.panels, queries.starts, queries.terms
+    if kind == FLOATS:
+        if half:
+            half_float_product(
+                words, places, count, panels, p, starts, terms, ids, scales, dots, codes, coming, coming_count
+            )
+        else:
+            float_product(
+                words, places, count, panels, p, starts, terms, ids, scales, dots, codes, coming, coming_count
+            )
+    elif kind == PAIRS:
+        if HAS_PAIRS:
+            if half:
+                half_pair_product(
+                    words, places, count, panels, p, starts, terms, ids, scales, dots, codes, coming, coming_count
+                )
+            else:
+                pair_product(
+                    words, places, count, panels, p, starts, terms, ids, scales, dots, codes, coming, coming_count
+                )
+    elif HAS_QUADS:
+        if half:
+            half_quad_product(
+                words, places, count, panels, p, starts, terms, ids, scales, dots, codes, coming, coming_count
+            )
+        else:
+            quad_product(words, places, count, panels, p, starts, terms, ids, scales, dots, codes, coming, coming_count)
+    if kind == FLOATS and len(tokens.scales):
+        for t in range(count):
+            for lane in range(PANEL):
+                dots[t, lane] = (dots[t, lane] + terms[p, ids[t], lane]) * scales[t, 0]
+
+
+@njit(nogil=True)
+def fill_terms(
+    dim: int,
+    centroids: NDArray[np.uint8],
+    panels: NDArray[np.uint32],
+    factors: NDArray[np.float32],
+    counter: NDArray[np.int64],
+    terms: NDArray[np.float32],
+) -> None:
+    """terms[p, c, i] = <Q_i, centroid c> * factors[p, i], until the counter has passed all strips of all panels.
+
+    centroids: float16's bytes [centroids, 2 dim]; panels: float32's bits [panels, dim, PANEL]; factors [panels, PANEL].
+    """
+    strip = empty_strip(dim, False)
+    starts = np.zeros((1, PANEL), np.int32)
+    strips = -(-len(centroids) // STRIP)
+    while True:
+        taken = take_number(counter)
+        if taken >= strips * len(panels):
+            return
+        p, first = taken % len(panels), taken // len(panels) * STRIP
+        count = min(STRIP, len(centroids) - first)
+        for c in range(count):
+            halves_to_floats(centroids, first + c, strip.octets, c, dim)
+        float_product(
+            strip.words,
+            strip.places,
+            count,
+            panels,
+            p,
+            starts,
+            terms,
+            strip.term_ids,
+            strip.scales,
+            strip.dots,
+            centroids,
+            strip.places,
+            0,
+        )
+        for c in range(count):
+            for lane in range(PANEL):
+                terms[p, first + c, lane] = strip.dots[c, lane] * factors[p, lane]

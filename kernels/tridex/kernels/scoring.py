@@ -1,0 +1,178 @@
+"""MaxSim's loops on one thread of a CPU, compiled by numba; any number of threads share the work.
+
+The tokens of many documents stand in a strip, back to back, so that documents of a few tokens fill the tiles as well as
+long ones do; the dot products of a strip with a panel of query tokens stay in L1, where each document's maxima are
+taken. Threads take blocks of documents from a shared counter: one that lost its core holds up nobody, and Python's lock
+is taken once a search, not once a block.
+"""
+
+# mypy: disable-error-code="untyped-decorator, no-untyped-call"
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from .product import Queries, multiply, take_number
+from .strip import STRIP, Tokens, empty_strip, load_tokens, reads_in_place
+from .vector_tile import LANES, PANEL, fold, half_fold
+
+
+class _Plan(NamedTuple):
+    """Which tokens come into a strip: pieces of documents, back to back."""
+
+    tokens: NDArray[np.int64]
+    """[STRIP], of the segment."""
+    starts: NDArray[np.int64]
+    """[STRIP], where in the strip each piece starts."""
+    ends: NDArray[np.int64]
+    """[STRIP], and where it ends."""
+    columns: NDArray[np.int64]
+    """[STRIP], the place of each piece's document in `rows`."""
+    counts: NDArray[np.int64]
+    """[4], tokens, pieces, documents that end in the strip, and whether the first started in an earlier one."""
+
+
+@njit(nogil=True)
+def _empty_plan() -> _Plan:
+    return _Plan(
+        np.zeros(STRIP, np.int64),
+        np.zeros(STRIP, np.int64),
+        np.zeros(STRIP, np.int64),
+        np.zeros(STRIP, np.int64),
+        np.zeros(4, np.int64),
+    )
+
+
+@njit(nogil=True)
+def _plan_strip(
+    offsets: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    end_column: int,
+    cursor: NDArray[np.int64],
+    scores: NDArray[np.float32],
+    plan: _Plan,
+) -> None:
+    """Fills a plan from the cursor on: [2], a document's place in `rows`, and its tokens that are already taken."""
+    column, taken = cursor
+    filled, pieces = 0, 0
+    plan.counts[3] = taken > 0
+    while filled < STRIP and column < end_column:
+        row = rows[column]
+        token, end = (offsets[row] + taken, offsets[row + 1]) if row >= 0 else (0, 0)
+        count = min(STRIP - filled, end - token)
+        if count > 0:
+            for j in range(count):
+                plan.tokens[filled + j] = token + j
+            plan.starts[pieces], plan.ends[pieces], plan.columns[pieces] = filled, filled + count, column
+            pieces += 1
+            filled += count
+        else:
+            scores[:, column] = -np.inf
+        if token + count >= end:
+            column, taken = column + 1, 0
+        else:
+            taken += count
+    plan.counts[0], plan.counts[1], plan.counts[2] = filled, pieces, pieces - (taken > 0)
+    cursor[0], cursor[1] = column, taken
+
+
+@njit(nogil=True)
+def score_blocks(
+    codec: int,
+    kind: int,
+    dim: int,
+    tokens: Tokens,
+    offsets: NDArray[np.int64],
+    queries: Queries,
+    rows: NDArray[np.int64],
+    blocks: NDArray[np.int64],
+    counter: NDArray[np.int64],
+    scores: NDArray[np.float32],
+) -> None:
+    """Fills scores [queries, n] for each group's documents rows [groups, n], until the counter has passed all blocks.
+
+    blocks: [blocks, 3], group, first and end document. Row -1 and a document without tokens score -inf.
+    """
+    strip = empty_strip(queries.panels.shape[1], reads_in_place(codec, kind, dim))
+    plan, following = _empty_plan(), _empty_plan()
+    maxima = np.empty((len(queries.panels), STRIP, PANEL), np.float32)
+    cursor = np.zeros(2, np.int64)
+    while True:
+        block = take_number(counter)
+        if block >= len(blocks):
+            return
+        group, first_column, end_column = blocks[block]
+        first_panel, end_panel, first_query, end_query = queries.groups[group]
+        last_lane = queries.lanes[end_query - 1, 1]
+        targets = scores[first_query:end_query]
+        cursor[0], cursor[1] = first_column, 0
+        _plan_strip(offsets, rows[group], end_column, cursor, targets, following)
+        while following.counts[0]:
+            plan, following = following, plan
+            _plan_strip(offsets, rows[group], end_column, cursor, targets, following)
+            count, pieces, complete, continued = plan.counts
+            for i in range(pieces):
+                at = plan.starts[i]
+                load_tokens(codec, kind, dim, tokens, plan.tokens[at], plan.ends[i] - at, strip, at)
+            for p in range(first_panel, end_panel):
+                half = last_lane - p * PANEL <= LANES
+                coming_count = following.counts[0] if p == first_panel else 0
+                multiply(codec, kind, dim, tokens, strip, count, queries, p, half, following.tokens, coming_count)
+                for i in range(pieces):
+                    if i > 0 or not continued:
+                        for lane in range(PANEL):
+                            maxima[p, i, lane] = -np.inf
+                    if half:
+                        half_fold(strip.dots, plan.starts[i], plan.ends[i], maxima[p], i)
+                    else:
+                        fold(strip.dots, plan.starts[i], plan.ends[i], maxima[p], i)
+            for i in range(complete):
+                for q in range(first_query, end_query):
+                    score = np.float32(0)
+                    for lane in range(queries.lanes[q, 0], queries.lanes[q, 1]):
+                        score += maxima[lane // PANEL, i, lane % PANEL] * queries.scales[lane]
+                    scores[q, plan.columns[i]] = score
+            if complete < pieces and pieces > 1:
+                for p in range(first_panel, end_panel):
+                    for lane in range(PANEL):
+                        maxima[p, 0, lane] = maxima[p, pieces - 1, lane]
+
+
+@njit(nogil=True)
+def explain_rows(
+    codec: int,
+    kind: int,
+    dim: int,
+    tokens: Tokens,
+    offsets: NDArray[np.int64],
+    queries: Queries,
+    rows: NDArray[np.int64],
+    nearest: NDArray[np.int64],
+    similarities: NDArray[np.float32],
+) -> None:
+    """Of each lane's document tokens the nearest, the lowest on ties, and its similarity: both [lanes, n].
+
+    rows: [groups, n], -1 for none; nearest and similarities are -1 and -inf where a row has no tokens.
+    """
+    strip = empty_strip(queries.panels.shape[1], reads_in_place(codec, kind, dim))
+    for group in range(len(rows)):
+        first_panel, end_panel, _, _ = queries.groups[group]
+        for column in range(rows.shape[1]):
+            row = rows[group, column]
+            first, end = (offsets[row], offsets[row + 1]) if row >= 0 else (0, 0)
+            nearest[first_panel * PANEL : end_panel * PANEL, column] = -1
+            similarities[first_panel * PANEL : end_panel * PANEL, column] = -np.inf
+            for token in range(first, end, STRIP):
+                count = min(STRIP, end - token)
+                load_tokens(codec, kind, dim, tokens, token, count, strip, 0)
+                for p in range(first_panel, end_panel):
+                    multiply(codec, kind, dim, tokens, strip, count, queries, p, False, strip.places, 0)
+                    for t in range(count):
+                        for lane in range(PANEL):
+                            if strip.dots[t, lane] > similarities[p * PANEL + lane, column]:
+                                similarities[p * PANEL + lane, column] = strip.dots[t, lane]
+                                nearest[p * PANEL + lane, column] = token + t - first
+    similarities *= queries.scales.reshape(-1, 1)
