@@ -138,6 +138,13 @@ CASES: dict[str, Case] = {
     "id twice": ("ingest", [text("ID", b"x", b"x"), text("TEXT", b"a", b"b")], UPSERT, INVALID, "'x' twice"),
     "empty id": ("ingest", [text("ID", b""), text("TEXT", b"t")], UPSERT, INVALID, "ID holds ''"),
     "no text": ("ingest", [text("ID", b"x")], UPSERT, INVALID, "TEXT is missing"),
+    "codec that needs training": (
+        "ingest",
+        document(b"t"),
+        {**UPSERT, "codec": "residual2"},
+        INVALID,
+        "codec is 'residual2', whose centroids must be trained",
+    ),
     "unknown codec": ("ingest", document(b"t"), {**UPSERT, "codec": "int3"}, INVALID, "codec is 'int3'"),
     "unknown operation": ("ingest", document(b"t"), {**UPSERT, "operation": "wipe"}, INVALID, "operation is 'wipe'"),
     "drop with a document": (

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from tridex import kernels
 from tridex.index import (
     CheckpointMismatchError,
     CollectionExistsError,
@@ -275,3 +276,25 @@ def test_a_store_of_the_first_format_is_refused(tmp_path: Path) -> None:
     (tmp_path / "c.lance").mkdir()
     with pytest.raises(TokenIndexError, match="store format 1"):
         Store(tmp_path)
+
+
+@pytest.mark.parametrize("codec", [codec for codec in Codec if not codec.residual_bits])
+def test_every_codec_survives_segments_and_their_merging(tmp_path: Path, codec: Codec) -> None:
+    """Written, loaded, merged and followed: the hits are those of the documents packed at once."""
+    rng = np.random.default_rng(0)
+    documents = {str(i): rng.standard_normal((1 + i % 7, 16), np.float32) / 8 for i in range(60)}
+    collection = Store(tmp_path).create("c", CollectionSpec(16, codec, fingerprint="f" * 64))
+    followers = []
+    for first in range(0, 60, 12):
+        keys = [str(i) for i in range(first, first + 12)]
+        collection.upsert([Document(key, key, {}) for key in keys], [documents[key] for key in keys])
+        followers.append(Follower(Store(tmp_path), "c", CPU))
+    collection.delete(["7", "33"])
+    kept = sorted(documents.keys() - {"7", "33"})
+    query = rng.standard_normal((5, 16), np.float32) / 8
+    scores, rows = kernels.search(
+        torch.from_numpy(query)[None], kernels.pack([documents[key] for key in kept], codec), 10
+    )
+    expected = [(score, kept[row]) for score, row in zip(scores[0].tolist(), rows[0].tolist(), strict=True)]
+    for follower in (*followers, Follower(Store(tmp_path), "c", CPU)):
+        assert found(follower, query, 10) == expected

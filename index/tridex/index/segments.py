@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import lance
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
-from tridex.kernels import Segment, pack_bitmap
+from tridex.kernels import Codec, Planes, Segment, pack_bitmap
 
 from .collection import Collection
 
@@ -101,23 +101,22 @@ def load_segment(
     start_of_row = np.empty(len(order), np.int64)
     start_of_row[order] = offsets[:-1]
 
-    codes = torch.empty((int(offsets[-1]), spec.codec.bytes_per_token(spec.dim)), dtype=torch.uint8, device=device)
+    row_bytes = spec.codec.bytes_per_token(spec.dim)
+    nothing = spec.codec.split(torch.empty((0, row_bytes), dtype=torch.uint8, device=device))
+    planes = _each_plane(lambda plane: plane.new_empty((int(offsets[-1]), *plane.shape[1:])), nothing)
     first = 0
     reader = dataset.scanner(columns=["codes"], fragments=fragments, batch_size=_ROWS_PER_READ, scan_in_order=True)
     for batch in reader.to_batches():
         rows = slice(first, first + batch.num_rows)
-        target = _token_rows(start_of_row[rows], tokens[rows])
-        source = torch.from_numpy(_packed_bytes(batch["codes"]).reshape(len(target), codes.shape[1]).copy())
-        codes[torch.from_numpy(target).to(device)] = source.to(device)
+        target = torch.from_numpy(_token_rows(start_of_row[rows], tokens[rows])).to(device)
+        source = torch.from_numpy(_packed_bytes(batch["codes"]).reshape(len(target), row_bytes).copy()).to(device)
+        _each_plane(lambda plane, values, to=target: plane.index_copy_(0, to, values), planes, spec.codec.split(source))
         first += batch.num_rows
-    live = np.ones(len(order), np.bool_)
     return IndexedSegment(
-        segment=Segment(
-            spec.codec, spec.dim, codes, torch.from_numpy(offsets).to(device), pack_bitmap(live).to(device)
-        ),
+        segment=_segment(spec.codec, spec.dim, planes, offsets),
         ids=heads["id"].take(pa.array(order)).to_pylist(),
         addresses=addresses,
-        live=live,
+        live=np.ones(len(order), np.bool_),
     )
 
 
@@ -130,16 +129,31 @@ def merge_segments(parts: Sequence[IndexedSegment]) -> IndexedSegment | None:
     tokens = np.concatenate([np.diff(part.segment.offsets.cpu().numpy())[part.live] for part in parts])
     starts = np.concatenate([part.segment.offsets.cpu().numpy()[:-1][part.live] + base for part, base in _bases(parts)])
     segment = parts[0].segment
-    codes = torch.cat([part.segment.codes for part in parts])
-    rows = torch.from_numpy(_token_rows(starts[order], tokens[order])).to(codes.device)
-    live = np.ones(len(ids), np.bool_)
-    offsets = torch.from_numpy(_offsets(tokens[order])).to(codes.device)
+    rows = torch.from_numpy(_token_rows(starts[order], tokens[order])).to(segment.device)
+    planes = _each_plane(lambda *planes: torch.cat(planes)[rows], *(part.segment.planes for part in parts))
     return IndexedSegment(
-        segment=Segment(segment.codec, segment.dim, codes[rows], offsets, pack_bitmap(live).to(codes.device)),
+        segment=_segment(segment.codec, segment.dim, planes, _offsets(tokens[order])),
         ids=ids[order].tolist(),
         addresses=np.concatenate([part.addresses[part.live] for part in parts])[order],
-        live=live,
+        live=np.ones(len(ids), np.bool_),
     )
+
+
+def _segment(codec: Codec, dim: int, planes: Planes, offsets: NDArray[np.int64]) -> Segment:
+    """A segment of live documents on the device of the planes."""
+    device = planes.codes.device
+    live = pack_bitmap(np.ones(len(offsets) - 1, np.bool_))
+    codes, scales, centroid_ids = planes
+    return Segment(codec, dim, codes, torch.from_numpy(offsets).to(device), live.to(device), scales, centroid_ids)
+
+
+def _each_plane(function: Callable[..., torch.Tensor], *tokens: Planes) -> Planes:
+    """Applies a function to each plane that the codec has."""
+    codes, scales, centroid_ids = (
+        None if planes[0] is None else function(*planes) for planes in zip(*tokens, strict=True)
+    )
+    assert codes is not None
+    return Planes(codes, scales, centroid_ids)
 
 
 def _bases(parts: Sequence[IndexedSegment]) -> list[tuple[IndexedSegment, int]]:

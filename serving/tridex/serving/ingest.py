@@ -160,7 +160,14 @@ def _check(request: Request, operation: IngestOperation) -> _Write | None:
 def _codec(request: Request) -> Codec:
     if parameters.CODEC not in request.parameters:
         return _DEFAULT_CODEC
-    return arguments.choice(request, parameters.CODEC, Codec)
+    codec = arguments.choice(request, parameters.CODEC, Codec)
+    if codec.residual_bits:
+        there = ", ".join(other.value for other in Codec if not other.residual_bits)
+        raise invalid(
+            f"parameter {parameters.CODEC} is {codec.value!r}, whose centroids must be trained on a corpus before the "
+            f"first document; expected one of: {there}"
+        )
+    return codec
 
 
 def _storable(collection: Collection, run: Mapping[int, _Write], results: dict[int, Result]) -> dict[int, _Write]:

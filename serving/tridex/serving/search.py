@@ -49,7 +49,9 @@ class SearchService:
         self._mean = manifest.rules.similarity == "meanmaxsim"
         self._device = torch.device(context.device)
         self._collections = Collections(Store(context.store), self._device)
-        kernels.warm_up(self._device, manifest.dim)
+        # Nothing writes residual codes yet: see ingest.
+        self._codecs = [codec for codec in kernels.supported_codecs(self._device) if not codec.residual_bits]
+        kernels.warm_up(self._device, manifest.dim, self._codecs)
 
     def answer(self, requests: Sequence[Request]) -> list[Result]:
         """Requests that see the same view of a collection, by the same filters, are scored in one pass over it."""
@@ -84,6 +86,13 @@ class SearchService:
             view.collection.check_fingerprint(self._fingerprint)
             if filters is not None:
                 view = view.filtered(filters)
+        codec = view.collection.spec.codec
+        if codec not in self._codecs:
+            there = ", ".join(known.value for known in self._codecs)
+            raise invalid(
+                f"collection {view.collection.name!r} has the codec {codec.value}; expected one that is searched on "
+                f"{self._device}: {there}"
+            )
         queries = torch.as_tensor(request.inputs[models.QUERY_EMBEDDINGS.name], device=self._device)
         dim = view.collection.spec.dim
         if queries.ndim != 3 or not queries.shape[1] or queries.shape[2] != dim:
