@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from tridex.encoding import OnnxEncoder, TokenBatch
 
 
 @pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> OnnxEncoder:
+def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A token's embedding is (its id, its text's attended tokens, the width it ran at), times the embedding mask."""
     inputs = [
         helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"])
@@ -40,7 +41,12 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> OnnxEncoder:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     path = tmp_path_factory.mktemp("model") / "model.onnx"
     onnx.save(model, path)
-    return OnnxEncoder(Path(path))
+    return Path(path)
+
+
+@pytest.fixture(scope="module")
+def encoder(model_path: Path) -> OnnxEncoder:
+    return OnnxEncoder(model_path)
 
 
 @st.composite
@@ -87,3 +93,14 @@ def test_encode_is_encode_many_of_one(encoder: OnnxEncoder) -> None:
     batch = TokenBatch(np.arange(24).reshape(2, 12), ones, ones)
     np.testing.assert_array_equal(encoder.encode(batch), encoder.encode_many([batch])[0])
     assert encoder.dim == 3
+
+
+def test_one_thread_a_core(model_path: Path) -> None:
+    """Where threads are as many as cores. The first core is the caller's, the others have one of each session's."""
+    cores = sorted(os.sched_getaffinity(0))
+    before = set(Path("/proc/self/task").iterdir())
+    encoder = OnnxEncoder(model_path, threads=len(cores))
+    started = set(Path("/proc/self/task").iterdir()) - before
+    assert encoder.dim == 3
+    pinned = sorted(sorted(os.sched_getaffinity(int(task.name))) for task in started)
+    assert pinned == sorted([[core] for core in cores[1:]] * 2)
