@@ -11,10 +11,10 @@ PRECISION ?= fp32
 COLLECTION ?= stdlib
 PORT ?= 8001
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve export index search perf test lint bench clean
+.PHONY: help install demo serve export index search perf bench bench-kernels gpu test lint clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-9s\033[0m %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-13s\033[0m %s\n", $$1, $$2}'
 
 install: $(VENV)/.done ## make the environment: server, export, tests
 
@@ -54,6 +54,13 @@ perf: install ## load the server with perf_analyzer: throughput, latency, the sp
 
 bench: install ## measure the encoder against plain ONNX Runtime, and int8 against fp32
 	$(BIN)/python -m benchmarks.encoder --data $(DATA)
+
+bench-kernels: install ## measure MaxSim against other libraries and the device's roofline (QUICK=1: a minute)
+	$(BIN)/python -m benchmarks.maxsim $(if $(QUICK),--quick)
+
+gpu: install ## on a machine with a GPU: the kernels' tests on it, then bench-kernels
+	$(BIN)/pytest tests/gpu
+	$(BIN)/python -m benchmarks.maxsim
 
 test: install $(CLIENT_VENV)/.done ## run every test, the real server included
 	TRIDEX_CLIENT_PYTHON=$(CURDIR)/$(CLIENT_VENV)/bin/python $(BIN)/pytest

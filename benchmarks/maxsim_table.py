@@ -1,0 +1,75 @@
+"""The MaxSim benchmark's rows as Markdown: one table a shape, a line for each batch and codec of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+PRECISION_BITS = {
+    "float32": 24,
+    "float16": 11,
+    "bfloat16": 8,
+    "int8": 7,
+    "float8_e4m3": 4,
+    "residual4": 4,
+    "residual2": 2,
+}
+"""Of a number: its significand's, or an integer's without the sign. Who keeps more is at least as precise."""
+
+
+def tables(rows: Sequence[Mapping[str, Any]]) -> str:
+    """All tables, each under a line that says what it measures."""
+    parts = []
+    for job, shape in {(row["job"], row["shape"]): None for row in rows}:
+        of_table = [row for row in rows if (row["job"], row["shape"]) == (job, shape)]
+        parts.append(f"{_title(job, shape, of_table)}\n\n{_table(of_table)}")
+    return "\n\n".join(parts)
+
+
+def _title(job: str, shape: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    if job == "rerank":
+        return f"**Rerank** of {rows[0]['documents']:,} candidates a query, {shape}:"
+    sizes = {(row["documents"], row["tokens"]): row["batch"] for row in rows}
+    counts = "; ".join(
+        f"{documents:,} documents, {tokens / 1e6:.3g} million tokens"
+        + (f", for {batch} {'query' if batch == 1 else 'queries'}" if len(sizes) > 1 else "")
+        for (documents, tokens), batch in sizes.items()
+    )
+    return f"**Search**, {shape}; measured on {counts}:"
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    others = list({row["library"]: None for row in rows if row["library"] != "tridex"})
+    head = ["queries", "codec", "Tridex ms (p20 to p80)", "GB/s", "TFLOP/s", "of roofline"]
+    head += [*(f"{library} ms" for library in others), "against the best of them"]
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    for row in rows:
+        if row["library"] != "tridex":
+            continue
+        rivals = [_best(rows, row, library) for library in others]
+        fastest = min((rival["ms"]["p50"] for rival in rivals if rival), default=None)
+        ms = row["ms"]
+        cells = (
+            *(str(row["batch"]), row["precision"], f"{_ms(ms['p50'])} ({_ms(ms['p20'])} to {_ms(ms['p80'])})"),
+            *(f"{row['gb_per_s']:.3g}", f"{row['tflop_per_s']:.3g}", f"{row['roofline_percent']:.0f} %"),
+            *(f"{_ms(rival['ms']['p50'])} ({rival['precision']})" if rival else "-" for rival in rivals),
+            f"{fastest / ms['p50']:.2f}x" if fastest else "-",
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _best(rows: Sequence[Mapping[str, Any]], ours: Mapping[str, Any], library: str) -> Mapping[str, Any] | None:
+    """The library's fastest row for the same queries that keeps documents at least as precisely."""
+    rivals = [
+        row
+        for row in rows
+        if row["library"] == library
+        and row["batch"] == ours["batch"]
+        and PRECISION_BITS[row["precision"]] >= PRECISION_BITS[ours["precision"]]
+    ]
+    return min(rivals, key=lambda row: float(row["ms"]["p50"]), default=None)
+
+
+def _ms(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

@@ -1,0 +1,64 @@
+"""Where figures go: benchmarks/results/ and the tables of docs/benchmarks.md, with the machine that they came from."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+DOCS = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+SERVED = ("numpy", "onnxruntime", "torch", "nvidia-pytriton")
+
+
+def machine(packages: Sequence[str] = SERVED) -> dict[str, str | int]:
+    """What the figures depend on."""
+    return {
+        **_gpu(),
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count() or 1,
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+    }
+
+
+def _cpu_name() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _gpu() -> dict[str, str | int]:
+    if not torch.cuda.is_available():
+        return {}
+    query = ("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+    driver = subprocess.run(query, check=True, capture_output=True, text=True).stdout.splitlines()[0]
+    return {"gpu": torch.cuda.get_device_name(), "driver": driver, "cuda": str(torch.version.cuda)}
+
+
+def publish(
+    name: str, results: dict[str, object], table: str, packages: Sequence[str] = SERVED, section: str = ""
+) -> None:
+    """Keeps the figures under benchmarks/results/ and puts the table between its marks in docs/benchmarks.md.
+
+    Marks that are not there yet, as of a device measured for the first time, are made at the end of the section.
+    """
+    about = machine(packages)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps({"machine": about, **results}, indent=2) + "\n")
+    begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"
+    text = DOCS.read_text()
+    if begin not in text:
+        start = text.index(f"## {section}\n")
+        after = text.find("\n## ", start) + 1 or len(text)
+        text = f"{text[:after]}{begin}{end}\n{text[after:]}"
+    before, _, rest = text.partition(begin)
+    _, _, after_end = rest.partition(end)
+    where = ", ".join(f"{key} {value}" for key, value in about.items())
+    DOCS.write_text(f"{before}{begin}{table}\n\nMeasured on: {where}.\n{end}{after_end}")
