@@ -125,10 +125,10 @@ def test_roofline_is_the_slower_of_reading_and_computing() -> None:
 
 def test_table_counts_no_less_precise_rival_and_shows_losses() -> None:
     row = maxsim.Row("search", "s", 1, 1, 1, "tridex", "search", "float16", 3, {"p20": 1, "p50": 2, "p80": 3}, 1, 1, 50)
-    less = replace(row, library="other", precision="int8", ms={"p20": 0.1, "p50": 0.1, "p80": 0.1})
-    equal = replace(row, library="other", precision="bfloat16", ms={"p20": 1, "p50": 1, "p80": 1})
+    less = replace(row, library="other", precision="bfloat16", ms={"p20": 0.1, "p50": 0.1, "p80": 0.1})
+    equal = replace(row, library="other", precision="float16", ms={"p20": 1, "p50": 1, "p80": 1})
     assert tables([asdict(it) for it in (row, less)]).endswith("| 50 % | - | - |")
-    assert tables([asdict(it) for it in (row, less, equal)]).endswith("| 50 % | 1 (bfloat16) | 0.50x |")
+    assert tables([asdict(it) for it in (row, less, equal)]).endswith("| 50 % | 1 (float16) | 0.50x |")
 
 
 def test_a_new_device_gets_its_place_in_its_section(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
