@@ -1,4 +1,16 @@
-"""MaxSim on the CPU: lays queries out for the compiled loops of scoring.py, and shares the documents among threads."""
+"""MaxSim on the CPU: lays queries out for the compiled loops of scoring.py, and shares the documents among threads.
+
+A matrix product with a segment maximum after it would write every dot product to memory and read it back, its bits
+would depend on the batch (MKL's and OpenBLAS's change with fewer than 16 columns), and its threads wait for each other
+at every block. Milliseconds for 10,000 documents of 66 tokens x 128 (median 49), queries of 32 tokens, on 2 cores of an
+EPYC with AVX-512, VNNI and AVX512-BF16, medians of one run; torch multiplies packed tokens and takes segments' maxima:
+
+    queries  float32  float16  bfloat16  float8  int8  residual4  residual2   torch float32  bfloat16  maxsim-cpu
+          1     32.6     32.6      18.3    20.9  13.2       17.5       17.7            74.9      36.0       117.7
+          8      213      215       112     114    67         83         79             350       161         919
+
+The multiplications alone take 184 ms of the 213 (3.7 GHz, 32 a cycle).
+"""
 
 from __future__ import annotations
 
@@ -22,7 +34,7 @@ from .vector_tile import PANEL
 
 _LANES_PER_PASS = 256
 """Query tokens that share a pass over the documents: their panels, 128 KiB of float32 at 128 dimensions, stay in L2,
-and the table of their products with 65,536 centroids takes 64 MiB."""
+and the table of their products with 65,536 centroids takes 64 MiB at the most."""
 
 _PRODUCTS_PER_BLOCK = 1 << 22
 """Multiplications in a block of documents: 0.1 ms of float32, or less."""

@@ -78,38 +78,42 @@ def multiply(
     words = strip.words
     if reads_in_place(codec, kind, dim):
         words = tokens.codes.reshape(-1).view(np.uint32).reshape((len(tokens.codes), queries.panels.shape[1]))
-    places, scales, ids, dots, codes = strip.places, strip.scales, strip.term_ids, strip.dots, tokens.codes
-    panels, starts, terms = queries.panels, queries.starts, queries.terms
+    arguments = (
+        words,
+        strip.places,
+        count,
+        queries.panels,
+        p,
+        queries.starts,
+        queries.terms,
+        strip.term_ids,
+        strip.scales,
+        strip.dots,
+        tokens.codes,
+        coming,
+        coming_count,
+    )
     if kind == FLOATS:
         if half:
-            half_float_product(
-                words, places, count, panels, p, starts, terms, ids, scales, dots, codes, coming, coming_count
-            )
+            half_float_product(*arguments)
         else:
-            float_product(
-                words, places, count, panels, p, starts, terms, ids, scales, dots, codes, coming, coming_count
-            )
+            float_product(*arguments)
     elif kind == PAIRS:
         if HAS_PAIRS:
             if half:
-                half_pair_product(
-                    words, places, count, panels, p, starts, terms, ids, scales, dots, codes, coming, coming_count
-                )
+                half_pair_product(*arguments)
             else:
-                pair_product(
-                    words, places, count, panels, p, starts, terms, ids, scales, dots, codes, coming, coming_count
-                )
+                pair_product(*arguments)
     elif HAS_QUADS:
         if half:
-            half_quad_product(
-                words, places, count, panels, p, starts, terms, ids, scales, dots, codes, coming, coming_count
-            )
+            half_quad_product(*arguments)
         else:
-            quad_product(words, places, count, panels, p, starts, terms, ids, scales, dots, codes, coming, coming_count)
+            quad_product(*arguments)
+    dots, ids, scales = strip.dots, strip.term_ids, strip.scales
     if kind == FLOATS and len(tokens.scales):
         for t in range(count):
             for lane in range(PANEL):
-                dots[t, lane] = (dots[t, lane] + terms[p, ids[t], lane]) * scales[t, 0]
+                dots[t, lane] = (dots[t, lane] + queries.terms[p, ids[t], lane]) * scales[t, 0]
 
 
 @njit(nogil=True)
