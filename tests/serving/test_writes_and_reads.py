@@ -121,6 +121,22 @@ def test_a_search_sees_only_versions_there_are(context: Context, ingest: IngestS
     assert version(good) == version(written)
 
 
+def test_an_alias_does_not_lead_into_the_past(
+    context: Context, ingest: IngestService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tridex.serving.collections._POLL_S", 3600)
+    ingest.answer([upsert("new", {"a": "the first half"})])
+    search = SearchService(context)
+    ingest.answer([upsert("new", {"b": "the second half"})])
+    flip = {"collection": "new", "operation": "set_alias", "alias": "live"}
+    ingest.answer([Request({"ID": strings().reshape(1, 0)}, flip)])
+    # No view has been refreshed since the first half.
+    stale, found = search.answer([query(context, "half", "new"), query(context, "half", "live")])
+    search.close()
+    assert not isinstance(stale, RequestError) and not isinstance(found, RequestError)
+    assert set(found["IDS"][0]) == {b"a", b"b"}
+
+
 def test_queries_of_one_batch_are_scored_as_alone(
     context: Context, ingest: IngestService, search: SearchService
 ) -> None:

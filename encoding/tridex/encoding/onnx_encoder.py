@@ -31,9 +31,9 @@ class OnnxEncoder:
 
     def __init__(self, model_path: Path, threads: int = 1) -> None:
         """`threads`: cores that one call uses; where that is all that this process may use, each gets its own."""
-        # A lone text is shared by all cores, operation by operation. Texts that come together run on a core each, and no
-        # core waits for another: on two cores 2.8 ms a text for 16 queries, 16.4 for 16 documents, where all cores shared
-        # every operation 4.2 and 19.2 (int8 1.4 and 8.8, 2.1 and 11.3).
+        # A lone text is shared by all cores, operation by operation. Texts that come together run on a core each, and
+        # no core waits for another. On two cores, 16 queries took 2.8 ms a text, where all cores shared every operation
+        # 4.2, and 16 documents 16.4, where 19.2 (int8: 1.4 where 2.1, 8.8 where 11.3).
         self._alone = _session(model_path, threads)
         self._together = _session(model_path, 1) if threads > 1 else self._alone
         self._cores = ThreadPoolExecutor(threads, thread_name_prefix="encoder")
@@ -91,7 +91,8 @@ class OnnxEncoder:
 def _session(model_path: Path, threads: int) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    # Threads spin between operations and stop with the call: what comes next in the server is MaxSim, which wants the cores.
+    # Threads spin between operations, and stop with the call: what comes next in the server is MaxSim, which wants the
+    # cores.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if threads > 1 and threads == len(cores := sorted(os.sched_getaffinity(0))):
         # One thread a core, the caller being the first. Unpinned, a thread that has slept wakes on the core where the

@@ -23,6 +23,8 @@ class Meaning:
 
     folder: str | None = None
     alias_of: str | None = None
+    version: int = 0
+    """For an alias: the collection's version when the alias was set to it."""
 
 
 class Names:

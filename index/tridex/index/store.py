@@ -24,6 +24,8 @@ class Location(NamedTuple):
 
     name: str
     folder: Path
+    version: int = 0
+    """What is read through the name is at this version or a newer one: an alias does not lead into the past."""
 
 
 class Store:
@@ -49,13 +51,13 @@ class Store:
 
     def locate(self, name: str) -> Location:
         """Where a collection's name or an alias leads now. Raises CollectionNotFoundError."""
-        meaning = self._names.get(name)
-        target = (meaning and meaning.alias_of) or name
+        alias = self._names.get(name)
+        target = (alias and alias.alias_of) or name
         meaning = self._names.get(target)
         if meaning is None or meaning.folder is None:
             there = ", ".join(self.names()) or "none"
             raise CollectionNotFoundError(f"collection {name!r} does not exist; there are: {there}")
-        return Location(target, self._collections / meaning.folder)
+        return Location(target, self._collections / meaning.folder, alias.version if alias else 0)
 
     def create(self, name: str, spec: CollectionSpec) -> Collection:
         """Makes an empty collection. Raises CollectionExistsError where the name is taken."""
@@ -95,7 +97,7 @@ class Store:
             self._remove_nameless()
 
     def set_alias(self, alias: str, collection: str) -> None:
-        """Makes `alias` lead to a collection from now on, wherever it led before.
+        """Makes `alias` lead to a collection, as it is now or newer, wherever it led before.
 
         Raises CollectionExistsError where a collection has that name, CollectionNotFoundError where there is no such
         collection or it is an alias itself.
@@ -103,10 +105,10 @@ class Store:
         with self._names.locked():
             if collection in self.aliases():
                 raise CollectionNotFoundError(f"{collection!r} is an alias itself; expected the name of a collection")
-            self.locate(collection)
+            version = self.open(collection).version
             if alias not in self.aliases():
                 self._check_free(alias)
-            self._names.set(alias, Meaning(alias_of=collection))
+            self._names.set(alias, Meaning(alias_of=collection, version=version))
 
     def drop_alias(self, alias: str) -> None:
         """Removes an alias; the collection stays. Raises CollectionNotFoundError where there is no such alias."""

@@ -39,13 +39,14 @@ class Collections:
             return self._store.locate(name)
 
     def view(self, location: Location, min_version: int = 0, last_write: int = 0) -> View:
-        """The collection's view, at `min_version` or newer, and at `last_write` where the store has reached that.
+        """The collection's view, at the location's version and `min_version` or newer, and at `last_write` where the
+        store has reached that.
 
         Raises RequestError NOT_FOUND where the collection is gone, INVALID_ARGUMENT where the store has not reached
         `min_version`.
         """
         follower = self._followers.get(location.folder) or self._open(location)
-        wanted = max(min_version, last_write)
+        wanted = max(location.version, min_version, last_write)
         view = follower.view if follower.view.version >= wanted else follower.refresh()
         if view.version < min_version:
             raise RequestError(
