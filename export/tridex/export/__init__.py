@@ -7,17 +7,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .default_checkpoint import write_default_checkpoint
-    from .errors import CheckpointError, ExportError, ParityError, TensorRTError
+    from .default_checkpoint import colbert_from_encoder, write_default_checkpoint
+    from .errors import CheckpointError, ExportError, ParityError, TensorRTError, UnknownFormatError
     from .exporter import export_checkpoint, export_default
+    from .source import find_source
 
 __all__ = [
     "CheckpointError",
     "ExportError",
     "ParityError",
     "TensorRTError",
+    "UnknownFormatError",
+    "colbert_from_encoder",
     "export_checkpoint",
     "export_default",
+    "find_source",
     "write_default_checkpoint",
 ]
 
@@ -26,8 +30,11 @@ _MODULES = {
     "ExportError": "errors",
     "ParityError": "errors",
     "TensorRTError": "errors",
+    "UnknownFormatError": "errors",
+    "colbert_from_encoder": "default_checkpoint",
     "export_checkpoint": "exporter",
     "export_default": "exporter",
+    "find_source": "source",
     "write_default_checkpoint": "default_checkpoint",
 }
 

@@ -46,7 +46,7 @@ def write_default_checkpoint(folder: Path) -> Path:
     if not checkpoint.is_dir():
         backbone = _backbone_dir()
         with staging_dir(folder) as staging:
-            _model(backbone).save(str(staging), create_model_card=False)
+            colbert_from_encoder(str(backbone)).save(str(staging), create_model_card=False)
             staging.rename(checkpoint)
     return checkpoint
 
@@ -76,15 +76,18 @@ def _backbone_dir() -> Path:
     return weights.parent
 
 
-def _model(backbone: Path) -> MultiVectorEncoder:
-    transformer = Transformer(str(backbone), query_length=QUERY_LENGTH, document_length=DOCUMENT_LENGTH)
+def colbert_from_encoder(encoder: str) -> MultiVectorEncoder:
+    """A ColBERT model of a plain encoder, a folder or a Hub id: its token embeddings, projected (to 128 dimensions at most)
+    and normalised."""
+    transformer = Transformer(encoder, query_length=QUERY_LENGTH, document_length=DOCUMENT_LENGTH)
     hidden = transformer.get_embedding_dimension()
+    dim = min(DIM, hidden)
     projection = Dense(
         hidden,
-        DIM,
+        dim,
         bias=False,
         activation_function=nn.Identity(),
-        init_weight=torch.from_numpy(orthonormal_projection(DIM, hidden)),
+        init_weight=torch.from_numpy(orthonormal_projection(dim, hidden)),
         module_input_name="token_embeddings",
     )
     mask = MultiVectorMask(skiplist_words=list(string.punctuation))

@@ -2,6 +2,7 @@
 
 ExportError
   +-- CheckpointError
+  |     +-- UnknownFormatError
   +-- ParityError
   +-- TensorRTError
 """
@@ -13,6 +14,10 @@ class ExportError(RuntimeError):
 
 class CheckpointError(ExportError):
     """The checkpoint cannot be found, read or served."""
+
+
+class UnknownFormatError(CheckpointError):
+    """The files are those of no ColBERT checkpoint."""
 
 
 class ParityError(ExportError):

@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from .errors import CheckpointError
+from .errors import CheckpointError, UnknownFormatError
 
 
 class CheckpointFormat(str, Enum):
@@ -99,7 +99,7 @@ def _format(folder: Path) -> CheckpointFormat:
     # With a modules.json beside it, Sentence Transformers would follow that and leave the inline projection out.
     if "HF_ColBERT" in architectures and not (folder / "modules.json").exists():
         return CheckpointFormat.STANFORD
-    raise CheckpointError(
+    raise UnknownFormatError(
         f"{folder}: not a ColBERT checkpoint (model_type {model_type!r}, architectures {architectures}). Expected "
         "config_sentence_transformers.json with model_type 'MultiVectorEncoder' (Sentence Transformers 6) or 'ColBERT' "
         "(PyLate), or config.json with architecture 'HF_ColBERT' (Stanford)"

@@ -1,0 +1,165 @@
+"""A few real steps on tiny checkpoints, and what comes of them: an export, a record, a file that names its bad row."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from checkpoints import make
+from hypothesis import given
+from hypothesis import strategies as st
+from sentence_transformers import MultiVectorEncoder
+from typer.testing import CliRunner
+
+from tridex.client.cli import create_app
+from tridex.export import CheckpointError, export_checkpoint
+from tridex.training import (
+    Example,
+    TrainingDataError,
+    TrainingSettings,
+    Tuning,
+    hold_out,
+    read_examples,
+    train,
+)
+
+WORDS = ["late", "interaction", "keeps", "one", "embedding", "token", "capital", "directory", "custard", "sugar"]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("checkpoint"), "stanford_attended")
+
+
+@pytest.fixture(scope="module")
+def triplets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Queries are two words of their document."""
+    rng = random.Random(0)
+    path = tmp_path_factory.mktemp("data") / "triplets.jsonl"
+    rows = []
+    for i in range(40):
+        positive, negative = (" ".join(rng.sample(WORDS, 6)) for _ in range(2))
+        rows.append({"query": f"{' '.join(positive.split()[:2])} {i}", "positive": positive, "negative": negative})
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def settings(checkpoint: Path, triplets: Path, folder: Path, **options: Any) -> TrainingSettings:
+    return TrainingSettings(
+        str(checkpoint),
+        triplets,
+        folder / "trained",
+        **{"max_steps": 3, "batch_size": 8, "held_out": 0.25, "tracking_uri": f"sqlite:///{folder}/mlflow.db"}
+        | options,
+    )
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return dict(MultiVectorEncoder(str(folder), device="cpu").state_dict())
+
+
+@pytest.mark.parametrize("tuning", list(Tuning))
+def test_what_is_trained_moves_and_is_exported(
+    tuning: Tuning, checkpoint: Path, triplets: Path, tmp_path: Path
+) -> None:
+    result = train(settings(checkpoint, triplets, tmp_path, tuning=tuning, learning_rate=1e-2))
+    before, after = weights(checkpoint), weights(tmp_path / "trained")
+    assert before.keys() == after.keys()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    backbone = {name for name in moved if name.startswith("0.")}
+    assert "1.linear.weight" in moved and bool(backbone) == (tuning is not Tuning.PROJECTION)
+    if tuning is Tuning.LORA:
+        assert all(before[name].ndim == 2 for name in backbone)
+    # The parity gate compares with Sentence Transformers.
+    export_checkpoint(str(tmp_path / "trained"), repository=tmp_path / "repository", precision="fp32")
+
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    run = client.get_run(result.mlflow_run)
+    assert run.info.status == "FINISHED" and run.data.params["tuning"] == tuning.value
+    assert result.before and result.after and result.held_out_queries == 10
+    history = client.get_metric_history(result.mlflow_run, "held_out_ndcg_at_10")
+    assert [metric.value for metric in history] == [result.before["ndcg@10"], result.after["ndcg@10"]]
+    assert client.get_metric_history(result.mlflow_run, "loss")
+    assert not list(tmp_path.glob(".trained*"))
+
+
+def test_a_plain_encoder_gets_a_projection(checkpoint: Path, triplets: Path, tmp_path: Path) -> None:
+    model = MultiVectorEncoder(str(checkpoint), device="cpu")
+    model[0].model.save_pretrained(tmp_path / "encoder")
+    model.tokenizer.save_pretrained(tmp_path / "encoder")
+    result = CliRunner().invoke(
+        create_app(),
+        ["train", str(tmp_path / "encoder"), str(triplets), "--output", str(tmp_path / "trained"), "--max-steps", "1",
+         "--batch-size", "4", "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db"],
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "held-out queries" in result.output and f"Next: tridex export {tmp_path}/trained" in result.output
+    assert weights(tmp_path / "trained")["1.linear.weight"].shape[1] == 32
+
+
+def test_training_goes_on_without_a_tracking_server(
+    checkpoint: Path, triplets: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    nobody = "http://127.0.0.1:9"
+    result = train(settings(checkpoint, triplets, tmp_path, max_steps=1, tracking_uri=nobody, held_out=0))
+    assert result.mlflow_run is None and "training goes on without a record" in caplog.text
+    assert result.before is None and weights(tmp_path / "trained")
+
+
+def test_nothing_is_overwritten(checkpoint: Path, triplets: Path, tmp_path: Path) -> None:
+    (tmp_path / "trained").mkdir()
+    with pytest.raises(FileExistsError, match="nothing is overwritten"):
+        train(settings(checkpoint, triplets, tmp_path))
+    assert not list((tmp_path / "trained").iterdir())
+
+
+def test_without_a_projection_there_is_none_to_train(triplets: Path, tmp_path: Path) -> None:
+    plain = make(tmp_path / "plain", "native_plain")
+    with pytest.raises(CheckpointError, match="no projection that could be trained alone"):
+        train(settings(plain, triplets, tmp_path, tuning=Tuning.PROJECTION))
+    assert train(settings(plain, triplets, tmp_path, max_steps=1)).after
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("{", "row 2: expected JSON"),
+        ("[]", "row 2: expected an object"),
+        ('{"query": "q"}', "row 2: positive is None"),
+        ('{"query": " ", "positive": "p"}', "row 2: query is ' '"),
+        ('{"query": "q", "positive": "p", "negative": ""}', "row 2: negative is ''"),
+        ('{"query": "q", "positive": "p", "negatives": "n"}', "row 2: negatives is 'n'; expected a list"),
+        ('{"query": "q", "positive": "p", "negatives": ["a", "b"]}', "row 2: 2 negatives; expected 1"),
+        ("\udcff", "row 2: expected JSON in UTF-8"),
+    ],
+)
+def test_bad_rows_are_named(row: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    good = '{"query": "q", "positive": "p", "negative": "n"}\n'
+    path.write_bytes(good.encode() + row.encode(errors="surrogateescape") + b"\n")
+    with pytest.raises(TrainingDataError, match=message.replace("[", r"\[")):
+        read_examples(path)
+
+
+def test_parquet_is_read_as_json_lines_are(triplets: Path, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in triplets.read_text().splitlines()]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    assert read_examples(tmp_path / "rows.parquet") == read_examples(triplets)
+    with pytest.raises(TrainingDataError, match="expected a file that ends with"):
+        read_examples(tmp_path / "rows.csv")
+
+
+@given(st.lists(st.sampled_from("abcdefgh"), min_size=1), st.floats(0, 0.9), st.integers(0, 5), st.integers(0, 9))
+def test_no_query_is_trained_on_and_measured(queries: list[str], share: float, limit: int, seed: int) -> None:
+    examples = [Example(query, str(i), ()) for i, query in enumerate(queries)]
+    kept, held = hold_out(examples, share, limit, seed)
+    assert sorted(kept + held) == sorted(examples)
+    assert not {e.query for e in kept} & {e.query for e in held}
+    assert len({e.query for e in held}) <= limit

@@ -1,0 +1,69 @@
+"""Records a training in MLflow. A tracking server that is down costs the record, never the training."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+_log = logging.getLogger(__name__)
+
+
+class MlflowRecord(TrainerCallback):
+    """One MLflow run: parameters at the start, losses and held-out metrics as they come."""
+
+    def __init__(self, uri: str, experiment: str, parameters: Mapping[str, Any]) -> None:
+        # Otherwise MLflow tries for minutes, training waiting.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+        from mlflow import MlflowClient
+
+        self._run_id: str | None = None
+        try:
+            self._client = MlflowClient(uri)
+            known = self._client.get_experiment_by_name(experiment)
+            experiment_id = known.experiment_id if known else self._client.create_experiment(experiment)
+            self._run_id = self._client.create_run(experiment_id).info.run_id
+            for name, value in parameters.items():
+                self._client.log_param(self._run_id, name, value)
+        except Exception as error:  # whatever is wrong with a server elsewhere
+            self._give_up(error)
+
+    def on_log(
+        self,
+        args: TrainingArguments,  # noqa: ARG002  (the callback's signature)
+        state: TrainerState,
+        control: TrainerControl,  # noqa: ARG002
+        logs: Mapping[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        """Called by the trainer."""
+        self.log(logs or {}, state.global_step)
+
+    def log(self, values: Mapping[str, Any], step: int) -> None:
+        """Records the numbers among `values`."""
+        if self._run_id is None:
+            return
+        try:
+            for name, value in values.items():
+                if isinstance(value, (int, float)):
+                    self._client.log_metric(self._run_id, name.replace("@", "_at_"), value, step=step)
+        except Exception as error:
+            self._give_up(error)
+
+    def end(self) -> str | None:
+        """Closes the run; its id, None where it could not be recorded to the end."""
+        if self._run_id is not None:
+            try:
+                self._client.set_terminated(self._run_id)
+            except Exception as error:
+                self._give_up(error)
+        return self._run_id
+
+    def _give_up(self, error: Exception) -> None:
+        self._run_id = None
+        reason = str(error).partition("\n")[0]
+        _log.warning("MLflow could not be reached: training goes on without a record (%s)", reason)
