@@ -24,6 +24,7 @@ class Request:
         self.headers = headers
         self.outputs = [output.name for output in wire.outputs]
         self.parameters = {name: getattr(p, p.WhichOneof("parameter_choice")) for name, p in wire.parameters.items()}
+        self.timeout_us = self.parameters.pop("timeout")
         self.inputs: dict[str, np.ndarray] = {}
         for spec, raw in zip(wire.inputs, wire.raw_input_contents, strict=True):
             if spec.datatype == "BYTES":

@@ -117,6 +117,8 @@ async def test_the_timeout_of_a_client(make_client, triton):
     with pytest.raises(Timeout):
         await client.count("docs")
     assert await client.count("docs", timeout_s=5) == 3
+    # The server is told how long a search may wait for a version.
+    assert [request.timeout_us for request in triton.requests][-2:] == [200_000, 5_000_000]
     await client.close()
 
 

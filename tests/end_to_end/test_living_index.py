@@ -33,6 +33,9 @@ class Served:
     def delete_matching(self, wanted: dict[str, Any]) -> int:
         return self.client.delete(self.name, filters=wanted)
 
+    def compact(self) -> int:
+        return self.client.compact(self.name)
+
     def search(self, query: str, top_k: int, wanted: dict[str, Any] | None) -> list[tuple[float, str]]:
         return [(hit.score, hit.id) for hit in self.client.search(self.name, query, top_k=top_k, filters=wanted)]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -157,6 +159,8 @@ def test_many_small_writes_leave_few_segments(tmp_path: Path) -> None:
     for i in range(64):
         put(collection, [f"d{i}"])
         follower.refresh()
+        while follower.merge():
+            pass
     assert follower.view.count() == 64
     assert len(follower.view.segments) <= 7
 
@@ -298,3 +302,84 @@ def test_every_codec_survives_segments_and_their_merging(tmp_path: Path, codec: 
     expected = [(score, kept[row]) for score, row in zip(scores[0].tolist(), rows[0].tolist(), strict=True)]
     for follower in (*followers, Follower(Store(tmp_path), "c", CPU)):
         assert found(follower, query, 10) == expected
+
+
+def test_a_compaction_moves_no_codes_and_searches_go_on(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    collection = store.create("c", SPEC)
+    keys = [f"d{i}" for i in range(40)]
+    for i in range(0, 40, 4):
+        put(collection, keys[i : i + 4])
+    follower = Follower(store, "c", CPU)
+    query = np.random.default_rng(5).integers(-3, 4, (4, DIM)).astype(np.float32)
+    old = follower.view
+    documents = {key: embeddings_of(key) for key in keys}
+    # Writes before and after it, all of which the view sees at once.
+    put(collection, ["d3", "new"], salt=1)
+    collection.compact()
+    collection.delete(["d7"])
+    put(collection, ["d3"], salt=2)
+    collection.compact()
+    put(collection, ["last"])
+    changed = documents | {key: embeddings_of(key, salt) for key, salt in (("new", 1), ("d3", 2), ("last", 0))}
+    del changed["d7"]
+    assert found(follower, query, 100) == brute_force(query, changed, 100)
+    assert follower.view.segments[0].segment.codes.data_ptr() == old.segments[0].segment.codes.data_ptr()
+    (ranking,) = follower.view.search(torch.from_numpy(query)[None], torch.ones((1, 4), dtype=torch.bool), 100)
+    revisions = {"d3": 2, "new": 1}
+    assert follower.view.collection.payload(ranking.addresses)[0] == [
+        f"text of {key} {revisions.get(key, 0)}" for key in ranking.ids
+    ]
+    # The view in flight still reads its own version, until that is cleaned up.
+    collection.clean_up(timedelta(minutes=1))
+    (ranking,) = old.search(torch.from_numpy(query)[None], torch.ones((1, 4), dtype=torch.bool), 100)
+    assert sorted(ranking.ids) == sorted(keys)
+    assert old.collection.payload(ranking.addresses)[0] == [f"text of {key} 0" for key in ranking.ids]
+    assert collection.clean_up(timedelta(0)) > 0
+    assert found(Follower(store, "c", CPU), query, 100) == brute_force(query, changed, 100)
+    assert len(list((collection.folder / "data").iterdir())) == len(collection.dataset.get_fragments())
+
+
+def test_a_view_whose_history_is_cleaned_up_reads_again(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    collection = store.create("c", SPEC)
+    for key in "abcd":
+        put(collection, [key])
+    follower = Follower(store, "c", CPU)
+    put(collection, ["b"], salt=1)
+    collection.compact()
+    collection.delete(["c"])
+    collection.clean_up(timedelta(0))
+    query = np.ones((1, DIM), np.float32)
+    expected = {"a": embeddings_of("a"), "b": embeddings_of("b", 1), "d": embeddings_of("d")}
+    assert found(follower, query, 10) == brute_force(query, expected, 10)
+
+
+def test_what_is_written_during_a_merge_is_kept(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    collection = store.create("c", SPEC)
+    follower = Follower(store, "c", CPU)
+    query = np.random.default_rng(6).integers(-3, 4, (4, DIM)).astype(np.float32)
+    model: dict[str, NDArray[np.float32]] = {}
+    stop = threading.Event()
+
+    def merge() -> None:
+        while not stop.wait(0.001):
+            follower.merge()
+
+    merging = threading.Thread(target=merge)
+    merging.start()
+    try:
+        for step in range(60):
+            keys = [str(step % 23), f"s{step % 7}"]
+            put(collection, keys, salt=step)
+            model |= {key: embeddings_of(key, step) for key in keys}
+            if step % 9 == 8:
+                collection.compact()
+            if step % 5 == 4:
+                collection.delete(keys[:1])
+                del model[keys[0]]
+            assert found(follower, query, 100) == brute_force(query, model, 100)
+    finally:
+        stop.set()
+        merging.join()

@@ -235,8 +235,8 @@ def test_a_filtered_view_keeps_its_version_and_forgets_old_filters(tmp_path: Pat
     collection.upsert([Document("b", "", {"year": 1})], [ONE])
     collection.delete(["a"])
     new = follower.refresh().filtered(condition("==", 1))
-    assert [segment.ids[row] for segment in old.segments for row in np.flatnonzero(segment.live)] == ["a"]
-    assert [segment.ids[row] for segment in new.segments for row in np.flatnonzero(segment.live)] == ["b"]
+    assert [segment.ids[int(row)].as_py() for segment in old.segments for row in np.flatnonzero(segment.live)] == ["a"]
+    assert [segment.ids[int(row)].as_py() for segment in new.segments for row in np.flatnonzero(segment.live)] == ["b"]
     for year in range(40):
         follower.view.filtered(condition("==", year))
     assert follower.view.filtered(condition("==", 1)) is not new

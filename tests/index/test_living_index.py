@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import torch
 from filter_strategies import FIELDS
 from hypothesis import settings
+from hypothesis.stateful import rule
 from living_index import LivingIndex, Rows
 from numpy.typing import NDArray
 
@@ -33,7 +35,9 @@ class Library:
     def __init__(self, folder: str) -> None:
         store = Store(folder)
         self.collection = store.create("c", SPEC)
-        self.follower = Follower(store, "c", torch.device("cpu"))
+        # Segments of a few documents, so that neighbours are also left apart.
+        self.follower = Follower(store, "c", torch.device("cpu"), segment_bytes=1024)
+        self.compactions = 0
 
     def upsert(self, rows: Rows) -> int:
         documents = [Document(key, text, dict(metadata)) for key, (text, metadata) in rows.items()]
@@ -44,6 +48,17 @@ class Library:
 
     def delete_matching(self, wanted: dict[str, Any]) -> int:
         return self.collection.delete_matching(wanted)
+
+    def compact(self) -> int:
+        # By itself: the view may have to follow several compactions, and writes between them, at once.
+        version = self.collection.compact()
+        self.compactions += 1
+        if self.compactions % 3 == 0:
+            self.collection.clean_up(timedelta(0))
+        return version
+
+    def merge(self) -> None:
+        self.follower.merge()
 
     def search(self, query: str, top_k: int, wanted: dict[str, Any] | None) -> list[tuple[float, str]]:
         view = self.follower.refresh()
@@ -66,6 +81,10 @@ class LivingLibrary(LivingIndex):
         super().__init__()
         self.folder = tempfile.mkdtemp()
         self.index = Library(self.folder)
+
+    @rule()
+    def merge(self) -> None:
+        self.index.merge()
 
     def expected_scores(self, query: str) -> dict[str, float]:
         return {

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from sentence_transformers import MultiVectorEncoder
-from service_requests import delete, strings, upsert
+from service_requests import answers, delete, strings, upsert
 
 from tridex.index import CollectionSpec, Store
 from tridex.kernels import Codec
@@ -66,7 +66,7 @@ def catalog(context: Context, operation: str, *ids: str, collection: str = "c") 
 
 def test_what_is_ingested_is_found(context: Context, ingest: IngestService, search: SearchService) -> None:
     (written,) = ingest.answer([upsert("c", TEXTS)])
-    (found,) = search.answer([query(context, TEXTS["rmtree"], min_version=version(written))])
+    (found,) = answers(search, [query(context, TEXTS["rmtree"], min_version=version(written))])
     assert not isinstance(found, RequestError)
     assert found["IDS"][0, 0] == b"rmtree" and found["TEXTS"][0, 0].decode() == TEXTS["rmtree"]
     assert found["SCORES"].dtype == np.float32 and (np.diff(found["SCORES"][0]) <= 0).all()
@@ -76,7 +76,7 @@ def test_scores_are_the_source_librarys(
     context: Context, ingest: IngestService, search: SearchService, checkpoint: Path
 ) -> None:
     (written,) = ingest.answer([upsert("c", TEXTS, codec="float32")])
-    (found,) = search.answer([query(context, "where is Paris?", min_version=version(written))])
+    (found,) = answers(search, [query(context, "where is Paris?", min_version=version(written))])
     assert not isinstance(found, RequestError)
     model = MultiVectorEncoder(str(checkpoint), device="cpu")
     expected = model.similarity([model.encode_query("where is Paris?")], model.encode_document(list(TEXTS.values())))
@@ -114,8 +114,8 @@ def test_a_bad_write_fails_alone(context: Context, ingest: IngestService) -> Non
 def test_a_search_sees_only_versions_there_are(context: Context, ingest: IngestService, search: SearchService) -> None:
     (written,) = ingest.answer([upsert("c", TEXTS)])
     far = version(written) + 5
-    good, early = search.answer(
-        [query(context, "sugar", min_version=version(written)), query(context, "sugar", min_version=far)]
+    good, early = answers(
+        search, [query(context, "sugar", min_version=version(written)), query(context, "sugar", min_version=far)]
     )
     assert isinstance(early, RequestError) and f"min_version is {far}" in str(early)
     assert version(good) == version(written)
@@ -131,7 +131,7 @@ def test_an_alias_does_not_lead_into_the_past(
     flip = {"collection": "new", "operation": "set_alias", "alias": "live"}
     ingest.answer([Request({"ID": strings().reshape(1, 0)}, flip)])
     # No view has been refreshed since the first half.
-    stale, found = search.answer([query(context, "half", "new"), query(context, "half", "live")])
+    stale, found = answers(search, [query(context, "half", "new"), query(context, "half", "live")])
     search.close()
     assert not isinstance(stale, RequestError) and not isinstance(found, RequestError)
     assert set(found["IDS"][0]) == {b"a", b"b"}
@@ -149,9 +149,9 @@ def test_queries_of_one_batch_are_scored_as_alone(
         Request({**query(context, "Paris").inputs, "CANDIDATE_IDS": strings("custard", "seine", "no").reshape(1, -1)},
                 {"collection": "c", "with_metadata": False}),
     ]  # fmt: skip
-    together = search.answer(requests)
+    together = answers(search, requests)
     for request, result in zip(requests, together, strict=True):
-        (alone,) = search.answer([request])
+        (alone,) = answers(search, [request])
         if isinstance(result, RequestError):
             assert isinstance(alone, RequestError) and str(alone) == str(result) and result.code is ErrorCode.NOT_FOUND
             continue
@@ -167,7 +167,7 @@ def test_an_index_of_another_checkpoint_is_refused(
     context: Context, ingest: IngestService, search: SearchService
 ) -> None:
     Store(context.store).create("c", CollectionSpec(load(context).manifest.dim, Codec.FLOAT16, "a" * 64))
-    for result in (*ingest.answer([upsert("c", TEXTS)]), *search.answer([query(context, "Paris")])):
+    for result in (*ingest.answer([upsert("c", TEXTS)]), *answers(search, [query(context, "Paris")])):
         assert isinstance(result, RequestError) and result.code is ErrorCode.INVALID_ARGUMENT
         assert "aaaaaaaaaaaa" in str(result) and load(context).manifest.fingerprint[:12] in str(result)
 

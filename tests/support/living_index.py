@@ -29,6 +29,7 @@ class Index(Protocol):
     def delete_matching(self, wanted: dict[str, Any]) -> int: ...
     def search(self, query: str, top_k: int, wanted: dict[str, Any] | None) -> list[tuple[float, str]]: ...
     def count(self, wanted: dict[str, Any] | None) -> int: ...
+    def compact(self) -> int: ...
     def scroll(self, limit: int, after: str | None, wanted: dict[str, Any] | None) -> Rows: ...
 
 
@@ -58,6 +59,10 @@ class LivingIndex(RuleBasedStateMachine):
     def delete_matching(self, wanted: dict[str, Any]) -> None:
         self._wrote(self.index.delete_matching(wanted))
         self.model = {key: row for key, row in self.model.items() if not matches(wanted, row[1])}
+
+    @rule()
+    def compact(self) -> None:
+        self._wrote(self.index.compact())
 
     @rule(query=TEXTS, top_k=st.integers(1, 12), wanted=st.none() | filters())
     def search(self, query: str, top_k: int, wanted: dict[str, Any] | None) -> None:

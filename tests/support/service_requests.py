@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tridex.serving.service import Request
+from tridex.serving.service import Arrays, Request, RequestError, Service
 
 
 def strings(*values: str) -> NDArray[np.object_]:
@@ -24,3 +26,8 @@ def upsert(collection: str, documents: dict[str, str], **parameters: Any) -> Req
 
 def delete(collection: str, *ids: str) -> Request:
     return Request({"ID": strings(*ids)}, {"collection": collection, "operation": "delete"})
+
+
+def answers(service: Service, requests: Sequence[Request]) -> list[Arrays | RequestError]:
+    """What the service says, also where it says it later."""
+    return [result.result(timeout=30) if isinstance(result, Future) else result for result in service.answer(requests)]

@@ -253,6 +253,14 @@ class AsyncClient:
         """`Client.drop_collection`, awaited."""
         return await self._run(self._operations.drop_collection(collection), timeout_s)
 
+    async def compact(self, collection: str, *, timeout_s: float | None = None) -> int:
+        """Rewrites the collection's small and half deleted files as large ones; the store version that this makes.
+
+        Searches go on, writes wait. Disk space comes back about a minute later. It may take longer than the client's
+        `timeout_s`; the server finishes what it began.
+        """
+        return await self._run(self._operations.compact(collection), timeout_s)
+
     async def set_alias(self, alias: str, collection: str, *, timeout_s: float | None = None) -> None:
         """`Client.set_alias`, awaited."""
         return await self._run(self._operations.set_alias(alias, collection), timeout_s)
@@ -295,6 +303,6 @@ class AsyncClient:
     async def _send(self, call: Call[Any], timeout_s: float) -> Any:
         method = getattr(self._triton, call.method)
         try:
-            return await method(**call.arguments, headers=self._headers, client_timeout=timeout_s)
+            return await method(**call.arguments_within(timeout_s), headers=self._headers, client_timeout=timeout_s)
         except InferenceServerException as error:
             raise from_triton(error, timeout_s) from error

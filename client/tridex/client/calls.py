@@ -120,6 +120,11 @@ def drop_collection(collection: str) -> Call[int]:
     return _ingest(collection, parameters.IngestOperation.DROP, {}, {})
 
 
+def compact(collection: str) -> Call[int]:
+    """Rewrites a collection's small and half deleted files; the version without them."""
+    return _ingest(collection, parameters.IngestOperation.COMPACT, {}, {})
+
+
 def set_alias(alias: str, collection: str) -> Call[int]:
     """Makes an alias lead to a collection; the collection's version."""
     return _ingest(collection, parameters.IngestOperation.SET_ALIAS, {}, {parameters.ALIAS: alias})

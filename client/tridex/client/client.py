@@ -280,6 +280,14 @@ class Client:
         """Removes a collection and its documents. Refused while an alias leads to it."""
         return self._run(self._operations.drop_collection(collection), timeout_s)
 
+    def compact(self, collection: str, *, timeout_s: float | None = None) -> int:
+        """Rewrites the collection's small and half deleted files as large ones; the store version that this makes.
+
+        Searches go on, writes wait. Disk space comes back about a minute later. It may take longer than the client's
+        `timeout_s`; the server finishes what it began.
+        """
+        return self._run(self._operations.compact(collection), timeout_s)
+
     def set_alias(self, alias: str, collection: str, *, timeout_s: float | None = None) -> None:
         """Makes `alias` lead to `collection`, wherever it led before: searches see the one or the other, never neither.
 
@@ -325,6 +333,6 @@ class Client:
     def _send(self, call: Call[Any], timeout_s: float) -> Any:
         method = getattr(self._triton, call.method)
         try:
-            return method(**call.arguments, headers=self._headers, client_timeout=timeout_s)
+            return method(**call.arguments_within(timeout_s), headers=self._headers, client_timeout=timeout_s)
         except InferenceServerException as error:
             raise from_triton(error, timeout_s) from error

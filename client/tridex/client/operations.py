@@ -188,6 +188,10 @@ class Operations:
     def drop_collection(self, collection: str) -> Operation[None]:
         yield from calls.drop_collection(checks.collection_name(collection))
 
+    def compact(self, collection: str) -> Operation[int]:
+        self._wrote(collection, (yield from calls.compact(checks.collection_name(collection))))
+        return self._versions[collection]
+
     def set_alias(self, alias: str, collection: str) -> Operation[None]:
         call = calls.set_alias(checks.collection_name(alias, "alias"), checks.collection_name(collection))
         # What was written to the collection before is seen through the alias.

@@ -33,6 +33,11 @@ class Call(Generic[T]):
     arguments: Mapping[str, Any]
     read: Callable[[Any], T]
 
+    def arguments_within(self, timeout_s: float) -> dict[str, Any]:
+        """The arguments of a call that ends after so long: an inference says so, as a search may wait on the server."""
+        waits = {"timeout": round(timeout_s * 1e6)} if self.method == "infer" else {}
+        return {**self.arguments, **waits}
+
     def __iter__(self) -> Generator[Call[Any], Any, T]:
         answer = yield self
         try:

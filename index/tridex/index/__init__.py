@@ -12,8 +12,9 @@ from .errors import (
     TokenIndexError,
 )
 from .fields import FieldType, declared_fields
+from .follower import Follower
 from .store import Location, Store
-from .view import Follower, Ranking, View
+from .view import Ranking, View
 
 __all__ = [
     "CheckpointMismatchError",

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +106,40 @@ class Collection:
     def latest_version(self) -> int:
         """The newest version in the store, whoever wrote it (12 µs on a local disk)."""
         return int(self.dataset.latest_version)
+
+    def at(self, version: int) -> Collection:
+        """This collection as it was. Raises OSError or ValueError where that version is cleaned up."""
+        return Collection(self.name, self.dataset.checkout_version(version))
+
+    def fragments(self, ids: AbstractSet[int]) -> list[lance.LanceFragment]:
+        """The store's files of rows that have these ids, in their order."""
+        return [fragment for fragment in self.dataset.get_fragments() if fragment.fragment_id in ids]
+
+    def compactions_since(self, version: int) -> list[int]:
+        """The versions after `version`, up to this one, that moved rows and changed none (0.2 ms for each version).
+
+        Raises OSError where one of them is cleaned up.
+        """
+        return [v for v in range(version + 1, self.version + 1) if self._is_compaction(v)]
+
+    def _is_compaction(self, version: int) -> bool:
+        transaction = self.dataset.read_transaction(version)
+        return transaction is not None and isinstance(transaction.operation, lance.LanceOperation.Rewrite)
+
+    def compact(self) -> int:
+        """Rewrites small and half deleted files as large ones, in one transaction; returns the version it made.
+
+        The old files stay for those who read older versions, until clean_up. Nobody else may write meanwhile.
+        """
+        self.dataset.optimize.compact_files()
+        return self.version
+
+    def clean_up(self, unread_for: timedelta) -> int:
+        """Removes the versions that have not been the newest one for that long, and their files; returns the bytes."""
+        latest = datetime.now() - unread_for
+        versions: list[Any] = self.dataset.versions()
+        old = [before["version"] for before, after in pairwise(versions) if after["timestamp"] <= latest]
+        return int(self.dataset.cleanup_old_versions(versions=old).bytes_removed) if old else 0
 
     def check_fingerprint(self, fingerprint: str) -> None:
         """Raises CheckpointMismatchError unless this collection was made with the checkpoint of that fingerprint."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import lance
 import numpy as np
@@ -13,11 +14,17 @@ import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
-from tridex.kernels import Codec, Planes, Segment, pack_bitmap
+from tridex.kernels import Planes, Segment, pack_bitmap
 
-from .collection import Collection
+from .collection import Collection, CollectionSpec
 
-_ROWS_PER_READ = 1024
+_ROWS_PER_COPY = 1024
+"""Documents whose codes are read or moved at a time. A merge runs beside searches, which wait for Python's lock no
+longer than one such step holds it."""
+
+_READ_AHEAD_BYTES = 128 * 2**20
+"""What Lance holds of codes that are not packed yet; it takes 2 GiB by itself."""
+
 _FRAGMENT_SHIFT = 32
 """Lance's row address: fragment id in the upper 32 bits, position in the fragment below."""
 
@@ -27,7 +34,8 @@ class IndexedSegment:
     """A segment and its rows' documents. Rows are sorted by id, so the kernels' order of ties is the order of ids."""
 
     segment: Segment
-    ids: list[str]
+    ids: pa.LargeStringArray
+    """[documents]; Arrow sorts and filters them without Python's lock, and without an object for each."""
     addresses: NDArray[np.uint64]
     """[documents], where each row lies in the store."""
     live: NDArray[np.bool_]
@@ -35,8 +43,9 @@ class IndexedSegment:
 
     def row_of(self, key: str) -> int | None:
         """The live row that holds this id."""
-        row = bisect_left(self.ids, key)
-        return row if row < len(self.ids) and self.ids[row] == key and self.live[row] else None
+        documents = len(self.ids)
+        row = bisect_left(range(documents), key, key=lambda i: self.ids[i].as_py())
+        return row if row < documents and self.ids[row].as_py() == key and self.live[row] else None
 
     def with_live(self, live: NDArray[np.bool_]) -> IndexedSegment:
         """The same rows with other ones alive."""
@@ -44,8 +53,27 @@ class IndexedSegment:
 
     def live_after(self, collection: Collection, fragments: set[int]) -> NDArray[np.bool_]:
         """Which rows live on, [documents], now that the deletes of `fragments` have changed."""
-        changed = np.isin(self.addresses >> np.uint64(_FRAGMENT_SHIFT), np.fromiter(fragments, np.uint64))
-        return self.live & (~changed | np.isin(self.addresses, _live_addresses(collection, fragments)))
+        return self.live & (~self._in(fragments) | np.isin(self.addresses, _live_addresses(collection, fragments)))
+
+    def fragments(self) -> set[int]:
+        """The fragments that its rows lie in."""
+        return set(np.unique(self.addresses >> np.uint64(_FRAGMENT_SHIFT)).tolist())
+
+    def relocated(self, fragments: set[int], ids: pa.LargeStringArray, addresses: NDArray[np.uint64]) -> IndexedSegment:
+        """The same documents, of which those of `fragments` lie elsewhere now: where, `addresses` say for `ids`.
+
+        Raises ValueError where a live row is not among them.
+        """
+        rows = np.flatnonzero(self.live & self._in(fragments))
+        places = pc.index_in(self.ids.take(pa.array(rows)), ids)
+        if places.null_count:
+            raise ValueError(f"{places.null_count} rows of {len(rows)} are not where their fragments went")
+        moved = self.addresses.copy()
+        moved[rows] = addresses[np.asarray(places)]
+        return replace(self, addresses=moved)
+
+    def _in(self, fragments: set[int]) -> NDArray[np.bool_]:
+        return np.isin(self.addresses >> np.uint64(_FRAGMENT_SHIFT), np.fromiter(fragments, np.uint64))
 
 
 def narrow(parts: Sequence[IndexedSegment], collection: Collection, condition: str) -> list[IndexedSegment]:
@@ -81,70 +109,111 @@ def _live_addresses(collection: Collection, fragments: set[int]) -> NDArray[np.u
     return np.asarray(rows["_rowaddr"], np.uint64)
 
 
-def load_segment(
-    collection: Collection, fragments: Sequence[lance.LanceFragment], device: torch.device
-) -> IndexedSegment | None:
-    """Reads fragments of the store into one segment on `device`; None where they hold no live row.
+def load_segments(
+    collection: Collection, fragments: Sequence[lance.LanceFragment], device: torch.device, max_tokens: int
+) -> list[IndexedSegment]:
+    """Reads fragments of the store into segments on `device` of at most `max_tokens` and a document each.
 
     Two passes: ids and lengths say where each document goes, then its codes go straight there, so the host holds one
     batch of codes at a time beside the packed result.
     """
-    dataset = collection.dataset
-    spec = collection.spec
+    dataset, spec = collection.dataset, collection.spec
     heads = dataset.scanner(columns=["id", "tokens"], fragments=fragments, with_row_address=True).to_table()
-    if not heads.num_rows:
-        return None
-    order = np.asarray(pc.sort_indices(heads["id"]))
-    addresses = np.asarray(heads["_rowaddr"], np.uint64)[order]
+    ids = _ids(heads)
+    addresses = np.asarray(heads["_rowaddr"], np.uint64)
     tokens = np.asarray(heads["tokens"], np.int64)
-    offsets = _offsets(tokens[order])
-    start_of_row = np.empty(len(order), np.int64)
-    start_of_row[order] = offsets[:-1]
-
+    slices = _slices(tokens, max_tokens)
+    packings = [_Packing(spec, ids[rows.start : rows.stop], addresses[rows], tokens[rows], device) for rows in slices]
     row_bytes = spec.codec.bytes_per_token(spec.dim)
-    nothing = spec.codec.split(torch.empty((0, row_bytes), dtype=torch.uint8, device=device))
-    planes = _each_plane(lambda plane: plane.new_empty((int(offsets[-1]), *plane.shape[1:])), nothing)
     first = 0
-    reader = dataset.scanner(columns=["codes"], fragments=fragments, batch_size=_ROWS_PER_READ, scan_in_order=True)
+    reader = dataset.scanner(
+        columns=["codes"],
+        fragments=fragments,
+        batch_size=_ROWS_PER_COPY,
+        io_buffer_size=_READ_AHEAD_BYTES,
+        scan_in_order=True,
+    )
     for batch in reader.to_batches():
-        rows = slice(first, first + batch.num_rows)
-        target = torch.from_numpy(_token_rows(start_of_row[rows], tokens[rows])).to(device)
-        source = torch.from_numpy(_packed_bytes(batch["codes"]).reshape(len(target), row_bytes).copy()).to(device)
-        _each_plane(lambda plane, values, to=target: plane.index_copy_(0, to, values), planes, spec.codec.split(source))
-        first += batch.num_rows
-    return IndexedSegment(
-        segment=_segment(spec.codec, spec.dim, planes, offsets),
-        ids=heads["id"].take(pa.array(order)).to_pylist(),
-        addresses=addresses,
-        live=np.ones(len(order), np.bool_),
-    )
+        end = first + batch.num_rows
+        for rows, packing in zip(slices, packings, strict=True):
+            begin, stop = max(first, rows.start), min(end, rows.stop)
+            if begin < stop:
+                read = _packed_bytes(batch["codes"].slice(begin - first, stop - begin))
+                source = torch.from_numpy(read.reshape(-1, row_bytes).copy()).to(device)
+                packing.put(slice(begin - rows.start, stop - rows.start), spec.codec.split(source))
+        first = end
+    return [packing.done() for packing in packings]
 
 
-def merge_segments(parts: Sequence[IndexedSegment]) -> IndexedSegment | None:
-    """One segment of the live rows of several, on their device; None where no row lives."""
-    ids = np.concatenate([np.asarray(part.ids, object)[part.live] for part in parts])
-    if not len(ids):
+def merge_segments(parts: Sequence[IndexedSegment], spec: CollectionSpec) -> IndexedSegment | None:
+    """One segment of the live rows of several, on their device; None where no row lives. Holds no copy beside it."""
+    rows = [np.flatnonzero(part.live) for part in parts]
+    if not sum(map(len, rows)):
         return None
-    order = np.argsort(ids, kind="stable")
-    tokens = np.concatenate([np.diff(part.segment.offsets.cpu().numpy())[part.live] for part in parts])
-    starts = np.concatenate([part.segment.offsets.cpu().numpy()[:-1][part.live] + base for part, base in _bases(parts)])
-    segment = parts[0].segment
-    rows = torch.from_numpy(_token_rows(starts[order], tokens[order])).to(segment.device)
-    planes = _each_plane(lambda *planes: torch.cat(planes)[rows], *(part.segment.planes for part in parts))
-    return IndexedSegment(
-        segment=_segment(segment.codec, segment.dim, planes, _offsets(tokens[order])),
-        ids=ids[order].tolist(),
-        addresses=np.concatenate([part.addresses[part.live] for part in parts])[order],
-        live=np.ones(len(ids), np.bool_),
+    offsets = [part.segment.offsets.cpu().numpy() for part in parts]
+    packing = _Packing(
+        spec,
+        pa.concat_arrays([part.ids.take(pa.array(alive)) for part, alive in zip(parts, rows, strict=True)]),
+        np.concatenate([part.addresses[alive] for part, alive in zip(parts, rows, strict=True)]),
+        np.concatenate([np.diff(ends)[alive] for ends, alive in zip(offsets, rows, strict=True)]),
+        parts[0].segment.device,
     )
+    first = 0
+    for part, ends, alive in zip(parts, offsets, rows, strict=True):
+        for begin in range(0, len(alive), _ROWS_PER_COPY):
+            some = alive[begin : begin + _ROWS_PER_COPY]
+            source = torch.from_numpy(_token_rows(ends[some], np.diff(ends)[some])).to(part.segment.device)
+            picked = _each_plane(lambda plane, at=source: plane[at], part.segment.planes)
+            packing.put(slice(first, first + len(some)), picked)
+            first += len(some)
+    return packing.done()
 
 
-def _segment(codec: Codec, dim: int, planes: Planes, offsets: NDArray[np.int64]) -> Segment:
-    """A segment of live documents on the device of the planes."""
-    device = planes.codes.device
-    live = pack_bitmap(np.ones(len(offsets) - 1, np.bool_))
-    codes, scales, centroid_ids = planes
-    return Segment(codec, dim, codes, torch.from_numpy(offsets).to(device), live.to(device), scales, centroid_ids)
+def live_ids(
+    collection: Collection, fragments: Sequence[lance.LanceFragment]
+) -> tuple[pa.LargeStringArray, NDArray[np.uint64]]:
+    """Ids and addresses of the live rows of these fragments."""
+    heads = collection.dataset.scanner(columns=["id"], fragments=fragments, with_row_address=True).to_table()
+    return _ids(heads), np.asarray(heads["_rowaddr"], np.uint64)
+
+
+class _Packing:
+    """A segment on its way: documents come in the order that they were announced in, and lie in the order of ids."""
+
+    def __init__(
+        self,
+        spec: CollectionSpec,
+        ids: pa.LargeStringArray,
+        addresses: NDArray[np.uint64],
+        tokens: NDArray[np.int64],
+        device: torch.device,
+    ) -> None:
+        self._spec = spec
+        order = np.asarray(pc.sort_indices(ids))
+        self._ids = ids.take(pa.array(order))
+        self._addresses = addresses[order]
+        self._tokens = tokens
+        self._offsets = _offsets(tokens[order])
+        self._starts = np.empty(len(order), np.int64)
+        self._starts[order] = self._offsets[:-1]
+        nothing = spec.codec.split(
+            torch.empty((0, spec.codec.bytes_per_token(spec.dim)), dtype=torch.uint8, device=device)
+        )
+        self._planes = _each_plane(lambda plane: plane.new_empty((int(tokens.sum()), *plane.shape[1:])), nothing)
+
+    def put(self, rows: slice, planes: Planes) -> None:
+        """The tokens of these documents, one document after the other."""
+        places = torch.from_numpy(_token_rows(self._starts[rows], self._tokens[rows])).to(planes.codes.device)
+        _each_plane(lambda whole, some: whole.index_copy_(0, places, some), self._planes, planes)
+
+    def done(self) -> IndexedSegment:
+        """All of them alive."""
+        live = np.ones(len(self._ids), np.bool_)
+        codes, scales, centroid_ids = self._planes
+        offsets = torch.from_numpy(self._offsets).to(codes.device)
+        bitmap = pack_bitmap(live).to(codes.device)
+        segment = Segment(self._spec.codec, self._spec.dim, codes, offsets, bitmap, scales, centroid_ids)
+        return IndexedSegment(segment, self._ids, self._addresses, live)
 
 
 def _each_plane(function: Callable[..., torch.Tensor], *tokens: Planes) -> Planes:
@@ -156,10 +225,15 @@ def _each_plane(function: Callable[..., torch.Tensor], *tokens: Planes) -> Plane
     return Planes(codes, scales, centroid_ids)
 
 
-def _bases(parts: Sequence[IndexedSegment]) -> list[tuple[IndexedSegment, int]]:
-    """Each part with the number of tokens in the parts before it."""
-    bases = np.concatenate([[0], np.cumsum([len(part.segment.codes) for part in parts])])
-    return [(part, int(base)) for part, base in zip(parts, bases[:-1], strict=True)]
+def _ids(heads: pa.Table) -> pa.LargeStringArray:
+    return pa.concat_arrays(heads["id"].cast(pa.large_string()).chunks or [pa.array([], pa.large_string())])
+
+
+def _slices(tokens: NDArray[np.int64], max_tokens: int) -> list[slice]:
+    """The documents of each segment."""
+    segment = (np.cumsum(tokens) - tokens) // max_tokens
+    bounds = [*np.flatnonzero(np.diff(segment, prepend=-1)).tolist(), len(tokens)]
+    return [slice(first, end) for first, end in pairwise(bounds)]
 
 
 def _offsets(tokens: NDArray[np.int64]) -> NDArray[np.int64]:

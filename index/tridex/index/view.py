@@ -1,4 +1,4 @@
-"""What a search reads: one version of a collection in device memory, and how it follows the store."""
+"""What a search reads: one version of a collection in device memory."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
@@ -16,17 +17,7 @@ from tridex import kernels
 
 from .collection import Collection
 from .filters import to_sql
-from .segments import IndexedSegment, load_segment, merge_segments, narrow
-from .store import Store
-
-_MERGE_RATIO = 8
-"""A segment that is not this many times larger than the next newer one is merged with it: the number of segments stays
-logarithmic in the number of upserts, and every row is copied a logarithmic number of times. At a ratio of 2, maxsim
-took 18 ms for a lone query just after 3,411 documents came 64 at a time, and 14 to 15 ms in other runs on one segment
-(two CPU cores; not side by side, and 8 itself was not measured)."""
-
-_MAX_DEAD_SHARE = 0.5
-"""A segment with more dead rows than this is packed again."""
+from .segments import IndexedSegment, narrow
 
 _MAX_FILTERED = 32
 """Filters whose documents a view remembers, the last ones used; each takes 9 bits a document."""
@@ -119,12 +110,11 @@ class View:
 
 def _rank(parts: Sequence[tuple[IndexedSegment, NDArray[np.float32], NDArray[np.int64]]], top_k: int) -> Ranking:
     """Merges the segments' hits for one query."""
-    hits = [
-        (-score, part.ids[row], part.addresses[row])
-        for part, scores, rows in parts
-        for score, row in zip(scores.tolist(), rows.tolist(), strict=True)
-        if score != -np.inf
-    ]
+    hits: list[tuple[float, str, np.uint64]] = []
+    for part, scores, rows in parts:
+        found = rows[scores != -np.inf]
+        ids = part.ids.take(pa.array(found)).to_pylist()
+        hits += zip((-scores[: len(found)]).tolist(), ids, part.addresses[found], strict=True)
     hits.sort()
     del hits[top_k:]
     return Ranking(
@@ -132,47 +122,3 @@ def _rank(parts: Sequence[tuple[IndexedSegment, NDArray[np.float32], NDArray[np.
         scores=np.array([-negated for negated, _, _ in hits], np.float32),
         addresses=np.array([address for _, _, address in hits], np.uint64),
     )
-
-
-class Follower:
-    """Keeps a view of the newest version of a collection. Thread-safe: any thread refreshes, others read `view`.
-
-    It stays with the collection that `name` led to when it was made, wherever the name leads later.
-    """
-
-    def __init__(self, store: Store, name: str, device: torch.device) -> None:
-        self._device = device
-        self._refreshing = threading.Lock()
-        self._deletions: dict[int, int] = {}
-        """Deleted rows of each fragment in the view."""
-        self.view = self._follow(store.open(name), ())
-
-    def refresh(self) -> View:
-        """Moves the view to the store's newest version; asks the store only, where it is there already."""
-        with self._refreshing:
-            if self.view.collection.latest_version() != self.view.version:
-                self.view = self._follow(self.view.collection.latest(), self.view.segments)
-            return self.view
-
-    def _follow(self, collection: Collection, old: tuple[IndexedSegment, ...]) -> View:
-        fragments = {f.fragment_id: f for f in collection.dataset.get_fragments()}
-        deletions = {key: fragment.num_deletions for key, fragment in fragments.items()}
-        changed = {key for key, count in self._deletions.items() if deletions.get(key) != count}
-        segments = [part.with_live(part.live_after(collection, changed)) for part in old] if changed else list(old)
-        new = [fragment for key, fragment in fragments.items() if key not in self._deletions]
-        if new and (loaded := load_segment(collection, new, self._device)):
-            segments.append(loaded)
-        self._deletions = deletions
-        return View(collection, tuple(_compact(segments)))
-
-
-def _compact(segments: list[IndexedSegment]) -> list[IndexedSegment]:
-    packed: list[IndexedSegment] = []
-    for part in segments:
-        dead = 1 - part.live.mean()
-        kept = merge_segments([part]) if dead > _MAX_DEAD_SHARE else part
-        while kept and packed and len(packed[-1].ids) < _MERGE_RATIO * len(kept.ids):
-            kept = merge_segments([packed.pop(), kept])
-        if kept:
-            packed.append(kept)
-    return packed

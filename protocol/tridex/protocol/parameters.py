@@ -9,7 +9,8 @@ TOP_K = "top_k"
 """int, hits a query; `limits.DEFAULT_TOP_K` when absent."""
 
 MIN_VERSION = "min_version"
-"""int, a search sees at least this store version; refused where the store has not reached it."""
+"""int, a search sees at least this store version, and waits for the device to have it, for as long as the request's
+timeout says; refused where the store has not reached it."""
 
 LAST_WRITE = "last_write"
 """int, the version of the caller's last write under this name: a search sees it, unless the name leads elsewhere since,
@@ -49,6 +50,8 @@ class IngestOperation(str, Enum):
     DROP = "drop"
     SET_ALIAS = "set_alias"
     DROP_ALIAS = "drop_alias"
+    COMPACT = "compact"
+    """Rewrites a collection's small and half deleted files; the old ones go a minute later."""
 
 
 class CatalogOperation(str, Enum):

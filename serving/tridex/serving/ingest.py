@@ -19,6 +19,7 @@ from . import arguments
 from .documents import Embedder
 from .refusals import refusing
 from .service import Context, Request, RequestError, Result, invalid
+from .upkeep import Upkeep
 
 _DEFAULT_CODEC = Codec.FLOAT16
 
@@ -50,6 +51,7 @@ class IngestService:
         self._manifest = artifact.manifest
         self._embedder = Embedder(artifact, context.infer)
         self._store = Store(context.store)
+        self._upkeep = Upkeep()
 
     def answer(self, requests: Sequence[Request]) -> list[Result]:
         """Consecutive requests of one kind on one collection become one transaction; the rest keep their order."""
@@ -73,7 +75,7 @@ class IngestService:
         return [results[i] for i in range(len(requests))]
 
     def close(self) -> None:
-        pass
+        self._upkeep.close()
 
     def _write(self, run: Mapping[int, _Write]) -> dict[int, Result]:
         """One transaction for all of these; a result for each."""
@@ -124,6 +126,8 @@ class IngestService:
             if operation is IngestOperation.CREATE:
                 spec = self._spec(_codec(request), arguments.fields(request))
                 return self._store.create(name, spec).version
+            if operation is IngestOperation.COMPACT:
+                return self._upkeep.compact(self._store.open(name))
             if operation is IngestOperation.DROP:
                 self._store.drop(name)
                 return 0

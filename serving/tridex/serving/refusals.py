@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from tridex.index import CollectionExistsError, CollectionNotFoundError, TokenIndexError
 
-from .service import ErrorCode, RequestError, invalid
+from .service import ErrorCode, RequestError
 
 
 @contextmanager
@@ -15,9 +15,19 @@ def refusing() -> Iterator[None]:
     """Raises a RequestError where the index refuses what was asked of it."""
     try:
         yield
-    except CollectionNotFoundError as error:
-        raise RequestError(ErrorCode.NOT_FOUND, str(error)) from error
-    except CollectionExistsError as error:
-        raise RequestError(ErrorCode.ALREADY_EXISTS, str(error)) from error
     except TokenIndexError as error:
-        raise invalid(str(error)) from error
+        raise request_error(error) from error
+
+
+def request_error(error: Exception) -> RequestError:
+    """What a request is told of an error of the index; INTERNAL for one that the index does not know."""
+    match error:
+        case CollectionNotFoundError():
+            code = ErrorCode.NOT_FOUND
+        case CollectionExistsError():
+            code = ErrorCode.ALREADY_EXISTS
+        case TokenIndexError():
+            code = ErrorCode.INVALID_ARGUMENT
+        case _:
+            code = ErrorCode.INTERNAL
+    return RequestError(code, str(error))

@@ -15,9 +15,10 @@ from tridex.index import Location, Ranking, Store, View
 from tridex.protocol import limits, models, parameters
 
 from . import arguments
-from .collections import Collections
+from .collections import Collections, NotYetError
 from .refusals import refusing
 from .service import Arrays, Context, ErrorCode, Request, RequestError, Result, as_strings, invalid
+from .waiting import Waiting
 
 
 @dataclass(frozen=True)
@@ -49,20 +50,33 @@ class SearchService:
         self._mean = manifest.rules.similarity == "meanmaxsim"
         self._device = torch.device(context.device)
         self._collections = Collections(Store(context.store), self._device)
+        self._waiting = Waiting(self._collections.changed, self._answer)
         # Nothing writes residual codes yet: see ingest.
         self._codecs = [codec for codec in kernels.supported_codecs(self._device) if not codec.residual_bits]
         kernels.warm_up(self._device, manifest.dim, self._codecs)
 
     def answer(self, requests: Sequence[Request]) -> list[Result]:
+        """A result for each, or a Future where the device has not yet what the request must see."""
+        results = self._answer(requests)
+        return [
+            self._waiting.add(request) if isinstance(result, NotYetError) else result
+            for request, result in zip(requests, results, strict=True)
+        ]
+
+    def close(self) -> None:
+        self._collections.close()
+        self._waiting.close()
+
+    def _answer(self, requests: Sequence[Request]) -> list[Arrays | RequestError | NotYetError]:
         """Requests that see the same view of a collection, by the same filters, are scored in one pass over it."""
         # Within a batch a name leads to one collection, also when its alias is set meanwhile.
         locate = cache(self._collections.locate)
-        results: dict[int, Result] = {}
+        results: dict[int, Arrays | RequestError | NotYetError] = {}
         by_view: dict[int, dict[int, _Search]] = {}
         for i, request in enumerate(requests):
             try:
                 search = self._check(request, locate)
-            except RequestError as error:
+            except (RequestError, NotYetError) as error:
                 results[i] = error
                 continue
             if search.candidates is None:
@@ -74,9 +88,6 @@ class SearchService:
             for (i, search), ranking in zip(searches.items(), rankings, strict=True):
                 results[i] = _response(search, ranking)
         return [results[i] for i in range(len(requests))]
-
-    def close(self) -> None:
-        self._collections.close()
 
     def _check(self, request: Request, locate: Callable[[str], Location]) -> _Search:
         location = locate(arguments.collection(request))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -49,13 +50,16 @@ class Request:
 
     inputs: Arrays
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    timeout_s: float | None = None
+    """How long its sender waits, where it says so."""
 
     def get(self, tensor: Tensor) -> Any | None:
         """The input, or None where an optional one was not sent."""
         return self.inputs.get(tensor.name)
 
 
-Result = Arrays | RequestError
+Result = Arrays | RequestError | Future[Arrays | RequestError]
+"""A Future is answered when it is done, and holds up no batch mate."""
 
 
 class Infer(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 from collections.abc import Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,14 @@ def python_model(service_class: type[Service]) -> type:
             gc.collect()
             gc.freeze()
 
-        def execute(self, requests: Sequence[Any]) -> list[Any]:
+        def execute(self, requests: Sequence[Any]) -> list[Any] | None:
             results = self._service.answer([_request(request) for request in requests])
-            return [_response(request, result) for request, result in zip(requests, results, strict=True)]
+            ready = [result for result in results if not isinstance(result, Future)]
+            if len(ready) == len(results):
+                return [_response(request, result) for request, result in zip(requests, ready, strict=True)]
+            for request, result in zip(requests, results, strict=True):
+                _send(request, result)
+            return None
 
         def finalize(self) -> None:
             self._service.close()
@@ -57,10 +63,20 @@ def _request(request: Any) -> Request:
     return Request(
         inputs={tensor.name(): _array(tensor) for tensor in request.inputs()},
         parameters=json.loads(request.parameters() or "{}"),
+        timeout_s=request.timeout() / 1e6 or None,
     )
 
 
-def _response(request: Any, result: Result) -> Any:
+def _send(request: Any, result: Result) -> None:
+    """Answers by itself, now or when the result is there; the backend wants all requests of a batch answered so."""
+    if isinstance(result, Future):
+        result.add_done_callback(lambda done: _send(request, done.result()))
+        return
+    final = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+    request.get_response_sender().send(_response(request, result), flags=final)
+
+
+def _response(request: Any, result: Arrays | RequestError) -> Any:
     if isinstance(result, RequestError):
         code = getattr(pb_utils.TritonError, result.code.value)
         return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(result), code))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from . import read, statistics, write
+from . import compact, read, statistics, write
 from .collections import alias, collections
 from .extensions import add_extensions
 
@@ -26,6 +26,7 @@ def create_app() -> typer.Typer:
         write.upsert,
         write.delete,
         statistics.stats,
+        compact.compact,
     ):
         app.command()(command)
     app.add_typer(collections, name="collections")

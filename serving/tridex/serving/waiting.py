@@ -1,0 +1,90 @@
+"""Requests whose answer has to wait for the device, while others go on."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from .collections import NotYetError
+from .service import Arrays, ErrorCode, Request, RequestError
+
+_DEFAULT_WAIT_S = 10.0
+"""For a request that does not say how long its sender waits."""
+
+_SHARE = 0.9
+"""Of the sender's time: what is left lets the refusal, which says more than a timeout, reach the sender."""
+
+_LOOK_S = 0.02
+"""How often what waits is tried without having been told that something changed."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Waiter:
+    request: Request
+    until: float
+    answer: Future[Arrays | RequestError] = field(default_factory=Future)
+
+
+class Waiting:
+    """Tries requests again whenever `changed` is notified, until they have an answer or their time is over."""
+
+    def __init__(
+        self,
+        changed: threading.Condition,
+        answer: Callable[[Sequence[Request]], list[Arrays | RequestError | NotYetError]],
+    ) -> None:
+        self._changed = changed
+        self._answer = answer
+        self._waiters: list[_Waiter] = []
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="tridex-wait", daemon=True)
+        self._thread.start()
+
+    def add(self, request: Request) -> Future[Arrays | RequestError]:
+        """The request's answer, when there is one; after its time, a RequestError UNAVAILABLE."""
+        wait_s = _DEFAULT_WAIT_S if request.timeout_s is None else _SHARE * request.timeout_s
+        waiter = _Waiter(request, time.monotonic() + wait_s)
+        with self._changed:
+            self._waiters.append(waiter)
+            self._changed.notify_all()
+        return waiter.answer
+
+    def close(self) -> None:
+        """Refuses what still waits."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait(_LOOK_S if self._waiters else None)
+                tried, self._waiters = self._waiters, []
+                closed = self._closed
+            if closed:
+                for waiter in tried:
+                    waiter.answer.set_result(RequestError(ErrorCode.UNAVAILABLE, "the server is stopping"))
+                return
+            self._try(tried)
+
+    def _try(self, waiters: Sequence[_Waiter]) -> None:
+        try:
+            results = self._answer([waiter.request for waiter in waiters]) if waiters else []
+        except Exception as error:
+            _log.exception("searches that had waited could not be answered")
+            results = [RequestError(ErrorCode.INTERNAL, repr(error))] * len(waiters)
+        for waiter, result in zip(waiters, results, strict=True):
+            if not isinstance(result, NotYetError):
+                waiter.answer.set_result(result)
+            elif time.monotonic() >= waiter.until:
+                waiter.answer.set_result(RequestError(ErrorCode.UNAVAILABLE, str(result)))
+            else:
+                with self._changed:
+                    self._waiters.append(waiter)
