@@ -273,6 +273,16 @@ def test_a_forked_process_searches() -> None:
             r"rows is torch.int64 \[2, 3\] .* torch.int64 \[1, candidates\]",
         ),
         ({"rows": torch.zeros(1, 3, dtype=torch.int32)}, r"rows is torch.int32 \[1, 3\] on cpu; expected torch.int64"),
+        (
+            {"filter_bitmap": torch.ones(2, dtype=torch.int32)},
+            r"filter_bitmap is torch.int32 \[2\] on cpu; expected torch.int32 \[1\] on cpu, a bit for each of 1 documents",
+        ),
+        ({"filter_bitmap": torch.ones(1, dtype=torch.bool)}, r"filter_bitmap is torch.bool \[1\] on cpu; expected"),
+        ({"workspace": torch.ones(9)}, r"workspace is torch.float32 \[9\] .*; expected contiguous torch.uint8 \[0 or"),
+        (
+            {"workspace": torch.ones(9, dtype=torch.uint8)[1:]},
+            r"workspace is .* at address .*; expected .* at a multiple of 8",
+        ),
         ({"segment": "meta"}, "segment is on meta; expected a CPU or a CUDA device"),
     ],
 )

@@ -173,9 +173,29 @@ def test_a_workspace_may_hold_anything(interpreted: Call, content: int) -> None:
 
 
 def test_working_memory_is_not_a_score_for_every_document(interpreted: Call) -> None:
-    """On a CPU one multiprocessor is taken for granted; on a GPU it grows with their number, not with the documents'."""
+    """It grows with the number of multiprocessors, here one, and not with the documents'."""
     segment = pack(documents([1] * 20_000, 16), Codec.FLOAT16)
     assert interpreted(kernels.search_workspace_bytes, segment, 1, 32, 10) < 20_000
+
+
+def test_the_public_operators_take_bitmap_and_workspace_to_the_kernels(interpreted: Call) -> None:
+    segment = pack(documents(LENGTHS, 16), Codec.INT8).with_live(pack_bitmap(np.arange(len(LENGTHS)) != 8))
+    wanted = pack_bitmap(np.arange(len(LENGTHS)) % 2 == 0)
+    query, mask = queries(3, 5, 16), masks(3, 5)
+    size = interpreted(kernels.search_workspace_bytes, segment, 3, 5, 4)
+    for workspace in (None, torch.full((size,), 0xFF, dtype=torch.uint8)):
+        arguments = {"filter_bitmap": wanted, "workspace": workspace}
+        scores, rows = interpreted(kernels.public_search, query, segment, 4, mask, arguments)
+        expected_scores, expected_rows = reference.search(query, segment.with_live(segment.live & wanted), 4, mask)
+        assert_close(scores, expected_scores)
+        assert torch.equal(rows, expected_rows)
+    short = {"workspace": torch.empty(size - 1, dtype=torch.uint8)}
+    with pytest.raises(ValueError, match=rf"workspace is .* \[{size - 1}\] .* expected .* \[{size} or more\]"):
+        interpreted(kernels.public_search, query, segment, 4, mask, short)
+
+
+def test_warm_up_runs_every_variant_there_is(interpreted: Call) -> None:
+    assert interpreted(kernels.variants_warmed_up, 16, Codec.INT8) == {2, 4, 8}
 
 
 @pytest.mark.parametrize("live", [[False] * 3, [True, False, False]], ids=["all dead", "only an empty one lives"])

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import torch
 from maxsim_data import far_away
 
-from tridex.kernels import Codec, Segment, launch
+from tridex.kernels import Codec, Segment, launch, operator, tiles, warm_up
 from tridex.kernels.launch import explain, rescore, search_workspace_bytes
 
-__all__ = ["explain", "rescore", "search", "search_before_float8", "search_far_away", "search_in_workspace_of"]
+__all__ = [
+    "explain",
+    "public_search",
+    "rescore",
+    "search",
+    "search_before_float8",
+    "search_far_away",
+    "search_in_workspace_of",
+    "search_workspace_bytes",
+    "variants_warmed_up",
+]
 
 Found = tuple[torch.Tensor, torch.Tensor]
 
@@ -43,3 +54,24 @@ def search_far_away(
     segment, row = far_away(codec, tokens, document), torch.tensor([[1]])
     scores, rows = launch.search(query, segment, 2, mask, None)
     return scores, rows, rescore(query, segment, row, mask), explain(query, segment, row, mask)[0]
+
+
+def public_search(
+    query: torch.Tensor, segment: Segment, top_k: int, mask: torch.Tensor, arguments: dict[str, Any]
+) -> Found:
+    """tridex.kernels.search, which on a CPU would take the CPU's path."""
+    with patch.object(operator, "_path", lambda _segment: launch):
+        return operator.search(query, segment, top_k, mask, **arguments)
+
+
+def variants_warmed_up(dim: int, codec: Codec) -> set[int]:
+    """Slices of the panels that warm_up made kernels for."""
+    seen = set()
+
+    def constants(codec: Codec, dim: int, panel: tiles.Panel) -> dict[str, object]:
+        seen.add(panel.slices)
+        return tiles.constants(codec, dim, panel)
+
+    with patch.object(operator, "_path", lambda _segment: launch), patch.object(launch, "constants", constants):
+        warm_up("cpu", dim, [codec])
+    return seen

@@ -153,7 +153,8 @@ def score_candidates(
     place = tl.arange(0, BLOCK_DOCUMENTS)
     candidate = tl.program_id(0) % blocks * block_candidates + place
     known = (place < block_candidates) & (candidate < candidates)
-    rows = tl.load(p_rows + query.to(tl.int64) * candidates + candidate, mask=known, other=-1)
+    pairs = query.to(tl.int64) * candidates + candidate
+    rows = tl.load(p_rows + pairs, mask=known, other=-1)
     starts, lengths = document_spans(p_offsets, p_live, rows, (rows >= 0) & (rows < documents))
     scores = block_scores(
         starts,
@@ -180,7 +181,7 @@ def score_candidates(
     )
     own = tl.sum(tl.where((tl.arange(0, SLICES) == 0)[:, None], scores, 0.0), axis=0)
     out = tl.where(lengths > 0, own, float("-inf"))
-    tl.store(p_scores + query.to(tl.int64) * candidates + candidate, out, mask=known)
+    tl.store(p_scores + pairs, out, mask=known)
 
 
 @triton.jit(do_not_specialize=["query_tokens", "documents", "candidates"], do_not_specialize_on_alignment=_ANY_ADDRESS)

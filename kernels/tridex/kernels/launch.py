@@ -45,7 +45,7 @@ class _Plan:
 
 def batches_of_each_shape(segment: Segment) -> tuple[int, ...]:
     """What warm_up has to search with, queries of one slice: a batch for each panel."""
-    return tuple(panel.slices for panel in panels(segment.codec, capability_of(segment.device)))
+    return tuple(panel.slices for panel in panels(segment.codec, segment.dim, capability_of(segment.device)))
 
 
 def search_workspace_bytes(segment: Segment, batch: int, query_tokens: int, top_k: int) -> int:
@@ -134,7 +134,7 @@ def explain(
 
 def _plan(segment: Segment, batch: int, query_tokens: int, top_k: int) -> _Plan:
     slices = triton.cdiv(query_tokens, SLICE)
-    panel = panel_of(segment.codec, capability_of(segment.device), batch * slices)
+    panel = panel_of(segment.codec, segment.dim, capability_of(segment.device), batch * slices)
     groups = triton.cdiv(batch, panel.slices // min(slices, panel.slices))
     programs = panel.programs * multiprocessors(segment.device)
     parts = min(max(programs // groups, 1), max(segment.documents, 1))
@@ -148,7 +148,7 @@ def _plan(segment: Segment, batch: int, query_tokens: int, top_k: int) -> _Plan:
 
 def _smallest_panel(segment: Segment) -> Panel:
     """Candidates are a query's own, so a panel holds a query at most."""
-    return panels(segment.codec, capability_of(segment.device))[0]
+    return panels(segment.codec, segment.dim, capability_of(segment.device))[0]
 
 
 def _inputs(queries: torch.Tensor, segment: Segment, query_mask: torch.Tensor) -> tuple[torch.Tensor | None, ...]:

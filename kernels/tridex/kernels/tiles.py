@@ -17,9 +17,6 @@ from .codecs import Codec
 SLICE = 32
 """Query tokens in a slice; most checkpoints' queries are one slice."""
 
-TOKENS = 32
-"""Document tokens in a tile. A document costs a multiple of it in products, though not in memory."""
-
 BLOCK_DOCUMENTS = 32
 """Documents in a block at most: one for each lane of a warp, so that no warp waits for another to look one up."""
 
@@ -51,40 +48,45 @@ _HOPPER = {
     Codec.RESIDUAL4: (Panel(2, 4, 3), Panel(4, 8, 1)),
     Codec.RESIDUAL2: (Panel(2, 4, 3), Panel(4, 8, 1)),
 }
-_AMPERE = {
+_OTHERS = {
     codec: (Panel(2, panels[0].warps, min(panels[0].programs, 2)), *panels[1:]) for codec, panels in _HOPPER.items()
 }
-"""mma.sync takes its operands from registers, so fewer programs find room."""
+"""Before sm_90 products take their operands from registers, so fewer programs find room; after it nothing was tried."""
 
 
-def panels(codec: Codec, capability: int) -> tuple[Panel, ...]:
-    """The panels for a codec, ascending."""
-    return (_AMPERE if capability < 90 else _HOPPER)[codec]
+def panels(codec: Codec, dim: int, capability: int) -> tuple[Panel, ...]:
+    """The panels for a codec, ascending. More than 128 dimensions are multiplied a part at a time, and queries loaded
+    again for each, which leaves no room for large panels."""
+    if dim > 128:
+        return _OTHERS[codec][:1]
+    return (_HOPPER if 90 <= capability < 100 else _OTHERS)[codec]
 
 
-def panel_of(codec: Codec, capability: int, slices: int) -> Panel:
+def panel_of(codec: Codec, dim: int, capability: int, slices: int) -> Panel:
     """The smallest panel that holds a batch of so many slices, or else the largest: the more queries in a panel, the
     fewer times a document is read from L2."""
-    there = panels(codec, capability)
+    there = panels(codec, dim, capability)
     return next((panel for panel in there if panel.slices >= slices), there[-1])
 
 
 def constants(codec: Codec, dim: int, panel: Panel) -> dict[str, object]:
-    """The kernels' constants and the compiler's options.
+    """The kernels' constants and the compiler's options. A tile has 32 document tokens: a document costs a multiple of
+    them in products, though not in memory.
 
     No tensor core keeps float32 exact: its products are scalar multiplications, on fewer dimensions at a time.
     """
     block_dim = min(max(triton.next_power_of_2(dim), 64 if codec.residual_bits else 32), 128)
+    tokens, stages = 32, 4
     if codec is Codec.FLOAT32:
-        block_dim = 16
+        block_dim, tokens, stages = 16, 16, 2
     return {
         "CODEC": codec.value,
         "DIM": dim,
         "BLOCK_DIM": block_dim,
         "SLICE": SLICE,
         "SLICES": panel.slices,
-        "TOKENS": TOKENS,
-        "STAGES": 2 if codec is Codec.FLOAT32 else 4,
+        "TOKENS": tokens,
+        "STAGES": stages,
         "num_warps": panel.warps,
         "maxnreg": panel.registers,
     }
