@@ -56,6 +56,7 @@ POINTERS = {
     "p_offsets": "*i64",
     "p_live": "*i32",
     "p_rows": "*i64",
+    "p_best_rows": "*i64",
     "p_keys": "*i64",
     "p_scores": "*fp32",
     "p_tokens": "*i64",
@@ -76,7 +77,7 @@ VARIANTS = [
     *(
         (kernel, codec, 128, tiles.panels(codec, 128, 90)[0], 90)
         for kernel in (device.score_candidates, device.explain_candidates)
-        for codec in Codec
+        for codec in (Codec.FLOAT32, Codec.FLOAT16, Codec.FLOAT8, Codec.INT8, Codec.RESIDUAL2)
     ),
     *(
         (device.search_documents, codec, dim, tiles.panels(codec, dim, capability)[-1], capability)
@@ -97,8 +98,7 @@ VARIANTS = [
 ]
 
 
-def compiled(kernel: Any, codec: Codec, dim: int, panel: tiles.Panel, capability: int) -> Any:
-    """Compiles a kernel as launch.py has it compiled."""
+def compiled_variant(kernel: Any, codec: Codec, dim: int, panel: tiles.Panel, capability: int) -> Any:
     constants = tiles.constants(codec, dim, panel)
     if kernel is not device.explain_candidates:
         constants["BLOCK_DOCUMENTS"] = tiles.BLOCK_DOCUMENTS
@@ -111,13 +111,19 @@ def compiled(kernel: Any, codec: Codec, dim: int, panel: tiles.Panel, capability
     if not codec.residual_bits:
         missing |= {"p_query_halves", "p_centroid_ids", "p_centroids", "p_levels"}
     constants |= dict.fromkeys(missing)
-    types = POINTERS | {"p_queries": f"*{queries}", "p_codes": f"*{codes}"}
+    return compiled(kernel, constants, options, {"p_queries": f"*{queries}", "p_codes": f"*{codes}"}, capability)
+
+
+def compiled(
+    kernel: Any, constants: dict[str, Any], options: dict[str, Any], types: dict[str, str], capability: int
+) -> Any:
+    """Compiles a kernel as launch.py has it compiled."""
     signature, attributes = {}, {}
     for i, parameter in enumerate(kernel.params):
         if parameter.name in constants:
             signature[parameter.name] = "constexpr"
         elif parameter.name.startswith("p_"):
-            signature[parameter.name] = types[parameter.name]
+            signature[parameter.name] = (POINTERS | types)[parameter.name]
             aligned = parameter.name not in CALLERS
             assert parameter.do_not_specialize_on_alignment != aligned, f"{parameter.name}: see CALLERS"
             if aligned:
@@ -140,13 +146,22 @@ def compiled(kernel: Any, codec: Codec, dim: int, panel: tiles.Panel, capability
 def test_a_variant_compiles_to_what_the_hardware_is_for(
     kernel: Any, codec: Codec, dim: int, panel: tiles.Panel, capability: int, tmp_path: Path
 ) -> None:
-    variant = compiled(kernel, codec, dim, panel, capability)
+    variant = compiled_variant(kernel, codec, dim, panel, capability)
     assert_fits(variant, panel, capability, tmp_path / "cubin")
     ptx = variant.asm["ptx"]
     instructions = set(re.findall(r"\b(?:wgmma\.mma_async|mma\.sync|tcgen05\.mma)[\w.:]*", ptx))
     assert instructions == (set() if codec is Codec.FLOAT32 else INSTRUCTIONS[capability][codec])
     assert "tf32" not in ptx
     assert_addresses_are_64_bit(variant.asm["ttir"])
+
+
+@pytest.mark.parametrize("capability", [80, 90, 100])
+def test_the_merge_of_parts_compiles(capability: int, tmp_path: Path) -> None:
+    constants = dict(tiles.MERGE)
+    panel = tiles.Panel(slices=1, warps=constants.pop("num_warps"), programs=1)
+    variant = compiled(device.best_documents, constants, {"num_warps": panel.warps}, {}, capability)
+    assert_fits(variant, panel, capability, tmp_path / "cubin")
+    assert re.search(r"tt\.addptr .* : tensor<512x!tt\.ptr<f32>>, tensor<512xi64>", variant.asm["ttir"])
 
 
 def assert_fits(variant: Any, panel: tiles.Panel, capability: int, cubin: Path) -> None:

@@ -275,7 +275,7 @@ def test_a_forked_process_searches() -> None:
         ({"rows": torch.zeros(1, 3, dtype=torch.int32)}, r"rows is torch.int32 \[1, 3\] on cpu; expected torch.int64"),
         (
             {"filter_bitmap": torch.ones(2, dtype=torch.int32)},
-            r"filter_bitmap is torch.int32 \[2\] on cpu; expected torch.int32 \[1\] on cpu, a bit for each of 1 documents",
+            r"filter_bitmap is torch.int32 \[2\] on cpu; expected torch.int32 \[1\] on cpu, a bit for each",
         ),
         ({"filter_bitmap": torch.ones(1, dtype=torch.bool)}, r"filter_bitmap is torch.bool \[1\] on cpu; expected"),
         ({"workspace": torch.ones(9)}, r"workspace is torch.float32 \[9\] .*; expected contiguous torch.uint8 \[0 or"),

@@ -103,7 +103,7 @@ def test_float8_without_float8_products_has_the_same_scores(interpreted: Call) -
     assert torch.equal(rows, expected_rows)
 
 
-@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("codec", [Codec.FLOAT16, Codec.INT8, Codec.RESIDUAL4])
 def test_a_score_has_the_same_bits_in_every_batch_and_place(interpreted: Call, codec: Codec) -> None:
     """Alone, 3 and 9 queries are panels of 2 to 8 slices, and 40 tokens two slices."""
     docs, query = documents([0, 1, 33, 70], 32), queries(9, 40, 32)
@@ -238,7 +238,7 @@ def test_tokens_past_2_gib_of_codes_are_found(interpreted: Call, codec: Codec, t
 
 
 def test_ranking_is_by_score_then_row() -> None:
-    """The host's half of the sort keys; the device's half is covered by the tests above."""
+    """The sort keys of a CPU; the device's are covered by the tests above."""
     scores = torch.tensor([[2.0, -0.0, -3.5, 0.0, -INF, 2.0, 1e-45, -1e-45]])
     best, rows = ranking.best(ranking.sort_keys(scores, torch.arange(8)), 10)
     assert rows.tolist() == [[0, 5, 6, 1, 3, 7, 2, -1, -1, -1]]

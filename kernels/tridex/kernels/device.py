@@ -21,10 +21,14 @@ import triton.language as tl
 
 from .device_documents import block_scores, document_spans, panel_rows
 from .device_similarity import factors, similarities
-from .device_top_k import LOWEST_KEY, append_keys, clear_keys, keep_largest, sort_keys
+from .device_top_k import LOWEST_KEY, append_keys, clear_keys, keep_largest, scores_and_rows, sort_keys
 
 _ANY_ADDRESS = ["p_mask", "p_live", "p_offsets", "p_scales", "p_centroid_ids", "p_rows", "p_keys"]
 """Callers' tensors, read a few numbers at a time: another alignment must not mean another compilation."""
+
+_BUFFER_CHUNK = tl.constexpr(512)
+_MERGE_CHUNK = tl.constexpr(4096)
+"""Keys looked at together: in a part's buffer, which holds no more at a top_k of 192, and in those of all parts."""
 
 
 @triton.jit(
@@ -73,7 +77,7 @@ def search_documents(
     query = first_query + tl.arange(0, SLICES)
     p_own_keys = p_keys + (query.to(tl.int64) * parts + part) * capacity
     for i in range(first_query, end_query):
-        clear_keys(p_keys + (tl.cast(i, tl.int64) * parts + part) * capacity, kept)
+        clear_keys(p_keys + (tl.cast(i, tl.int64) * parts + part) * capacity, part, kept, _BUFFER_CHUNK)
     counts = tl.zeros([SLICES], tl.int32)
     thresholds = tl.full([SLICES], LOWEST_KEY, tl.int64)
     blocks = tl.cdiv(documents, block_documents)
@@ -111,9 +115,43 @@ def search_documents(
             for i in range(first_query, end_query):
                 count = tl.sum(tl.where(query == i, counts, 0))
                 if count > kept:
-                    least = keep_largest(p_keys + (tl.cast(i, tl.int64) * parts + part) * capacity, count, kept)
+                    p_buffer = p_keys + (tl.cast(i, tl.int64) * parts + part) * capacity
+                    least = keep_largest(p_buffer, count, kept, _BUFFER_CHUNK)
                     thresholds = tl.where(query == i, least, thresholds)
             counts = tl.minimum(counts, kept)
+
+
+@triton.jit(do_not_specialize=["count", "top_k"], do_not_specialize_on_alignment=["p_keys"])
+def best_documents(
+    p_keys,  # int64 [queries, count], all different; overwritten
+    p_scores,  # out: fp32 [queries, top_k]
+    p_best_rows,  # out: int64 [queries, top_k]
+    count,
+    top_k,
+    CHUNK: tl.constexpr,
+    OTHERS: tl.constexpr,
+):
+    """The best documents of all parts, in order. Grid: queries.
+
+    A key's place is the number of larger keys among those that are kept.
+    """
+    query = tl.program_id(0).to(tl.int64)
+    p_own = p_keys + query * count
+    kept = tl.minimum(count, top_k)
+    if count > kept:
+        keep_largest(p_own, count, kept, _MERGE_CHUNK)
+    for first in range(0, top_k, CHUNK):
+        place = first + tl.arange(0, CHUNK)
+        keys = tl.load(p_own + place, mask=place < kept, other=LOWEST_KEY)
+        larger = tl.zeros([CHUNK], tl.int32)
+        for first_other in range(0, kept, OTHERS):
+            other = first_other + tl.arange(0, OTHERS)
+            others = tl.load(p_own + other, mask=other < kept, other=LOWEST_KEY)
+            larger += tl.sum((others[None, :] > keys[:, None]).to(tl.int32), axis=1)
+        scores, rows = scores_and_rows(keys)
+        out = query * top_k + tl.where(place < kept, larger, place)
+        tl.store(p_scores + out, tl.where(place < kept, scores, float("-inf")), mask=place < top_k)
+        tl.store(p_best_rows + out, tl.where(place < kept, rows, -1), mask=place < top_k)
 
 
 @triton.jit(

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 import triton
 
-from . import device, ranking
+from . import device
 from .codecs import FLOAT8_UNIT, Codec, round_queries
 from .segment import Segment
-from .tiles import BLOCK_DOCUMENTS, SLICE, Panel, capability_of, constants, multiprocessors, panel_of, panels
+from .tiles import BLOCK_DOCUMENTS, MERGE, SLICE, Panel, capability_of, constants, multiprocessors, panel_of, panels
 
 _BLOCKS_PER_PART = 8
 """So that a part that got the long documents is not waited for."""
@@ -49,9 +49,9 @@ def batches_of_each_shape(segment: Segment) -> tuple[int, ...]:
 
 
 def search_workspace_bytes(segment: Segment, batch: int, query_tokens: int, top_k: int) -> int:
-    """tridex.kernels.search_workspace_bytes: 8 bytes for each key in each part's buffer of each query."""
+    """tridex.kernels.search_workspace_bytes: 8 bytes for each key of each part's buffers, and for each that is kept."""
     plan = _plan(segment, batch, query_tokens, top_k)
-    return 8 * batch * plan.parts * plan.capacity
+    return 8 * batch * plan.parts * (plan.capacity + plan.kept)
 
 
 def search(
@@ -60,14 +60,17 @@ def search(
     """tridex.kernels.search."""
     batch, query_tokens, _ = queries.shape
     plan = _plan(segment, batch, query_tokens, top_k)
-    size = 8 * batch * plan.parts * plan.capacity
     if workspace is None:
+        size = search_workspace_bytes(segment, batch, query_tokens, top_k)
         workspace = torch.empty(size, dtype=torch.uint8, device=segment.device)
-    keys = workspace[:size].view(torch.int64)
+    sizes = [batch * plan.parts * plan.capacity, batch * plan.parts * plan.kept]
+    buffers, kept = workspace[: 8 * sum(sizes)].view(torch.int64).split(sizes)
+    scores = torch.empty((batch, top_k), dtype=torch.float32, device=segment.device)
+    rows = torch.empty((batch, top_k), dtype=torch.int64, device=segment.device)
     with torch.cuda.device_of(segment.codes):  # type: ignore[no-untyped-call]
         device.search_documents[(plan.parts * plan.groups,)](
             *_inputs(queries, segment, query_mask),
-            keys,
+            buffers,
             batch,
             query_tokens,
             segment.documents,
@@ -78,8 +81,9 @@ def search(
             BLOCK_DOCUMENTS=BLOCK_DOCUMENTS,
             **constants(segment.codec, segment.dim, plan.panel),
         )
-        kept = keys.view(batch, plan.parts, plan.capacity)[:, :, : plan.kept]
-        return ranking.best(kept.reshape(batch, -1), top_k)
+        kept.view(-1, plan.kept).copy_(buffers.view(-1, plan.capacity)[:, : plan.kept])
+        device.best_documents[(batch,)](kept, scores, rows, plan.parts * plan.kept, top_k, **MERGE)
+    return scores, rows
 
 
 def rescore(queries: torch.Tensor, segment: Segment, rows: torch.Tensor, query_mask: torch.Tensor) -> torch.Tensor:

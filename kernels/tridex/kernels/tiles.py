@@ -20,6 +20,9 @@ SLICE = 32
 BLOCK_DOCUMENTS = 32
 """Documents in a block at most: one for each lane of a warp, so that no warp waits for another to look one up."""
 
+MERGE = {"CHUNK": 512, "OTHERS": 16, "num_warps": 16}
+"""Of best_documents: one program for each query, so all the threads it can have."""
+
 REGISTERS = 1 << 16
 """Of a multiprocessor."""
 
@@ -41,9 +44,9 @@ class Panel:
 
 _HOPPER = {
     Codec.FLOAT32: (Panel(2, 8, 1), Panel(4, 8, 1)),
-    Codec.FLOAT16: (Panel(2, 4, 4), Panel(4, 4, 2), Panel(8, 8, 1)),
-    Codec.BFLOAT16: (Panel(2, 4, 4), Panel(4, 4, 2), Panel(8, 8, 1)),
-    Codec.FLOAT8: (Panel(2, 4, 4), Panel(4, 4, 2), Panel(8, 8, 1)),
+    Codec.FLOAT16: (Panel(2, 4, 3), Panel(4, 4, 2), Panel(8, 8, 1)),
+    Codec.BFLOAT16: (Panel(2, 4, 3), Panel(4, 4, 2), Panel(8, 8, 1)),
+    Codec.FLOAT8: (Panel(2, 4, 3), Panel(4, 4, 2), Panel(8, 8, 1)),
     Codec.INT8: (Panel(2, 4, 3), Panel(4, 4, 2), Panel(8, 8, 1)),
     Codec.RESIDUAL4: (Panel(2, 4, 3), Panel(4, 8, 1)),
     Codec.RESIDUAL2: (Panel(2, 4, 3), Panel(4, 8, 1)),
