@@ -1,4 +1,8 @@
-"""Every kernel variant compiled ahead of time for an A100 (sm_80) and an H100 or H200 (sm_90); that needs no GPU."""
+"""Kernels compiled ahead of time: all for an A100 (sm_80) and an H100 or H200 (sm_90), some for a B200 (sm_100).
+
+That needs no GPU. What is compiled is what launch.py has compiled: the same constants, integers of any value, and only
+those pointers aligned that are.
+"""
 
 import re
 import subprocess
@@ -10,39 +14,116 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from tridex.kernels import Codec, device, launch
+from tridex.kernels import Codec, device, tiles
 
 CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
-SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024}
-MMA = {80: "mma.sync.aligned.m16n8k16", 90: "wgmma.mma_async.sync.aligned.m64n64k16"}
+SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
+"""Of a program, and of a multiprocessor less 1 KiB for each program."""
+
+HALVES = "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32"
+BYTES = "mma.sync.aligned.m16n8k32.row.col.satfinite.s32.s8.s8.s32"
+WGMMA = "wgmma.mma_async.sync.aligned.m64n32"
+TCGEN = "tcgen05.mma.cta_group::1.kind::"
+INSTRUCTIONS = {
+    80: {
+        Codec.FLOAT16: {HALVES},
+        Codec.BFLOAT16: {HALVES.replace("f16", "bf16")},
+        Codec.FLOAT8: {HALVES},
+        Codec.INT8: {BYTES},
+        Codec.RESIDUAL4: {HALVES, BYTES},
+        Codec.RESIDUAL2: {HALVES, BYTES},
+    },
+    90: {
+        Codec.FLOAT16: {WGMMA + "k16.f32.f16.f16"},
+        Codec.BFLOAT16: {WGMMA + "k16.f32.bf16.bf16"},
+        Codec.FLOAT8: {WGMMA + "k32.f32.e4m3.e4m3"},
+        Codec.INT8: {WGMMA + "k32.s32.s8.s8"},
+        Codec.RESIDUAL4: {WGMMA + "k16.f32.f16.f16", WGMMA + "k32.s32.s8.s8"},
+        Codec.RESIDUAL2: {WGMMA + "k16.f32.f16.f16", WGMMA + "k32.s32.s8.s8"},
+    },
+    100: {Codec.FLOAT16: {TCGEN + "f16"}, Codec.FLOAT8: {TCGEN + "f8f6f4"}},
+}
+"""What multiplies: a float32 would be rounded by any of them, so it has none."""
+
 POINTERS = {
+    "p_query_scales": "*fp32",
+    "p_query_halves": "*fp16",
     "p_mask": "*u8",
+    "p_scales": "*fp16",
+    "p_centroid_ids": "*i16",
+    "p_centroids": "*fp16",
+    "p_levels": "*i8",
     "p_offsets": "*i64",
     "p_live": "*i32",
     "p_rows": "*i64",
-    "p_sums": "*fp32",
+    "p_best_rows": "*i64",
     "p_keys": "*i64",
+    "p_scores": "*fp32",
+    "p_tokens": "*i64",
+    "p_similarities": "*fp32",
 }
-CALLERS = {"p_mask", "p_offsets", "p_live", "p_rows"}
+CALLERS = {"p_mask", "p_offsets", "p_live", "p_scales", "p_centroid_ids", "p_rows", "p_keys"}
 """Tensors of the caller, of any alignment: a kernel that is specialised on it would be compiled at request time."""
-TYPES = {Codec.FLOAT32: "fp32", Codec.FLOAT16: "fp16", Codec.BFLOAT16: "bf16"}
+
+NUMBERS = {Codec.FLOAT32: "fp32", Codec.FLOAT16: "fp16", Codec.BFLOAT16: "bf16", Codec.FLOAT8: "fp8e4nv"}
+
 VARIANTS = [
-    *((device.score_documents, Codec.FLOAT16, dim) for dim in (48, 96, 256, 768)),
-    (device.score_documents, Codec.FLOAT32, 96),
-    *((kernel, codec, 128) for kernel in (device.score_documents, device.score_candidates) for codec in TYPES),
+    *(
+        (device.search_documents, codec, 128, panel, capability)
+        for capability in (80, 90)
+        for codec in Codec
+        for panel in tiles.panels(codec, 128, capability)[: 1 if codec is Codec.BFLOAT16 else None]
+    ),
+    *(
+        (kernel, codec, 128, tiles.panels(codec, 128, 90)[0], 90)
+        for kernel in (device.score_candidates, device.explain_candidates)
+        for codec in (Codec.FLOAT32, Codec.FLOAT16, Codec.FLOAT8, Codec.INT8, Codec.RESIDUAL2)
+    ),
+    *(
+        (device.search_documents, codec, dim, tiles.panels(codec, dim, capability)[-1], capability)
+        for capability in (80, 90)
+        for codec, dim in [
+            (Codec.FLOAT16, 48),
+            (Codec.FLOAT16, 768),
+            (Codec.INT8, 300),
+            (Codec.RESIDUAL2, 48),
+            (Codec.RESIDUAL4, 256),
+            (Codec.FLOAT32, 200),
+        ]
+    ),
+    *(
+        (device.search_documents, codec, 128, tiles.panels(codec, 128, 100)[0], 100)
+        for codec in (Codec.FLOAT16, Codec.FLOAT8)
+    ),
 ]
 
 
-def compile_for(
-    capability: int, kernel: Any, constants: dict[str, int], options: dict[str, int], codes: str = ""
+def compiled_variant(kernel: Any, codec: Codec, dim: int, panel: tiles.Panel, capability: int) -> Any:
+    constants = tiles.constants(codec, dim, panel)
+    if kernel is not device.explain_candidates:
+        constants["BLOCK_DOCUMENTS"] = tiles.BLOCK_DOCUMENTS
+    options = {name: constants.pop(name) for name in ("num_warps", "maxnreg")}
+    queries = NUMBERS.get(codec, "i8")
+    codes = "u8" if codec.residual_bits else queries
+    if codec is Codec.FLOAT8 and capability < 89:
+        queries, codes = "fp16", "u8"
+    missing = set() if codec.has_scales else {"p_query_scales", "p_scales"}
+    if not codec.residual_bits:
+        missing |= {"p_query_halves", "p_centroid_ids", "p_centroids", "p_levels"}
+    constants |= dict.fromkeys(missing)
+    return compiled(kernel, constants, options, {"p_queries": f"*{queries}", "p_codes": f"*{codes}"}, capability)
+
+
+def compiled(
+    kernel: Any, constants: dict[str, Any], options: dict[str, Any], types: dict[str, str], capability: int
 ) -> Any:
-    """Compiles a kernel as launch.py has it compiled: integers of any value, only some pointers known to be aligned."""
+    """Compiles a kernel as launch.py has it compiled."""
     signature, attributes = {}, {}
     for i, parameter in enumerate(kernel.params):
         if parameter.name in constants:
             signature[parameter.name] = "constexpr"
         elif parameter.name.startswith("p_"):
-            signature[parameter.name] = POINTERS.get(parameter.name, f"*{codes}")
+            signature[parameter.name] = (POINTERS | types)[parameter.name]
             aligned = parameter.name not in CALLERS
             assert parameter.do_not_specialize_on_alignment != aligned, f"{parameter.name}: see CALLERS"
             if aligned:
@@ -54,48 +135,53 @@ def compile_for(
     return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
 
 
-def assert_fits(compiled: Any, capability: int, cubin: Path) -> None:
-    cubin.write_bytes(compiled.asm["cubin"])
+@pytest.mark.parametrize(
+    ("kernel", "codec", "dim", "panel", "capability"),
+    VARIANTS,
+    ids=[
+        f"{kernel.__name__}-{codec.value}-{dim}-{panel.slices} slices-sm_{capability}"
+        for kernel, codec, dim, panel, capability in VARIANTS
+    ],
+)
+def test_a_variant_compiles_to_what_the_hardware_is_for(
+    kernel: Any, codec: Codec, dim: int, panel: tiles.Panel, capability: int, tmp_path: Path
+) -> None:
+    variant = compiled_variant(kernel, codec, dim, panel, capability)
+    assert_fits(variant, panel, capability, tmp_path / "cubin")
+    ptx = variant.asm["ptx"]
+    instructions = set(re.findall(r"\b(?:wgmma\.mma_async|mma\.sync|tcgen05\.mma)[\w.:]*", ptx))
+    assert instructions == (set() if codec is Codec.FLOAT32 else INSTRUCTIONS[capability][codec])
+    assert "tf32" not in ptx
+    assert_addresses_are_64_bit(variant.asm["ttir"])
+
+
+@pytest.mark.parametrize("capability", [80, 90, 100])
+def test_the_merge_of_parts_compiles(capability: int, tmp_path: Path) -> None:
+    constants = dict(tiles.MERGE)
+    panel = tiles.Panel(slices=1, warps=constants.pop("num_warps"), programs=1)
+    variant = compiled(device.best_documents, constants, {"num_warps": panel.warps}, {}, capability)
+    assert_fits(variant, panel, capability, tmp_path / "cubin")
+    assert re.search(r"tt\.addptr .* : tensor<512x!tt\.ptr<f32>>, tensor<512xi64>", variant.asm["ttir"])
+
+
+def assert_fits(variant: Any, panel: tiles.Panel, capability: int, cubin: Path) -> None:
+    """No register spills, and as many programs find room on a multiprocessor as the table says."""
+    cubin.write_bytes(variant.asm["cubin"])
     report = subprocess.run([CUOBJDUMP, "-res-usage", cubin], capture_output=True, text=True, check=True).stdout
     used = {name: int(count) for name, count in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", report)}
-    assert used["REG"] <= 255
+    print(f"{used['REG']} registers, {variant.metadata.shared} bytes of shared memory")
     assert (used["STACK"], used["LOCAL"]) == (0, 0), "registers spill"
-    assert compiled.metadata.shared <= SHARED_MEMORY[capability]
+    assert -(-used["REG"] // 8) * 8 * 32 * panel.warps * panel.programs <= tiles.REGISTERS
+    assert variant.metadata.shared * panel.programs <= SHARED_MEMORY[capability] - 1024 * (panel.programs - 1)
 
 
-@pytest.mark.parametrize("capability", [80, 90])
-@pytest.mark.parametrize(("kernel", "codec", "dim"), VARIANTS, ids=lambda value: str(getattr(value, "value", value)))
-def test_scoring_compiles_to_what_the_hardware_is_for(
-    kernel: Any, codec: Codec, dim: int, capability: int, tmp_path: Path
-) -> None:
-    constants = launch.scoring_options(codec, dim)
-    options = {name: constants.pop(name) for name in ("num_warps", "num_stages")}
-    if kernel is device.score_documents:
-        constants["BLOCK_DOCUMENTS"] = launch.BLOCK_DOCUMENTS
-    compiled = compile_for(capability, kernel, constants, options, TYPES[codec])
-    assert_fits(compiled, capability, tmp_path / "cubin")
-    ptx = compiled.asm["ptx"]
-    if codec is Codec.FLOAT32:
-        assert "mma" not in ptx, "a tensor core would round float32 to TF32"
-        assert "tf32" not in ptx
-    else:
-        assert MMA[capability] in ptx
-    assert_addresses_are_64_bit(compiled.asm["ttir"], TYPES[codec].replace("fp", "f"))
+def assert_addresses_are_64_bit(ttir: str) -> None:
+    """Rows of queries, codes and centroids, and numbers of a token or a document, are reached by int64 offsets.
 
-
-def assert_addresses_are_64_bit(ttir: str, codes: str) -> None:
-    """Query rows, document rows and sums are reached by int64 offsets; int32 ones are a dimension or a document."""
-    blocks = re.findall(r"tt\.addptr .*: tensor<(\S+)x!tt\.ptr<(\S+)>>, tensor<\S+x(i\d+)>", ttir)
-    rows = [offset for shape, pointee, offset in blocks if pointee == codes and shape.endswith("x1")]
-    assert rows == ["i64", "i64"]
-    sums = [offset for shape, pointee, offset in blocks if pointee == "f32" and "x" not in shape]
-    assert "i64" in sums
-
-
-@pytest.mark.parametrize("capability", [80, 90])
-def test_selection_compiles(capability: int, tmp_path: Path) -> None:
-    constants = {"BLOCK": launch.BLOCK_SELECT}
-    compiled = compile_for(capability, device.select_documents, constants, {"num_warps": launch.SELECT_WARPS})
-    assert_fits(compiled, capability, tmp_path / "cubin")
-    offsets = re.findall(r"tt\.addptr .*: tensor<\S+x!tt\.ptr<f32>>, tensor<\S+x(i\d+)>", compiled.asm["ttir"])
-    assert offsets == ["i64"]
+    int32 ones are dimensions, or places within a buffer of keys, which are int64 themselves.
+    """
+    pointers = re.findall(r"tt\.addptr .*: tensor<(\S+)x!tt\.ptr<(\S+)>>, tensor<\S+x(i\d+)>", ttir)
+    rows = [offset for shape, pointee, offset in pointers if pointee != "i64" and re.fullmatch(r"\d+(x1)?", shape)]
+    assert len(rows) >= 3
+    assert set(rows) == {"i64"}
+    assert re.search(r"tt\.addptr %p_\w+, \S+ : !tt\.ptr<i64>, i64", ttir) or "p_keys" not in ttir

@@ -8,10 +8,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from maxsim_data import codebook, documents, masks, packed, queries
 from sentence_transformers.util import maxsim
 
 from tridex.kernels import (
-    Codebook,
     Codec,
     Segment,
     pack,
@@ -26,35 +26,6 @@ from tridex.kernels.codecs import FLOAT8_UNIT, round_queries
 
 LENGTHS = [0, 1, 15, 16, 17, 300, 63, 64, 65, 2]
 INF = float("inf")
-
-
-def documents(lengths: list[int], dim: int, seed: int = 0) -> list[np.ndarray]:
-    rng = np.random.default_rng(seed)
-    drawn = [rng.standard_normal((length, dim), np.float32) for length in lengths]
-    return [tokens / np.linalg.norm(tokens, axis=1, keepdims=True) for tokens in drawn]
-
-
-def codebook(codec: Codec, dim: int, seed: int = 5) -> Codebook | None:
-    """Of random directions, and of levels that leave a large error: what is stored is what must be scored."""
-    if not codec.residual_bits:
-        return None
-    generator = torch.Generator().manual_seed(seed)
-    centroids = torch.nn.functional.normalize(torch.randn((70, dim), generator=generator), dim=-1).half()
-    levels = torch.linspace(-127, 127, 2**codec.residual_bits).round().to(torch.int8)
-    return Codebook(centroids, levels, step=2.0**-8)
-
-
-def packed(docs: list[np.ndarray], codec: Codec) -> Segment:
-    return pack(docs, codec, codebook=codebook(codec, docs[0].shape[1]))
-
-
-def queries(batch: int, tokens: int, dim: int, seed: int = 1) -> torch.Tensor:
-    drawn = torch.randn((batch, tokens, dim), generator=torch.Generator().manual_seed(seed))
-    return torch.nn.functional.normalize(drawn, dim=-1)
-
-
-def masks(batch: int, tokens: int, seed: int = 2) -> torch.Tensor:
-    return torch.rand((batch, tokens), generator=torch.Generator().manual_seed(seed)) < 0.7
 
 
 def assert_ranked_as(scores: torch.Tensor, rows: torch.Tensor, expected: tuple[torch.Tensor, torch.Tensor]) -> None:
@@ -302,6 +273,16 @@ def test_a_forked_process_searches() -> None:
             r"rows is torch.int64 \[2, 3\] .* torch.int64 \[1, candidates\]",
         ),
         ({"rows": torch.zeros(1, 3, dtype=torch.int32)}, r"rows is torch.int32 \[1, 3\] on cpu; expected torch.int64"),
+        (
+            {"filter_bitmap": torch.ones(2, dtype=torch.int32)},
+            r"filter_bitmap is torch.int32 \[2\] on cpu; expected torch.int32 \[1\] on cpu, a bit for each",
+        ),
+        ({"filter_bitmap": torch.ones(1, dtype=torch.bool)}, r"filter_bitmap is torch.bool \[1\] on cpu; expected"),
+        ({"workspace": torch.ones(9)}, r"workspace is torch.float32 \[9\] .*; expected contiguous torch.uint8 \[0 or"),
+        (
+            {"workspace": torch.ones(9, dtype=torch.uint8)[1:]},
+            r"workspace is .* at address .*; expected .* at a multiple of 8",
+        ),
         ({"segment": "meta"}, "segment is on meta; expected a CPU or a CUDA device"),
     ],
 )

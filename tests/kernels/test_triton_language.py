@@ -4,38 +4,32 @@ triton looks at TRITON_INTERPRET when it is imported, so the interpreted launch 
 this one keeps the compiler (test_compilation.py). bfloat16 is only compiled: the interpreter's dot is wrong for it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from itertools import product
 from multiprocessing import get_context
+from typing import Any
 
+import interpreted_kernels as kernels
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from maxsim_data import LENGTHS, codebook, documents, masks, packed, queries, rising
 
-from tridex.kernels import Codec, Segment, launch, pack, pack_bitmap, ranking, reference
+from tridex.kernels import Codec, Segment, pack, pack_bitmap, ranking, reference
+from tridex.kernels.device_residual import LOOK_UP_2_BITS, LOOK_UP_4_BITS
 
-CODECS = [Codec.FLOAT32, Codec.FLOAT16]
-LENGTHS = [0, 1, 15, 16, 17, 300, 64, 2]
+CODECS = [codec for codec in Codec if codec is not Codec.BFLOAT16]
 INF = float("inf")
 
-
-class Interpreted:
-    """The launch layer in a process whose triton interprets."""
-
-    def __init__(self, pool: ProcessPoolExecutor) -> None:
-        self._pool = pool
-
-    def search(
-        self, queries: torch.Tensor, segment: Segment, top_k: int, mask: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        return self._pool.submit(launch.search, queries, segment, top_k, mask).result()
-
-    def rescore(self, queries: torch.Tensor, segment: Segment, rows: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        return self._pool.submit(launch.rescore, queries, segment, rows, mask).result()
+Call = Callable[..., Any]
+"""Calls a function of interpreted_kernels.py there."""
 
 
 @pytest.fixture(scope="module")
-def interpreted() -> Iterator[Interpreted]:
+def interpreted() -> Iterator[Call]:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         with pytest.MonkeyPatch.context() as environment:
             environment.setenv("TRITON_INTERPRET", "1")
@@ -43,18 +37,7 @@ def interpreted() -> Iterator[Interpreted]:
             pool.submit(torch.use_deterministic_algorithms, True).result()
         poison = pool.submit(torch.empty, 3).result()
         assert poison.isnan().all()
-        yield Interpreted(pool)
-
-
-def documents(lengths: list[int], dim: int) -> list[np.ndarray]:
-    rng = np.random.default_rng(0)
-    return [rng.standard_normal((length, dim), np.float32) / dim**0.5 for length in lengths]
-
-
-def queries(batch: int, tokens: int, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    lengths = torch.arange(batch) * 11 % tokens + 1
-    return torch.randn((batch, tokens, dim), generator=generator) / dim**0.5, torch.arange(tokens) < lengths[:, None]
+        yield lambda function, *arguments: pool.submit(function, *arguments).result()
 
 
 def assert_close(scores: torch.Tensor, expected: torch.Tensor) -> None:
@@ -62,76 +45,252 @@ def assert_close(scores: torch.Tensor, expected: torch.Tensor) -> None:
     torch.testing.assert_close(scores.double(), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("codec", CODECS)
-@pytest.mark.parametrize(("batch", "tokens", "dim"), [(1, 32, 128), (3, 7, 48), (2, 70, 16), (1, 33, 300)])
-def test_search_and_rescore_agree_with_the_reference(
-    interpreted: Interpreted, codec: Codec, batch: int, tokens: int, dim: int
+def assert_agrees_with_reference(
+    interpreted: Call, query: torch.Tensor, segment: Segment, top_k: int, mask: torch.Tensor, rows: torch.Tensor
 ) -> None:
-    segment = pack(documents(LENGTHS, dim), codec)
-    segment = segment.with_live(pack_bitmap(np.arange(len(LENGTHS)) != 3))
-    query, mask = queries(batch, tokens, dim)
-    scores, rows = interpreted.search(query, segment, 10, mask)
+    scores, found = interpreted(kernels.search, query, segment, top_k, mask)
+    expected_scores, expected_found = reference.search(query, segment, top_k, mask)
+    assert_close(scores, expected_scores)
+    assert torch.equal(found, expected_found)
+    rescored = interpreted(kernels.rescore, query, segment, found, mask)
+    assert torch.equal(rescored, scores)
+    assert_close(
+        interpreted(kernels.rescore, query, segment, rows, mask), reference.rescore(query, segment, rows, mask)
+    )
+    tokens, similarities = interpreted(kernels.explain, query, segment, rows, mask)
+    expected_tokens, expected_similarities = reference.explain(query, segment, rows, mask)
+    assert_close(similarities, expected_similarities)
+    assert torch.equal(tokens, expected_tokens)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_search_rescore_and_explain_agree_with_the_reference(interpreted: Call, codec: Codec) -> None:
+    segment = packed(documents(LENGTHS, 128), codec).with_live(pack_bitmap(np.arange(len(LENGTHS)) != 3))
+    rows = torch.tensor([[-1, 0, 3, 5, 5, 9, 10, 2**40]] * 2)
+    assert_agrees_with_reference(interpreted, queries(2, 32, 128), segment, 12, masks(2, 32), rows)
+
+
+@settings(deadline=None, max_examples=12)
+@given(
+    codec=st.sampled_from(CODECS),
+    lengths=st.lists(st.sampled_from([0, 1, 2, 16, 17, 32, 33, 70]), min_size=1, max_size=12),
+    dim=st.sampled_from([1, 3, 16, 48, 144]),
+    batch=st.integers(1, 9),
+    tokens=st.sampled_from([1, 7, 31, 32, 33, 70]),
+    top_k=st.sampled_from([1, 3, 20]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_any_shape_agrees_with_the_reference(
+    interpreted: Call, codec: Codec, lengths: list[int], dim: int, batch: int, tokens: int, top_k: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    dim = dim if not codec.residual_bits else 16 * (dim // 16 + (dim < 16))
+    segment = packed(documents(lengths, dim, seed), codec).with_live(pack_bitmap(rng.random(len(lengths)) < 0.7))
+    rows = torch.from_numpy(rng.integers(-2, len(lengths) + 2, (batch, 3)))
+    query, mask = queries(batch, tokens, dim, seed), masks(batch, tokens, seed)
+    assert_agrees_with_reference(interpreted, query, segment, top_k, mask, rows)
+
+
+def test_float8_without_float8_products_has_the_same_scores(interpreted: Call) -> None:
+    """An A100 converts codes to float16, among them e4m3's subnormal numbers (below 2^-14), which float16 holds too."""
+    docs = [
+        tokens * np.float32(2.0**-13) ** np.linspace(0, 1, 48, dtype=np.float32) for tokens in documents(LENGTHS, 48)
+    ]
+    segment, query, mask = pack(docs, Codec.FLOAT8), queries(2, 32, 48), masks(2, 32)
+    scores, rows = interpreted(kernels.search_before_float8, query, segment, 10, mask)
     expected_scores, expected_rows = reference.search(query, segment, 10, mask)
     assert_close(scores, expected_scores)
     assert torch.equal(rows, expected_rows)
-    candidates = torch.tensor([[-1, 0, 3, 5, 5, 7, 8, 2**40]] * batch)
-    assert_close(
-        interpreted.rescore(query, segment, candidates, mask), reference.rescore(query, segment, candidates, mask)
+
+
+@pytest.mark.parametrize("codec", [Codec.FLOAT16, Codec.INT8, Codec.RESIDUAL4])
+def test_a_score_has_the_same_bits_in_every_batch_and_place(interpreted: Call, codec: Codec) -> None:
+    """Alone, 3 and 9 queries are panels of 2 to 8 slices, and 40 tokens two slices."""
+    docs, query = documents([0, 1, 33, 70], 32), queries(9, 40, 32)
+    lengths = torch.arange(9) * 11 % 40 + 1
+    mask = torch.arange(40) < lengths[:, None]
+    scores, rows = interpreted(kernels.search, query, packed(docs, codec), 4, mask)
+    backwards = interpreted(kernels.rescore, query, packed(docs[::-1], codec), (3 - rows).where(rows >= 0, -1), mask)
+    assert torch.equal(backwards, scores)
+    some = interpreted(kernels.search, query[4:7], packed(docs, codec), 4, mask[4:7])
+    assert torch.equal(some[0], scores[4:7])
+    alone = query[5:6, : lengths[5]]
+    assert torch.equal(
+        interpreted(kernels.search, alone, packed(docs, codec), 4, mask[5:6, : lengths[5]])[0][0], scores[5]
     )
-    assert torch.equal(interpreted.rescore(query, segment, rows, mask), scores)
 
 
-def test_a_score_has_the_same_bits_in_every_batch_and_place(interpreted: Interpreted) -> None:
-    docs = documents(LENGTHS, 32)
-    query, mask = queries(3, 40, 32)
-    rows = torch.arange(len(docs)).expand(3, -1)
-    scores = interpreted.rescore(query, pack(docs, Codec.FLOAT16), rows, mask)
-    backwards = interpreted.rescore(query, pack(docs[::-1], Codec.FLOAT16), rows, mask)
-    assert torch.equal(backwards.flip(1), scores)
-    for i, length in enumerate(mask.sum(dim=1).tolist()):
-        alone = query[i : i + 1, :length]
-        assert torch.equal(
-            interpreted.rescore(alone, pack(docs, Codec.FLOAT16), rows[:1], mask[i : i + 1, :length])[0], scores[i]
-        )
+def test_a_repeated_token_and_a_masked_token_change_nothing(interpreted: Call) -> None:
+    docs, query, rows = documents([5, 32], 16), queries(1, 32, 16), torch.tensor([[0, 1]])
+    mask = torch.ones(1, 32, dtype=torch.bool)
+    scores = interpreted(kernels.rescore, query, pack(docs, Codec.INT8), rows, mask)
+    padded = pack([np.concatenate([d, d[:1]]) for d in docs], Codec.INT8)
+    assert torch.equal(interpreted(kernels.rescore, query, padded, rows, mask), scores)
+    wider = torch.cat([query, torch.full((1, 3, 16), float("nan"))], dim=1)
+    wider_mask = torch.arange(35)[None] < 32
+    assert torch.equal(interpreted(kernels.rescore, wider, pack(docs, Codec.INT8), rows, wider_mask), scores)
 
 
-def test_ties_go_to_the_lower_row_across_blocks(interpreted: Interpreted) -> None:
+def test_what_is_dead_or_not_a_number_harms_nobody(interpreted: Call) -> None:
+    segment, query = pack(documents([9, 40, 9], 16), Codec.FLOAT16), queries(3, 5, 16)
+    segment = segment.with_live(pack_bitmap(np.array([True, False, True])))
+    mask = torch.ones(3, 5, dtype=torch.bool)
+    expected = interpreted(kernels.search, query, segment, 3, mask)
+    segment.codes[9:49] = 0xFF
+    query[1] = float("nan")
+    scores, rows = interpreted(kernels.search, query, segment, 3, mask)
+    for i in (0, 2):
+        assert torch.equal(scores[i], expected[0][i])
+        assert torch.equal(rows[i], expected[1][i])
+
+
+def test_ties_go_to_the_lower_row_across_blocks(interpreted: Call) -> None:
     best, other = documents([1, 1], 16)
-    count = launch.BLOCK_SELECT + 60
-    segment = pack([other if row % 50 else best for row in range(count)], Codec.FLOAT16)
-    query = torch.from_numpy(best)[None]
-    winners = list(range(0, count, 50))
-    top_k = len(winners) + 5
-    _, rows = interpreted.search(query, segment, top_k, torch.ones(1, 1, dtype=torch.bool))
+    segment = pack([other if row % 20 else best for row in range(130)], Codec.FLOAT16)
+    winners = list(range(0, 130, 20))
+    mask = torch.ones(1, 1, dtype=torch.bool)
+    _, rows = interpreted(kernels.search, torch.from_numpy(best)[None], segment, len(winners) + 5, mask)
     assert rows[0].tolist() == [*winners, 1, 2, 3, 4, 5]
 
 
+def test_the_best_are_kept_when_every_document_is_better_than_the_last(interpreted: Call) -> None:
+    """So that buffers run full, and the last documents are the best."""
+    count, top_k = 900, 40
+    docs, query = rising(count)
+    scores, rows = interpreted(kernels.search, query, pack(docs, Codec.FLOAT32), top_k, torch.ones(1, 1).bool())
+    assert rows[0].tolist() == list(range(count - 1, count - 1 - top_k, -1))
+    assert scores[0].tolist() == [np.float32((row + 1) / count) for row in rows[0].tolist()]
+
+
+@pytest.mark.parametrize("content", [0x00, 0x7F, 0xFF])
+def test_a_workspace_may_hold_anything(interpreted: Call, content: int) -> None:
+    segment = pack(documents(LENGTHS, 16), Codec.FLOAT16)
+    query, mask = queries(3, 5, 16), masks(3, 5)
+    scores, rows = interpreted(kernels.search_in_workspace_of, content, query, segment, 20, mask)
+    expected_scores, expected_rows = reference.search(query, segment, 20, mask)
+    assert_close(scores, expected_scores)
+    assert torch.equal(rows, expected_rows)
+
+
+def test_working_memory_is_not_a_score_for_every_document(interpreted: Call) -> None:
+    """It grows with the number of multiprocessors, here one, and not with the documents'."""
+    segment = pack(documents([1] * 20_000, 16), Codec.FLOAT16)
+    assert interpreted(kernels.search_workspace_bytes, segment, 1, 32, 10) < 20_000
+
+
+def test_the_public_operators_take_bitmap_and_workspace_to_the_kernels(interpreted: Call) -> None:
+    segment = pack(documents(LENGTHS, 16), Codec.INT8).with_live(pack_bitmap(np.arange(len(LENGTHS)) != 8))
+    wanted = pack_bitmap(np.arange(len(LENGTHS)) % 2 == 0)
+    query, mask = queries(3, 5, 16), masks(3, 5)
+    size = interpreted(kernels.search_workspace_bytes, segment, 3, 5, 4)
+    for workspace in (None, torch.full((size,), 0xFF, dtype=torch.uint8)):
+        arguments = {"filter_bitmap": wanted, "workspace": workspace}
+        scores, rows = interpreted(kernels.public_search, query, segment, 4, mask, arguments)
+        expected_scores, expected_rows = reference.search(query, segment.with_live(segment.live & wanted), 4, mask)
+        assert_close(scores, expected_scores)
+        assert torch.equal(rows, expected_rows)
+    short = {"workspace": torch.empty(size - 1, dtype=torch.uint8)}
+    with pytest.raises(ValueError, match=rf"workspace is .* \[{size - 1}\] .* expected .* \[{size} or more\]"):
+        interpreted(kernels.public_search, query, segment, 4, mask, short)
+
+
+def test_warm_up_runs_every_variant_there_is(interpreted: Call) -> None:
+    assert interpreted(kernels.variants_warmed_up, 16, Codec.INT8) == {2, 4, 8}
+
+
 @pytest.mark.parametrize("live", [[False] * 3, [True, False, False]], ids=["all dead", "only an empty one lives"])
-def test_where_nothing_can_be_found_nothing_is(interpreted: Interpreted, live: list[bool]) -> None:
+def test_where_nothing_can_be_found_nothing_is(interpreted: Call, live: list[bool]) -> None:
     segment = pack(documents([0, 5, 20], 16), Codec.FLOAT16).with_live(pack_bitmap(np.array(live)))
-    query, mask = queries(2, 3, 16)
-    scores, rows = interpreted.search(query, segment, 4, mask)
+    query, mask = queries(2, 3, 16), masks(2, 3)
+    scores, rows = interpreted(kernels.search, query, segment, 4, mask)
     assert scores.tolist() == [[-INF] * 4] * 2
     assert rows.tolist() == [[-1] * 4] * 2
 
 
-def test_a_segment_without_documents_is_searched(interpreted: Interpreted) -> None:
+def test_a_segment_without_documents_is_searched(interpreted: Call) -> None:
     segment = Segment.from_numpy(Codec.FLOAT16, 16, np.empty((0, 32), np.uint8), np.zeros(1, np.int64))
-    query, mask = queries(2, 3, 16)
-    assert interpreted.search(query, segment, 2, mask)[1].tolist() == [[-1, -1]] * 2
-    assert interpreted.rescore(query, segment, torch.zeros((2, 1), dtype=torch.int64), mask).tolist() == [[-INF]] * 2
+    query, mask, rows = queries(2, 3, 16), masks(2, 3), torch.zeros((2, 1), dtype=torch.int64)
+    assert interpreted(kernels.search, query, segment, 2, mask)[1].tolist() == [[-1, -1]] * 2
+    assert interpreted(kernels.rescore, query, segment, rows, mask).tolist() == [[-INF]] * 2
+    assert interpreted(kernels.rescore, query, segment, rows[:, :0], mask).shape == (2, 0)
+    assert interpreted(kernels.explain, query, segment, rows[:, :0], mask)[0].shape == (2, 0, 3)
 
 
-def test_a_query_without_tokens_scores_zero_on_documents_with_tokens(interpreted: Interpreted) -> None:
+def test_a_query_without_tokens_scores_zero_on_documents_with_tokens(interpreted: Call) -> None:
     segment = pack(documents([3, 0, 2], 16), Codec.FLOAT16)
-    query, _ = queries(1, 4, 16)
-    scores, rows = interpreted.search(query, segment, 3, torch.zeros(1, 4, dtype=torch.bool))
+    scores, rows = interpreted(kernels.search, queries(1, 4, 16), segment, 3, torch.zeros(1, 4, dtype=torch.bool))
     assert (scores.tolist(), rows.tolist()) == ([[0.0, 0.0, -INF]], [[0, 2, -1]])
 
 
+@pytest.mark.parametrize(
+    ("codec", "tokens"),
+    [(Codec.FLOAT16, 2**24 + 1), (Codec.INT8, 2**24 + 1), (Codec.RESIDUAL4, 2**25 + 1)],
+)
+def test_tokens_past_2_gib_of_codes_are_found(interpreted: Call, codec: Codec, tokens: int) -> None:
+    document, query = documents([37], 128)[0], queries(1, 32, 128)
+    mask, row = torch.ones(1, 32, dtype=torch.bool), torch.tensor([[0]])
+    near = packed([document], codec)
+    found, rows, rescored, places = interpreted(kernels.search_far_away, codec, tokens, document, query, mask)
+    assert rows.tolist() == [[1, -1]]
+    assert torch.equal(found[:, :1], interpreted(kernels.rescore, query, near, row, mask))
+    assert torch.equal(rescored, found[:, :1])
+    assert torch.equal(places, interpreted(kernels.explain, query, near, row, mask)[0])
+
+
 def test_ranking_is_by_score_then_row() -> None:
-    """The host's half of the sort keys; the device's half is covered by the tests above."""
+    """The sort keys of a CPU; the device's are covered by the tests above."""
     scores = torch.tensor([[2.0, -0.0, -3.5, 0.0, -INF, 2.0, 1e-45, -1e-45]])
     best, rows = ranking.best(ranking.sort_keys(scores, torch.arange(8)), 10)
     assert rows.tolist() == [[0, 5, 6, 1, 3, 7, 2, -1, -1, -1]]
     assert best[0, :7].tolist() == scores[0, rows[0, :7]].tolist()
+
+
+def run_ptx(assembly: str, registers: dict[str, int]) -> dict[str, int]:
+    """The few instructions of device_residual.py, as the PTX manual (9.7) defines them."""
+    values = dict(registers)
+
+    def value(operand: str) -> int:
+        return int(operand, 0) if operand[0].isdigit() else values[operand]
+
+    def permute(a: int, b: int, selector: int) -> int:
+        octets = (a | b << 32).to_bytes(8, "little")
+        nibbles = [selector >> 4 * i & 0xF for i in range(4)]
+        assert all(nibble < 8 for nibble in nibbles), "the 4th bit would replicate a sign"
+        return int.from_bytes(bytes(octets[nibble] for nibble in nibbles), "little")
+
+    for line in assembly.strip("{}\n").split(";\n"):
+        name, _, rest = line.strip("; ").partition(" ")
+        target, *operands = [part.strip() for part in rest.split(",")]
+        if name == "prmt.b32":
+            values[target] = permute(*map(value, operands))
+        elif name == "lop3.b32":
+            a, b, c, table = map(value, operands)
+            assert table == 0xCA
+            values[target] = a & b | ~a & c
+        elif name == "and.b32":
+            values[target] = value(operands[0]) & value(operands[1])
+        elif name == "shr.u32":
+            values[target] = value(operands[0]) >> value(operands[1])
+        elif name == "mov.b32":
+            values[target] = value(operands[0])
+        else:
+            assert name == ".reg", line
+    return values
+
+
+@pytest.mark.parametrize("codec", [Codec.RESIDUAL4, Codec.RESIDUAL2])
+def test_the_assembly_that_looks_levels_up_does(codec: Codec) -> None:
+    """The interpreter has no PTX and compares codes with each level instead; so this runs it, for every byte."""
+    book = codebook(codec, 16)
+    assert book is not None
+    words = book.levels.view(torch.int32).tolist()
+    outputs = 8 // codec.residual_bits
+    for first in range(0, 256, 4):
+        codes = torch.tensor([[code] for code in range(first, first + 4)], dtype=torch.uint8)
+        registers = {f"${outputs}": int.from_bytes(bytes(codes.flatten().tolist()), "little")}
+        step = 4 if outputs == 2 else 1
+        registers |= {f"${outputs + 1 + step * i}": word & 0xFFFFFFFF for i, word in enumerate(words)}
+        values = run_ptx(LOOK_UP_4_BITS if outputs == 2 else LOOK_UP_2_BITS, registers)
+        expected = book.levels_of(codes)  # [tokens, part]
+        for part, token in product(range(outputs), range(4)):
+            assert values[f"${part}"] >> 8 * token & 0xFF == int(expected[token, part]) & 0xFF

@@ -4,7 +4,7 @@ from . import reference
 from .codebook import Codebook, train_codebook
 from .codecs import Codec, Planes
 from .cost import search_bytes, search_flops
-from .operator import explain, rescore, search, supported_codecs, warm_up
+from .operator import explain, rescore, search, search_workspace_bytes, supported_codecs, warm_up
 from .segment import Segment, pack, pack_bitmap
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "search",
     "search_bytes",
     "search_flops",
+    "search_workspace_bytes",
     "supported_codecs",
     "train_codebook",
     "warm_up",

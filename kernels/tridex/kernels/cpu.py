@@ -52,8 +52,18 @@ _OFFSET = np.uint8(128)
 _NO_SCALES, _NO_IDS = np.empty((0, 2), np.uint8), np.empty(0, np.uint16)
 
 
+def batches_of_each_shape(_segment: Segment) -> tuple[int, ...]:
+    """What warm_up has to search with: every batch runs the same code."""
+    return (1,)
+
+
+def search_workspace_bytes(_segment: Segment, _batch: int, _query_tokens: int, _top_k: int) -> int:
+    """tridex.kernels.search_workspace_bytes."""
+    return 0
+
+
 def search(
-    queries: torch.Tensor, segment: Segment, top_k: int, query_mask: torch.Tensor
+    queries: torch.Tensor, segment: Segment, top_k: int, query_mask: torch.Tensor, _workspace: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """tridex.kernels.search."""
     rows = np.flatnonzero(_live(segment))

@@ -1,13 +1,15 @@
-"""MaxSim in the Triton language: device code only; shapes, grids and memory are the business of launch.py.
+"""MaxSim in the Triton language: the kernels. Grids, tile shapes and memory are launch.py's business.
 
     score(q, d) = sum over unmasked query tokens i of max over document tokens j of <Q_i, D_j>
 
-A query is cut into slices of SLICE tokens, and a program scores a panel of SLICES slices, of one query or of several,
-so that a block of document tokens is loaded once for the whole panel. The slices of a query are added in their order
-afterwards. A panel has one shape for every batch and every query length: the bits of a score do not depend on the
-queries beside it. A panel has 64 query tokens, because tl.dot with fewer rows compiles to HMMA on sm_90, not to wgmma.
+A panel of query tokens (the rows of the matrix products) meets tiles of document tokens (their columns), so a maximum
+is taken within a thread, but for 2 shuffles a slot. A panel has 64 rows at least: with fewer tl.dot compiles to HMMA on
+sm_90, not to wgmma. A lone query of 32 tokens wastes half of it, which costs nothing where memory is the limit; with
+document tokens as rows nothing would be wasted, but every maximum would go through 3 shuffles and shared memory, and a
+batch, which needs queries as rows, would be other machine code: its scores could have other bits.
 
-`p_` is a pointer; whatever is multiplied into an address is int64.
+device_similarity.py: products; device_blocks.py: maxima and sums; device_top_k.py: selection. `p_` is a pointer;
+whatever is multiplied into an address is int64.
 """
 
 # mypy: disable-error-code="no-untyped-def,untyped-decorator"
@@ -17,161 +19,268 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-_ANY_ADDRESS = ["p_mask", "p_offsets", "p_live", "p_rows"]
+from .device_documents import block_scores, document_spans, panel_rows
+from .device_similarity import factors, similarities
+from .device_top_k import LOWEST_KEY, append_keys, clear_keys, keep_largest, scores_and_rows, sort_keys
+
+_ANY_ADDRESS = ["p_mask", "p_live", "p_offsets", "p_scales", "p_centroid_ids", "p_rows", "p_keys"]
 """Callers' tensors, read a few numbers at a time: another alignment must not mean another compilation."""
 
-
-@triton.jit
-def _panel_tokens(slices, first_slice, end_slice, query_tokens, SLICE: tl.constexpr, SLICES: tl.constexpr):
-    """Where the panel's query tokens lie in [queries * query_tokens], and which exist: both [SLICES * SLICE].
-
-    Slices count on from query to query, `slices` each; the panel holds those from first_slice on, up to end_slice.
-    """
-    lane = tl.arange(0, SLICES * SLICE)
-    index = first_slice + lane // SLICE
-    token = index % slices * SLICE + lane % SLICE
-    return (index // slices).to(tl.int64) * query_tokens + token, (index < end_slice) & (token < query_tokens)
+_BUFFER_CHUNK = tl.constexpr(512)
+_MERGE_CHUNK = tl.constexpr(4096)
+"""Keys looked at together: in a part's buffer, which holds no more at a top_k of 192, and in those of all parts."""
 
 
-@triton.jit
-def _document_tokens(p_offsets, p_live, row, documents):
-    """Where the row's tokens start and end; equal for a dead or unknown row, so that no token of it is loaded."""
-    known = (row >= 0) & (row < documents)
-    live = (tl.load(p_live + row // 32, mask=known, other=0) >> (row & 31)) & 1
-    start = tl.load(p_offsets + row, mask=known, other=0)
-    return start, tl.load(p_offsets + row + 1, mask=known & (live != 0), other=start)
-
-
-@triton.jit
-def _slice_sums(
-    p_queries,
-    p_codes,
-    positions,
-    exists,
-    counts,
-    start,
-    end,
-    DIM: tl.constexpr,
-    BLOCK_DIM: tl.constexpr,
-    BLOCK_TOKENS: tl.constexpr,
-    SLICE: tl.constexpr,
-    SLICES: tl.constexpr,
-):
-    """Each slice's sum of maxima over the document tokens [start, end): fp32 [SLICES], -inf where there are none."""
-    maxima = tl.full([SLICES * SLICE], float("-inf"), tl.float32)
-    for first in range(start, end, BLOCK_TOKENS):
-        tokens = first + tl.arange(0, BLOCK_TOKENS)
-        dots = tl.zeros([SLICES * SLICE, BLOCK_TOKENS], tl.float32)
-        for k in range(0, DIM, BLOCK_DIM):
-            dims = k + tl.arange(0, BLOCK_DIM)
-            queries = tl.load(
-                p_queries + positions[:, None] * DIM + dims[None, :],
-                mask=exists[:, None] & (dims < DIM)[None, :],
-                other=0.0,
-            )
-            documents = tl.load(
-                p_codes + tokens[:, None] * DIM + dims[None, :],
-                mask=(tokens < end)[:, None] & (dims < DIM)[None, :],
-                other=0.0,
-            )
-            dots = tl.dot(queries, documents.T, dots, input_precision="ieee")
-        dots = tl.where((tokens < end)[None, :], dots, float("-inf"))
-        maxima = tl.maximum(maxima, tl.max(dots, axis=1))
-    sums = tl.sum(tl.reshape(tl.where(counts, maxima, 0.0), [SLICES, SLICE]), axis=1)
-    return tl.where(start < end, sums, float("-inf"))
-
-
-@triton.jit(do_not_specialize=["queries", "query_tokens", "documents"], do_not_specialize_on_alignment=_ANY_ADDRESS)
-def score_documents(
-    p_queries,  # [queries, query_tokens, DIM], the dtype of the codes
+@triton.jit(
+    do_not_specialize=["queries", "query_tokens", "documents", "block_documents", "groups", "kept", "capacity"],
+    do_not_specialize_on_alignment=_ANY_ADDRESS,
+)
+def search_documents(
+    p_queries,  # [queries, query_tokens, DIM], what the codec multiplies
+    p_query_scales,  # fp32 [queries, query_tokens]; None where the codec has no scales
+    p_query_halves,  # fp16 [queries, query_tokens, DIM]; None where the codec has no centroids
     p_mask,  # uint8 [queries, query_tokens]
-    p_codes,  # [tokens, DIM]
+    p_codes,  # [tokens, numbers or bytes]
+    p_scales,  # fp16 [tokens] or None
+    p_centroid_ids,  # int16 [tokens] or None
+    p_centroids,  # fp16 [centroids, DIM] or None
+    p_levels,  # int8 [levels] or None
     p_offsets,  # int64 [documents + 1]
     p_live,  # int32 [ceil(documents / 32)]
-    p_sums,  # out: fp32 [queries, slices, documents]
+    p_keys,  # out: int64 [queries, parts, capacity]: the first `kept` of each, in no order
     queries,
     query_tokens,
     documents,
+    block_documents,  # at most BLOCK_DOCUMENTS
+    groups,
+    kept,
+    capacity,  # at least kept + BLOCK_DOCUMENTS
+    CODEC: tl.constexpr,
     DIM: tl.constexpr,
     BLOCK_DIM: tl.constexpr,
-    BLOCK_TOKENS: tl.constexpr,
-    BLOCK_DOCUMENTS: tl.constexpr,
     SLICE: tl.constexpr,
     SLICES: tl.constexpr,
+    TOKENS: tl.constexpr,
+    BLOCK_DOCUMENTS: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
-    """Scores every query slice with every document. Grid: blocks of documents x panels.
+    """The `kept` best documents of each query in each part. Grid: parts x groups of queries.
 
-    Panels are the fast axis: programs that read the same documents run together and find them in L2.
+    A part is every parts-th block of documents. Groups are the fast axis: programs that read the same documents run
+    together and find them in L2, so that the index is read from memory once.
     """
-    slices = tl.cdiv(query_tokens, SLICE)
-    all_slices = queries * slices
-    panels = tl.cdiv(all_slices, SLICES)
-    first_slice = tl.program_id(0) % panels * SLICES
-    first_row = tl.program_id(0) // panels * BLOCK_DOCUMENTS
-    positions, exists = _panel_tokens(slices, first_slice, all_slices, query_tokens, SLICE, SLICES)
-    counts = tl.load(p_mask + positions, mask=exists, other=0) != 0
-    out = first_slice + tl.arange(0, SLICES)
-    for row in range(first_row, tl.minimum(first_row + BLOCK_DOCUMENTS, documents)):
-        start, end = _document_tokens(p_offsets, p_live, row, documents)
-        sums = _slice_sums(
-            p_queries, p_codes, positions, exists, counts, start, end, DIM, BLOCK_DIM, BLOCK_TOKENS, SLICE, SLICES
+    parts = tl.num_programs(0) // groups
+    part = tl.program_id(0) // groups
+    in_panel = SLICES // tl.minimum(tl.cdiv(query_tokens, SLICE), SLICES)
+    first_query = tl.program_id(0) % groups * in_panel
+    end_query = tl.minimum(first_query + in_panel, queries)
+    query = first_query + tl.arange(0, SLICES)
+    p_own_keys = p_keys + (query.to(tl.int64) * parts + part) * capacity
+    for i in range(first_query, end_query):
+        clear_keys(p_keys + (tl.cast(i, tl.int64) * parts + part) * capacity, part, kept, _BUFFER_CHUNK)
+    counts = tl.zeros([SLICES], tl.int32)
+    thresholds = tl.full([SLICES], LOWEST_KEY, tl.int64)
+    blocks = tl.cdiv(documents, block_documents)
+    for block in tl.range(part, blocks, parts, disable_licm=True):
+        place = tl.arange(0, BLOCK_DOCUMENTS)
+        rows = tl.cast(block, tl.int64) * block_documents + place
+        starts, lengths = document_spans(p_offsets, p_live, rows, (place < block_documents) & (rows < documents))
+        scores = block_scores(
+            starts,
+            lengths,
+            first_query,
+            end_query,
+            query_tokens,
+            p_queries,
+            p_query_scales,
+            p_query_halves,
+            p_mask,
+            p_codes,
+            p_scales,
+            p_centroid_ids,
+            p_centroids,
+            p_levels,
+            CODEC,
+            DIM,
+            BLOCK_DIM,
+            SLICE,
+            SLICES,
+            TOKENS,
+            STAGES,
         )
-        tl.store(p_sums + out.to(tl.int64) * documents + row, sums, mask=out < all_slices)
+        keys = sort_keys(scores, rows[None, :])
+        better = (keys > thresholds[:, None]) & (lengths > 0)[None, :] & (query < end_query)[:, None]
+        counts = append_keys(p_own_keys, counts, keys, better)
+        if (block + parts >= blocks) | (tl.max(counts) > capacity - BLOCK_DOCUMENTS):
+            for i in range(first_query, end_query):
+                count = tl.sum(tl.where(query == i, counts, 0))
+                if count > kept:
+                    p_buffer = p_keys + (tl.cast(i, tl.int64) * parts + part) * capacity
+                    least = keep_largest(p_buffer, count, kept, _BUFFER_CHUNK)
+                    thresholds = tl.where(query == i, least, thresholds)
+            counts = tl.minimum(counts, kept)
 
 
-@triton.jit(do_not_specialize=["query_tokens", "documents", "candidates"], do_not_specialize_on_alignment=_ANY_ADDRESS)
+@triton.jit(do_not_specialize=["count", "top_k"], do_not_specialize_on_alignment=["p_keys"])
+def best_documents(
+    p_keys,  # int64 [queries, count], all different; overwritten
+    p_scores,  # out: fp32 [queries, top_k]
+    p_best_rows,  # out: int64 [queries, top_k]
+    count,
+    top_k,
+    CHUNK: tl.constexpr,
+    OTHERS: tl.constexpr,
+):
+    """The best documents of all parts, in order. Grid: queries.
+
+    A key's place is the number of larger keys among those that are kept.
+    """
+    query = tl.program_id(0).to(tl.int64)
+    p_own = p_keys + query * count
+    kept = tl.minimum(count, top_k)
+    if count > kept:
+        keep_largest(p_own, count, kept, _MERGE_CHUNK)
+    for first in range(0, top_k, CHUNK):
+        place = first + tl.arange(0, CHUNK)
+        keys = tl.load(p_own + place, mask=place < kept, other=LOWEST_KEY)
+        larger = tl.zeros([CHUNK], tl.int32)
+        for first_other in range(0, kept, OTHERS):
+            other = first_other + tl.arange(0, OTHERS)
+            others = tl.load(p_own + other, mask=other < kept, other=LOWEST_KEY)
+            larger += tl.sum((others[None, :] > keys[:, None]).to(tl.int32), axis=1)
+        scores, rows = scores_and_rows(keys)
+        out = query * top_k + tl.where(place < kept, larger, place)
+        tl.store(p_scores + out, tl.where(place < kept, scores, float("-inf")), mask=place < top_k)
+        tl.store(p_best_rows + out, tl.where(place < kept, rows, -1), mask=place < top_k)
+
+
+@triton.jit(
+    do_not_specialize=["query_tokens", "documents", "candidates", "block_candidates"],
+    do_not_specialize_on_alignment=_ANY_ADDRESS,
+)
 def score_candidates(
-    p_queries,  # [queries, query_tokens, DIM], the dtype of the codes
-    p_mask,  # uint8 [queries, query_tokens]
-    p_codes,  # [tokens, DIM]
-    p_offsets,  # int64 [documents + 1]
-    p_live,  # int32 [ceil(documents / 32)]
+    p_queries,  # these, up to p_live: as in search_documents
+    p_query_scales,
+    p_query_halves,
+    p_mask,
+    p_codes,
+    p_scales,
+    p_centroid_ids,
+    p_centroids,
+    p_levels,
+    p_offsets,
+    p_live,
     p_rows,  # int64 [queries, candidates]
-    p_sums,  # out: fp32 [queries, slices, candidates]
+    p_scores,  # out: fp32 [queries, candidates]
     query_tokens,
     documents,
     candidates,
+    block_candidates,  # at most BLOCK_DOCUMENTS
+    CODEC: tl.constexpr,
     DIM: tl.constexpr,
     BLOCK_DIM: tl.constexpr,
-    BLOCK_TOKENS: tl.constexpr,
     SLICE: tl.constexpr,
     SLICES: tl.constexpr,
+    TOKENS: tl.constexpr,
+    BLOCK_DOCUMENTS: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
-    """Scores each query's slices with the query's own documents. Grid: queries x candidates x panels of one query."""
-    slices = tl.cdiv(query_tokens, SLICE)
-    panels = tl.cdiv(slices, SLICES)
-    pair = (tl.program_id(0) // panels).to(tl.int64)
-    query = (pair // candidates).to(tl.int32)
-    first_slice = query * slices + tl.program_id(0) % panels * SLICES
-    end_slice = (query + 1) * slices
-    positions, exists = _panel_tokens(slices, first_slice, end_slice, query_tokens, SLICE, SLICES)
-    counts = tl.load(p_mask + positions, mask=exists, other=0) != 0
-    start, end = _document_tokens(p_offsets, p_live, tl.load(p_rows + pair), documents)
-    sums = _slice_sums(
-        p_queries, p_codes, positions, exists, counts, start, end, DIM, BLOCK_DIM, BLOCK_TOKENS, SLICE, SLICES
+    """The scores of each query with its own candidates. Grid: queries x blocks of candidates."""
+    blocks = tl.cdiv(candidates, block_candidates)
+    query = tl.program_id(0) // blocks
+    place = tl.arange(0, BLOCK_DOCUMENTS)
+    candidate = tl.program_id(0) % blocks * block_candidates + place
+    known = (place < block_candidates) & (candidate < candidates)
+    pairs = query.to(tl.int64) * candidates + candidate
+    rows = tl.load(p_rows + pairs, mask=known, other=-1)
+    starts, lengths = document_spans(p_offsets, p_live, rows, (rows >= 0) & (rows < documents))
+    scores = block_scores(
+        starts,
+        lengths,
+        query,
+        query + 1,
+        query_tokens,
+        p_queries,
+        p_query_scales,
+        p_query_halves,
+        p_mask,
+        p_codes,
+        p_scales,
+        p_centroid_ids,
+        p_centroids,
+        p_levels,
+        CODEC,
+        DIM,
+        BLOCK_DIM,
+        SLICE,
+        SLICES,
+        TOKENS,
+        STAGES,
     )
-    out = first_slice + tl.arange(0, SLICES)
-    tl.store(p_sums + out.to(tl.int64) * candidates + pair % candidates, sums, mask=out < end_slice)
+    own = tl.sum(tl.where((tl.arange(0, SLICES) == 0)[:, None], scores, 0.0), axis=0)
+    out = tl.where(lengths > 0, own, float("-inf"))
+    tl.store(p_scores + pairs, out, mask=known)
 
 
-@triton.jit(do_not_specialize=["slices", "documents", "kept"])
-def select_documents(
-    p_sums,  # fp32 [queries, slices, documents]
-    p_keys,  # out: int64 [queries, blocks, kept]
-    slices,
+@triton.jit(do_not_specialize=["query_tokens", "documents", "candidates"], do_not_specialize_on_alignment=_ANY_ADDRESS)
+def explain_candidates(
+    p_queries,  # these, up to p_rows: as in score_candidates
+    p_query_scales,
+    p_query_halves,
+    p_mask,
+    p_codes,
+    p_scales,
+    p_centroid_ids,
+    p_centroids,
+    p_levels,
+    p_offsets,
+    p_live,
+    p_rows,
+    p_tokens,  # out: int64 [queries, candidates, query_tokens]
+    p_similarities,  # out: fp32 [queries, candidates, query_tokens]
+    query_tokens,
     documents,
-    kept,
-    BLOCK: tl.constexpr,
+    candidates,
+    CODEC: tl.constexpr,
+    DIM: tl.constexpr,
+    BLOCK_DIM: tl.constexpr,
+    SLICE: tl.constexpr,
+    SLICES: tl.constexpr,
+    TOKENS: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
-    """Adds slices up and keeps the `kept` largest sort keys (ranking.py) of each block. Grid: queries x blocks."""
-    blocks = tl.cdiv(documents, BLOCK)
-    query = (tl.program_id(0) // blocks).to(tl.int64)
-    rows = (tl.program_id(0) % blocks).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    scores = tl.zeros([BLOCK], tl.float32)
-    for i in range(slices):
-        scores += tl.load(p_sums + (query * slices + i) * documents + rows, mask=rows < documents, other=float("-inf"))
-    bits = scores.to(tl.int32, bitcast=True)
-    ordered = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).to(tl.int64)
-    keys = tl.sort((ordered << 32) | (0xFFFFFFFF - rows), descending=True)
-    place = tl.arange(0, BLOCK)
-    tl.store(p_keys + tl.program_id(0).to(tl.int64) * kept + place, keys, mask=place < kept)
+    """Each query token's nearest token of each candidate. Grid: queries x candidates x panels of one query."""
+    panels = tl.cdiv(tl.cdiv(query_tokens, SLICE), SLICES)
+    pair = tl.program_id(0) // panels
+    number = tl.program_id(0) % panels
+    query = pair // candidates
+    panel = panel_rows(p_mask, p_query_scales, query, query + 1, query_tokens, number, SLICE, SLICES)
+    _, counts, _ = panel
+    row = tl.load(p_rows + pair.to(tl.int64))
+    start, length = document_spans(p_offsets, p_live, row, (row >= 0) & (row < documents))
+    largest = tl.full([SLICES * SLICE], float("-inf"), tl.float32)
+    nearest = tl.full([SLICES * SLICE], -1, tl.int32)
+    for first in tl.range(0, length, TOKENS, num_stages=STAGES):
+        place = tl.minimum(first + tl.arange(0, TOKENS), length - 1)
+        dots = similarities(
+            panel,
+            start + place,
+            p_queries,
+            p_query_halves,
+            p_codes,
+            p_scales,
+            p_centroid_ids,
+            p_centroids,
+            p_levels,
+            CODEC,
+            DIM,
+            BLOCK_DIM,
+        )
+        value, index = tl.max(dots, axis=1, return_indices=True, return_indices_tie_break_left=True)
+        nearest = tl.where(value > largest, first + index, nearest)
+        largest = tl.maximum(largest, value)
+    token = number * SLICES * SLICE + tl.arange(0, SLICES * SLICE)
+    out = pair.to(tl.int64) * query_tokens + token
+    own = token < query_tokens
+    tl.store(p_tokens + out, tl.where(counts, nearest, -1).to(tl.int64), mask=own)
+    tl.store(p_similarities + out, tl.where(counts, largest * factors(panel, p_codes, CODEC), 0.0), mask=own)

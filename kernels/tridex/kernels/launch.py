@@ -1,111 +1,181 @@
-"""Launches the device code: grids, tile sizes, working memory. Takes tensors of any device the Triton language runs on.
+"""Launches the device code: grids and working memory. Takes tensors of any device the Triton language runs on.
 
-Nothing waits for the device and nothing is tuned at run time. The kernels are compiled for a codec and a dim only;
-numbers of queries, tokens, documents and candidates are not specialised on, so warm_up compiles all there is.
+Nothing waits for the device and nothing is tuned at run time, so all of it can be captured in a CUDA graph. The kernels
+are compiled for a codec, a dim and a panel only (tiles.py); numbers of queries, tokens, documents and candidates are
+not specialised on, so warm_up compiles all there is.
 """
 
 from __future__ import annotations
 
-from functools import reduce
+from dataclasses import dataclass
 
 import torch
 import triton
 
-from . import device, ranking
-from .codecs import Codec
+from . import device
+from .codecs import FLOAT8_UNIT, Codec, round_queries
 from .segment import Segment
+from .tiles import BLOCK_DOCUMENTS, MERGE, SLICE, Panel, capability_of, constants, multiprocessors, panel_of, panels
 
-SLICE = 32
-"""Query tokens in a slice; most checkpoints' queries are one slice."""
+_BLOCKS_PER_PART = 8
+"""So that a part that got the long documents is not waited for."""
 
-SLICES = 2
-"""Slices in a panel."""
+_TOKENS_PER_BLOCK = 4096
+"""A block of more has nothing to gain: 1 MiB of float16 at 128 dimensions."""
 
-BLOCK_DOCUMENTS = 16
-"""Documents of one program of a search."""
-
-BLOCK_SELECT = 256
-"""Documents of one program of the selection, which sorts them."""
-
-SELECT_WARPS = 4
+FLOAT8_PRODUCTS = 89
+"""The first capability that multiplies float8; before it, codes become float16 in registers, which is exact."""
 
 
-def scoring_options(codec: Codec, dim: int) -> dict[str, int]:
-    """The scoring kernels' constants, warps and stages: the largest tiles whose registers spill neither on sm_80 nor on
-    sm_90 (tests/kernels compiles them all and looks).
+@dataclass(frozen=True)
+class _Plan:
+    """How a search is cut up. Known from shapes alone, so that nothing is read back from the device."""
 
-    No tensor core keeps float32 exact, so its dot products are scalar multiplications, on fewer dimensions at a time.
-    On sm_80 a third stage of 256 dimensions takes all 255 registers, and blocks of 256 out of 768 spill.
-    """
-    if codec is Codec.FLOAT32:
-        block_dim, warps, stages = 32, 8, 2
-    elif dim <= 128:
-        block_dim, warps, stages = max(triton.next_power_of_2(dim), 16), 4, 3
-    else:
-        block_dim, warps, stages = 256 if dim <= 256 else 128, 4, 2
-    return {
-        "DIM": dim,
-        "BLOCK_DIM": block_dim,
-        "BLOCK_TOKENS": 64,
-        "SLICE": SLICE,
-        "SLICES": SLICES,
-        "num_warps": warps,
-        "num_stages": stages,
-    }
+    panel: Panel
+    groups: int
+    """Of queries that share a panel."""
+    parts: int
+    """Of the documents, so that all parts for all groups run at the same time."""
+    block_documents: int
+    kept: int
+    """Keys that a part keeps of each query."""
+    capacity: int
+    """Keys in a buffer: filled up in vain some `kept` times before its least key is looked for."""
+
+
+def batches_of_each_shape(segment: Segment) -> tuple[int, ...]:
+    """What warm_up has to search with, queries of one slice: a batch for each panel."""
+    return tuple(panel.slices for panel in panels(segment.codec, segment.dim, capability_of(segment.device)))
+
+
+def search_workspace_bytes(segment: Segment, batch: int, query_tokens: int, top_k: int) -> int:
+    """tridex.kernels.search_workspace_bytes: 8 bytes for each key of each part's buffers, and for each that is kept."""
+    plan = _plan(segment, batch, query_tokens, top_k)
+    return 8 * batch * plan.parts * (plan.capacity + plan.kept)
 
 
 def search(
-    queries: torch.Tensor, segment: Segment, top_k: int, query_mask: torch.Tensor
+    queries: torch.Tensor, segment: Segment, top_k: int, query_mask: torch.Tensor, workspace: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """tridex.kernels.search. Working memory: 4 bytes for each slice of each query and each document."""
+    """tridex.kernels.search."""
     batch, query_tokens, _ = queries.shape
-    slices = triton.cdiv(query_tokens, SLICE)
-    blocks = triton.cdiv(segment.documents, BLOCK_SELECT)
-    kept = min(top_k, BLOCK_SELECT)
-    sums = torch.empty((batch, slices, segment.documents), dtype=torch.float32, device=segment.device)
-    keys = torch.empty((batch, blocks * kept), dtype=torch.int64, device=segment.device)
+    plan = _plan(segment, batch, query_tokens, top_k)
+    if workspace is None:
+        size = search_workspace_bytes(segment, batch, query_tokens, top_k)
+        workspace = torch.empty(size, dtype=torch.uint8, device=segment.device)
+    sizes = [batch * plan.parts * plan.capacity, batch * plan.parts * plan.kept]
+    buffers, kept = workspace[: 8 * sum(sizes)].view(torch.int64).split(sizes)
+    scores = torch.empty((batch, top_k), dtype=torch.float32, device=segment.device)
+    rows = torch.empty((batch, top_k), dtype=torch.int64, device=segment.device)
     with torch.cuda.device_of(segment.codes):  # type: ignore[no-untyped-call]
-        programs = triton.cdiv(segment.documents, BLOCK_DOCUMENTS) * triton.cdiv(batch * slices, SLICES)
-        device.score_documents[(programs,)](
+        device.search_documents[(plan.parts * plan.groups,)](
             *_inputs(queries, segment, query_mask),
-            sums,
+            buffers,
             batch,
             query_tokens,
             segment.documents,
+            plan.block_documents,
+            plan.groups,
+            plan.kept,
+            plan.capacity,
             BLOCK_DOCUMENTS=BLOCK_DOCUMENTS,
-            **scoring_options(segment.codec, segment.dim),
+            **constants(segment.codec, segment.dim, plan.panel),
         )
-        device.select_documents[(batch * blocks,)](
-            sums, keys, slices, segment.documents, kept, BLOCK=BLOCK_SELECT, num_warps=SELECT_WARPS
-        )
-        return ranking.best(keys, top_k)
+        kept.view(-1, plan.kept).copy_(buffers.view(-1, plan.capacity)[:, : plan.kept])
+        device.best_documents[(batch,)](kept, scores, rows, plan.parts * plan.kept, top_k, **MERGE)
+    return scores, rows
 
 
 def rescore(queries: torch.Tensor, segment: Segment, rows: torch.Tensor, query_mask: torch.Tensor) -> torch.Tensor:
     """tridex.kernels.rescore."""
     batch, query_tokens, _ = queries.shape
     candidates = rows.shape[1]
-    slices = triton.cdiv(query_tokens, SLICE)
-    sums = torch.empty((batch, slices, candidates), dtype=torch.float32, device=segment.device)
+    scores = torch.empty((batch, candidates), dtype=torch.float32, device=segment.device)
+    if not candidates:
+        return scores
+    panel = _smallest_panel(segment)
+    programs = panel.programs * multiprocessors(segment.device)
+    block = min(max(batch * candidates // programs, 1), BLOCK_DOCUMENTS)
     with torch.cuda.device_of(segment.codes):  # type: ignore[no-untyped-call]
-        device.score_candidates[(batch * candidates * triton.cdiv(slices, SLICES),)](
+        device.score_candidates[(batch * triton.cdiv(candidates, block),)](
             *_inputs(queries, segment, query_mask),
             rows.contiguous(),
-            sums,
+            scores,
             query_tokens,
             segment.documents,
             candidates,
-            **scoring_options(segment.codec, segment.dim),
+            block,
+            BLOCK_DOCUMENTS=BLOCK_DOCUMENTS,
+            **constants(segment.codec, segment.dim, panel),
         )
-        return reduce(torch.add, sums.unbind(1))
+    return scores
 
 
-def _inputs(queries: torch.Tensor, segment: Segment, query_mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """The arguments that the scoring kernels share. The queries are copied, so that their address is aligned."""
+def explain(
+    queries: torch.Tensor, segment: Segment, rows: torch.Tensor, query_mask: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """tridex.kernels.explain."""
+    batch, query_tokens, _ = queries.shape
+    candidates = rows.shape[1]
+    tokens = torch.empty((batch, candidates, query_tokens), dtype=torch.int64, device=segment.device)
+    similarities = torch.empty(tokens.shape, dtype=torch.float32, device=segment.device)
+    panel = _smallest_panel(segment)
+    panels_per_query = triton.cdiv(triton.cdiv(query_tokens, SLICE), panel.slices)
+    if candidates:
+        with torch.cuda.device_of(segment.codes):  # type: ignore[no-untyped-call]
+            device.explain_candidates[(batch * candidates * panels_per_query,)](
+                *_inputs(queries, segment, query_mask),
+                rows.contiguous(),
+                tokens,
+                similarities,
+                query_tokens,
+                segment.documents,
+                candidates,
+                **constants(segment.codec, segment.dim, panel),
+            )
+    return tokens, similarities
+
+
+def _plan(segment: Segment, batch: int, query_tokens: int, top_k: int) -> _Plan:
+    slices = triton.cdiv(query_tokens, SLICE)
+    panel = panel_of(segment.codec, segment.dim, capability_of(segment.device), batch * slices)
+    groups = triton.cdiv(batch, panel.slices // min(slices, panel.slices))
+    programs = panel.programs * multiprocessors(segment.device)
+    parts = min(max(programs // groups, 1), max(segment.documents, 1))
+    by_tokens = _TOKENS_PER_BLOCK * segment.documents // max(segment.tokens, 1)
+    by_parts = segment.documents // (parts * _BLOCKS_PER_PART)
+    block_documents = min(max(min(by_tokens, by_parts), 1), BLOCK_DOCUMENTS)
+    most = triton.cdiv(triton.cdiv(segment.documents, block_documents), parts) * block_documents
+    kept = min(top_k, max(most, 1))
+    return _Plan(panel, groups, parts, block_documents, kept, capacity=2 * kept + 4 * BLOCK_DOCUMENTS)
+
+
+def _smallest_panel(segment: Segment) -> Panel:
+    """Candidates are a query's own, so a panel holds a query at most."""
+    return panels(segment.codec, segment.dim, capability_of(segment.device))[0]
+
+
+def _inputs(queries: torch.Tensor, segment: Segment, query_mask: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    """The arguments that the kernels share. Queries are copied, so that their address is aligned."""
+    codec, codebook = segment.codec, segment.codebook
+    numbers, scales = round_queries(queries, codec)
+    halves = None
+    codes = segment.codes if codec.residual_bits else segment.codes.view(codec.dtype)
+    if codec is Codec.FLOAT8 and capability_of(segment.device) < FLOAT8_PRODUCTS:
+        numbers, codes = (numbers.float() / FLOAT8_UNIT).half(), segment.codes
+    if codebook is not None and scales is not None:
+        scales = scales * codebook.step
+        halves = queries.to(torch.float16, copy=True, memory_format=torch.contiguous_format)
     return (
-        queries.to(segment.codec.dtype, copy=True, memory_format=torch.contiguous_format),
+        numbers.clone(memory_format=torch.contiguous_format),
+        None if scales is None else scales.contiguous(),
+        halves,
         query_mask.contiguous().view(torch.uint8),
-        segment.codes.view(segment.codec.dtype),
+        codes,
+        segment.scales,
+        segment.centroid_ids,
+        None if codebook is None else codebook.centroids,
+        None if codebook is None else codebook.levels,
         segment.offsets,
         segment.live,
     )

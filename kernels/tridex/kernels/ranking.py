@@ -2,7 +2,7 @@
 
 A key holds the score in its upper half, as an integer of the same order, and the row in its lower half, counted down.
 So the order is by score, ties go to the lower row, and no two keys are equal: any top-k over keys is deterministic.
-The Triton language has the same formula in device.select_documents.
+The Triton language has the same formula in device_top_k.sort_keys.
 """
 
 from __future__ import annotations

@@ -17,6 +17,9 @@ from .codecs import Codec, Planes
 MAX_DOCUMENTS = 2**31 - 1
 """Documents in a segment. A row must fit the lower half of a 64-bit sort key (ranking.py)."""
 
+MAX_DOCUMENT_TOKENS = 2**30
+"""Tokens of one document. Places within a document are counted in 32 bits; everything else is in 64."""
+
 
 @dataclass(frozen=True, eq=False)
 class Segment:
@@ -44,8 +47,7 @@ class Segment:
         if self.dim < 1:
             raise ValueError(f"dim is {self.dim}; expected at least 1")
         _check(self.codes, "codes", torch.uint8, ("tokens", self.codec.code_bytes(self.dim)), self.device)
-        if self.device.type == "cuda" and self.codes.data_ptr() % 16:
-            raise ValueError(f"codes starts at address {self.codes.data_ptr()}; expected a multiple of 16")
+        self._check_alignment("codes", self.codes, 16)
         _check(self.offsets, "offsets", torch.int64, ("documents + 1",), self.device)
         if not 0 <= self.documents <= MAX_DOCUMENTS:
             raise ValueError(f"offsets has length {len(self.offsets)}; expected 1 to {MAX_DOCUMENTS + 1}")
@@ -60,6 +62,12 @@ class Segment:
             raise ValueError(
                 f"offsets falls from {self.offsets[row]} to {self.offsets[row + 1]} after document {row}; "
                 "expected ascending"
+            )
+        lengths = self.offsets.diff()
+        if (lengths > MAX_DOCUMENT_TOKENS).any():
+            row = int(lengths.argmax())
+            raise ValueError(
+                f"offsets gives document {row} {lengths[row]} tokens; expected at most {MAX_DOCUMENT_TOKENS}"
             )
         _check(self.live, "live", torch.int32, (_words(self.documents),), self.device)
         self._check_planes()
@@ -78,6 +86,7 @@ class Segment:
                 )
             if plane is not None:
                 _check(plane, name, dtype, (self.tokens,), self.device)
+                self._check_alignment(name, plane, 4)
         self.codec.check_codebook(self.codebook, self.dim)
         if self.codebook is not None and self.codebook.centroids.device != self.device:
             raise ValueError(f"codebook is on {self.codebook.centroids.device}; expected {self.device}")
@@ -88,6 +97,11 @@ class Segment:
                     f"centroid_ids holds {largest}; expected ids below {len(self.codebook.centroids)}, "
                     "the number of centroids"
                 )
+
+    def _check_alignment(self, name: str, plane: torch.Tensor, unit: int) -> None:
+        """The kernels read a GPU's memory in words of so many bytes."""
+        if self.device.type == "cuda" and plane.data_ptr() % unit:
+            raise ValueError(f"{name} starts at address {plane.data_ptr()}; expected a multiple of {unit}")
 
     @classmethod
     def from_numpy(

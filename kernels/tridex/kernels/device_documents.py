@@ -1,0 +1,132 @@
+"""Maxima and sums over documents: device code.
+
+A tile is TOKENS neighbouring tokens of one document. A document's last tile repeats its last token, which changes no
+maximum, needs no mask and reads nothing new. So a document of 68 tokens costs 96 in products and 68 in memory, whatever
+the longest one has, and dead documents have no tiles at all. The tiles of a block of documents are one loop, so that
+the tokens of the next document are on their way before the last one is done.
+"""
+
+# mypy: disable-error-code="no-untyped-def,untyped-decorator"
+# ruff: noqa: N803
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from .device_similarity import factors, similarities
+
+
+@triton.jit
+def panel_rows(
+    p_mask, p_query_scales, first_query, end_query, query_tokens, panel, SLICE: tl.constexpr, SLICES: tl.constexpr
+):
+    """A panel's rows: where in [queries * query_tokens] each query token lies, whether it counts, and its scale.
+
+    A query has slices of SLICE tokens. A panel holds as many whole queries as it can, or else one part of one query.
+    Rows of no query token repeat another and do not count.
+    """
+    slices = tl.minimum(tl.cdiv(query_tokens, SLICE), SLICES)
+    lane = tl.arange(0, SLICES * SLICE)
+    index = lane // SLICE
+    query = first_query + index // slices
+    token = (panel * SLICES + index % slices) * SLICE + lane % SLICE
+    exists = (index // slices < SLICES // slices) & (query < end_query) & (token < query_tokens)
+    positions = tl.where(exists, query.to(tl.int64) * query_tokens + token, first_query.to(tl.int64) * query_tokens)
+    counts = tl.load(p_mask + positions) != 0
+    scales = tl.full(positions.shape, 1.0, tl.float32)
+    if p_query_scales is not None:
+        scales = tl.load(p_query_scales + positions)
+    return positions, counts & exists, scales
+
+
+@triton.jit
+def document_spans(p_offsets, p_live, rows, wanted):
+    """Where documents start and how many tokens they have: int64 and int32, 0 tokens if dead or not wanted."""
+    words = tl.load(p_live + rows // 32, mask=wanted, other=0)
+    live = wanted & (((words >> (rows & 31).to(tl.int32)) & 1) != 0)
+    starts = tl.load(p_offsets + rows, mask=live, other=0)
+    return starts, (tl.load(p_offsets + rows + 1, mask=live, other=0) - starts).to(tl.int32)
+
+
+@triton.jit
+def _sums_of_slices(values, SLICE: tl.constexpr):
+    """[slices * SLICE] to [slices]. Always two at a time: a sum of two has the same bits in every layout of the numbers
+    in registers, and the layout depends on the size of the panel."""
+    tl.static_assert(SLICE == 32)
+    sums = tl.reshape(values, [values.shape[0] // SLICE, 2, 2, 2, 2, 2])
+    for _ in tl.static_range(5):
+        sums = tl.sum(sums, axis=1)
+    return sums
+
+
+@triton.jit
+def block_scores(
+    starts,
+    lengths,
+    first_query,
+    end_query,
+    query_tokens,
+    p_queries,
+    p_query_scales,
+    p_query_halves,
+    p_mask,
+    p_codes,
+    p_scales,
+    p_centroid_ids,
+    p_centroids,
+    p_levels,
+    CODEC: tl.constexpr,
+    DIM: tl.constexpr,
+    BLOCK_DIM: tl.constexpr,
+    SLICE: tl.constexpr,
+    SLICES: tl.constexpr,
+    TOKENS: tl.constexpr,
+    STAGES: tl.constexpr,
+):
+    """The scores of the queries from first_query on with a block of documents: fp32 [SLICES, documents].
+
+    starts, lengths: of the documents. The first SLICES / (slices of a query) rows are those queries' scores, at most up
+    to end_query. A document without tokens scores 0 here. The slices of a query are added in their order.
+    """
+    tiles = tl.cdiv(lengths, TOKENS)
+    ends = tl.cumsum(tiles)
+    begins = ends - tiles
+    slices = tl.cdiv(query_tokens, SLICE)
+    per_panel = tl.minimum(slices, SLICES)
+    index = tl.arange(0, SLICES)
+    scores = tl.zeros([SLICES, starts.shape[0]], tl.float32)
+    for number in tl.range(tl.cdiv(slices, SLICES), disable_licm=True):
+        panel = panel_rows(p_mask, p_query_scales, first_query, end_query, query_tokens, number, SLICE, SLICES)
+        _, counts, _ = panel
+        row_factors = factors(panel, p_codes, CODEC)
+        sums = tl.zeros([SLICES, starts.shape[0]], tl.float32)
+        maxima = tl.full([SLICES * SLICE, TOKENS], float("-inf"), tl.float32)
+        for tile in tl.range(0, tl.max(ends), num_stages=STAGES):
+            owner = (begins <= tile) & (tile < ends)
+            start = tl.sum(tl.where(owner, starts, 0))
+            length = tl.sum(tl.where(owner, lengths, 0))
+            begin = tl.sum(tl.where(owner, begins, 0))
+            place = (tile - begin) * TOKENS + tl.arange(0, TOKENS)
+            dots = similarities(
+                panel,
+                start + tl.minimum(place, length - 1),
+                p_queries,
+                p_query_halves,
+                p_codes,
+                p_scales,
+                p_centroid_ids,
+                p_centroids,
+                p_levels,
+                CODEC,
+                DIM,
+                BLOCK_DIM,
+            )
+            maxima = tl.maximum(maxima, dots)
+            if (tile - begin + 1) * TOKENS >= length:
+                values = tl.where(counts, tl.max(maxima, axis=1) * row_factors, 0.0)
+                sums = tl.where(owner[None, :], _sums_of_slices(values, SLICE)[:, None], sums)
+                maxima = tl.full([SLICES * SLICE, TOKENS], float("-inf"), tl.float32)
+        for i in range(per_panel):
+            own = index[None, :] == index[:, None] * per_panel + i
+            scores += tl.sum(tl.where(own[:, :, None], sums[None, :, :], 0.0), axis=1)
+    return scores

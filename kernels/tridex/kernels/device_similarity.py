@@ -1,0 +1,124 @@
+"""The inner products of a panel of query tokens and a tile of document tokens, for every codec: device code.
+
+Query tokens are the rows (M) of every matrix product and document tokens its columns (N), and a product's terms are
+added in the order of the dimensions. Nothing else decides about its bits.
+"""
+
+# mypy: disable-error-code="no-untyped-def,untyped-decorator"
+# ruff: noqa: N803, N806, SIM108
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from .device_residual import levels_2_bits, levels_4_bits
+
+
+@triton.jit
+def _load_rows(p_numbers, rows, first, STRIDE: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
+    """[rows, BLOCK]: the numbers from column `first` on, 0 from column WIDTH on."""
+    columns = first + tl.arange(0, BLOCK)
+    pointers = p_numbers + rows[:, None] * STRIDE + columns[None, :]
+    if WIDTH % BLOCK == 0:
+        numbers = tl.load(pointers)
+    else:
+        numbers = tl.load(pointers, mask=(columns < WIDTH)[None, :], other=0.0)
+    return numbers
+
+
+@triton.jit
+def _load_halves(p_plane, tokens, dtype: tl.constexpr):
+    """[tokens]: the 16-bit numbers of a plane, by aligned words of 32 bits: the compiler prefetches no smaller loads.
+
+    The word of a plane's last number may reach past the plane, but never past the memory it was allocated in.
+    """
+    words = tl.load(p_plane.to(tl.pointer_type(tl.int32)) + tokens // 2)
+    return (words >> ((tokens & 1) * 16).to(tl.int32)).to(tl.int16).to(dtype, bitcast=True)
+
+
+@triton.jit
+def _token_scales(p_scales, tokens):
+    return _load_halves(p_scales, tokens, tl.float16).to(tl.float32)[None, :]
+
+
+@triton.jit
+def _products(
+    p_queries, positions, p_codes, tokens, sums, CODEC: tl.constexpr, DIM: tl.constexpr, BLOCK_DIM: tl.constexpr
+):
+    """sums + the inner products of rows of DIM numbers: [positions, tokens]."""
+    for k in range(0, DIM, BLOCK_DIM):
+        queries = _load_rows(p_queries, positions, k, DIM, DIM, BLOCK_DIM)
+        codes = _load_rows(p_codes, tokens, k, DIM, DIM, BLOCK_DIM)
+        if CODEC == "float8_e4m3" and codes.dtype == tl.uint8:
+            # An e4m3 number is a float16 with 3 bits of fraction and another bias, which is what codes / 256 undoes.
+            halves = ((codes & 0x7F).to(tl.int16) << 7) | ((codes & 0x80).to(tl.int16) << 8)
+            codes = halves.to(tl.float16, bitcast=True)
+        sums = tl.dot(queries, codes.T, sums, input_precision="ieee", out_dtype=sums.dtype)
+    return sums
+
+
+@triton.jit
+def _residual_products(
+    p_queries, positions, p_codes, tokens, p_levels, sums, BITS: tl.constexpr, DIM: tl.constexpr, BLOCK: tl.constexpr
+):
+    """sums + the inner products of query tokens and levels: int32 [positions, tokens]."""
+    WIDTH: tl.constexpr = DIM * BITS // 8
+    for k in range(0, WIDTH, BLOCK):
+        codes = _load_rows(p_codes, tokens, k, WIDTH, WIDTH, BLOCK)
+        if BITS == 4:
+            levels = levels_4_bits(codes, p_levels)
+        else:
+            levels = levels_2_bits(codes, p_levels)
+        for part in tl.static_range(8 // BITS):
+            queries = _load_rows(p_queries + part * WIDTH, positions, k, DIM, WIDTH, BLOCK)
+            sums = tl.dot(queries, levels[part].T, sums, out_dtype=tl.int32)
+    return sums
+
+
+@triton.jit
+def similarities(
+    panel,  # what panel_rows returned
+    tokens,  # int64 [N]
+    p_queries,
+    p_query_halves,
+    p_codes,
+    p_scales,
+    p_centroid_ids,
+    p_centroids,
+    p_levels,
+    CODEC: tl.constexpr,
+    DIM: tl.constexpr,
+    BLOCK_DIM: tl.constexpr,
+):
+    """<Q_i, D_j> / factor_i: fp32 [ROWS, N]. `factors` gives what a row's maximum is to be multiplied by."""
+    positions, _, scales = panel
+    if CODEC == "residual4" or CODEC == "residual2":
+        BITS: tl.constexpr = 4 if CODEC == "residual4" else 2
+        BLOCK: tl.constexpr = BLOCK_DIM * BITS // 8 if BLOCK_DIM * BITS >= 256 else 32
+        centroids = _load_halves(p_centroid_ids, tokens, tl.int16).to(tl.int64) & 0xFFFF
+        none = tl.zeros([positions.shape[0], tokens.shape[0]], tl.float32)
+        near = _products(p_query_halves, positions, p_centroids, centroids, none, CODEC, DIM, BLOCK_DIM)
+        far = tl.zeros([positions.shape[0], tokens.shape[0]], tl.int32)
+        far = _residual_products(p_queries, positions, p_codes, tokens, p_levels, far, BITS, DIM, BLOCK)
+        dots = (near + scales[:, None] * far.to(tl.float32)) * _token_scales(p_scales, tokens)
+    elif CODEC == "int8":
+        sums = tl.zeros([positions.shape[0], tokens.shape[0]], tl.int32)
+        sums = _products(p_queries, positions, p_codes, tokens, sums, CODEC, DIM, BLOCK_DIM)
+        dots = sums.to(tl.float32) * _token_scales(p_scales, tokens)
+    else:
+        sums = tl.zeros([positions.shape[0], tokens.shape[0]], tl.float32)
+        dots = _products(p_queries, positions, p_codes, tokens, sums, CODEC, DIM, BLOCK_DIM)
+    return dots
+
+
+@triton.jit
+def factors(panel, p_codes, CODEC: tl.constexpr):
+    """fp32 [ROWS]: what a row of `similarities` lacks. A maximum is multiplied by it, which 16 products need not be."""
+    _, _, scales = panel
+    if CODEC == "float8_e4m3" and p_codes.dtype.element_ty != tl.uint8:
+        lacking = tl.full(scales.shape, 1 / 65536, tl.float32)  # Queries and codes are 256 times their value.
+    elif CODEC == "int8":
+        lacking = scales
+    else:
+        lacking = tl.full(scales.shape, 1.0, tl.float32)
+    return lacking

@@ -1,0 +1,98 @@
+"""The largest sort keys of a stream, kept in device memory: device code. ranking.py says what a key is.
+
+Keys that beat a threshold are appended to a buffer. When it is full, the `kept` largest stay, and the least of them is
+the new threshold: after a few thousand documents hardly a key is written. Keys are never equal, so what stays does not
+depend on the order in which they came.
+"""
+
+# mypy: disable-error-code="no-untyped-def,untyped-decorator"
+# ruff: noqa: N803
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+LOWEST_KEY = tl.constexpr(-(2**63))
+"""Below every key."""
+
+_HIGHEST_KEY = tl.constexpr(2**63 - 1)
+_NO_DOCUMENT = tl.constexpr(-(2**63) + (0x7FFFFF << 32))
+"""The key of the score -inf and the last row there can be."""
+
+
+@triton.jit
+def sort_keys(scores, rows):
+    """int64 keys of fp32 scores and int64 rows. Adding 0 makes -0.0 into 0.0."""
+    bits = (scores + 0.0).to(tl.int32, bitcast=True)
+    return ((bits ^ ((bits >> 31) & 0x7FFFFFFF)).to(tl.int64) << 32) | (0xFFFFFFFF - rows)
+
+
+@triton.jit
+def scores_and_rows(keys):
+    """What sort_keys was given: fp32 and int64; the row -1 for the score -inf."""
+    ordered = (keys >> 32).to(tl.int32)
+    scores = (ordered ^ ((ordered >> 31) & 0x7FFFFFFF)).to(tl.float32, bitcast=True)
+    return scores, tl.where(scores == float("-inf"), -1, 0xFFFFFFFF - (keys & 0xFFFFFFFF))
+
+
+@triton.jit
+def clear_keys(p_buffer, part, kept, CHUNK: tl.constexpr):
+    """Fills a buffer's first places with keys of no document: what is left there if fewer are appended. They differ
+    from each other, and from those of other parts."""
+    for first in range(0, kept, CHUNK):
+        place = first + tl.arange(0, CHUNK)
+        nobody = tl.cast(part, tl.int64) * kept + place + _NO_DOCUMENT
+        tl.store(p_buffer + place, nobody, mask=place < kept)
+    tl.debug_barrier()
+
+
+@triton.jit
+def append_keys(p_buffers, counts, keys, better):
+    """Appends the better ones of keys [queries, n] to the buffers [queries], and returns the new counts."""
+    tl.store(p_buffers[:, None] + counts[:, None] + tl.cumsum(better.to(tl.int32), axis=1) - 1, keys, mask=better)
+    return counts + tl.sum(better.to(tl.int32), axis=1)
+
+
+@triton.jit
+def _reaching(p_buffer, count, key, CHUNK: tl.constexpr):
+    """How many of a buffer's keys are at least `key`."""
+    reached = 0
+    for first in range(0, count, CHUNK):
+        place = first + tl.arange(0, CHUNK)
+        keys = tl.load(p_buffer + place, mask=place < count, other=LOWEST_KEY)
+        reached += tl.sum((keys >= key).to(tl.int32))
+    return reached
+
+
+@triton.jit
+def keep_largest(p_buffer, count, kept, CHUNK: tl.constexpr):
+    """Moves the `kept` largest of `count` different keys, kept < count, to the front. Returns one that only they reach.
+
+    Halves the interval between the least and the largest key until `kept` keys reach its lower end, looking at CHUNK
+    keys together. Barriers make the stores of other threads visible, and keep them behind the loads.
+    """
+    tl.debug_barrier()
+    low = tl.full([], _HIGHEST_KEY, tl.int64)
+    high = tl.full([], LOWEST_KEY, tl.int64)
+    for first in range(0, count, CHUNK):
+        place = first + tl.arange(0, CHUNK)
+        keys = tl.load(p_buffer + place, mask=place < count, other=LOWEST_KEY)
+        high = tl.maximum(high, tl.max(keys))
+        low = tl.minimum(low, tl.min(tl.where(place < count, keys, _HIGHEST_KEY)))
+    reached = count
+    while reached > kept:
+        middle = (low & high) + ((low ^ high) >> 1) + 1
+        above = _reaching(p_buffer, count, middle, CHUNK)
+        reached = tl.where(above >= kept, above, reached)
+        high = tl.where(above >= kept, high, middle - 1)
+        low = tl.where(above >= kept, middle, low)
+    written = 0
+    for first in range(0, count, CHUNK):
+        place = first + tl.arange(0, CHUNK)
+        keys = tl.load(p_buffer + place, mask=place < count, other=LOWEST_KEY)
+        stays = (keys >= low) & (place < count)
+        tl.debug_barrier()
+        tl.store(p_buffer + written + tl.cumsum(stays.to(tl.int32)) - 1, keys, mask=stays)
+        written += tl.sum(stays.to(tl.int32))
+    tl.debug_barrier()
+    return low

@@ -1,0 +1,195 @@
+"""MaxSim on a GPU: every codec against the float64 reference, and what only a GPU can show."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+import triton
+from maxsim_data import LENGTHS, documents, far_away, masks, packed, queries, rising
+
+from tridex.kernels import (
+    Codec,
+    Segment,
+    explain,
+    pack,
+    pack_bitmap,
+    reference,
+    rescore,
+    search,
+    search_workspace_bytes,
+    warm_up,
+)
+
+TOLERANCE = {codec: 2e-3 if codec is Codec.FLOAT8 else 2e-5 for codec in Codec}
+"""Of one similarity of unit vectors. Tensor cores sum float8's products to about 14 bits, all others to float32."""
+
+
+def close(values: torch.Tensor, expected: torch.Tensor, allowed: float) -> None:
+    torch.testing.assert_close(values.cpu().double(), expected, rtol=0, atol=allowed)
+
+
+@pytest.mark.parametrize(
+    ("batch", "tokens", "dim"),
+    [(1, 32, 128), (3, 7, 48), (8, 32, 128), (33, 32, 128), (64, 32, 96), (2, 512, 128), (2, 40, 304)],
+)
+@pytest.mark.parametrize("codec", Codec)
+def test_search_rescore_and_explain_agree_with_the_reference(
+    codec: Codec, batch: int, tokens: int, dim: int, device: torch.device
+) -> None:
+    lengths = LENGTHS * 5
+    segment = packed(documents(lengths, dim), codec, device)
+    segment = segment.with_live(pack_bitmap(np.arange(len(lengths)) % 7 != 3))
+    query, mask = queries(batch, tokens, dim), masks(batch, tokens)
+    allowed = tokens * TOLERANCE[codec]
+    expected = reference.score(query, segment, mask)
+    dead = torch.tensor([not reference.is_live(segment, row) for row in range(len(lengths))])
+    expected[:, dead] = float("-inf")
+
+    scores, rows = search(query.to(device), segment, 60, mask.to(device))
+    found = rows.cpu().clamp(min=0)
+    close(scores[:, :50], expected.topk(50).values, allowed)
+    close(scores, expected.gather(1, found).where(rows.cpu() >= 0, float("-inf")), allowed)
+    assert all(len(set(some)) == len(some) for some in (ranked[ranked >= 0].tolist() for ranked in rows))
+    assert torch.equal(rescore(query.to(device), segment, rows, mask.to(device)), scores)
+
+    some = rows[:, ::7].contiguous()
+    places, similarities = explain(query.to(device), segment, some, mask.to(device))
+    expected_places, expected_similarities = reference.explain(query, segment, some.cpu(), mask)
+    close(similarities, expected_similarities, TOLERANCE[codec])
+    same = (places.cpu() == expected_places).double().mean()
+    assert same > (0.9 if codec is Codec.FLOAT8 else 0.999), "only equals within the tolerance may change places"
+
+
+@pytest.mark.parametrize("codec", Codec)
+def test_a_score_has_the_same_bits_in_every_batch(codec: Codec, device: torch.device) -> None:
+    segment = packed(documents(LENGTHS * 20, 128), codec, device)
+    query = queries(64, 48, 128).to(device)
+    lengths = torch.arange(64, device=device) * 5 % 48 + 1
+    mask = torch.arange(48, device=device) < lengths[:, None]
+    scores, rows = search(query, segment, 100, mask)
+    for first, end in [(0, 1), (0, 2), (3, 7), (5, 21), (62, 64)]:
+        some_scores, some_rows = search(query[first:end], segment, 100, mask[first:end])
+        assert torch.equal(some_scores, scores[first:end])
+        assert torch.equal(some_rows, rows[first:end])
+    length = int(lengths[9])
+    assert torch.equal(search(query[9:10, :length], segment, 100)[0][0], scores[9])
+    assert torch.equal(rescore(query, segment, rows, mask), scores)
+
+
+def test_a_search_of_many_documents_finds_what_torch_finds(device: torch.device) -> None:
+    """300,000 documents: parts of many blocks, thresholds, the merge. Of equal scores the lower row comes first."""
+    count, dim = 300_000, 64
+    chance = torch.Generator(device).manual_seed(0)
+    lengths = torch.randint(1, 40, (count,), generator=chance, device=device)
+    offsets = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
+    # Few values, so that products and sums are exact and scores tie.
+    tokens = torch.randint(-4, 5, (int(offsets[-1]), dim), generator=chance, device=device).half() / 8
+    live = torch.randint(0, 2**31, (-(-count // 32),), generator=chance, device=device).int()
+    segment = Segment(Codec.FLOAT16, dim, tokens.view(torch.uint8), offsets, live)
+    query = torch.randint(-4, 5, (9, 32, dim), generator=chance, device=device).float() / 8
+    similarities = tokens.float() @ query.flatten(0, 1).T
+    best = torch.segment_reduce(similarities, "max", offsets=offsets, axis=0).view(count, 9, 32).sum(2).T
+    bits = live[:, None] >> torch.arange(32, device=device) & 1
+    best = best.masked_fill(bits.flatten()[:count] == 0, float("-inf"))
+    for top_k in (1, 10, 1000):
+        scores, rows = search(query, segment, top_k)
+        expected_scores, expected_rows = best.sort(dim=1, descending=True, stable=True)
+        assert torch.equal(scores, expected_scores[:, :top_k])
+        assert torch.equal(rows, expected_rows[:, :top_k])
+
+
+@pytest.mark.parametrize("top_k", [1, 40, 500])
+def test_the_best_are_kept_when_every_document_is_better_than_the_last(top_k: int, device: torch.device) -> None:
+    count = 60_000
+    docs, query = rising(count)
+    _, rows = search(query.to(device), pack(docs, Codec.FLOAT32, device), top_k)
+    assert rows[0].tolist() == list(range(count - 1, count - 1 - top_k, -1))
+
+
+@pytest.mark.parametrize("codec", Codec)
+def test_a_graph_that_was_captured_is_the_search(codec: Codec, device: torch.device) -> None:
+    """And after warm_up no call compiles anything or waits for the device."""
+    warm_up(device, 128, [codec])
+    segment = packed(documents(LENGTHS * 20, 128), codec, device)
+    every = torch.full_like(segment.live, -1)
+    bitmap = every.clone()
+    query, mask = queries(8, 32, 128).to(device), masks(8, 32).to(device)
+    size = search_workspace_bytes(segment, 8, 32, 20)
+    workspace = torch.full((size,), 0xFF, dtype=torch.uint8, device=device)
+
+    def job() -> tuple[torch.Tensor, ...]:
+        scores, rows = search(query, segment, 20, mask, filter_bitmap=bitmap, workspace=workspace)
+        return scores, rows, rescore(query, segment, rows, mask), *explain(query, segment, rows, mask)
+
+    assert_neither_compiles_nor_waits(job)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = job()
+    for seed, words in [(11, every), (12, pack_bitmap(np.arange(segment.documents) % 3 == 0).to(device))]:
+        query.copy_(queries(8, 32, 128, seed))
+        bitmap.copy_(words)
+        workspace.fill_(0xFF)
+        graph.replay()
+        replayed = [result.clone() for result in captured]
+        for one, other in zip(replayed, job(), strict=True):
+            assert torch.equal(one, other)
+
+
+def assert_neither_compiles_nor_waits(job: Callable[[], object]) -> None:
+    compiled: list[object] = []
+    with pytest.MonkeyPatch.context() as hooks:
+        hooks.setattr(triton.knobs.runtime, "jit_post_compile_hook", lambda **variant: compiled.append(variant["repr"]))
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            job()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert not compiled
+
+
+@pytest.mark.parametrize(
+    ("codec", "tokens"),
+    [
+        (Codec.FLOAT32, 2**24 + 1),
+        (Codec.FLOAT16, 2**24 + 1),
+        (Codec.FLOAT8, 2**25 + 1),
+        (Codec.INT8, 2**25 + 1),
+        (Codec.RESIDUAL4, 2**26 + 1),
+        (Codec.RESIDUAL2, 2**27 + 1),
+    ],
+)
+def test_tokens_past_4_gib_of_codes_are_found(codec: Codec, tokens: int, device: torch.device) -> None:
+    document, query = documents([37], 128)[0], queries(3, 32, 128).to(device)
+    segment, row = far_away(codec, tokens, document, device), torch.ones((3, 1), dtype=torch.int64, device=device)
+    scores, rows = search(query, segment, 2)
+    assert rows.tolist() == [[1, -1]] * 3
+    near = packed([document], codec, device)
+    assert torch.equal(scores[:, :1], rescore(query, near, row - 1))
+    assert torch.equal(rescore(query, segment, row), scores[:, :1])
+    assert torch.equal(explain(query, segment, row)[0], explain(query, near, row - 1)[0])
+
+
+def test_a_query_that_is_not_a_number_harms_no_other(device: torch.device) -> None:
+    segment = packed(documents(LENGTHS, 32), Codec.FLOAT16, device)
+    query = queries(3, 8, 32).to(device)
+    expected = search(query, segment, 5)
+    query[1] = float("nan")
+    scores, rows = search(query, segment, 5)
+    for i in (0, 2):
+        assert torch.equal(scores[i], expected[0][i])
+        assert torch.equal(rows[i], expected[1][i])
+
+
+def test_bad_arguments_are_refused(device: torch.device) -> None:
+    segment, query = pack(documents([3], 16), Codec.FLOAT16, device), queries(1, 5, 16)
+    size = search_workspace_bytes(segment, 1, 5, 1)
+    with pytest.raises(ValueError, match=r"queries is .* on cpu; expected .* on cuda:0"):
+        search(query, segment, 1)
+    with pytest.raises(ValueError, match=r"filter_bitmap is .* on cpu; expected .* on cuda:0"):
+        search(query.to(device), segment, 1, filter_bitmap=pack_bitmap(np.array([True])))
+    with pytest.raises(ValueError, match=rf"workspace is .* \[{size - 1}\] .*; expected .* \[{size} or more\]"):
+        search(query.to(device), segment, 1, workspace=torch.empty(size - 1, dtype=torch.uint8, device=device))
+    codes = torch.zeros(33, dtype=torch.uint8, device=device)[1:].view(1, 32)
+    with pytest.raises(ValueError, match=r"codes starts at address \d+; expected a multiple of 16"):
+        Segment(Codec.FLOAT16, 16, codes, torch.tensor([0, 1], device=device), segment.live)
