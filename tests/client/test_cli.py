@@ -55,7 +55,7 @@ def test_index(run, triton, written, tmp_path, kind):
     content = (jsonl(LINES) + "\n\n").encode()
     file.write_bytes(gzip.compress(content) if file.suffix == ".gz" else content)
     path = tmp_path if "corpus" in kind else file
-    result = run("index", path, "--collection", "docs", "--batch-size", 2, "--codec", "int8")
+    result = run("index", "add", path, "--collection", "docs", "--batch-size", 2, "--codec", "int8")
     assert result.exit_code == 0, result.output
     assert written == EXPECTED
     assert triton.requests[0].parameters == {"collection": "docs", "operation": "upsert", "codec": "int8"}
@@ -66,7 +66,7 @@ def test_index(run, triton, written, tmp_path, kind):
 
 def test_index_json(run, written, tmp_path):
     (tmp_path / "docs.jsonl").write_text(jsonl(LINES))
-    result = run("index", tmp_path / "docs.jsonl", "--collection", "docs", "--json")
+    result = run("index", "add", tmp_path / "docs.jsonl", "--collection", "docs", "--json")
     counts = json.loads(result.stdout)
     assert counts.pop("seconds") > 0
     assert counts == {"documents": 3, "without_text": 1, "version": 1}
@@ -89,7 +89,7 @@ def test_index_json(run, written, tmp_path):
 @pytest.mark.usefixtures("written")
 def test_a_bad_file(run, tmp_path, content, message):
     (tmp_path / "docs.jsonl").write_bytes(content)
-    result = run("index", tmp_path / "docs.jsonl", "--collection", "docs", "--json")
+    result = run("index", "add", tmp_path / "docs.jsonl", "--collection", "docs", "--json")
     assert result.exit_code == 1 and result.stdout == ""
     assert message in result.stderr.splitlines()[-1]
 
@@ -100,7 +100,7 @@ def test_a_file_that_cannot_be_read(run, tmp_path, name):
     whole = gzip.compress(jsonl(LINES).encode())
     (tmp_path / "damaged.jsonl.gz").write_bytes(b"plain")
     (tmp_path / "cut.jsonl.gz").write_bytes(whole[:-9])
-    result = run("index", tmp_path / name, "--collection", "docs")
+    result = run("index", "add", tmp_path / name, "--collection", "docs")
     assert result.exit_code == 1 and result.stdout == ""
     assert result.stderr.splitlines()[-1].startswith("tridex: ")
 
@@ -255,6 +255,7 @@ def plugins(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     group = "tridex.commands"
     points = [
+        EntryPoint("tidy", "a_package_nobody_has.cli:tidy [serve]", "tridex.commands.index"),
         EntryPoint("greet", "tridex_test_plugin:greet", group),
         EntryPoint("heavy", "tridex_test_plugin:heavy", group),
         EntryPoint("export", "a_package_nobody_has.cli:export", group),
@@ -267,6 +268,13 @@ def test_commands_of_other_parts(run):
     assert run("greet", "you", "--loud").stdout == "YOU\n"
     help_text = run("--help").stdout
     assert "Greets." in help_text and "pip install 'tridex[export]'" in help_text
+
+
+@pytest.mark.usefixtures("plugins")
+def test_a_command_below_index_names_the_extra_of_its_entry_point(run):
+    result = run("index", "tidy", "docs")
+    assert result.exit_code == 1 and "pip install 'tridex[serve]'" in result.stderr
+    assert "tidy" in run("index", "--help").stdout and "tidy" not in run("--help").stdout
 
 
 @pytest.mark.usefixtures("plugins")
