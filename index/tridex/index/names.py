@@ -23,6 +23,8 @@ class Meaning:
 
     folder: str | None = None
     alias_of: str | None = None
+    built_from: str | None = None
+    """What an unfinished collection is built from; None once it is finished."""
 
 
 class Names:

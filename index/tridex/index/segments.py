@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
-from tridex.kernels import Codec, Planes, Segment, pack_bitmap
+from tridex.kernels import Codebook, Codec, Planes, Segment, pack_bitmap
 
 from .collection import Collection
 
@@ -113,7 +113,7 @@ def load_segment(
         _each_plane(lambda plane, values, to=target: plane.index_copy_(0, to, values), planes, spec.codec.split(source))
         first += batch.num_rows
     return IndexedSegment(
-        segment=_segment(spec.codec, spec.dim, planes, offsets),
+        segment=_segment(spec.codec, spec.dim, planes, offsets, collection.codebook),
         ids=heads["id"].take(pa.array(order)).to_pylist(),
         addresses=addresses,
         live=np.ones(len(order), np.bool_),
@@ -132,19 +132,27 @@ def merge_segments(parts: Sequence[IndexedSegment]) -> IndexedSegment | None:
     rows = torch.from_numpy(_token_rows(starts[order], tokens[order])).to(segment.device)
     planes = _each_plane(lambda *planes: torch.cat(planes)[rows], *(part.segment.planes for part in parts))
     return IndexedSegment(
-        segment=_segment(segment.codec, segment.dim, planes, _offsets(tokens[order])),
+        segment=_segment(segment.codec, segment.dim, planes, _offsets(tokens[order]), segment.codebook),
         ids=ids[order].tolist(),
         addresses=np.concatenate([part.addresses[part.live] for part in parts])[order],
         live=np.ones(len(ids), np.bool_),
     )
 
 
-def _segment(codec: Codec, dim: int, planes: Planes, offsets: NDArray[np.int64]) -> Segment:
+def _segment(codec: Codec, dim: int, planes: Planes, offsets: NDArray[np.int64], codebook: Codebook | None) -> Segment:
     """A segment of live documents on the device of the planes."""
     device = planes.codes.device
     live = pack_bitmap(np.ones(len(offsets) - 1, np.bool_))
-    codes, scales, centroid_ids = planes
-    return Segment(codec, dim, codes, torch.from_numpy(offsets).to(device), live.to(device), scales, centroid_ids)
+    return Segment(
+        codec,
+        dim,
+        planes.codes,
+        torch.from_numpy(offsets).to(device),
+        live.to(device),
+        planes.scales,
+        planes.centroid_ids,
+        None if codebook is None else codebook.to(device),
+    )
 
 
 def _each_plane(function: Callable[..., torch.Tensor], *tokens: Planes) -> Planes:
