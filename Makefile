@@ -43,7 +43,7 @@ serve: install ## run the server until Ctrl-C (exports the default checkpoint fi
 
 index: install ## index into a running server: FILE=<.jsonl[.gz] or BEIR folder> COLLECTION=<name>
 	@test -n "$(FILE)" || { echo "make index FILE=corpus.jsonl COLLECTION=name"; exit 2; }
-	$(BIN)/tridex index $(FILE) --collection $(COLLECTION) --address localhost:$(PORT)
+	$(BIN)/tridex index add $(FILE) --collection $(COLLECTION) --address localhost:$(PORT)
 
 search: install ## ask a running server: QUERY="..." COLLECTION=<name>
 	@test -n "$(QUERY)" || { echo 'make search QUERY="delete a directory" COLLECTION=stdlib'; exit 2; }

@@ -55,7 +55,7 @@ def test_index(run, triton, written, tmp_path, kind):
     content = (jsonl(LINES) + "\n\n").encode()
     file.write_bytes(gzip.compress(content) if file.suffix == ".gz" else content)
     path = tmp_path if "corpus" in kind else file
-    result = run("index", path, "--collection", "docs", "--batch-size", 2, "--codec", "int8")
+    result = run("index", "add", path, "--collection", "docs", "--batch-size", 2, "--codec", "int8")
     assert result.exit_code == 0, result.output
     assert written == EXPECTED
     assert triton.requests[0].parameters == {"collection": "docs", "operation": "upsert", "codec": "int8"}
@@ -66,7 +66,7 @@ def test_index(run, triton, written, tmp_path, kind):
 
 def test_index_json(run, written, tmp_path):
     (tmp_path / "docs.jsonl").write_text(jsonl(LINES))
-    result = run("index", tmp_path / "docs.jsonl", "--collection", "docs", "--json")
+    result = run("index", "add", tmp_path / "docs.jsonl", "--collection", "docs", "--json")
     counts = json.loads(result.stdout)
     assert counts.pop("seconds") > 0
     assert counts == {"documents": 3, "without_text": 1, "version": 1}
@@ -89,7 +89,7 @@ def test_index_json(run, written, tmp_path):
 @pytest.mark.usefixtures("written")
 def test_a_bad_file(run, tmp_path, content, message):
     (tmp_path / "docs.jsonl").write_bytes(content)
-    result = run("index", tmp_path / "docs.jsonl", "--collection", "docs", "--json")
+    result = run("index", "add", tmp_path / "docs.jsonl", "--collection", "docs", "--json")
     assert result.exit_code == 1 and result.stdout == ""
     assert message in result.stderr.splitlines()[-1]
 
@@ -100,7 +100,7 @@ def test_a_file_that_cannot_be_read(run, tmp_path, name):
     whole = gzip.compress(jsonl(LINES).encode())
     (tmp_path / "damaged.jsonl.gz").write_bytes(b"plain")
     (tmp_path / "cut.jsonl.gz").write_bytes(whole[:-9])
-    result = run("index", tmp_path / name, "--collection", "docs")
+    result = run("index", "add", tmp_path / name, "--collection", "docs")
     assert result.exit_code == 1 and result.stdout == ""
     assert result.stderr.splitlines()[-1].startswith("tridex: ")
 
@@ -197,7 +197,8 @@ def test_encode(run, triton, flags, model):
 
 def test_stats(run, triton):
     collection = {"name": "docs", "count": 1234, "version": 9, "codec": "int8", "dim": 128, "fingerprint": "f" * 64}
-    collection["fields"] = {"year": "int"}
+    collection |= {"fields": {"year": "int"}, "document_length": 300, "long_documents": "windows"}
+    collection |= {"pooling_factor": 2, "codebook": None}
     triton.answer = lambda _: {"ROWS": [[json.dumps(collection)]]}
     model = triton.statistics.model_stats.add(name="maxsim", execution_count=2)
     model.inference_stats.success.count = model.inference_stats.queue.count = 4
@@ -255,6 +256,7 @@ def plugins(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     group = "tridex.commands"
     points = [
+        EntryPoint("tidy", "a_package_nobody_has.cli:tidy [serve]", "tridex.commands.index"),
         EntryPoint("greet", "tridex_test_plugin:greet", group),
         EntryPoint("heavy", "tridex_test_plugin:heavy", group),
         EntryPoint("export", "a_package_nobody_has.cli:export", group),
@@ -270,6 +272,13 @@ def test_commands_of_other_parts(run):
 
 
 @pytest.mark.usefixtures("plugins")
+def test_a_command_below_index_names_the_extra_of_its_entry_point(run):
+    result = run("index", "tidy", "docs")
+    assert result.exit_code == 1 and "pip install 'tridex[serve]'" in result.stderr
+    assert "tidy" in run("index", "--help").stdout and "tidy" not in run("--help").stdout
+
+
+@pytest.mark.usefixtures("plugins")
 @pytest.mark.parametrize("arguments", [["export"], ["export", "some/checkpoint", "--int8", "-o", "x"], ["heavy"]])
 def test_a_missing_extra_names_its_install(run, arguments):
     result = run(*arguments)
@@ -279,7 +288,8 @@ def test_a_missing_extra_names_its_install(run, arguments):
 
 
 INFO = {"name": "docs", "count": 3, "version": 9, "codec": "int8", "dim": 128, "fingerprint": "f" * 64}
-INFO |= {"fields": {"year": "int", "a:b": "str"}}
+INFO |= {"fields": {"year": "int", "a:b": "str"}, "document_length": 180, "long_documents": "truncate"}
+INFO |= {"pooling_factor": 2, "codebook": "c" * 64}
 
 
 @pytest.fixture

@@ -205,6 +205,10 @@ async def test_count_and_collections(client, triton):
         "dim": 128,
         "fingerprint": "abc",
         "fields": {"year": "int"},
+        "document_length": 180,
+        "long_documents": "windows",
+        "pooling_factor": 1,
+        "codebook": None,
     }
     rows = {"count": [{"count": 3, "version": 9}], "collections": [collection | {"of a later server": 1}]}
     triton.answer = lambda request: {"ROWS": [[json.dumps(row) for row in rows[request.parameters["operation"]]]]}
@@ -312,14 +316,15 @@ async def test_scroll(client, triton):
 
 
 async def test_the_life_of_a_collection(client, triton):
-    info = CollectionInfo("docs", 0, 1, "float32", 128, "abc", {"year": "int"})
+    info = CollectionInfo("docs", 0, 1, "float32", 128, "abc", {"year": "int"}, 120, "truncate", 2, None)
     rows = {"collection": vars(info), "aliases": {"alias": "live", "collection": "docs"}}
     triton.answer = lambda request: (
         {"VERSION": np.array([[1]])}
         if request.model == "ingest"
         else {"ROWS": [[json.dumps(rows[request.parameters["operation"]])]]}
     )
-    assert await client.create_collection("docs", codec="float32", fields={"year": "int"}) == info
+    how = {"document_length": 120, "long_documents": "truncate", "pooling_factor": 2}
+    assert await client.create_collection("docs", codec="float32", fields={"year": "int"}, **how) == info
     assert await client.describe_collection("docs") == info
     await client.set_alias("live", "docs")
     assert await client.aliases() == {"live": "docs"}
@@ -327,7 +332,7 @@ async def test_the_life_of_a_collection(client, triton):
     await client.drop_collection("docs")
     writes = [request for request in triton.requests if request.model == "ingest"]
     assert [request.parameters for request in writes] == [
-        {"collection": "docs", "operation": "create", "codec": "float32", "fields": '{"year": "int"}'},
+        {"collection": "docs", "operation": "create", "codec": "float32", "fields": '{"year": "int"}', **how},
         {"collection": "docs", "operation": "set_alias", "alias": "live"},
         {"collection": "live", "operation": "drop_alias", "alias": "live"},
         {"collection": "docs", "operation": "drop"},

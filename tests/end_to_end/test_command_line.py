@@ -31,7 +31,7 @@ def indexed(server: TritonServer, tmp_path_factory: pytest.TempPathFactory) -> T
     corpus = tmp_path_factory.mktemp("cli") / "corpus.jsonl"
     rows = [{"_id": f"d{i}", "title": f"Title {i}", "text": f"the text number {i}"} for i in range(30)]
     corpus.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    answer(server, "index", str(corpus), "--collection", "cli")
+    answer(server, "index", "add", str(corpus), "--collection", "cli")
     return server
 
 

@@ -11,15 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tridex.evaluation import (
-    DEFAULT_MEASURES,
-    DatasetError,
-    MeasureError,
-    Retrieval,
-    evaluate,
-    load_dataset,
-    parse_measures,
-)
+from tridex.evaluation.dataset import DatasetError, load_dataset
+from tridex.evaluation.measures import DEFAULT_MEASURES, MeasureError, evaluate, parse_measures
+from tridex.evaluation.retrieval import Retrieval
 
 IDS = st.sampled_from([f"d{i}" for i in range(30)])
 SCORES = st.floats(-10, 10, width=32)

@@ -20,15 +20,9 @@ from typer.testing import CliRunner
 
 from tridex.client.cli import create_app
 from tridex.export import CheckpointError, export_checkpoint
-from tridex.training import (
-    Example,
-    TrainingDataError,
-    TrainingSettings,
-    Tuning,
-    hold_out,
-    read_examples,
-    train,
-)
+from tridex.training.examples import Example, TrainingDataError, hold_out, read_examples
+from tridex.training.model import Tuning
+from tridex.training.trainer import TrainingSettings, train
 
 WORDS = ["late", "interaction", "keeps", "one", "embedding", "token", "capital", "directory", "custard", "sugar"]
 

@@ -240,10 +240,21 @@ class AsyncClient:
         *,
         codec: str | None = None,
         fields: Mapping[str, str] | None = None,
+        document_length: int | None = None,
+        long_documents: str | None = None,
+        pooling_factor: int | None = None,
         timeout_s: float | None = None,
     ) -> CollectionInfo:
         """`Client.create_collection`, awaited."""
-        return await self._run(self._operations.create_collection(collection, codec, fields or {}), timeout_s)
+        operation = self._operations.create_collection(
+            collection,
+            codec=codec,
+            fields=fields or {},
+            document_length=document_length,
+            long_documents=long_documents,
+            pooling_factor=pooling_factor,
+        )
+        return await self._run(operation, timeout_s)
 
     async def describe_collection(self, collection: str, *, timeout_s: float | None = None) -> CollectionInfo:
         """`Client.describe_collection`, awaited."""

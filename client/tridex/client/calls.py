@@ -109,9 +109,24 @@ def delete_matching(collection: str, filters: str) -> Call[int]:
     return _ingest(collection, parameters.IngestOperation.DELETE, {}, {parameters.FILTERS: filters})
 
 
-def create_collection(collection: str, codec: str | None, fields: str) -> Call[int]:
+def create_collection(
+    collection: str,
+    *,
+    codec: str | None,
+    fields: str,
+    document_length: int | None,
+    long_documents: str | None,
+    pooling_factor: int | None,
+) -> Call[int]:
     """Makes an empty collection; its first version."""
-    said = {parameters.FIELDS: fields} | ({parameters.CODEC: codec} if codec else {})
+    chosen = {
+        parameters.CODEC: codec,
+        parameters.FIELDS: fields,
+        parameters.DOCUMENT_LENGTH: document_length,
+        parameters.LONG_DOCUMENTS: long_documents,
+        parameters.POOLING_FACTOR: pooling_factor,
+    }
+    said = {name: value for name, value in chosen.items() if value is not None}
     return _ingest(collection, parameters.IngestOperation.CREATE, {}, said)
 
 

@@ -262,6 +262,9 @@ class Client:
         *,
         codec: str | None = None,
         fields: Mapping[str, str] | None = None,
+        document_length: int | None = None,
+        long_documents: str | None = None,
+        pooling_factor: int | None = None,
         timeout_s: float | None = None,
     ) -> CollectionInfo:
         """Makes an empty collection. Raises AlreadyExists where the name is taken, by an alias too.
@@ -269,8 +272,20 @@ class Client:
         `fields` are the metadata fields that filters can ask for, by name, each "str", "int", "float", "bool" or
         "datetime" (ISO 8601). Documents need not have them, and may have others; what they have must be of the type.
         `codec` is how token embeddings are stored; the server's default where left out.
+
+        The encoder reads at most `document_length` tokens at once, the checkpoint's own length where left out. Of a
+        longer document it reads overlapping windows, which are scored as one document, or with `long_documents`
+        "truncate" the beginning. `pooling_factor` keeps one token embedding, the mean of similar ones, for that many.
         """
-        return self._run(self._operations.create_collection(collection, codec, fields or {}), timeout_s)
+        operation = self._operations.create_collection(
+            collection,
+            codec=codec,
+            fields=fields or {},
+            document_length=document_length,
+            long_documents=long_documents,
+            pooling_factor=pooling_factor,
+        )
+        return self._run(operation, timeout_s)
 
     def describe_collection(self, collection: str, *, timeout_s: float | None = None) -> CollectionInfo:
         """One collection: what was declared, and how much it holds."""

@@ -176,10 +176,24 @@ class Operations:
         return (yield from calls.collections())
 
     def create_collection(
-        self, collection: str, codec: str | None, fields: Mapping[str, str]
+        self,
+        collection: str,
+        *,
+        codec: str | None,
+        fields: Mapping[str, str],
+        document_length: int | None,
+        long_documents: str | None,
+        pooling_factor: int | None,
     ) -> Operation[CollectionInfo]:
         checks.collection_name(collection)
-        yield from calls.create_collection(collection, codec, checks.fields_json(fields))
+        yield from calls.create_collection(
+            collection,
+            codec=codec,
+            fields=checks.fields_json(fields),
+            document_length=None if document_length is None else checks.integer("document_length", document_length, 1),
+            long_documents=long_documents,
+            pooling_factor=None if pooling_factor is None else checks.integer("pooling_factor", pooling_factor, 1),
+        )
         return (yield from calls.collection(collection))
 
     def describe_collection(self, collection: str) -> Operation[CollectionInfo]:

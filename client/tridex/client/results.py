@@ -74,6 +74,14 @@ class CollectionInfo:
     fingerprint: str
     fields: Mapping[str, str]
     """The metadata fields that filters can ask for, and their types."""
+    document_length: int
+    """Most tokens that the encoder reads at once of a document."""
+    long_documents: str
+    """What becomes of longer ones: "windows" or "truncate"."""
+    pooling_factor: int
+    """One token embedding is kept for this many."""
+    codebook: str | None
+    """SHA-256 of the residual codecs' codebook; None for the other codecs."""
 
 
 @dataclass(frozen=True)

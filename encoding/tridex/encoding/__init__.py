@@ -6,12 +6,14 @@ What serves, and what the export's parity gate runs: nothing here needs torch or
 from .artifact import Artifact, ArtifactError, latest_version_dir, load_artifact
 from .manifest import Manifest, sha256_of_file
 from .onnx_encoder import OnnxEncoder
-from .rules import EncodingRules, Expansion, TextRules
+from .pooling import pool_tokens
+from .rules import DocumentReading, EncodingRules, Expansion, TextRules
 from .tokenizer import TokenBatch, Tokenizer
 
 __all__ = [
     "Artifact",
     "ArtifactError",
+    "DocumentReading",
     "EncodingRules",
     "Expansion",
     "Manifest",
@@ -21,5 +23,6 @@ __all__ = [
     "Tokenizer",
     "latest_version_dir",
     "load_artifact",
+    "pool_tokens",
     "sha256_of_file",
 ]

@@ -35,6 +35,18 @@ class Expansion:
 
 
 @dataclass(frozen=True)
+class DocumentReading:
+    """What a collection makes of its documents, within the checkpoint's rules."""
+
+    length: int
+    """Most tokens that the encoder reads at once, prefix and special tokens included; the checkpoint's own at most."""
+    windows: bool
+    """Whether a longer text is read in windows of this length; where not, it is cut."""
+    pooling_factor: int = 1
+    """One token embedding is kept for this many (pooling.py)."""
+
+
+@dataclass(frozen=True)
 class EncodingRules:
     """All that turning a text into token embeddings takes beside tokenizer.json and the graph."""
 

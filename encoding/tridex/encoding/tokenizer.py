@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
-from .rules import EncodingRules, Expansion, TextRules
+from .rules import DocumentReading, EncodingRules, Expansion, TextRules
+
+_OVERLAP = 8
+"""Neighbouring windows share one token in this many: one near a window's edge has a sixteenth of a window of its
+context, on either side, in at least one of the two."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +51,30 @@ class Tokenizer:
     def documents(self, texts: Sequence[str]) -> TokenBatch:
         return self._encode(self._document, texts)
 
+    def read(self, texts: Sequence[str], reading: DocumentReading) -> tuple[TokenBatch, NDArray[np.int64]]:
+        """Documents, long ones in overlapping windows or cut, and which text each row is of, [rows], ascending.
+
+        Every window has the checkpoint's prefix and special tokens around its piece of the text's tokens, so that the
+        encoder reads it like a document; the first is what cutting leaves.
+        Raises ValueError for a length that leaves no room for a text, or is more than the checkpoint's own.
+        """
+        self.check_length(reading.length)
+        rows = [self._document.windows(text, reading) for text in texts]
+        of_text = np.repeat(np.arange(len(rows)), [len(windows) for windows in rows])
+        return self._batch(self._document, [row for windows in rows for row in windows]), of_text
+
+    def check_length(self, length: int) -> None:
+        """Raises ValueError where documents cannot be read in so many tokens."""
+        shortest, longest = self._document.frame + 1, self._document.length
+        if not shortest <= length <= longest:
+            raise ValueError(f"document_length is {length}; expected {shortest} to {longest}, the checkpoint's own")
+
     def _encode(self, side: _Side, texts: Sequence[str]) -> TokenBatch:
         if isinstance(texts, str):
             raise TypeError(f"texts: the one text {texts[:40]!r}, expected a sequence of texts")
-        rows = side.token_ids(texts)
+        return self._batch(side, side.token_ids(texts))
+
+    def _batch(self, side: _Side, rows: Sequence[list[int]]) -> TokenBatch:
         floor = side.expansion.length if side.expansion else 1
         longest = max(floor, *map(len, rows)) if rows else floor
         rounded = -(-longest // self._multiple) * self._multiple
@@ -77,7 +102,9 @@ class _Side:
 
     def __init__(self, path: Path, rules: EncodingRules, text: TextRules, expansion: Expansion | None) -> None:
         self.expansion = expansion
+        self.length = text.length
         self._prefix = text.prefix
+        self._truncation_side = rules.truncation_side
         self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(text.length, strategy="longest_first", direction=rules.truncation_side)
@@ -94,3 +121,40 @@ class _Side:
         # The fast variant leaves out character offsets, which nothing here reads.
         encodings = self._tokenizer.encode_batch_fast([self._prefix + text for text in texts])
         return [encoding.ids for encoding in encodings]
+
+    def windows(self, text: str, reading: DocumentReading) -> list[list[int]]:
+        """The text's tokens, in one row or in several windows."""
+        (ids,) = self.token_ids([text])
+        is_whole = len(ids) < self.length and len(ids) <= reading.length
+        if is_whole or (reading.length == self.length and not reading.windows):
+            return [ids]
+        whole = self._whole.encode(self._prefix + text)
+        ends = [end for _, end in whole.offsets]
+        # The special tokens at either end stand for no characters.
+        last = len(ends)
+        while last and not ends[last - 1]:
+            last -= 1
+        first = 0
+        while first < last and ends[first] <= len(self._prefix):
+            first += 1
+        head, body, tail = whole.ids[:first], whole.ids[first:last], whole.ids[last:]
+        size = reading.length - len(head) - len(tail)
+        if reading.windows:
+            shared = size // _OVERLAP
+            pieces = [body[start : start + size] for start in range(0, max(len(body) - shared, 1), size - shared)]
+        else:
+            pieces = [body[:size] if self._truncation_side == "right" else body[-size:]]
+        return [head + piece + tail for piece in pieces]
+
+    @cached_property
+    def frame(self) -> int:
+        """Tokens of the prefix and the special tokens, which every window has."""
+        return len(self._whole.encode(self._prefix).ids)
+
+    @cached_property
+    def _whole(self) -> tokenizers.Tokenizer:
+        """The tokenizer, cutting nothing."""
+        whole = tokenizers.Tokenizer.from_str(self._tokenizer.to_str())
+        whole.no_truncation()
+        whole.encode_special_tokens = self._tokenizer.encode_special_tokens
+        return whole

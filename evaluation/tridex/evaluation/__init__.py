@@ -1,19 +1,4 @@
-"""How good a served collection is: judged collections, runs, measures, and the comparison of systems."""
+"""How good a served collection is: judged collections (dataset), rankings (retrieval), measures.
 
-from .dataset import Dataset, DatasetError, load_dataset
-from .measures import DEFAULT_MEASURES, Evaluation, MeasureError, evaluate, parse_measures
-from .retrieval import Retrieval, index, retrieve
-
-__all__ = [
-    "DEFAULT_MEASURES",
-    "Dataset",
-    "DatasetError",
-    "Evaluation",
-    "MeasureError",
-    "Retrieval",
-    "evaluate",
-    "index",
-    "load_dataset",
-    "parse_measures",
-    "retrieve",
-]
+The modules are imported one by one: the command line imports this package for every command, and pandas takes a second.
+"""

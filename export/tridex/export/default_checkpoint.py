@@ -77,8 +77,10 @@ def _backbone_dir() -> Path:
 
 
 def colbert_from_encoder(encoder: str) -> MultiVectorEncoder:
-    """A ColBERT model of a plain encoder, a folder or a Hub id: its token embeddings, projected (to 128 dimensions at most)
-    and normalised."""
+    """A ColBERT model of a plain encoder, a folder or a Hub id: its token embeddings, projected and normalised.
+
+    To 128 dimensions, or to as many as the encoder has.
+    """
     transformer = Transformer(encoder, query_length=QUERY_LENGTH, document_length=DOCUMENT_LENGTH)
     hidden = transformer.get_embedding_dimension()
     dim = min(DIM, hidden)

@@ -1,5 +1,6 @@
 """The token index: documents and their codes in the store, packed segments in device memory, exact search."""
 
+from .builds import Build
 from .collection import Collection, CollectionSpec, Document
 from .errors import (
     CheckpointMismatchError,
@@ -17,6 +18,7 @@ from .store import Location, Store
 from .view import Ranking, View
 
 __all__ = [
+    "Build",
     "CheckpointMismatchError",
     "Collection",
     "CollectionExistsError",

@@ -7,9 +7,9 @@ readers keep the version they opened, deletes are marks beside immutable files.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -21,14 +21,18 @@ import pyarrow as pa
 from lance.dataset import ColumnOrdering
 from numpy.typing import NDArray
 
-from tridex.kernels import Codec
+from tridex.kernels import Codebook, Codec
 
+from .codebooks import load_codebook, save_codebook
 from .errors import CheckpointMismatchError, InvalidDocumentError, TokenIndexError
 from .fields import Fields, FieldType, column_values, columns, declared_fields
 from .filters import to_sql
 
 _SPEC_KEY = b"tridex"
-_FORMAT = 2
+_FORMAT = 3
+_READABLE = (2, _FORMAT)
+"""Format 2 has no specification of how documents are read: they were cut at the checkpoint's own length."""
+
 _DOCUMENT = ("id", "text", "metadata")
 
 
@@ -42,6 +46,14 @@ class CollectionSpec:
     """The checkpoint that made the token embeddings."""
     fields: Fields = field(default_factory=dict)
     """The metadata fields that filters can ask for."""
+    document_length: int | None = None
+    """Most tokens that the encoder reads of a document, or of each window of it; None: the checkpoint's own length."""
+    windows: bool = False
+    """Whether a longer document is read in several windows; where not, it is cut."""
+    pooling_factor: int = 1
+    """One token is kept for this many that the encoder made."""
+    codebook: str | None = None
+    """SHA-256 of the residual codecs' codebook; None for the others."""
     format: int = _FORMAT
 
 
@@ -54,10 +66,16 @@ class Document:
     metadata: dict[str, Any]
 
 
-def write_empty(spec: CollectionSpec, folder: str) -> None:
-    """Makes an empty dataset for documents of `spec`."""
+def write_empty(spec: CollectionSpec, folder: Path, codebook: Codebook | None = None) -> None:
+    """Makes an empty dataset for documents of `spec`, with the codebook that its codec wants.
+
+    Raises ValueError where the codec wants another codebook, or none.
+    """
+    spec.codec.check_codebook(codebook, spec.dim)
+    if codebook is not None:
+        spec = replace(spec, codebook=save_codebook(folder, codebook))
     schema = _schema(spec)
-    lance.write_dataset(schema.empty_table(), folder, schema=schema, mode="create")
+    lance.write_dataset(schema.empty_table(), str(folder), schema=schema, mode="create")
 
 
 def _schema(spec: CollectionSpec) -> pa.Schema:
@@ -84,6 +102,7 @@ class Collection:
         self.name = name
         self.dataset = dataset
         self.spec = _spec(name, dataset)
+        self.codebook = load_codebook(self.folder, self.spec.codebook) if self.spec.codebook else None
 
     @property
     def folder(self) -> Path:
@@ -149,42 +168,51 @@ class Collection:
                 f"encoder is {fingerprint[:12]}: index the documents into another collection, or serve that checkpoint"
             )
 
-    def upsert(self, documents: Sequence[Document], embeddings: Sequence[NDArray[np.float32]]) -> int:
+    def upsert(self, documents: Sequence[Document], embeddings: Iterable[NDArray[np.float32]]) -> int:
         """Inserts documents, replacing those whose id is there, in one transaction; returns the version it made.
 
         `embeddings` are the documents' token embeddings, [tokens, dim] each. Raises InvalidDocumentError where an id
         comes twice, where an array is not finite or not [tokens, dim], and as check_metadata does; then nothing is
         written.
         """
+        rows = self._rows(documents, embeddings)
+        self.dataset.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(rows)
+        return self.version
+
+    def append(self, documents: Sequence[Document], embeddings: Iterable[NDArray[np.float32]]) -> int:
+        """Inserts documents whose ids are not there yet, which is not looked up; else as `upsert`."""
+        self.dataset.insert(self._rows(documents, embeddings))
+        return self.version
+
+    def _rows(self, documents: Sequence[Document], embeddings: Iterable[NDArray[np.float32]]) -> pa.Table:
         seen: set[str] = set()
         for document in documents:
             if document.id in seen:
                 raise InvalidDocumentError(f"id {document.id!r} comes twice in one upsert; expected distinct ids")
             seen.add(document.id)
-        codes = []
+        tokens, codes = [], []
         for document, array in zip(documents, embeddings, strict=True):
             if array.ndim != 2 or array.shape[1] != self.spec.dim:
                 raise InvalidDocumentError(
                     f"embeddings of {document.id!r} have shape {array.shape}; expected [tokens, {self.spec.dim}]"
                 )
             try:
-                codes.append(self.spec.codec.encode(array).tobytes())
+                codes.append(self.spec.codec.encode(array, self.codebook).tobytes())
             except ValueError as error:
                 raise InvalidDocumentError(f"embeddings of {document.id!r}: {error}") from error
+            tokens.append(len(array))
         values = [column_values(self.spec.fields, document.id, document.metadata) for document in documents]
-        rows = pa.table(
+        return pa.table(
             {
                 "id": [document.id for document in documents],
                 "text": [document.text for document in documents],
                 "metadata": [json.dumps(document.metadata, ensure_ascii=False) for document in documents],
-                "tokens": [len(array) for array in embeddings],
+                "tokens": tokens,
                 "codes": codes,
                 **{column: [row[i] for row in values] for i, column in enumerate(columns(self.spec.fields).values())},
             },
             schema=self.dataset.schema,
         )
-        self.dataset.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(rows)
-        return self.version
 
     def check_metadata(self, documents: Sequence[Document]) -> None:
         """Raises InvalidDocumentError where a declared field holds what is not of its type; others may hold anything.
@@ -243,9 +271,10 @@ def _spec(name: str, dataset: lance.LanceDataset) -> CollectionSpec:
     if raw is None:
         raise TokenIndexError(f"collection {name!r}: {dataset.uri} is a Lance dataset that Tridex did not write")
     spec = json.loads(raw)
-    if spec["format"] != _FORMAT:
+    if spec["format"] not in _READABLE:
+        readable = " and ".join(map(str, _READABLE))
         raise TokenIndexError(
-            f"collection {name!r} has store format {spec['format']}; this version of Tridex reads format {_FORMAT}"
+            f"collection {name!r} has store format {spec['format']}; this version of Tridex reads formats {readable}"
         )
     return CollectionSpec(**{**spec, "codec": Codec(spec["codec"]), "fields": declared_fields(spec["fields"])})
 

@@ -25,6 +25,8 @@ class Meaning:
     alias_of: str | None = None
     version: int = 0
     """For an alias: the collection's version when the alias was set to it."""
+    built_from: str | None = None
+    """What an unfinished collection is built from; None once it is finished."""
 
 
 class Names:

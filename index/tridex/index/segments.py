@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
-from tridex.kernels import Planes, Segment, pack_bitmap
+from tridex.kernels import Codebook, Planes, Segment, pack_bitmap
 
 from .collection import Collection, CollectionSpec
 
@@ -123,7 +123,10 @@ def load_segments(
     addresses = np.asarray(heads["_rowaddr"], np.uint64)
     tokens = np.asarray(heads["tokens"], np.int64)
     slices = _slices(tokens, max_tokens)
-    packings = [_Packing(spec, ids[rows.start : rows.stop], addresses[rows], tokens[rows], device) for rows in slices]
+    packings = [
+        _Packing(spec, collection.codebook, ids[rows.start : rows.stop], addresses[rows], tokens[rows], device)
+        for rows in slices
+    ]
     row_bytes = spec.codec.bytes_per_token(spec.dim)
     first = 0
     reader = dataset.scanner(
@@ -153,6 +156,7 @@ def merge_segments(parts: Sequence[IndexedSegment], spec: CollectionSpec) -> Ind
     offsets = [part.segment.offsets.cpu().numpy() for part in parts]
     packing = _Packing(
         spec,
+        parts[0].segment.codebook,
         pa.concat_arrays([part.ids.take(pa.array(alive)) for part, alive in zip(parts, rows, strict=True)]),
         np.concatenate([part.addresses[alive] for part, alive in zip(parts, rows, strict=True)]),
         np.concatenate([np.diff(ends)[alive] for ends, alive in zip(offsets, rows, strict=True)]),
@@ -183,12 +187,14 @@ class _Packing:
     def __init__(
         self,
         spec: CollectionSpec,
+        codebook: Codebook | None,
         ids: pa.LargeStringArray,
         addresses: NDArray[np.uint64],
         tokens: NDArray[np.int64],
         device: torch.device,
     ) -> None:
         self._spec = spec
+        self._codebook = None if codebook is None else codebook.to(device)
         order = np.asarray(pc.sort_indices(ids))
         self._ids = ids.take(pa.array(order))
         self._addresses = addresses[order]
@@ -212,7 +218,9 @@ class _Packing:
         codes, scales, centroid_ids = self._planes
         offsets = torch.from_numpy(self._offsets).to(codes.device)
         bitmap = pack_bitmap(live).to(codes.device)
-        segment = Segment(self._spec.codec, self._spec.dim, codes, offsets, bitmap, scales, centroid_ids)
+        segment = Segment(
+            self._spec.codec, self._spec.dim, codes, offsets, bitmap, scales, centroid_ids, self._codebook
+        )
         return IndexedSegment(segment, self._ids, self._addresses, live)
 
 

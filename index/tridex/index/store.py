@@ -14,6 +14,9 @@ from typing import NamedTuple
 
 import lance
 
+from tridex.kernels import Codebook
+
+from .builds import Build, lock_folder
 from .collection import Collection, CollectionSpec, write_empty
 from .errors import CollectionExistsError, CollectionInUseError, CollectionNotFoundError, TokenIndexError
 from .names import Meaning, Names
@@ -43,7 +46,7 @@ class Store:
 
     def names(self) -> list[str]:
         """The collections there are, sorted; without aliases."""
-        return [name for name, meaning in self._names.all().items() if meaning.folder]
+        return [name for name, meaning in self._names.all().items() if meaning.folder and not meaning.built_from]
 
     def aliases(self) -> dict[str, str]:
         """Every alias, sorted, and the collection that it leads to."""
@@ -54,19 +57,57 @@ class Store:
         alias = self._names.get(name)
         target = (alias and alias.alias_of) or name
         meaning = self._names.get(target)
-        if meaning is None or meaning.folder is None:
+        if meaning is None or meaning.folder is None or meaning.built_from:
             there = ", ".join(self.names()) or "none"
             raise CollectionNotFoundError(f"collection {name!r} does not exist; there are: {there}")
         return Location(target, self._collections / meaning.folder, alias.version if alias else 0)
 
-    def create(self, name: str, spec: CollectionSpec) -> Collection:
-        """Makes an empty collection. Raises CollectionExistsError where the name is taken."""
+    def create(self, name: str, spec: CollectionSpec, codebook: Codebook | None = None) -> Collection:
+        """Makes an empty collection, with the codebook that its codec wants.
+
+        Raises CollectionExistsError where the name is taken, ValueError where the codec wants another codebook.
+        """
         with self._names.locked():
             self._check_free(name)
-            folder = f"{name}-{secrets.token_hex(4)}.lance"
-            write_empty(spec, str(self._collections / folder))
-            self._names.set(name, Meaning(folder=folder))
+            folder = self._new_folder(name)
+            write_empty(spec, folder, codebook)
+            self._names.set(name, Meaning(folder=folder.name))
         return self.open(name)
+
+    def begin_build(self, name: str, spec: CollectionSpec, source: str, codebook: Codebook | None = None) -> Build:
+        """Makes an empty collection that nobody sees before `finish_build`. Raises as `create`."""
+        with self._names.locked():
+            self._check_free(name)
+            folder = self._new_folder(name)
+            write_empty(spec, folder, codebook)
+            lock = lock_folder(name, folder)
+            self._names.set(name, Meaning(folder=folder.name, built_from=source))
+        return Build(Collection(name, lance.dataset(str(folder))), source, lock)
+
+    def resume_build(self, name: str) -> Build | None:
+        """The unfinished collection of that name, None where there is none. Raises CollectionInUseError."""
+        meaning = self._names.get(name)
+        if meaning is None or meaning.folder is None or meaning.built_from is None:
+            return None
+        folder = self._collections / meaning.folder
+        lock = lock_folder(name, folder)
+        build = Build(Collection(name, lance.dataset(str(folder))), meaning.built_from, lock)
+        if self._names.get(name) != meaning:
+            # Finished since it was looked up.
+            with build:
+                return None
+        return build
+
+    def finish_build(self, build: Build) -> None:
+        """Gives the collection its name: from now on it is as any other."""
+        with self._names.locked():
+            self._names.set(build.collection.name, Meaning(folder=build.collection.folder.name))
+
+    def discard_build(self, build: Build) -> None:
+        """Removes the unfinished collection."""
+        with self._names.locked():
+            self._names.remove(build.collection.name)
+            self._remove_nameless()
 
     def open(self, name: str) -> Collection:
         """The collection of that name or alias at its latest version. Raises CollectionNotFoundError."""
@@ -123,8 +164,13 @@ class Store:
         meaning = self._names.get(name)
         if meaning and meaning.alias_of:
             raise CollectionExistsError(f"{name!r} is an alias of collection {meaning.alias_of!r}")
+        if meaning and meaning.built_from:
+            raise CollectionExistsError(f"collection {name!r} is being built, by `tridex index build`")
         if meaning:
             raise CollectionExistsError(f"collection {name!r} exists already")
+
+    def _new_folder(self, name: str) -> Path:
+        return self._collections / f"{name}-{secrets.token_hex(4)}.lance"
 
     def _remove_nameless(self) -> None:
         """Removes the folders of dropped collections, and of those whose making ended halfway."""

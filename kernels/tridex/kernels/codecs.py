@@ -93,9 +93,13 @@ class Codec(Enum):
         """Whether a token has a scale."""
         return self.dtype == torch.int8
 
+    def fits(self, dim: int) -> bool:
+        """Whether the codec can cut tokens of `dim` dimensions into bytes."""
+        return not self.residual_bits or dim % 16 == 0
+
     def code_bytes(self, dim: int) -> int:
-        """Bytes of one token's codes. Raises ValueError for a dim that the codec cannot cut into bytes."""
-        if self.residual_bits and dim % 16:
+        """Bytes of one token's codes. Raises ValueError for a dim that does not fit."""
+        if not self.fits(dim):
             raise ValueError(f"dim is {dim}; expected a multiple of 16 for {self.value}")
         return dim * (self.residual_bits or 8 * self.dtype.itemsize) // 8
 

@@ -29,6 +29,9 @@ MAX_CANDIDATES = 10_000
 MAX_MESSAGE_BYTES = 128 * 1024 * 1024
 """Bytes of one gRPC message, either way."""
 
+MAX_POOLING_FACTOR = 64
+"""Token embeddings that token pooling makes one of."""
+
 COLLECTION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 """Full match of the name of a collection or alias. It becomes a file name, so it holds no separator or leading dot."""
 

@@ -31,6 +31,14 @@ OPERATION = "operation"
 CODEC = "codec"
 """str, how a collection that this upsert creates stores token embeddings."""
 
+DOCUMENT_LENGTH = "document_length"
+"""int, most tokens that the encoder reads at once of a new collection's documents; the checkpoint's own when absent."""
+
+LONG_DOCUMENTS = "long_documents"
+"""str, what becomes of longer documents in a new collection; windows when absent."""
+
+POOLING_FACTOR = "pooling_factor"
+"""int, a new collection keeps one token embedding for this many; 1 when absent."""
 
 FIELDS = "fields"
 """str, the metadata fields that a new collection declares, a JSON object of types by name."""
@@ -52,6 +60,13 @@ class IngestOperation(str, Enum):
     DROP_ALIAS = "drop_alias"
     COMPACT = "compact"
     """Rewrites a collection's small and half deleted files; the old ones go a minute later."""
+
+
+class LongDocuments(str, Enum):
+    WINDOWS = "windows"
+    """Read in overlapping windows and scored as one document: each query token takes its best over all of them."""
+    TRUNCATE = "truncate"
+    """Cut, as the checkpoint cuts them."""
 
 
 class CatalogOperation(str, Enum):

@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any, TypeVar
 
 from tridex.protocol import limits, parameters
+from tridex.protocol.parameters import LongDocuments
 from tridex.protocol.tensors import Tensor
 
 from .service import Request, invalid
@@ -52,6 +53,25 @@ def filters(request: Request) -> Any | None:
 def fields(request: Request) -> Any | None:
     """The declaration of metadata fields, decoded; None where there is none. The index checks it."""
     return _json_parameter(request, parameters.FIELDS)
+
+
+def document_length(request: Request) -> int | None:
+    """Tokens of a new collection's documents, None for the checkpoint's own length."""
+    value = request.parameters.get(parameters.DOCUMENT_LENGTH)
+    return None if value is None else _integer(parameters.DOCUMENT_LENGTH, value, 1, 2**31 - 1)
+
+
+def long_documents(request: Request) -> LongDocuments:
+    """What becomes of longer documents in a new collection."""
+    if parameters.LONG_DOCUMENTS not in request.parameters:
+        return LongDocuments.WINDOWS
+    return choice(request, parameters.LONG_DOCUMENTS, LongDocuments)
+
+
+def pooling_factor(request: Request) -> int:
+    """Tokens of which a new collection keeps one."""
+    value = request.parameters.get(parameters.POOLING_FACTOR, 1)
+    return _integer(parameters.POOLING_FACTOR, value, 1, limits.MAX_POOLING_FACTOR)
 
 
 def page(request: Request) -> int:

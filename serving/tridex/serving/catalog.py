@@ -10,11 +10,12 @@ from typing import Any
 from tridex.encoding import latest_version_dir, load_artifact
 from tridex.index import Collection, Store
 from tridex.protocol import models, parameters
-from tridex.protocol.parameters import CatalogOperation
+from tridex.protocol.parameters import CatalogOperation, LongDocuments
 
 from . import arguments
 from .refusals import refusing
 from .service import Arrays, Context, Request, Result, as_strings, each, invalid
+from .specs import reading
 
 
 class CatalogService:
@@ -39,13 +40,13 @@ class CatalogService:
             return [self._manifest.to_dict()]
         with refusing():
             if operation is CatalogOperation.COLLECTIONS:
-                return [_description(self._store.open(name)) for name in self._store.names()]
+                return [self._description(self._store.open(name)) for name in self._store.names()]
             if operation is CatalogOperation.ALIASES:
                 aliases = self._store.aliases().items()
                 return [{"alias": alias, "collection": collection} for alias, collection in aliases]
             collection = self._store.open(arguments.collection(request))
             if operation is CatalogOperation.COLLECTION:
-                return [_description(collection)]
+                return [self._description(collection)]
             if operation is CatalogOperation.COUNT:
                 return [{"count": collection.count(arguments.filters(request)), "version": collection.version}]
             ids = arguments.ids(request, models.CATALOG_IDS)
@@ -57,15 +58,19 @@ class CatalogService:
             page = collection.scroll(arguments.page(request), after, arguments.filters(request))
             return [asdict(document) for document in page]
 
-
-def _description(collection: Collection) -> dict[str, Any]:
-    spec = collection.spec
-    return {
-        "name": collection.name,
-        "count": collection.count(),
-        "version": collection.version,
-        "codec": spec.codec.value,
-        "dim": spec.dim,
-        "fingerprint": spec.fingerprint,
-        "fields": {name: kind.value for name, kind in spec.fields.items()},
-    }
+    def _description(self, collection: Collection) -> dict[str, Any]:
+        spec = collection.spec
+        how = reading(spec, self._manifest)
+        return {
+            "name": collection.name,
+            "count": collection.count(),
+            "version": collection.version,
+            "codec": spec.codec.value,
+            "dim": spec.dim,
+            "fingerprint": spec.fingerprint,
+            "fields": {name: kind.value for name, kind in spec.fields.items()},
+            "document_length": how.length,
+            "long_documents": (LongDocuments.WINDOWS if how.windows else LongDocuments.TRUNCATE).value,
+            "pooling_factor": how.pooling_factor,
+            "codebook": spec.codebook,
+        }

@@ -43,7 +43,7 @@ def serve(
                 f"[green]Ready[/] on {server.address} (gRPC), {host}:{http_port} (health), {host}:{metrics_port} "
                 f"(metrics). Log: {server.log}\n\n"
                 f"  tridex stats --address {server.address}\n"
-                f"  tridex index corpus.jsonl --collection NAME --address {server.address}\n"
+                f"  tridex index add corpus.jsonl --collection NAME --address {server.address}\n"
                 f'  tridex search NAME "your question" --address {server.address}\n\n'
                 "Ctrl-C stops it."
             )

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tridex.encoding import Artifact, TokenBatch
+from tridex.encoding import Artifact, DocumentReading, TokenBatch, pool_tokens
 from tridex.protocol import limits, models
 
 from .service import Infer
@@ -17,6 +17,9 @@ from .tokenizer import token_tensors
 _TOKENS_PER_CALL = 1024
 """Padded tokens of one call to the encoder. A search that arrives meanwhile waits for one call at most: some 0.2 s with
 a 6-layer MiniLM on two CPU cores (70 documents of the standard library a second)."""
+
+_CHARACTERS_HELD = 1 << 20
+"""Characters of the documents whose embeddings are held at a time: some 120 MB of float32 at 128 dimensions."""
 
 
 class Embedder:
@@ -31,8 +34,30 @@ class Embedder:
         return self._encode(self._tokenizer.queries([text]))[0]
 
     def documents(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
-        """Each document's token embeddings, [tokens, dim], in order."""
-        batch = self._tokenizer.documents(texts)
+        """Each document's token embeddings as the checkpoint has it, long ones cut: [tokens, dim], in order."""
+        return self._rows(self._tokenizer.documents(texts))
+
+    def check_length(self, length: int) -> None:
+        """Raises ValueError where documents cannot be read in so many tokens."""
+        self._tokenizer.check_length(length)
+
+    def collection_documents(self, texts: Sequence[str], reading: DocumentReading) -> Iterator[NDArray[np.float32]]:
+        """Each document's token embeddings as a collection keeps it: [tokens, dim], in order.
+
+        A document's windows stand one after the other, so that MaxSim takes each query token's best over all of them.
+        Only a part of the documents is held at a time.
+        """
+        for part in _parts(texts):
+            batch, of_text = self._tokenizer.read(part, reading)
+            rows = self._rows(batch)
+            if reading.pooling_factor > 1:
+                rows = [pool_tokens(row, reading.pooling_factor) for row in rows]
+            ends = np.cumsum(np.bincount(of_text, minlength=len(part)))
+            for start, end in zip([0, *ends], ends, strict=False):
+                yield rows[start] if end - start == 1 else np.concatenate(rows[start:end])
+
+    def _rows(self, batch: TokenBatch) -> list[NDArray[np.float32]]:
+        """The token embeddings of each row of a batch."""
         lengths = batch.attention_mask.sum(axis=1)
         embeddings: dict[int, NDArray[np.float32]] = {}
         for rows in _calls(lengths):
@@ -41,12 +66,26 @@ class Embedder:
                 batch.input_ids[rows, :tokens], batch.attention_mask[rows, :tokens], batch.embedding_mask[rows, :tokens]
             )
             embeddings.update(zip(rows.tolist(), self._encode(part), strict=True))
-        return [embeddings[i] for i in range(len(texts))]
+        return [embeddings[i] for i in range(len(lengths))]
 
     def _encode(self, batch: TokenBatch) -> list[NDArray[np.float32]]:
         outputs = self._infer(models.ENCODER.name, token_tensors(batch), [models.EMBEDDINGS.name])
         embeddings = np.asarray(outputs[models.EMBEDDINGS.name])
         return [rows[mask != 0] for rows, mask in zip(embeddings, batch.embedding_mask, strict=True)]
+
+
+def _parts(texts: Sequence[str]) -> Iterator[list[str]]:
+    """The documents, in order, some at a time."""
+    part: list[str] = []
+    held = 0
+    for text in texts:
+        if part and held + len(text) > _CHARACTERS_HELD:
+            yield part
+            part, held = [], 0
+        part.append(text)
+        held += len(text)
+    if part:
+        yield part
 
 
 def _calls(lengths: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:

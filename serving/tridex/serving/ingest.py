@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tridex.encoding import latest_version_dir, load_artifact
-from tridex.index import Collection, CollectionNotFoundError, CollectionSpec, Document, Store, declared_fields
+from tridex.index import Collection, CollectionNotFoundError, Document, Store, declared_fields
 from tridex.kernels import Codec
 from tridex.protocol import models, parameters
 from tridex.protocol.parameters import IngestOperation
@@ -19,9 +19,8 @@ from . import arguments
 from .documents import Embedder
 from .refusals import refusing
 from .service import Context, Request, RequestError, Result, invalid
+from .specs import DEFAULT_CODEC, new_spec, reading
 from .upkeep import Upkeep
-
-_DEFAULT_CODEC = Codec.FLOAT16
 
 
 @dataclass(frozen=True)
@@ -47,9 +46,8 @@ class IngestService:
     """
 
     def __init__(self, context: Context) -> None:
-        artifact = load_artifact(latest_version_dir(context.repository / models.ENCODER.name))
-        self._manifest = artifact.manifest
-        self._embedder = Embedder(artifact, context.infer)
+        self._artifact = load_artifact(latest_version_dir(context.repository / models.ENCODER.name))
+        self._embedder = Embedder(self._artifact, context.infer)
         self._store = Store(context.store)
         self._upkeep = Upkeep()
 
@@ -99,19 +97,32 @@ class IngestService:
         distinct = list({document.id: document for document in documents}.values())
         if not distinct:
             return collection.version
-        return collection.upsert(distinct, self._embedder.documents([document.text for document in distinct]))
+        texts = [document.text for document in distinct]
+        how = reading(collection.spec, self._artifact.manifest)
+        return collection.upsert(distinct, self._embedder.collection_documents(texts, how))
 
     def _open_or_create(self, write: _Write) -> Collection:
         try:
             collection = self._store.open(write.collection)
         except CollectionNotFoundError:
-            return self._store.create(write.collection, self._spec(write.codec))
-        collection.check_fingerprint(self._manifest.fingerprint)
+            return self._store.create(write.collection, new_spec(self._artifact, write.codec))
+        collection.check_fingerprint(self._artifact.manifest.fingerprint)
         return collection
 
-    def _spec(self, codec: Codec, fields: object = None) -> CollectionSpec:
-        declared = declared_fields({} if fields is None else fields)
-        return CollectionSpec(self._manifest.dim, codec, self._manifest.fingerprint, declared)
+    def _create(self, name: str, request: Request) -> Collection:
+        given = arguments.fields(request)
+        try:
+            spec = new_spec(
+                self._artifact,
+                _codec(request),
+                declared_fields({} if given is None else given),
+                document_length=arguments.document_length(request),
+                long_documents=arguments.long_documents(request),
+                pooling_factor=arguments.pooling_factor(request),
+            )
+        except ValueError as error:
+            raise invalid(f"parameter {error}") from error
+        return self._store.create(name, spec)
 
     def _manage(self, request: Request, operation: IngestOperation) -> int:
         """Carries out an operation that names no documents; the version it made, or sees."""
@@ -124,8 +135,7 @@ class IngestService:
                 self._store.set_alias(arguments.alias(request), name)
                 return self._store.open(name).version
             if operation is IngestOperation.CREATE:
-                spec = self._spec(_codec(request), arguments.fields(request))
-                return self._store.create(name, spec).version
+                return self._create(name, request).version
             if operation is IngestOperation.COMPACT:
                 return self._upkeep.compact(self._store.open(name))
             if operation is IngestOperation.DROP:
@@ -150,7 +160,7 @@ def _check(request: Request, operation: IngestOperation) -> _Write | None:
     if not ids or np.shape(given) != (len(ids), 1):
         raise invalid(f"input {models.DOCUMENT_ID.name} has shape {list(np.shape(given))}; expected [documents, 1]")
     if operation is IngestOperation.DELETE:
-        return _Write(collection, operation, _DEFAULT_CODEC, ids, [])
+        return _Write(collection, operation, DEFAULT_CODEC, ids, [])
     twice = {key for key in ids if ids.count(key) > 1}
     if twice:
         raise invalid(f"input {models.DOCUMENT_ID.name} holds {min(twice)!r} twice; expected distinct ids")
@@ -163,13 +173,13 @@ def _check(request: Request, operation: IngestOperation) -> _Write | None:
 
 def _codec(request: Request) -> Codec:
     if parameters.CODEC not in request.parameters:
-        return _DEFAULT_CODEC
+        return DEFAULT_CODEC
     codec = arguments.choice(request, parameters.CODEC, Codec)
     if codec.residual_bits:
         there = ", ".join(other.value for other in Codec if not other.residual_bits)
         raise invalid(
             f"parameter {parameters.CODEC} is {codec.value!r}, whose centroids must be trained on a corpus before the "
-            f"first document; expected one of: {there}"
+            f"first document: build the collection with `tridex index build`, or expected one of: {there}"
         )
     return codec
 

@@ -51,8 +51,7 @@ class SearchService:
         self._device = torch.device(context.device)
         self._collections = Collections(Store(context.store), self._device)
         self._waiting = Waiting(self._collections.changed, self._answer)
-        # Nothing writes residual codes yet: see ingest.
-        self._codecs = [codec for codec in kernels.supported_codecs(self._device) if not codec.residual_bits]
+        self._codecs = [codec for codec in kernels.supported_codecs(self._device) if codec.fits(manifest.dim)]
         kernels.warm_up(self._device, manifest.dim, self._codecs)
 
     def answer(self, requests: Sequence[Request]) -> list[Result]:

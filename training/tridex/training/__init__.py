@@ -1,16 +1,4 @@
-"""Fine-tuning ColBERT models on triplets, with tracked experiments. `make export` takes what it makes."""
+"""Fine-tuning ColBERT models on triplets (examples, model, trainer), recorded in MLflow (tracking).
 
-from .examples import Example, TrainingDataError, hold_out, read_examples
-from .model import Tuning
-from .trainer import TrainingResult, TrainingSettings, train
-
-__all__ = [
-    "Example",
-    "TrainingDataError",
-    "TrainingResult",
-    "TrainingSettings",
-    "Tuning",
-    "hold_out",
-    "read_examples",
-    "train",
-]
+The modules are imported one by one: the command line imports this package for every command, and torch takes seconds.
+"""

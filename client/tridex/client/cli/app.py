@@ -19,7 +19,6 @@ def create_app() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     for command in (
-        write.index,
         read.search,
         read.rerank,
         read.encode,
@@ -31,7 +30,11 @@ def create_app() -> typer.Typer:
         app.command()(command)
     app.add_typer(collections, name="collections")
     app.add_typer(alias, name="alias")
-    add_extensions(app)
+    index = typer.Typer(help="Fill a collection, and keep it in order.", no_args_is_help=True)
+    index.command()(write.add)
+    app.add_typer(index, name="index")
+    add_extensions(app, "tridex.commands")
+    add_extensions(index, "tridex.commands.index")
     return app
 
 

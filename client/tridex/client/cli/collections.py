@@ -37,13 +37,29 @@ def create(
         typer.Option("--field", help="A metadata field that filters can ask for, as NAME:TYPE; may be repeated."),
     ] = None,
     codec: Annotated[str | None, typer.Option(help="How the collection stores embeddings.")] = None,
+    document_length: Annotated[
+        int | None, typer.Option(help="Most tokens that the encoder reads at once; the checkpoint's own if left out.")
+    ] = None,
+    long_documents: Annotated[
+        str | None, typer.Option(help="What becomes of longer documents: windows (if left out), or truncate.")
+    ] = None,
+    pooling_factor: Annotated[
+        int | None, typer.Option(help="Keep one token embedding, the mean of similar ones, for this many.")
+    ] = None,
     as_json: Json = False,
     address: Address = ADDRESS,
     timeout: Timeout = TIMEOUT_S,
 ) -> None:
     """Make an empty collection. Types of fields are str, int, float, bool and datetime."""
     with connected(address, timeout) as client:
-        info = client.create_collection(collection, codec=codec, fields=_declaration(fields or []))
+        info = client.create_collection(
+            collection,
+            codec=codec,
+            fields=_declaration(fields or []),
+            document_length=document_length,
+            long_documents=long_documents,
+            pooling_factor=pooling_factor,
+        )
     _print(info, as_json)
 
 
@@ -100,8 +116,8 @@ def drop_alias(name: Alias, as_json: Json = False, address: Address = ADDRESS, t
 def print_collections(found: list[CollectionInfo]) -> None:
     """A table of collections."""
     print_table(
-        ("documents", "version", "dim", "codec", "encoder", "collection", "fields"),
-        [(c.count, c.version, c.dim, c.codec, c.fingerprint[:12], c.name, _fields(c)) for c in found],
+        ("documents", "version", "dim", "codec", "tokens read", "encoder", "collection", "fields"),
+        [(c.count, c.version, c.dim, c.codec, _reading(c), c.fingerprint[:12], c.name, _fields(c)) for c in found],
     )
 
 
@@ -110,6 +126,11 @@ def _print(info: CollectionInfo, as_json: bool) -> None:
         print_json(info)
     else:
         print_collections([info])
+
+
+def _reading(info: CollectionInfo) -> str:
+    pooled = f", 1 of {info.pooling_factor} kept" if info.pooling_factor > 1 else ""
+    return f"{info.document_length}, {info.long_documents}{pooled}"
 
 
 def _fields(info: CollectionInfo) -> str:

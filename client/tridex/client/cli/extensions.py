@@ -1,7 +1,8 @@
-"""Commands that other parts bring along, as entry points of the group "tridex.commands": name -> function.
+"""Commands that other parts bring along, as entry points: name -> function. Those of the group "tridex.commands" stand
+beside the client's own, those of "tridex.commands.index" below `tridex index`.
 
-A part whose packages are not installed keeps its place in the help, and says which extra brings them. The extra has the
-name of the command.
+A part whose packages are not installed keeps its place in the help, and says which extra brings them: the one that the
+entry point names, "module:function [extra]", or the one that has the name of the command.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from .connection import fail
 _ANY_ARGUMENTS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
-def add_extensions(app: typer.Typer) -> None:
-    """Adds every such command to `app`."""
-    for point in entry_points(group="tridex.commands"):
+def add_extensions(app: typer.Typer, group: str) -> None:
+    """Adds every command of a group of entry points to `app`."""
+    for point in entry_points(group=group):
         try:
             command = point.load()
         except ImportError as error:
@@ -55,4 +56,4 @@ def _message(point: EntryPoint, reason: ImportError) -> str:
 
 
 def _install(point: EntryPoint) -> str:
-    return f"pip install 'tridex[{point.name}]'"
+    return f"pip install 'tridex[{next(iter(point.extras), point.name)}]'"

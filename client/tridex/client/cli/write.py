@@ -1,4 +1,4 @@
-"""Commands that change a collection: index, upsert, delete."""
+"""Commands that change a collection: index add, upsert, delete."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BatchSize = Annotated[int, typer.Option(help="Documents in one request.")]
 Codec = Annotated[str | None, typer.Option(help="How a collection made by this command stores embeddings.")]
 
 
-def index(
+def add(
     path: Annotated[Path, typer.Argument(help="A .jsonl or .jsonl.gz file, or a BEIR folder.", show_default=False)],
     collection: Annotated[str, typer.Option(help="Name of the collection.", show_default=False)],
     batch_size: BatchSize = DEFAULT_BATCH_SIZE,
@@ -32,7 +32,7 @@ def index(
     address: Address = ADDRESS,
     timeout: Timeout = TIMEOUT_S,
 ) -> None:
-    """Write a file of documents to a collection.
+    """Write a file of documents to a collection, through a running server.
 
     A line of the file is {"_id" or "id": ..., "title": ..., "text": ..., "metadata": {...}}, title and metadata being
     optional. Documents without text are passed over and counted. Running it again is harmless.
@@ -64,7 +64,7 @@ def upsert(
     address: Address = ADDRESS,
     timeout: Timeout = TIMEOUT_S,
 ) -> None:
-    """Write one document given by options, or those on stdin, one JSON object a line as for index."""
+    """Write one document given by options, or those on stdin, one JSON object a line as for index add."""
     with connected(address, timeout) as client:
         documents: Iterable[Document]
         if document_id is not None and text is not None:

@@ -1,0 +1,45 @@
+"""A collection while it is being built: it has a folder and documents, and a name that leads nowhere yet.
+
+So nobody searches it or writes to it but the process that builds, which holds a lock on the folder as long as it lives.
+What is committed stays when that process dies, and the next one goes on from there.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from .collection import Collection
+from .errors import CollectionInUseError
+
+
+@dataclass(frozen=True)
+class Build:
+    """An unfinished collection, locked until the block ends."""
+
+    collection: Collection
+    source: str
+    """What it is built from, as the builder said when it began."""
+    _lock: int
+
+    def __enter__(self) -> Build:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._lock)
+
+
+def lock_folder(name: str, folder: Path) -> int:
+    """Locks a folder for this process; the lock ends with the file descriptor. Raises CollectionInUseError."""
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise CollectionInUseError(f"collection {name!r} is being built by another process") from None
+    return lock
