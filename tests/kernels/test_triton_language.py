@@ -70,7 +70,7 @@ def test_search_rescore_and_explain_agree_with_the_reference(interpreted: Call, 
     assert_agrees_with_reference(interpreted, queries(2, 32, 128), segment, 12, masks(2, 32), rows)
 
 
-@settings(deadline=None, max_examples=12)
+@settings(deadline=None, max_examples=10)
 @given(
     codec=st.sampled_from(CODECS),
     lengths=st.lists(st.sampled_from([0, 1, 2, 16, 17, 32, 33, 70]), min_size=1, max_size=12),

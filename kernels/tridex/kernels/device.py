@@ -2,13 +2,11 @@
 
     score(q, d) = sum over unmasked query tokens i of max over document tokens j of <Q_i, D_j>
 
-A panel of query tokens (the rows of the matrix products) meets tiles of document tokens (their columns), so a maximum
-is taken within a thread, but for 2 shuffles a slot. A panel has 64 rows at least: with fewer tl.dot compiles to HMMA on
-sm_90, not to wgmma. A lone query of 32 tokens wastes half of it, which costs nothing where memory is the limit; with
-document tokens as rows nothing would be wasted, but every maximum would go through 3 shuffles and shared memory, and a
-batch, which needs queries as rows, would be other machine code: its scores could have other bits.
+A panel of query tokens (the rows of the matrix products) meets tiles of document tokens (their columns). A panel has 64
+rows at least, because with fewer tl.dot compiles to HMMA on sm_90, not to wgmma. docs/kernels.md says why queries are
+rows for every batch.
 
-device_similarity.py: products; device_blocks.py: maxima and sums; device_top_k.py: selection. `p_` is a pointer;
+device_similarity.py: products; device_documents.py: maxima and sums; device_top_k.py: selection. `p_` is a pointer;
 whatever is multiplied into an address is int64.
 """
 

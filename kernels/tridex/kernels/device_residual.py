@@ -2,7 +2,7 @@
 
 Byte i of a token holds the codes of the dimensions i, i + bytes, i + 2 bytes and so on, from the low bits up. `prmt`
 picks 4 bytes out of 8 by the 3-bit indices in 4 nibbles, so codes that lie in nibbles are looked up 4 at a time, with
-no arithmetic on single bytes: 6 instructions for 4 dimensions of residual4, 3 for residual2. Level by level, with
+no arithmetic on single bytes: 8 instructions for 4 dimensions of residual4, 3 for residual2. Level by level, with
 comparisons, it would be one for each level and dimension; so the interpreter does it, which has no PTX.
 """
 

@@ -63,8 +63,9 @@ def search(
     if workspace is None:
         size = search_workspace_bytes(segment, batch, query_tokens, top_k)
         workspace = torch.empty(size, dtype=torch.uint8, device=segment.device)
-    sizes = [batch * plan.parts * plan.capacity, batch * plan.parts * plan.kept]
-    buffers, kept = workspace[: 8 * sum(sizes)].view(torch.int64).split(sizes)  # type: ignore[no-untyped-call]
+    appended, merged = batch * plan.parts * plan.capacity, batch * plan.parts * plan.kept
+    keys = workspace[: 8 * (appended + merged)].view(torch.int64)
+    buffers, kept = keys[:appended], keys[appended:]
     scores = torch.empty((batch, top_k), dtype=torch.float32, device=segment.device)
     rows = torch.empty((batch, top_k), dtype=torch.int64, device=segment.device)
     with torch.cuda.device_of(segment.codes):  # type: ignore[no-untyped-call]

@@ -42,27 +42,20 @@ class Panel:
         return min(REGISTERS // (32 * self.warps * self.programs) // 8 * 8, 255)
 
 
-_HOPPER = {
-    Codec.FLOAT32: (Panel(2, 8, 1), Panel(4, 8, 1)),
-    Codec.FLOAT16: (Panel(2, 4, 3), Panel(4, 4, 2), Panel(8, 8, 1)),
-    Codec.BFLOAT16: (Panel(2, 4, 3), Panel(4, 4, 2), Panel(8, 8, 1)),
-    Codec.FLOAT8: (Panel(2, 4, 3), Panel(4, 4, 2), Panel(8, 8, 1)),
-    Codec.INT8: (Panel(2, 4, 3), Panel(4, 4, 2), Panel(8, 8, 1)),
-    Codec.RESIDUAL4: (Panel(2, 4, 3), Panel(4, 8, 1)),
-    Codec.RESIDUAL2: (Panel(2, 4, 3), Panel(4, 8, 1)),
-}
-_OTHERS = {
-    codec: (Panel(2, panels[0].warps, min(panels[0].programs, 2)), *panels[1:]) for codec, panels in _HOPPER.items()
-}
-"""Before sm_90 products take their operands from registers, so fewer programs find room; after it nothing was tried."""
-
-
 def panels(codec: Codec, dim: int, capability: int) -> tuple[Panel, ...]:
-    """The panels for a codec, ascending. More than 128 dimensions are multiplied a part at a time, and queries loaded
-    again for each, which leaves no room for large panels."""
-    if dim > 128:
-        return _OTHERS[codec][:1]
-    return (_HOPPER if 90 <= capability < 100 else _OTHERS)[codec]
+    """The panels for a codec, ascending.
+
+    Residuals are multiplied twice and float32 by scalar instructions, so panels of 8 slices would spill. More than 128
+    dimensions are multiplied a part at a time and queries loaded again for each, which leaves room for small panels
+    alone. wgmma (sm_90) takes its operands from shared memory; elsewhere small panels need more registers too.
+    """
+    if codec is Codec.FLOAT32:
+        there = (Panel(2, 8, 1), Panel(4, 8, 1))
+    else:
+        smallest = Panel(2, 4, 3 if 90 <= capability < 100 and dim <= 128 else 2)
+        larger = (Panel(4, 8, 1),) if codec.residual_bits else (Panel(4, 4, 2), Panel(8, 8, 1))
+        there = (smallest, *larger)
+    return there if dim <= 128 else there[:1]
 
 
 def panel_of(codec: Codec, dim: int, capability: int, slices: int) -> Panel:
