@@ -68,7 +68,7 @@ class Store:
         Raises CollectionExistsError where the name is taken, ValueError where the codec wants another codebook.
         """
         with self._names.locked():
-            self._check_free(name)
+            self.check_free(name)
             folder = self._new_folder(name)
             write_empty(spec, folder, codebook)
             self._names.set(name, Meaning(folder=folder.name))
@@ -77,7 +77,7 @@ class Store:
     def begin_build(self, name: str, spec: CollectionSpec, source: str, codebook: Codebook | None = None) -> Build:
         """Makes an empty collection that nobody sees before `finish_build`. Raises as `create`."""
         with self._names.locked():
-            self._check_free(name)
+            self.check_free(name)
             folder = self._new_folder(name)
             write_empty(spec, folder, codebook)
             lock = lock_folder(name, folder)
@@ -103,11 +103,13 @@ class Store:
         with self._names.locked():
             self._names.set(build.collection.name, Meaning(folder=build.collection.folder.name))
 
-    def discard_build(self, build: Build) -> None:
-        """Removes the unfinished collection."""
-        with self._names.locked():
-            self._names.remove(build.collection.name)
-            self._remove_nameless()
+    def discard_build(self, name: str) -> None:
+        """Removes the unfinished collection of that name, where there is one. Raises CollectionInUseError."""
+        build = self.resume_build(name)
+        if build is not None:
+            with build, self._names.locked():
+                self._names.remove(name)
+                self._remove_nameless()
 
     def open(self, name: str) -> Collection:
         """The collection of that name or alias at its latest version. Raises CollectionNotFoundError."""
@@ -148,7 +150,7 @@ class Store:
                 raise CollectionNotFoundError(f"{collection!r} is an alias itself; expected the name of a collection")
             version = self.open(collection).version
             if alias not in self.aliases():
-                self._check_free(alias)
+                self.check_free(alias)
             self._names.set(alias, Meaning(alias_of=collection, version=version))
 
     def drop_alias(self, alias: str) -> None:
@@ -160,7 +162,8 @@ class Store:
                 raise CollectionNotFoundError(f"alias {alias!r} does not exist; there are: {there}")
             self._names.remove(alias)
 
-    def _check_free(self, name: str) -> None:
+    def check_free(self, name: str) -> None:
+        """Raises CollectionExistsError where the name means something already."""
         meaning = self._names.get(name)
         if meaning and meaning.alias_of:
             raise CollectionExistsError(f"{name!r} is an alias of collection {meaning.alias_of!r}")
