@@ -28,7 +28,7 @@ Rows = dict[str, int]
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("repository")
-    checkpoint = checkpoints.make(tmp_path_factory.mktemp("checkpoint"), "native_sum")
+    checkpoint = checkpoints.make(tmp_path_factory.mktemp("checkpoint"), "pylate_modern_bert")
     export_checkpoint(str(checkpoint), repository=folder)
     return folder
 

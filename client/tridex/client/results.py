@@ -67,13 +67,15 @@ class CollectionInfo:
     """One collection. `codec` is how it stores embeddings of `dim` dimensions; `fingerprint` names its encoder."""
 
     name: str
-    count: int
-    version: int
-    codec: str
-    dim: int
-    fingerprint: str
-    fields: Mapping[str, str]
+    count: int = 0
+    version: int = 0
+    codec: str = ""
+    dim: int = 0
+    fingerprint: str = ""
+    fields: Mapping[str, str] = field(default_factory=dict)
     """The metadata fields that filters can ask for, and their types."""
+    damage: str = ""
+    """Why the collection cannot be read, where that is so; then nothing else is known of it."""
 
 
 @dataclass(frozen=True)

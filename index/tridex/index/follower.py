@@ -13,6 +13,7 @@ import torch
 
 from .collection import Collection
 from .segments import IndexedSegment, live_ids, load_segments, merge_segments
+from .storage import storage_errors
 from .store import Store
 from .view import View
 
@@ -43,7 +44,8 @@ class Follower:
         spec = collection.spec
         self._max_tokens = max(segment_bytes // spec.codec.bytes_per_token(spec.dim), 1)
         fragments = collection.dataset.get_fragments()
-        self.view = View(collection, tuple(load_segments(collection, fragments, device, self._max_tokens)))
+        with storage_errors(name, collection.folder):
+            self.view = View(collection, tuple(load_segments(collection, fragments, device, self._max_tokens)))
 
     def refresh(self) -> View:
         """Moves the view to the store's newest version; asks the store only, where it is there already."""
@@ -53,7 +55,8 @@ class Follower:
                 # Where the history is cleaned up, what moved is read again.
                 with suppress(OSError, ValueError):
                     self._keep_what_moved(newest)
-                self.view = self._follow(newest)
+                with storage_errors(newest.name, newest.folder):
+                    self.view = self._follow(newest)
             return self.view
 
     def merge(self) -> bool:
@@ -64,7 +67,7 @@ class Follower:
             if run is None:
                 return False
             parts = seen.segments[run]
-            merged = merge_segments(parts, seen.collection.spec)
+            merged = merge_segments(parts, seen.collection)
             with self._changing:
                 now = self.view
                 there = now.segments[run]

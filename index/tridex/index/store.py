@@ -16,7 +16,8 @@ import lance
 
 from .collection import Collection, CollectionSpec, write_empty
 from .errors import CollectionExistsError, CollectionInUseError, CollectionNotFoundError, TokenIndexError
-from .names import Meaning, Names
+from .names import UNREADABLE, Meaning, Names
+from .storage import storage_errors
 
 
 class Location(NamedTuple):
@@ -42,8 +43,8 @@ class Store:
             )
 
     def names(self) -> list[str]:
-        """The collections there are, sorted; without aliases."""
-        return [name for name, meaning in self._names.all().items() if meaning.folder]
+        """The collections there are, sorted; without aliases, with what is damaged."""
+        return [name for name, meaning in self._names.all().items() if not meaning.alias_of]
 
     def aliases(self) -> dict[str, str]:
         """Every alias, sorted, and the collection that it leads to."""
@@ -69,14 +70,13 @@ class Store:
         return self.open(name)
 
     def open(self, name: str) -> Collection:
-        """The collection of that name or alias at its latest version. Raises CollectionNotFoundError."""
+        """The collection of that name or alias at its latest version.
+
+        Raises CollectionNotFoundError, and DamagedCollectionError where its files cannot be read.
+        """
         location = self.locate(name)
-        try:
+        with storage_errors(location.name, location.folder):
             return Collection(location.name, lance.dataset(str(location.folder)))
-        except (OSError, ValueError) as error:
-            if location.folder.exists():
-                raise
-            raise CollectionNotFoundError(f"collection {name!r} was dropped just now") from error
 
     def drop(self, name: str) -> None:
         """Removes a collection with its documents. Raises CollectionInUseError while an alias leads to it."""
@@ -127,8 +127,14 @@ class Store:
             raise CollectionExistsError(f"collection {name!r} exists already")
 
     def _remove_nameless(self) -> None:
-        """Removes the folders of dropped collections, and of those whose making ended halfway."""
-        named = {meaning.folder for meaning in self._names.all().values()}
+        """Removes the folders of dropped collections, and of those whose making ended halfway.
+
+        Keeps them all while there is a name whose file cannot be read: one of them is the collection of that name.
+        """
+        meanings = self._names.all().values()
+        if UNREADABLE in meanings:
+            return
+        named = {meaning.folder for meaning in meanings}
         for folder in self._collections.iterdir():
             if folder.name not in named:
                 shutil.rmtree(folder, ignore_errors=True)

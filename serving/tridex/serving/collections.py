@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from tridex.index import CollectionNotFoundError, Follower, Location, Store, View
+from tridex.index import CollectionNotFoundError, Follower, Location, Store, TokenIndexError, View
 
 from .refusals import refusing, request_error
 from .service import ErrorCode, RequestError
@@ -126,8 +126,8 @@ class Collections:
         for name in self._store.names():
             try:
                 there[self._store.locate(name).folder] = name
-            except CollectionNotFoundError:
-                continue  # dropped since it was listed
+            except TokenIndexError:
+                continue  # dropped since it was listed, or its name's file is damaged, which `locate` says
         changed = [self._follow_one(folder, name) for folder, name in there.items()]
         for kept in (self._followers, self._failures):
             for folder in kept.keys() - there:

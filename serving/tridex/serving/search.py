@@ -17,7 +17,7 @@ from tridex.protocol import limits, models, parameters
 from . import arguments
 from .collections import Collections, NotYetError
 from .refusals import refusing
-from .service import Arrays, Context, ErrorCode, Request, RequestError, Result, as_strings, invalid
+from .service import Arrays, Context, Request, RequestError, Result, as_strings, invalid
 from .waiting import Waiting
 
 
@@ -197,12 +197,10 @@ def _response(search: _Search, rankings: Sequence[Ranking]) -> Arrays | RequestE
     if search.with_text or search.with_metadata:
         addresses = np.concatenate([ranking.addresses for ranking in rankings])
         try:
-            texts, metadata = search.view.collection.payload(addresses)
-        except (OSError, ValueError):
-            if search.view.collection.exists():
-                raise
-            name = search.view.collection.name
-            return RequestError(ErrorCode.NOT_FOUND, f"collection {name!r} was dropped during the search")
+            with refusing():
+                texts, metadata = search.view.collection.payload(addresses)
+        except RequestError as error:
+            return error
         if search.with_text:
             outputs[models.TEXTS.name] = as_strings(texts).reshape(shape)
         if search.with_metadata:
