@@ -38,7 +38,7 @@ def text(key: str, revision: int) -> str:
 
 
 class Writer(threading.Thread):
-    """Writes at random until the server is gone; `rows` is what was acknowledged, `after` what the last one would be."""
+    """Writes until the server is gone; `rows` is what was acknowledged, `after` what the last write would make of it."""
 
     def __init__(self, address: str, rows: Rows, seed: int) -> None:
         super().__init__()

@@ -16,6 +16,7 @@ from .errors import (
 )
 from .fields import FieldType, declared_fields
 from .follower import Follower
+from .memory import MemoryBudget, check_room, needed_bytes
 from .store import Location, Store
 from .view import Ranking, View
 
@@ -34,11 +35,14 @@ __all__ = [
     "InvalidFieldError",
     "InvalidFilterError",
     "Location",
+    "MemoryBudget",
     "MemoryBudgetError",
     "Ranking",
     "Store",
     "StoreFullError",
     "TokenIndexError",
     "View",
+    "check_room",
     "declared_fields",
+    "needed_bytes",
 ]

@@ -256,6 +256,12 @@ class Collection:
         return rows["text"].to_pylist(), rows["metadata"].to_pylist()
 
     @guarded
+    def totals(self, fragments: Sequence[lance.LanceFragment] | None = None) -> tuple[int, int]:
+        """Documents, and tokens of all of them; of these files alone, where they are given."""
+        tokens = self.dataset.scanner(columns=["tokens"], fragments=fragments).to_table()["tokens"]
+        return len(tokens), int(np.asarray(tokens, np.int64).sum())
+
+    @guarded
     def count(self, filters: Any = None) -> int:
         """Documents in the collection, or those that match."""
         condition = None if filters is None else to_sql(filters, self.spec.fields)

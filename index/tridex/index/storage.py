@@ -46,8 +46,8 @@ def storage_errors(name: str, folder: Path) -> Iterator[None]:
                 "some space and send it again"
             ) from error
         raise DamagedCollectionError(
-            f"collection {name!r} cannot be read or written ({reason}): its files in {folder} are damaged; put a backup "
-            "of them there, or drop the collection and index its documents again"
+            f"collection {name!r} cannot be read or written ({reason}): its files in {folder} are damaged; put a "
+            "backup of them there, or drop the collection and index its documents again"
         ) from error
 
 

@@ -11,11 +11,12 @@ import torch
 
 from tridex import kernels
 from tridex.encoding import latest_version_dir, load_artifact
-from tridex.index import Location, Ranking, Store, View
+from tridex.index import Location, MemoryBudget, Ranking, Store, View
 from tridex.protocol import limits, models, parameters
 
 from . import arguments
 from .collections import Collections, NotYetError
+from .memory import default_budget
 from .refusals import refusing
 from .service import Arrays, Context, Request, RequestError, Result, as_strings, invalid
 from .waiting import Waiting
@@ -49,7 +50,9 @@ class SearchService:
         self._fingerprint = manifest.fingerprint
         self._mean = manifest.rules.similarity == "meanmaxsim"
         self._device = torch.device(context.device)
-        self._collections = Collections(Store(context.store), self._device)
+        self._collections = Collections(
+            Store(context.store), self._device, MemoryBudget(context.memory_budget or default_budget(self._device))
+        )
         self._waiting = Waiting(self._collections.changed, self._answer)
         # Nothing writes residual codes yet: see ingest.
         self._codecs = [codec for codec in kernels.supported_codecs(self._device) if not codec.residual_bits]
