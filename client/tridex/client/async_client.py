@@ -265,11 +265,7 @@ class AsyncClient:
         return await self._run(self._operations.drop_collection(collection), timeout_s)
 
     async def compact(self, collection: str, *, timeout_s: float | None = None) -> int:
-        """Rewrites the collection's small and half deleted files as large ones; the store version that this makes.
-
-        Searches go on, writes wait. Disk space comes back about a minute later. It may take longer than the client's
-        `timeout_s`; the server finishes what it began.
-        """
+        """`Client.compact`, awaited."""
         return await self._run(self._operations.compact(collection), timeout_s)
 
     async def set_alias(self, alias: str, collection: str, *, timeout_s: float | None = None) -> None:

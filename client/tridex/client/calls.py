@@ -264,7 +264,7 @@ def _document(row: Mapping[str, Any]) -> Document:
 
 
 def _collection(row: Mapping[str, Any]) -> CollectionInfo:
-    return CollectionInfo(**{field.name: row[field.name] for field in fields(CollectionInfo)})
+    return CollectionInfo(**{field.name: row[field.name] for field in fields(CollectionInfo) if field.name in row})
 
 
 def _hit(document_id: bytes, score: float, text: bytes | None, metadata: bytes | None) -> Hit:

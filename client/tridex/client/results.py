@@ -67,21 +67,23 @@ class CollectionInfo:
     """One collection. `codec` is how it stores embeddings of `dim` dimensions; `fingerprint` names its encoder."""
 
     name: str
-    count: int
-    version: int
-    codec: str
-    dim: int
-    fingerprint: str
-    fields: Mapping[str, str]
+    count: int = 0
+    version: int = 0
+    codec: str = ""
+    dim: int = 0
+    fingerprint: str = ""
+    fields: Mapping[str, str] = field(default_factory=dict)
     """The metadata fields that filters can ask for, and their types."""
-    document_length: int
+    document_length: int = 0
     """Most tokens that the encoder reads at once of a document."""
-    long_documents: str
+    long_documents: str = ""
     """What becomes of longer ones: "windows" or "truncate"."""
-    pooling_factor: int
+    pooling_factor: int = 1
     """One token embedding is kept for this many."""
-    codebook: str | None
+    codebook: str | None = None
     """SHA-256 of the residual codecs' codebook; None for the other codecs."""
+    damage: str = ""
+    """Why the collection cannot be read, where that is so; then nothing else is known of it."""
 
 
 @dataclass(frozen=True)

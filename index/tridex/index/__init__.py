@@ -7,13 +7,17 @@ from .errors import (
     CollectionExistsError,
     CollectionInUseError,
     CollectionNotFoundError,
+    DamagedCollectionError,
     InvalidDocumentError,
     InvalidFieldError,
     InvalidFilterError,
+    MemoryBudgetError,
+    StoreFullError,
     TokenIndexError,
 )
 from .fields import FieldType, declared_fields
 from .follower import Follower
+from .memory import MemoryBudget, check_room, needed_bytes
 from .store import Location, Store
 from .view import Ranking, View
 
@@ -25,6 +29,7 @@ __all__ = [
     "CollectionInUseError",
     "CollectionNotFoundError",
     "CollectionSpec",
+    "DamagedCollectionError",
     "Document",
     "FieldType",
     "Follower",
@@ -32,9 +37,14 @@ __all__ = [
     "InvalidFieldError",
     "InvalidFilterError",
     "Location",
+    "MemoryBudget",
+    "MemoryBudgetError",
     "Ranking",
     "Store",
+    "StoreFullError",
     "TokenIndexError",
     "View",
+    "check_room",
     "declared_fields",
+    "needed_bytes",
 ]

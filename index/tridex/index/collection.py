@@ -27,11 +27,14 @@ from .codebooks import load_codebook, save_codebook
 from .errors import CheckpointMismatchError, InvalidDocumentError, TokenIndexError
 from .fields import Fields, FieldType, column_values, columns, declared_fields
 from .filters import to_sql
+from .storage import guarded
 
 _SPEC_KEY = b"tridex"
 _FORMAT = 3
 _READABLE = (2, _FORMAT)
 """Format 2 has no specification of how documents are read: they were cut at the checkpoint's own length."""
+_COMPACTIONS = 5
+"""How often a compaction is tried where others write to the collection."""
 
 _DOCUMENT = ("id", "text", "metadata")
 
@@ -118,10 +121,12 @@ class Collection:
         """The version that this object reads."""
         return int(self.dataset.version)
 
+    @guarded
     def latest(self) -> Collection:
         """This collection at the newest version in the store."""
         return Collection(self.name, lance.dataset(self.dataset.uri))
 
+    @guarded
     def latest_version(self) -> int:
         """The newest version in the store, whoever wrote it (12 µs on a local disk)."""
         return int(self.dataset.latest_version)
@@ -145,14 +150,24 @@ class Collection:
         transaction = self.dataset.read_transaction(version)
         return transaction is not None and isinstance(transaction.operation, lance.LanceOperation.Rewrite)
 
+    @guarded
     def compact(self) -> int:
         """Rewrites small and half deleted files as large ones, in one transaction; returns the version it made.
 
-        The old files stay for those who read older versions, until clean_up. Nobody else may write meanwhile.
+        The old files stay for those who read older versions, until clean_up. Who else writes meanwhile may make it
+        start anew, a few times.
         """
-        self.dataset.optimize.compact_files()
+        for attempt in range(_COMPACTIONS):
+            try:
+                self.dataset.optimize.compact_files()
+                break
+            except OSError as error:
+                if "conflict" not in str(error).lower() or attempt == _COMPACTIONS - 1:
+                    raise
+                self.dataset = lance.dataset(self.dataset.uri)
         return self.version
 
+    @guarded
     def clean_up(self, unread_for: timedelta) -> int:
         """Removes the versions that have not been the newest one for that long, and their files; returns the bytes."""
         latest = datetime.now() - unread_for
@@ -168,6 +183,7 @@ class Collection:
                 f"encoder is {fingerprint[:12]}: index the documents into another collection, or serve that checkpoint"
             )
 
+    @guarded
     def upsert(self, documents: Sequence[Document], embeddings: Iterable[NDArray[np.float32]]) -> int:
         """Inserts documents, replacing those whose id is there, in one transaction; returns the version it made.
 
@@ -222,22 +238,26 @@ class Collection:
         for document in documents:
             column_values(self.spec.fields, document.id, document.metadata)
 
+    @guarded
     def delete(self, ids: Sequence[str]) -> int:
         """Deletes the documents of these ids, those there are, in one transaction; returns the version it made."""
         self.dataset.delete(_id_filter(ids))
         return self.version
 
+    @guarded
     def delete_matching(self, filters: Any) -> int:
         """Deletes the documents that match, in one transaction; returns the version it made."""
         self.dataset.delete(to_sql(filters, self.spec.fields))
         return self.version
 
+    @guarded
     def get(self, ids: Sequence[str]) -> list[Document | None]:
         """The documents of these ids, None where there is none."""
         rows = self.dataset.to_table(columns=list(_DOCUMENT), filter=_id_filter(ids))
         found = {document.id: document for document in _documents(rows)}
         return [found.get(key) for key in ids]
 
+    @guarded
     def scroll(self, limit: int, after: str | None = None, filters: Any = None) -> list[Document]:
         """The first `limit` documents in the order of ids, of those that come after id `after` and match `filters`."""
         conditions = [] if filters is None else [to_sql(filters, self.spec.fields)]
@@ -250,16 +270,25 @@ class Collection:
         )
         return _documents(rows)
 
+    @guarded
     def matching_addresses(self, condition: str) -> NDArray[np.uint64]:
         """Where the rows lie for which this SQL, made by to_sql, holds."""
         rows = self.dataset.scanner(columns=[], filter=condition, with_row_address=True).to_table()
         return np.asarray(rows["_rowaddr"], np.uint64)
 
+    @guarded
     def payload(self, addresses: NDArray[np.uint64]) -> tuple[list[str], list[str]]:
         """Texts and metadata (JSON) of the rows at these addresses (0.3 ms for ten rows)."""
         rows = self.dataset._take_rows(addresses.tolist(), columns=["text", "metadata"])
         return rows["text"].to_pylist(), rows["metadata"].to_pylist()
 
+    @guarded
+    def totals(self, fragments: Sequence[lance.LanceFragment] | None = None) -> tuple[int, int]:
+        """Documents, and tokens of all of them; of these files alone, where they are given."""
+        tokens = self.dataset.scanner(columns=["tokens"], fragments=fragments).to_table()["tokens"]
+        return len(tokens), int(np.asarray(tokens, np.int64).sum())
+
+    @guarded
     def count(self, filters: Any = None) -> int:
         """Documents in the collection, or those that match."""
         condition = None if filters is None else to_sql(filters, self.spec.fields)
@@ -272,9 +301,10 @@ def _spec(name: str, dataset: lance.LanceDataset) -> CollectionSpec:
         raise TokenIndexError(f"collection {name!r}: {dataset.uri} is a Lance dataset that Tridex did not write")
     spec = json.loads(raw)
     if spec["format"] not in _READABLE:
+        newer = " of a newer Tridex" if isinstance(spec["format"], int) and spec["format"] > _FORMAT else ""
         readable = " and ".join(map(str, _READABLE))
         raise TokenIndexError(
-            f"collection {name!r} has store format {spec['format']}; this version of Tridex reads formats {readable}"
+            f"collection {name!r} has store format {spec['format']}{newer}; this version reads formats {readable}"
         )
     return CollectionSpec(**{**spec, "codec": Codec(spec["codec"]), "fields": declared_fields(spec["fields"])})
 

@@ -4,6 +4,9 @@ TokenIndexError
 ├── CollectionNotFoundError   no collection or alias of that name
 ├── CollectionExistsError     the name means something already
 ├── CollectionInUseError      dropping a collection that an alias leads to
+├── DamagedCollectionError    files that are truncated, overwritten or missing
+├── StoreFullError            no room for a write on the disk
+├── MemoryBudgetError         no room for a collection in the device's memory
 ├── CheckpointMismatchError   token embeddings of another checkpoint than the collection's
 ├── InvalidFieldError         a declaration of metadata fields that cannot be
 ├── InvalidDocumentError      a document that cannot be stored
@@ -25,6 +28,18 @@ class CollectionExistsError(TokenIndexError):
 
 class CollectionInUseError(TokenIndexError):
     """An alias leads to the collection, so it cannot be dropped."""
+
+
+class DamagedCollectionError(TokenIndexError):
+    """Files of the collection, or of its name, cannot be read; the other collections can."""
+
+
+class StoreFullError(TokenIndexError):
+    """The disk has no room for a write; nothing of the write is stored."""
+
+
+class MemoryBudgetError(TokenIndexError):
+    """The device's memory has no room for a collection, or for what should be added to it."""
 
 
 class CheckpointMismatchError(TokenIndexError):

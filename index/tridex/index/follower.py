@@ -7,12 +7,17 @@ neither.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 
+import lance
 import torch
 
 from .collection import Collection
+from .errors import MemoryBudgetError
+from .memory import MAX_DEAD_SHARE, MemoryBudget, needed_bytes
 from .segments import IndexedSegment, live_ids, load_segments, merge_segments
+from .storage import storage_errors
 from .store import Store
 from .view import View
 
@@ -22,9 +27,6 @@ logarithmic in the number of upserts, and every row is copied a logarithmic numb
 took 18 ms for a lone query just after 3,411 documents came 64 at a time, and 14 to 15 ms in other runs on one segment
 (two CPU cores; not side by side, and 8 itself was not measured)."""
 
-_MAX_DEAD_SHARE = 1 / 8
-"""A segment with more dead rows than this is packed again."""
-
 _SEGMENT_BYTES = 2**30
 """Codes of the largest segment: what a merge needs beside the segments that are there."""
 
@@ -33,17 +35,31 @@ class Follower:
     """Keeps a view of the newest version of a collection. Thread-safe; readers take `view` without a lock.
 
     It stays with the collection that `name` led to when it was made, wherever the name leads later.
+    What it takes is reserved in `budget` first; it raises MemoryBudgetError where that has no room, and keeps the view.
     """
 
-    def __init__(self, store: Store, name: str, device: torch.device, segment_bytes: int = _SEGMENT_BYTES) -> None:
+    def __init__(
+        self,
+        store: Store,
+        name: str,
+        device: torch.device,
+        segment_bytes: int = _SEGMENT_BYTES,
+        budget: MemoryBudget | None = None,
+    ) -> None:
         self._device = device
         self._changing = threading.Lock()
         self._merging = threading.Lock()
         collection = store.open(name)
         spec = collection.spec
+        if budget is not None:
+            segment_bytes = min(segment_bytes, budget.segment_bytes)
         self._max_tokens = max(segment_bytes // spec.codec.bytes_per_token(spec.dim), 1)
         fragments = collection.dataset.get_fragments()
-        self.view = View(collection, tuple(load_segments(collection, fragments, device, self._max_tokens)))
+        self._budget = budget
+        self._need = 0
+        with storage_errors(name, collection.folder):
+            self._reserve(collection, fragments)
+            self.view = View(collection, tuple(load_segments(collection, fragments, device, self._max_tokens)))
 
     def refresh(self) -> View:
         """Moves the view to the store's newest version; asks the store only, where it is there already."""
@@ -53,7 +69,8 @@ class Follower:
                 # Where the history is cleaned up, what moved is read again.
                 with suppress(OSError, ValueError):
                     self._keep_what_moved(newest)
-                self.view = self._follow(newest)
+                with storage_errors(newest.name, newest.folder):
+                    self.view = self._follow(newest)
             return self.view
 
     def merge(self) -> bool:
@@ -64,7 +81,7 @@ class Follower:
             if run is None:
                 return False
             parts = seen.segments[run]
-            merged = merge_segments(parts, seen.collection.spec)
+            merged = merge_segments(parts, seen.collection)
             with self._changing:
                 now = self.view
                 there = now.segments[run]
@@ -91,6 +108,19 @@ class Follower:
             gone = before - after
             self.view = View(compacted, tuple(part.relocated(gone, ids, addresses) for part in self.view.segments))
 
+    def _reserve(self, collection: Collection, new: Sequence[lance.LanceFragment]) -> None:
+        """Raises MemoryBudgetError where the device has no room for these rows more."""
+        if self._budget is None:
+            return
+        need = self._need + needed_bytes(collection.spec, *collection.totals(new))
+        try:
+            self._budget.reserve(collection, need)
+        except MemoryBudgetError:
+            # Rows that these replace, or that were deleted, are counted still.
+            need = needed_bytes(collection.spec, *collection.totals())
+            self._budget.reserve(collection, need)
+        self._need = need
+
     def _follow(self, collection: Collection) -> View:
         """The view of `collection`, made from the one there is."""
         before, after = _deletions(self.view.collection), _deletions(collection)
@@ -99,6 +129,7 @@ class Follower:
         if changed:
             segments = [part.with_live(part.live_after(collection, changed)) for part in segments]
         if new := collection.fragments(after.keys() - before.keys()):
+            self._reserve(collection, new)
             segments += load_segments(collection, new, self._device, self._max_tokens)
         return View(collection, tuple(segments))
 
@@ -111,7 +142,7 @@ def _deletions(collection: Collection) -> dict[int, int]:
 def _next_merge(segments: tuple[IndexedSegment, ...], max_tokens: int) -> slice | None:
     """The neighbours to merge next, or the one to pack again."""
     for i, part in enumerate(segments):
-        if 1 - part.live.mean() > _MAX_DEAD_SHARE:
+        if 1 - part.live.mean() > MAX_DEAD_SHARE:
             return slice(i, i + 1)
     first, documents, tokens = len(segments), 0, 0
     for part in reversed(segments):

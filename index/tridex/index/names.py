@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from .errors import DamagedCollectionError
+
 _STAGED = ".staged"
 
 
@@ -27,6 +29,9 @@ class Meaning:
     """For an alias: the collection's version when the alias was set to it."""
     built_from: str | None = None
     """What an unfinished collection is built from; None once it is finished."""
+
+
+UNREADABLE = Meaning()
 
 
 class Names:
@@ -44,16 +49,28 @@ class Names:
             yield
 
     def get(self, name: str) -> Meaning | None:
-        """What the name means now, None where it means nothing (18 µs)."""
+        """What the name means now, None where it means nothing (18 µs). Raises DamagedCollectionError."""
+        path = self._folder / name
         try:
-            return Meaning(**json.loads((self._folder / name).read_bytes()))
+            return Meaning(**json.loads(path.read_bytes()))
         except FileNotFoundError:
             return None
+        except (ValueError, TypeError) as error:
+            raise DamagedCollectionError(
+                f"the file {path}, which says what {name!r} means, is damaged or of a newer Tridex ({error})"
+            ) from error
 
     def all(self) -> dict[str, Meaning]:
-        """Every name, sorted."""
-        names = sorted(path.name for path in self._folder.glob("[!.]*"))
-        return {name: meaning for name in names if (meaning := self.get(name))}
+        """Every name, sorted; UNREADABLE for one whose file is damaged."""
+        meanings = {}
+        for name in sorted(path.name for path in self._folder.glob("[!.]*")):
+            try:
+                meaning = self.get(name)
+            except DamagedCollectionError:
+                meaning = UNREADABLE
+            if meaning:
+                meanings[name] = meaning
+        return meanings
 
     def set(self, name: str, meaning: Meaning) -> None:
         """Gives the name this meaning, whatever it meant before."""

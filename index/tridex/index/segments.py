@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
-from tridex.kernels import Codebook, Planes, Segment, pack_bitmap
+from tridex.kernels import Planes, Segment, pack_bitmap
 
-from .collection import Collection, CollectionSpec
+from .collection import Collection
 
 _ROWS_PER_COPY = 1024
 """Documents whose codes are read or moved at a time. A merge runs beside searches, which wait for Python's lock no
@@ -124,8 +124,7 @@ def load_segments(
     tokens = np.asarray(heads["tokens"], np.int64)
     slices = _slices(tokens, max_tokens)
     packings = [
-        _Packing(spec, collection.codebook, ids[rows.start : rows.stop], addresses[rows], tokens[rows], device)
-        for rows in slices
+        _Packing(collection, ids[rows.start : rows.stop], addresses[rows], tokens[rows], device) for rows in slices
     ]
     row_bytes = spec.codec.bytes_per_token(spec.dim)
     first = 0
@@ -148,15 +147,14 @@ def load_segments(
     return [packing.done() for packing in packings]
 
 
-def merge_segments(parts: Sequence[IndexedSegment], spec: CollectionSpec) -> IndexedSegment | None:
+def merge_segments(parts: Sequence[IndexedSegment], collection: Collection) -> IndexedSegment | None:
     """One segment of the live rows of several, on their device; None where no row lives. Holds no copy beside it."""
     rows = [np.flatnonzero(part.live) for part in parts]
     if not sum(map(len, rows)):
         return None
     offsets = [part.segment.offsets.cpu().numpy() for part in parts]
     packing = _Packing(
-        spec,
-        parts[0].segment.codebook,
+        collection,
         pa.concat_arrays([part.ids.take(pa.array(alive)) for part, alive in zip(parts, rows, strict=True)]),
         np.concatenate([part.addresses[alive] for part, alive in zip(parts, rows, strict=True)]),
         np.concatenate([np.diff(ends)[alive] for ends, alive in zip(offsets, rows, strict=True)]),
@@ -186,15 +184,14 @@ class _Packing:
 
     def __init__(
         self,
-        spec: CollectionSpec,
-        codebook: Codebook | None,
+        collection: Collection,
         ids: pa.LargeStringArray,
         addresses: NDArray[np.uint64],
         tokens: NDArray[np.int64],
         device: torch.device,
     ) -> None:
-        self._spec = spec
-        self._codebook = None if codebook is None else codebook.to(device)
+        self._spec = spec = collection.spec
+        self._codebook = None if collection.codebook is None else collection.codebook.to(device)
         order = np.asarray(pc.sort_indices(ids))
         self._ids = ids.take(pa.array(order))
         self._addresses = addresses[order]

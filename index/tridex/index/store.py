@@ -19,7 +19,8 @@ from tridex.kernels import Codebook
 from .builds import Build, lock_folder
 from .collection import Collection, CollectionSpec, write_empty
 from .errors import CollectionExistsError, CollectionInUseError, CollectionNotFoundError, TokenIndexError
-from .names import Meaning, Names
+from .names import UNREADABLE, Meaning, Names
+from .storage import storage_errors
 
 
 class Location(NamedTuple):
@@ -45,8 +46,9 @@ class Store:
             )
 
     def names(self) -> list[str]:
-        """The collections there are, sorted; without aliases."""
-        return [name for name, meaning in self._names.all().items() if meaning.folder and not meaning.built_from]
+        """The collections there are, sorted; without aliases and unfinished builds, with what is damaged."""
+        meanings = self._names.all().items()
+        return [name for name, meaning in meanings if not meaning.alias_of and not meaning.built_from]
 
     def aliases(self) -> dict[str, str]:
         """Every alias, sorted, and the collection that it leads to."""
@@ -112,14 +114,13 @@ class Store:
                 self._remove_nameless()
 
     def open(self, name: str) -> Collection:
-        """The collection of that name or alias at its latest version. Raises CollectionNotFoundError."""
+        """The collection of that name or alias at its latest version.
+
+        Raises CollectionNotFoundError, and DamagedCollectionError where its files cannot be read.
+        """
         location = self.locate(name)
-        try:
+        with storage_errors(location.name, location.folder):
             return Collection(location.name, lance.dataset(str(location.folder)))
-        except (OSError, ValueError) as error:
-            if location.folder.exists():
-                raise
-            raise CollectionNotFoundError(f"collection {name!r} was dropped just now") from error
 
     def drop(self, name: str) -> None:
         """Removes a collection with its documents. Raises CollectionInUseError while an alias leads to it."""
@@ -176,8 +177,14 @@ class Store:
         return self._collections / f"{name}-{secrets.token_hex(4)}.lance"
 
     def _remove_nameless(self) -> None:
-        """Removes the folders of dropped collections, and of those whose making ended halfway."""
-        named = {meaning.folder for meaning in self._names.all().values()}
+        """Removes the folders of dropped collections, and of those whose making ended halfway.
+
+        Keeps them all while there is a name whose file cannot be read: one of them is the collection of that name.
+        """
+        meanings = self._names.all().values()
+        if UNREADABLE in meanings:
+            return
+        named = {meaning.folder for meaning in meanings}
         for folder in self._collections.iterdir():
             if folder.name not in named:
                 shutil.rmtree(folder, ignore_errors=True)

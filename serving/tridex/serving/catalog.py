@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tridex.encoding import latest_version_dir, load_artifact
-from tridex.index import Collection, Store
+from tridex.index import Collection, CollectionNotFoundError, Store, TokenIndexError
 from tridex.protocol import models, parameters
 from tridex.protocol.parameters import CatalogOperation, LongDocuments
 
@@ -40,7 +40,7 @@ class CatalogService:
             return [self._manifest.to_dict()]
         with refusing():
             if operation is CatalogOperation.COLLECTIONS:
-                return [self._description(self._store.open(name)) for name in self._store.names()]
+                return [row for name in self._store.names() if (row := self._described(name))]
             if operation is CatalogOperation.ALIASES:
                 aliases = self._store.aliases().items()
                 return [{"alias": alias, "collection": collection} for alias, collection in aliases]
@@ -57,6 +57,15 @@ class CatalogService:
             after = ids[0] if ids else None
             page = collection.scroll(arguments.page(request), after, arguments.filters(request))
             return [asdict(document) for document in page]
+
+    def _described(self, name: str) -> dict[str, Any] | None:
+        """A collection, or what is wrong with it; None where it was dropped since it was listed."""
+        try:
+            return self._description(self._store.open(name))
+        except CollectionNotFoundError:
+            return None
+        except TokenIndexError as error:
+            return {"name": name, "damage": str(error)}
 
     def _description(self, collection: Collection) -> dict[str, Any]:
         spec = collection.spec

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from pathlib import Path
 from types import FrameType
@@ -21,6 +22,10 @@ def serve(
     grpc_port: Annotated[int, typer.Option(help="For clients.")] = 8001,
     http_port: Annotated[int, typer.Option(help="For health checks.")] = 8000,
     metrics_port: Annotated[int, typer.Option(help="For Prometheus.")] = 8002,
+    memory_budget: Annotated[
+        str | None,
+        typer.Option(help="Memory for collections on the device, as 20GB or 512MiB; by default a share of it."),
+    ] = None,
     log: Annotated[Path | None, typer.Option(help="The server's log; beside the store when not given.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output when ready.")] = False,
 ) -> None:
@@ -30,7 +35,14 @@ def serve(
 
     console = Console(stderr=True)
     server = TritonServer(
-        repository, store, host=host, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port, log=log
+        repository,
+        store,
+        host=host,
+        grpc_port=grpc_port,
+        http_port=http_port,
+        metrics_port=metrics_port,
+        log=log,
+        memory_budget=_bytes(memory_budget) if memory_budget else None,
     )
     signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -56,6 +68,14 @@ def serve(
         raise typer.Exit(1) from error
     finally:
         server.stop()
+
+
+def _bytes(given: str) -> int:
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(i?)b?", given.strip(), re.IGNORECASE)
+    size = float(match[1]) * (1024 if match[3] else 1000) ** " kmgt".index(match[2].lower() or " ") if match else 0
+    if size < 1:
+        raise typer.BadParameter(f"{given!r}; expected a number of bytes, as 20GB, 512MiB or 20000000000")
+    return int(size)
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from tridex.index import CollectionNotFoundError, Follower, Location, Store, View
+from tridex.index import CollectionNotFoundError, Follower, Location, MemoryBudget, Store, TokenIndexError, View
 
 from .refusals import refusing, request_error
 from .service import ErrorCode, RequestError
@@ -45,8 +45,9 @@ class Collections:
     `changed` is notified whenever a view is at another version, or a collection could not be loaded.
     """
 
-    def __init__(self, store: Store, device: torch.device) -> None:
+    def __init__(self, store: Store, device: torch.device, budget: MemoryBudget) -> None:
         self._store = store
+        self._budget = budget
         self._device = device
         self._followers: dict[Path, Follower] = {}
         """By the collection's folder: a name may lead to another one at any time."""
@@ -126,12 +127,13 @@ class Collections:
         for name in self._store.names():
             try:
                 there[self._store.locate(name).folder] = name
-            except CollectionNotFoundError:
-                continue  # dropped since it was listed
+            except TokenIndexError:
+                continue  # dropped since it was listed, or its name's file is damaged, which `locate` says
         changed = [self._follow_one(folder, name) for folder, name in there.items()]
         for kept in (self._followers, self._failures):
             for folder in kept.keys() - there:
                 kept.pop(folder, None)
+                self._budget.release(folder)
         if any(changed):
             self._merge.set()
             with self.changed:
@@ -156,7 +158,9 @@ class Collections:
                 self._failures.pop(folder, None)
                 return True
             if self._may_try(folder):
-                self._opening[folder] = self._opener.submit(Follower, self._store, name, self._device)
+                self._opening[folder] = self._opener.submit(
+                    Follower, self._store, name, self._device, budget=self._budget
+                )
         except CollectionNotFoundError:
             pass  # dropped since it was listed
         except Exception as error:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from tridex.encoding import latest_version_dir, load_artifact
@@ -17,6 +18,7 @@ from tridex.protocol.parameters import IngestOperation
 
 from . import arguments
 from .documents import Embedder
+from .memory import Admission, default_budget
 from .refusals import refusing
 from .service import Context, Request, RequestError, Result, invalid
 from .specs import DEFAULT_CODEC, new_spec, reading
@@ -50,6 +52,8 @@ class IngestService:
         self._embedder = Embedder(self._artifact, context.infer)
         self._store = Store(context.store)
         self._upkeep = Upkeep()
+        searching = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._admission = Admission(self._store, context.memory_budget or default_budget(searching))
 
     def answer(self, requests: Sequence[Request]) -> list[Result]:
         """Consecutive requests of one kind on one collection become one transaction; the rest keep their order."""
@@ -99,7 +103,12 @@ class IngestService:
             return collection.version
         texts = [document.text for document in distinct]
         how = reading(collection.spec, self._artifact.manifest)
-        return collection.upsert(distinct, self._embedder.collection_documents(texts, how))
+        embeddings = list(self._embedder.collection_documents(texts, how))
+        tokens = sum(map(len, embeddings))
+        self._admission.check(collection, len(distinct), tokens)
+        version = collection.upsert(distinct, embeddings)
+        self._admission.wrote(collection, len(distinct), tokens)
+        return version
 
     def _open_or_create(self, write: _Write) -> Collection:
         try:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tridex.index import CollectionExistsError, CollectionNotFoundError, TokenIndexError
+from tridex.index import (
+    CollectionExistsError,
+    CollectionNotFoundError,
+    DamagedCollectionError,
+    MemoryBudgetError,
+    StoreFullError,
+    TokenIndexError,
+)
 
 from .service import ErrorCode, RequestError
 
@@ -26,6 +33,10 @@ def request_error(error: Exception) -> RequestError:
             code = ErrorCode.NOT_FOUND
         case CollectionExistsError():
             code = ErrorCode.ALREADY_EXISTS
+        case MemoryBudgetError() | StoreFullError():
+            code = ErrorCode.UNAVAILABLE
+        case DamagedCollectionError():
+            code = ErrorCode.INTERNAL
         case TokenIndexError():
             code = ErrorCode.INVALID_ARGUMENT
         case _:

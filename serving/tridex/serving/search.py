@@ -11,13 +11,14 @@ import torch
 
 from tridex import kernels
 from tridex.encoding import latest_version_dir, load_artifact
-from tridex.index import Location, Ranking, Store, View
+from tridex.index import Location, MemoryBudget, Ranking, Store, View
 from tridex.protocol import limits, models, parameters
 
 from . import arguments
 from .collections import Collections, NotYetError
+from .memory import default_budget
 from .refusals import refusing
-from .service import Arrays, Context, ErrorCode, Request, RequestError, Result, as_strings, invalid
+from .service import Arrays, Context, Request, RequestError, Result, as_strings, invalid
 from .waiting import Waiting
 
 
@@ -49,7 +50,9 @@ class SearchService:
         self._fingerprint = manifest.fingerprint
         self._mean = manifest.rules.similarity == "meanmaxsim"
         self._device = torch.device(context.device)
-        self._collections = Collections(Store(context.store), self._device)
+        self._collections = Collections(
+            Store(context.store), self._device, MemoryBudget(context.memory_budget or default_budget(self._device))
+        )
         self._waiting = Waiting(self._collections.changed, self._answer)
         self._codecs = [codec for codec in kernels.supported_codecs(self._device) if codec.fits(manifest.dim)]
         kernels.warm_up(self._device, manifest.dim, self._codecs)
@@ -196,12 +199,10 @@ def _response(search: _Search, rankings: Sequence[Ranking]) -> Arrays | RequestE
     if search.with_text or search.with_metadata:
         addresses = np.concatenate([ranking.addresses for ranking in rankings])
         try:
-            texts, metadata = search.view.collection.payload(addresses)
-        except (OSError, ValueError):
-            if search.view.collection.exists():
-                raise
-            name = search.view.collection.name
-            return RequestError(ErrorCode.NOT_FOUND, f"collection {name!r} was dropped during the search")
+            with refusing():
+                texts, metadata = search.view.collection.payload(addresses)
+        except RequestError as error:
+            return error
         if search.with_text:
             outputs[models.TEXTS.name] = as_strings(texts).reshape(shape)
         if search.with_metadata:

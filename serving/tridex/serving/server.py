@@ -17,7 +17,7 @@ from types import TracebackType
 
 from tridex.encoding import ArtifactError, latest_version_dir, load_artifact
 
-from .environment import STORE
+from .environment import MEMORY_BUDGET, STORE
 from .runtime import find_runtime
 
 _SHARED_MEMORY = Path("/dev/shm")
@@ -31,6 +31,7 @@ class ServerError(RuntimeError):
 class TritonServer:
     """One tritonserver process over one model repository and one store.
 
+    `memory_budget` is how many bytes collections may take on the device; a share of what it has where left out.
     A context manager: ready on entry, gone on exit. Raises ServerError where a port is taken, where the repository has
     no usable encoder, or where a model does not load.
     """
@@ -45,6 +46,7 @@ class TritonServer:
         http_port: int = 8000,
         metrics_port: int = 8002,
         log: Path | None = None,
+        memory_budget: int | None = None,
         arguments: tuple[str, ...] = (),
         start_timeout_s: float = 180.0,
         stop_timeout_s: float = 20.0,
@@ -54,6 +56,7 @@ class TritonServer:
         self.host = host
         self.ports = {"grpc": grpc_port, "http": http_port, "metrics": metrics_port}
         self.log = (log or self.store.parent / "tritonserver.log").resolve()
+        self._memory_budget = memory_budget
         self._arguments = arguments
         self._start_timeout_s = start_timeout_s
         self._stop_timeout_s = stop_timeout_s
@@ -104,6 +107,8 @@ class TritonServer:
             *self._arguments,
         ]
         environment = {**os.environ, **runtime.environment, STORE: str(self.store)}
+        if self._memory_budget is not None:
+            environment[MEMORY_BUDGET] = str(self._memory_budget)
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 command,

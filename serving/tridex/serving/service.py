@@ -79,6 +79,8 @@ class Context:
     store: Path
     """The folder that holds the collections."""
     infer: Infer
+    memory_budget: int | None = None
+    """Bytes for collections on the device that searches them; None: a share of what it has (memory.py)."""
 
 
 class Service(Protocol):

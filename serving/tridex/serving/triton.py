@@ -13,7 +13,7 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
-from .environment import store_folder
+from .environment import memory_budget, store_folder
 from .service import Arrays, Context, ErrorCode, Request, RequestError, Result, Service
 
 
@@ -29,6 +29,7 @@ def python_model(service_class: type[Service]) -> type:
                     device=f"cuda:{args['model_instance_device_id']}" if on_gpu else "cpu",
                     store=store_folder(),
                     infer=_infer,
+                    memory_budget=memory_budget(),
                 )
             )
             # What is loaded by now stays: collections need not walk through torch's and lance's objects again.

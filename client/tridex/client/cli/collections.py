@@ -117,8 +117,15 @@ def print_collections(found: list[CollectionInfo]) -> None:
     """A table of collections."""
     print_table(
         ("documents", "version", "dim", "codec", "tokens read", "encoder", "collection", "fields"),
-        [(c.count, c.version, c.dim, c.codec, _reading(c), c.fingerprint[:12], c.name, _fields(c)) for c in found],
+        [
+            (c.count, c.version, c.dim, c.codec, _reading(c), c.fingerprint[:12], c.name, _fields(c))
+            for c in found
+            if not c.damage
+        ],
     )
+    for damaged in found:
+        if damaged.damage:
+            print_line(f"{damaged.name}: {damaged.damage}")
 
 
 def _print(info: CollectionInfo, as_json: bool) -> None:
