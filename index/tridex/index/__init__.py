@@ -12,8 +12,9 @@ from .errors import (
     TokenIndexError,
 )
 from .fields import FieldType, declared_fields
+from .ranking import Ranking, fuse_ranks, fuse_scores
 from .store import Location, Store
-from .view import Follower, Ranking, View
+from .view import Follower, View
 
 __all__ = [
     "CheckpointMismatchError",
@@ -34,4 +35,6 @@ __all__ = [
     "TokenIndexError",
     "View",
     "declared_fields",
+    "fuse_ranks",
+    "fuse_scores",
 ]

@@ -23,6 +23,7 @@ from tridex.kernels import Codec
 from .errors import CheckpointMismatchError, InvalidDocumentError, TokenIndexError
 from .fields import Fields, FieldType, column_values, columns, declared_fields
 from .filters import to_sql
+from .texts import create_text_index, index_new_texts
 
 _SPEC_KEY = b"tridex"
 _FORMAT = 2
@@ -54,7 +55,7 @@ class Document:
 def write_empty(spec: CollectionSpec, folder: str) -> None:
     """Makes an empty dataset for documents of `spec`."""
     schema = _schema(spec)
-    lance.write_dataset(schema.empty_table(), folder, schema=schema, mode="create")
+    create_text_index(lance.write_dataset(schema.empty_table(), folder, schema=schema, mode="create"))
 
 
 def _schema(spec: CollectionSpec) -> pa.Schema:
@@ -148,6 +149,13 @@ class Collection:
         )
         self.dataset.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(rows)
         return self.version
+
+    def index_new_texts(self) -> bool:
+        """Brings new documents into the index that BM25 reads, where there are enough (texts.py); whether there were.
+
+        Any thread or process may, beside writes.
+        """
+        return index_new_texts(self.dataset)
 
     def check_metadata(self, documents: Sequence[Document]) -> None:
         """Raises InvalidDocumentError where a declared field holds what is not of its type; others may hold anything.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import lance
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tridex.kernels import Codec, Planes, Segment, pack_bitmap
 
+from .candidates import ListsSlot
 from .collection import Collection
 
 _ROWS_PER_READ = 1024
@@ -32,6 +33,7 @@ class IndexedSegment:
     """[documents], where each row lies in the store."""
     live: NDArray[np.bool_]
     """[documents], what the segment's bitmap says."""
+    inverted: ListsSlot = field(default_factory=ListsSlot)
 
     def row_of(self, key: str) -> int | None:
         """The live row that holds this id."""
@@ -40,7 +42,7 @@ class IndexedSegment:
 
     def with_live(self, live: NDArray[np.bool_]) -> IndexedSegment:
         """The same rows with other ones alive."""
-        return IndexedSegment(self.segment.with_live(pack_bitmap(live)), self.ids, self.addresses, live)
+        return IndexedSegment(self.segment.with_live(pack_bitmap(live)), self.ids, self.addresses, live, self.inverted)
 
     def live_after(self, collection: Collection, fragments: set[int]) -> NDArray[np.bool_]:
         """Which rows live on, [documents], now that the deletes of `fragments` have changed."""
@@ -136,6 +138,7 @@ def merge_segments(parts: Sequence[IndexedSegment]) -> IndexedSegment | None:
         ids=ids[order].tolist(),
         addresses=np.concatenate([part.addresses[part.live] for part in parts])[order],
         live=np.ones(len(ids), np.bool_),
+        inverted=ListsSlot(wanted=any(part.inverted.wanted for part in parts)),
     )
 
 
