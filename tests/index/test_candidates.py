@@ -102,13 +102,12 @@ def test_only_the_living_are_candidates(lists: InvertedLists, seed: int, dead: f
 def test_recall_grows_with_probes_and_candidates(segment: Segment, lists: InvertedLists) -> None:
     asked = queries(0, 64)
     _, exact = kernels.search(asked, segment, 10)
-    documents_with_tokens = int((segment.offsets.diff() > 0).sum())
 
     def recall(n_probe: int, n_candidates: int) -> float:
         rows = [find_candidates(query, lists, ALL, n_probe, n_candidates).tolist() for query in asked]
         return float(np.mean([len({*top} & {*row}) / 10 for top, row in zip(exact.tolist(), rows, strict=True)]))
 
-    by_candidates = [recall(8, n) for n in (10, 100, 300, documents_with_tokens)]
+    by_candidates = [recall(8, n) for n in (10, 100, 300, DOCUMENTS)]
     assert by_candidates == sorted(by_candidates) and by_candidates[-1] == 1
     by_probes = [recall(n, 100) for n in (1, 4, len(lists.centroids))]
     assert by_probes == sorted(by_probes) and by_probes[-1] > 0.9

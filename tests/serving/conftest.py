@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tridex.export import export_checkpoint
 from tridex.protocol import models
 from tridex.serving.encoder import EncoderService
-from tridex.serving.service import Arrays, Context, Request, RequestError
+from tridex.serving.service import Arrays, Context, Counter, Request, RequestError
 
 CHECKPOINT = "native_min_expansion"
 """Its similarity is the mean over the query's tokens; the end-to-end tests serve one whose similarity is the sum."""
@@ -47,6 +47,20 @@ class Encoder:
         return dict(result)
 
 
+class Counts:
+    """Metrics, kept in a dictionary: amounts by name and labels."""
+
+    def __init__(self) -> None:
+        self.amounts: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
+
+    def counter(self, name: str, _description: str) -> Counter:
+        def add(labels: Mapping[str, str], amount: float) -> None:
+            key = (name, frozenset(labels.items()))
+            self.amounts[key] = self.amounts.get(key, 0) + amount
+
+        return add
+
+
 @pytest.fixture
 def context(repository: Path, tmp_path: Path) -> Context:
     store = tmp_path / "store"
@@ -55,5 +69,5 @@ def context(repository: Path, tmp_path: Path) -> Context:
     def no_infer(*_: Any) -> dict[str, NDArray[Any]]:
         raise AssertionError("the encoder calls no other model")
 
-    encoder = EncoderService(Context(repository, "cpu", store, no_infer))
-    return Context(repository, "cpu", store, Encoder(encoder))
+    encoder = EncoderService(Context(repository, "cpu", store, no_infer, Counts()))
+    return Context(repository, "cpu", store, Encoder(encoder), Counts())

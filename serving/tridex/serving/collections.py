@@ -32,6 +32,8 @@ class Collections:
         self._closed = threading.Event()
         self._poller = threading.Thread(target=self._poll, name="tridex-follow-store", daemon=True)
         self._poller.start()
+        self._maker = threading.Thread(target=self._make_lists, name="tridex-make-lists", daemon=True)
+        self._maker.start()
 
     def locate(self, name: str) -> Location:
         """Where a collection's name or an alias leads now. Raises RequestError NOT_FOUND."""
@@ -58,6 +60,7 @@ class Collections:
         """Stops following."""
         self._closed.set()
         self._poller.join()
+        self._maker.join()
 
     def _open(self, location: Location) -> Follower:
         with self._opening, refusing():
@@ -71,6 +74,17 @@ class Collections:
     def _poll(self) -> None:
         while not self._closed.wait(_POLL_S):
             self._follow()
+
+    def _make_lists(self) -> None:
+        """Makes the inverted lists that searches by candidates have wanted."""
+        while not self._closed.wait(_POLL_S):
+            for follower in list(self._followers.values()):
+                try:
+                    follower.make_lists()
+                except Exception:
+                    # Its searches stay exact.
+                    name = follower.view.collection.name
+                    _log.exception("inverted lists of collection %r could not be made", name)
 
     def _follow(self) -> None:
         """Opens what is new, refreshes what is there, lets go of what was dropped."""

@@ -1,8 +1,9 @@
 """Every environment variable that the served models read.
 
-| variable     | meaning                                | default |
-| ------------ | -------------------------------------- | ------- |
-| TRIDEX_STORE | the folder that holds the collections  | none    |
+| variable               | meaning                                                            | default |
+| ---------------------- | ------------------------------------------------------------------ | ------- |
+| TRIDEX_STORE           | the folder that holds the collections                              | none    |
+| TRIDEX_CERTIFIED_SHARE | share of the searches by candidates that are run exactly, too      | 0.01    |
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 from pathlib import Path
 
 STORE = "TRIDEX_STORE"
+CERTIFIED_SHARE = "TRIDEX_CERTIFIED_SHARE"
 
 
 def store_folder() -> Path:
@@ -19,3 +21,15 @@ def store_folder() -> Path:
     if not folder:
         raise KeyError(f"{STORE} is not set: it names the folder that holds the collections")
     return Path(folder)
+
+
+def certified_share() -> float:
+    """From 0 to 1. Raises ValueError with the variable's name where it is anything else."""
+    given = os.environ.get(CERTIFIED_SHARE, "0.01")
+    try:
+        share = float(given)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise ValueError(f"{CERTIFIED_SHARE} is {given!r}; expected a number from 0 to 1")
+    return share

@@ -19,6 +19,7 @@ from . import arguments
 from .documents import Embedder
 from .refusals import refusing
 from .service import Context, Request, RequestError, Result, invalid
+from .text_indexing import TextIndexing
 
 _DEFAULT_CODEC = Codec.FLOAT16
 
@@ -50,6 +51,7 @@ class IngestService:
         self._manifest = artifact.manifest
         self._embedder = Embedder(artifact, context.infer)
         self._store = Store(context.store)
+        self._text_indexing = TextIndexing(self._store)
 
     def answer(self, requests: Sequence[Request]) -> list[Result]:
         """Consecutive requests of one kind on one collection become one transaction; the rest keep their order."""
@@ -73,7 +75,7 @@ class IngestService:
         return [results[i] for i in range(len(requests))]
 
     def close(self) -> None:
-        pass
+        self._text_indexing.close()
 
     def _write(self, run: Mapping[int, _Write]) -> dict[int, Result]:
         """One transaction for all of these; a result for each."""
@@ -88,6 +90,7 @@ class IngestService:
                     collection = self._open_or_create(first)
                     good = _storable(collection, run, results)
                     version = self._upsert(collection, [d for write in good.values() for d in write.documents])
+                    self._text_indexing.wrote(first.collection)
         except RequestError as error:
             return {i: results.get(i, error) for i in run}
         return results | {i: _version(version, len(write.ids)) for i, write in good.items()}

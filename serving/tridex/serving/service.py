@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -64,6 +64,18 @@ class Infer(Protocol):
     def __call__(self, model: str, inputs: Arrays, outputs: Sequence[str]) -> dict[str, NDArray[Any]]: ...
 
 
+Counter = Callable[[Mapping[str, str], float], None]
+"""Adds an amount to the counter of these labels."""
+
+
+class Metrics(Protocol):
+    """Where a service's own metrics go."""
+
+    def counter(self, name: str, description: str) -> Counter:
+        """A family of counters, on the server's metrics endpoint as long as the function is kept."""
+        ...
+
+
 @dataclass(frozen=True)
 class Context:
     """What a service is given at start."""
@@ -75,6 +87,7 @@ class Context:
     store: Path
     """The folder that holds the collections."""
     infer: Infer
+    metrics: Metrics
 
 
 class Service(Protocol):
