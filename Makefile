@@ -14,7 +14,7 @@ PORT ?= 8001
 .PHONY: help install demo serve export index search perf bench bench-kernels bench-candidates gpu test lint clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-13s\033[0m %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-17s\033[0m %s\n", $$1, $$2}'
 
 install: $(VENV)/.done ## make the environment: server, export, tests
 

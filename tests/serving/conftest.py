@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import checkpoints
 import pytest
+from counts import Counts
 from numpy.typing import NDArray
 
 from tridex.export import export_checkpoint
 from tridex.protocol import models
 from tridex.serving.encoder import EncoderService
-from tridex.serving.service import Arrays, Context, Counter, Request, RequestError
+from tridex.serving.service import Arrays, Context, Request, RequestError
 
 CHECKPOINT = "native_min_expansion"
 """Its similarity is the mean over the query's tokens; the end-to-end tests serve one whose similarity is the sum."""
@@ -45,20 +46,6 @@ class Encoder:
         (result,) = self.service.answer([Request(inputs)])
         assert not isinstance(result, RequestError)
         return dict(result)
-
-
-class Counts:
-    """Metrics, kept in a dictionary: amounts by name and labels."""
-
-    def __init__(self) -> None:
-        self.amounts: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
-
-    def counter(self, name: str, _description: str) -> Counter:
-        def add(labels: Mapping[str, str], amount: float) -> None:
-            key = (name, frozenset(labels.items()))
-            self.amounts[key] = self.amounts.get(key, 0) + amount
-
-        return add
 
 
 @pytest.fixture
