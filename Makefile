@@ -11,10 +11,10 @@ PRECISION ?= fp32
 COLLECTION ?= stdlib
 PORT ?= 8001
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve export index search perf bench bench-kernels gpu test lint clean
+.PHONY: help install demo serve export index search perf bench bench-kernels bench-candidates gpu test lint clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-13s\033[0m %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-17s\033[0m %s\n", $$1, $$2}'
 
 install: $(VENV)/.done ## make the environment: server, export, tests
 
@@ -57,6 +57,10 @@ bench: install ## measure the encoder against plain ONNX Runtime, and int8 again
 
 bench-kernels: install ## measure MaxSim against other libraries and the device's roofline (QUICK=1: a minute)
 	$(BIN)/python -m benchmarks.maxsim $(if $(QUICK),--quick)
+
+bench-candidates: install ## measure candidate search and the modes: FOLDERS="<BEIR folder> ..."
+	@test -n "$(FOLDERS)" || { echo 'make bench-candidates FOLDERS="scifact nfcorpus"'; exit 2; }
+	$(BIN)/python -m benchmarks.candidates $(FOLDERS) --data $(DATA)
 
 gpu: install ## on a machine with a GPU: the kernels' tests on it, then bench-kernels
 	$(BIN)/pytest tests/gpu

@@ -9,6 +9,7 @@ from typing import Any
 
 import checkpoints
 import pytest
+from counts import Counts
 from numpy.typing import NDArray
 
 from tridex.export import export_checkpoint
@@ -55,5 +56,5 @@ def context(repository: Path, tmp_path: Path) -> Context:
     def no_infer(*_: Any) -> dict[str, NDArray[Any]]:
         raise AssertionError("the encoder calls no other model")
 
-    encoder = EncoderService(Context(repository, "cpu", store, no_infer))
-    return Context(repository, "cpu", store, Encoder(encoder))
+    encoder = EncoderService(Context(repository, "cpu", store, no_infer, Counts()))
+    return Context(repository, "cpu", store, Encoder(encoder), Counts())

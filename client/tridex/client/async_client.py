@@ -13,6 +13,7 @@ from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from tridex.protocol.limits import DEFAULT_PAGE, DEFAULT_TOP_K
+from tridex.protocol.parameters import DEFAULT_MODE
 
 from .channel import CHANNEL_ARGUMENTS
 from .client import DEFAULT_ADDRESS, DEFAULT_BATCH_SIZE, DEFAULT_TIMEOUT_S
@@ -71,6 +72,11 @@ class AsyncClient:
         query: str | ArrayLike,
         *,
         top_k: int = DEFAULT_TOP_K,
+        mode: str = DEFAULT_MODE,
+        exact: bool = True,
+        n_probe: int | None = None,
+        n_candidates: int | None = None,
+        maxsim_weight: float | None = None,
         filters: Filters | None = None,
         with_text: bool = True,
         with_metadata: bool = True,
@@ -82,6 +88,11 @@ class AsyncClient:
             collection,
             query,
             top_k=top_k,
+            mode=mode,
+            exact=exact,
+            n_probe=n_probe,
+            n_candidates=n_candidates,
+            maxsim_weight=maxsim_weight,
             filters=filters,
             with_text=with_text,
             with_metadata=with_metadata,
@@ -95,6 +106,11 @@ class AsyncClient:
         queries: Sequence[str | ArrayLike],
         *,
         top_k: int = DEFAULT_TOP_K,
+        mode: str = DEFAULT_MODE,
+        exact: bool = True,
+        n_probe: int | None = None,
+        n_candidates: int | None = None,
+        maxsim_weight: float | None = None,
         filters: Filters | None = None,
         with_text: bool = True,
         with_metadata: bool = True,
@@ -106,6 +122,11 @@ class AsyncClient:
             collection,
             queries,
             top_k=top_k,
+            mode=mode,
+            exact=exact,
+            n_probe=n_probe,
+            n_candidates=n_candidates,
+            maxsim_weight=maxsim_weight,
             filters=filters,
             with_text=with_text,
             with_metadata=with_metadata,

@@ -32,9 +32,13 @@ def search(
     min_version: int | None,
     last_write: int | None,
     filters: str | None,
+    mode: Parameters,
     candidates: Sequence[bytes] | None = None,
 ) -> Call[list[SearchResult]]:
-    """One result a query; the queries are all texts or all embeddings. `candidates` limits every query to these."""
+    """One result a query; the queries are all texts or all embeddings. `candidates` limits every query to these.
+
+    `mode` holds the parameters that say how documents are found.
+    """
     texts = [query for query in queries if isinstance(query, bytes)]
     embeddings = [query for query in queries if not isinstance(query, bytes)]
     inputs = {models.QUERY: string_column(texts)} if texts else _padded(embeddings)
@@ -47,6 +51,7 @@ def search(
         parameters.TOP_K: top_k,
         parameters.WITH_TEXT: with_text,
         parameters.WITH_METADATA: with_metadata,
+        **mode,
     }
     if min_version is not None:
         said[parameters.MIN_VERSION] = min_version
@@ -61,11 +66,13 @@ def search(
         texts = tensor(models.TEXTS) if with_text else nothing
         metadata = tensor(models.METADATA) if with_metadata else nothing
         return [
-            SearchResult(tuple(_hit(*found) for found in zip(*row, strict=True)), int(version[0]))
+            SearchResult(tuple(_hit(*found) for found in zip(*row, strict=True) if found[0]), int(version[0]))
             for *row, version in zip(ids, scores.tolist(), texts, metadata, versions, strict=True)
         ]
 
-    return infer(models.SEARCH if texts else models.MAXSIM, inputs, outputs, said, read)
+    # BM25 alone needs no encoder.
+    encoded = bool(texts) and mode[parameters.MODE] != parameters.SearchMode.BM25.value
+    return infer(models.SEARCH if encoded else models.MAXSIM, inputs, outputs, said, read)
 
 
 def encode(model: Ensemble, texts: Sequence[bytes]) -> Call[list[Embeddings]]:

@@ -7,12 +7,12 @@ import operator
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, SupportsIndex
+from typing import Any, SupportsFloat, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tridex.protocol import limits
+from tridex.protocol import limits, parameters
 
 from .errors import InvalidArgument
 from .results import Document, Embeddings
@@ -113,6 +113,27 @@ def metadata_json(argument: str, value: Mapping[str, Any]) -> bytes:
     except (TypeError, ValueError, RecursionError) as error:
         raise invalid(argument, value, f"a JSON object ({error})") from None
     return _utf8(argument, encoded)
+
+
+def search_mode(
+    mode: str, exact: bool, n_probe: int | None, n_candidates: int | None, maxsim_weight: float | None
+) -> dict[str, str | int]:
+    """How a search finds its documents, as request parameters. The server checks what goes together."""
+    modes = [known.value for known in parameters.SearchMode]
+    if mode not in modes:
+        raise invalid("mode", mode, f"one of {', '.join(modes)}")
+    if not isinstance(exact, bool):
+        raise invalid("exact", exact, "True or False")
+    said: dict[str, str | int] = {parameters.MODE: mode, parameters.EXACT: exact}
+    if n_probe is not None:
+        said[parameters.N_PROBE] = integer("n_probe", n_probe, 1, limits.MAX_PROBE)
+    if n_candidates is not None:
+        said[parameters.N_CANDIDATES] = integer("n_candidates", n_candidates, 1, limits.MAX_CANDIDATES)
+    if maxsim_weight is not None:
+        if not isinstance(maxsim_weight, SupportsFloat) or not 0 <= float(maxsim_weight) <= 1:
+            raise invalid("maxsim_weight", maxsim_weight, "a number from 0 to 1")
+        said[parameters.MAXSIM_WEIGHT] = repr(float(maxsim_weight))
+    return said
 
 
 def filters_json(value: Mapping[str, Any] | None) -> str | None:

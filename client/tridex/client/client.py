@@ -12,6 +12,7 @@ from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from tridex.protocol.limits import DEFAULT_PAGE, DEFAULT_TOP_K
+from tridex.protocol.parameters import DEFAULT_MODE
 
 from .channel import CHANNEL_ARGUMENTS
 from .errors import Timeout, Unavailable, from_triton
@@ -70,6 +71,11 @@ class Client:
         query: str | ArrayLike,
         *,
         top_k: int = DEFAULT_TOP_K,
+        mode: str = DEFAULT_MODE,
+        exact: bool = True,
+        n_probe: int | None = None,
+        n_candidates: int | None = None,
+        maxsim_weight: float | None = None,
         filters: Filters | None = None,
         with_text: bool = True,
         with_metadata: bool = True,
@@ -77,6 +83,13 @@ class Client:
         timeout_s: float | None = None,
     ) -> SearchResult:
         """The `top_k` documents that score best for `query`: text, or token embeddings [tokens, dim].
+
+        `mode` says by which score: "maxsim"; "bm25", of the words; "rerank", the `n_candidates` best by BM25 ranked by
+        MaxSim; "hybrid", both rankings to a depth of `n_candidates` fused by reciprocal rank or, given a
+        `maxsim_weight` from 0 to 1, by the weighted sum of scores stretched to 0 to 1. All but "maxsim" take text only.
+
+        `exact=False` lets MaxSim score only the `n_candidates` documents of each segment that look best by centroids,
+        of which every query token probes `n_probe`: for collections too large to score every document of.
 
         The search sees at least store version `min_version`; left out, it sees this client's own last write to the
         collection, and 0 asks for no version at all.
@@ -89,6 +102,11 @@ class Client:
             collection,
             query,
             top_k=top_k,
+            mode=mode,
+            exact=exact,
+            n_probe=n_probe,
+            n_candidates=n_candidates,
+            maxsim_weight=maxsim_weight,
             filters=filters,
             with_text=with_text,
             with_metadata=with_metadata,
@@ -102,6 +120,11 @@ class Client:
         queries: Sequence[str | ArrayLike],
         *,
         top_k: int = DEFAULT_TOP_K,
+        mode: str = DEFAULT_MODE,
+        exact: bool = True,
+        n_probe: int | None = None,
+        n_candidates: int | None = None,
+        maxsim_weight: float | None = None,
         filters: Filters | None = None,
         with_text: bool = True,
         with_metadata: bool = True,
@@ -113,6 +136,11 @@ class Client:
             collection,
             queries,
             top_k=top_k,
+            mode=mode,
+            exact=exact,
+            n_probe=n_probe,
+            n_candidates=n_candidates,
+            maxsim_weight=maxsim_weight,
             filters=filters,
             with_text=with_text,
             with_metadata=with_metadata,

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from tridex.protocol import models
 from tridex.protocol.limits import MAX_BATCH, MAX_PAGE
+from tridex.protocol.parameters import DEFAULT_MODE
 from tridex.protocol.tensors import Ensemble
 
 from . import calls, checks
@@ -57,8 +58,16 @@ class Operations:
         min_version: int | None = None,
         filters: Filters | None = None,
         candidates: Sequence[bytes] | None = None,
+        mode: str = DEFAULT_MODE,
+        exact: bool = True,
+        n_probe: int | None = None,
+        n_candidates: int | None = None,
+        maxsim_weight: float | None = None,
     ) -> Operation[list[SearchResult]]:
         checks.collection_name(collection)
+        way = checks.search_mode(mode, exact, n_probe, n_candidates, maxsim_weight)
+        if mode != DEFAULT_MODE and not all(isinstance(query, bytes) for query in queries):
+            raise InvalidArgument(f"mode: {mode!r} expects queries that are text, got token embeddings")
         top_k = checks.integer("top_k", top_k, 1)
         last_write = self._versions.get(collection) if min_version is None else None
         if min_version is not None:
@@ -75,6 +84,7 @@ class Operations:
                 min_version=min_version,
                 last_write=last_write,
                 filters=conditions,
+                mode=way,
                 candidates=candidates,
             )
         return results

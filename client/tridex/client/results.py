@@ -24,7 +24,8 @@ class Document:
 
 @dataclass(frozen=True)
 class Hit:
-    """One found document. `score` is MaxSim: over query tokens, the sum of the best dot product with its tokens."""
+    """One found document. `score` is what the search's mode ranks by; MaxSim is, over query tokens, the sum of the best
+    dot product with the document's tokens."""
 
     id: str
     score: float

@@ -18,8 +18,9 @@ from .errors import (
 from .fields import FieldType, declared_fields
 from .follower import Follower
 from .memory import MemoryBudget, check_room, needed_bytes
+from .ranking import Ranking, fuse_ranks, fuse_scores
 from .store import Location, Store
-from .view import Ranking, View
+from .view import View
 
 __all__ = [
     "Build",
@@ -46,5 +47,7 @@ __all__ = [
     "View",
     "check_room",
     "declared_fields",
+    "fuse_ranks",
+    "fuse_scores",
     "needed_bytes",
 ]

@@ -27,7 +27,9 @@ from .codebooks import load_codebook, save_codebook
 from .errors import CheckpointMismatchError, InvalidDocumentError, TokenIndexError
 from .fields import Fields, FieldType, column_values, columns, declared_fields
 from .filters import to_sql
+from .ranking import Ranking
 from .storage import guarded
+from .texts import create_text_index, index_new_texts, search_texts
 
 _SPEC_KEY = b"tridex"
 _FORMAT = 3
@@ -78,7 +80,7 @@ def write_empty(spec: CollectionSpec, folder: Path, codebook: Codebook | None = 
     if codebook is not None:
         spec = replace(spec, codebook=save_codebook(folder, codebook))
     schema = _schema(spec)
-    lance.write_dataset(schema.empty_table(), str(folder), schema=schema, mode="create")
+    create_text_index(lance.write_dataset(schema.empty_table(), str(folder), schema=schema, mode="create"))
 
 
 def _schema(spec: CollectionSpec) -> pa.Schema:
@@ -229,6 +231,19 @@ class Collection:
             },
             schema=self.dataset.schema,
         )
+
+    @guarded
+    def search_texts(self, query: str, top_k: int, condition: str | None = None) -> Ranking:
+        """The best `top_k` documents of a text by BM25 (texts.py), of those for which the SQL `condition` holds."""
+        return search_texts(self.dataset, query, top_k, condition)
+
+    @guarded
+    def index_new_texts(self) -> bool:
+        """Brings new documents into the index that BM25 reads, where there are enough (texts.py); whether there were.
+
+        Any thread or process may, beside writes.
+        """
+        return index_new_texts(self.dataset)
 
     def check_metadata(self, documents: Sequence[Document]) -> None:
         """Raises InvalidDocumentError where a declared field holds what is not of its type; others may hold anything.

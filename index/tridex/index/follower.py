@@ -13,6 +13,7 @@ from contextlib import suppress
 import lance
 import torch
 
+from .candidates import make_lists
 from .collection import Collection
 from .errors import MemoryBudgetError
 from .memory import MAX_DEAD_SHARE, MemoryBudget, needed_bytes
@@ -92,6 +93,15 @@ class Follower:
                 middle = (merged,) if merged else ()
                 self.view = View(now.collection, (*now.segments[: run.start], *middle, *now.segments[run.stop :]))
             return True
+
+    def make_lists(self) -> None:
+        """Makes the inverted lists that searches have wanted and miss: some seconds for a million tokens.
+
+        Not for the thread that refreshes: nothing waits for them, and a segment without them is searched exactly.
+        """
+        for part in self.view.segments:
+            if part.inverted.wanted and part.inverted.lists is None and part.segment.tokens:
+                part.inverted.lists = make_lists(part.segment)
 
     def _keep_what_moved(self, newest: Collection) -> None:
         """Follows the store's compactions, one by one: the rows stay in memory and are found elsewhere in the store.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import lance
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from tridex.kernels import Planes, Segment, pack_bitmap
 
+from .candidates import ListsSlot
 from .collection import Collection
 
 _ROWS_PER_COPY = 1024
@@ -40,6 +41,7 @@ class IndexedSegment:
     """[documents], where each row lies in the store."""
     live: NDArray[np.bool_]
     """[documents], what the segment's bitmap says."""
+    inverted: ListsSlot = field(default_factory=ListsSlot)
 
     def row_of(self, key: str) -> int | None:
         """The live row that holds this id."""
@@ -49,7 +51,7 @@ class IndexedSegment:
 
     def with_live(self, live: NDArray[np.bool_]) -> IndexedSegment:
         """The same rows with other ones alive."""
-        return IndexedSegment(self.segment.with_live(pack_bitmap(live)), self.ids, self.addresses, live)
+        return replace(self, segment=self.segment.with_live(pack_bitmap(live)), live=live)
 
     def live_after(self, collection: Collection, fragments: set[int]) -> NDArray[np.bool_]:
         """Which rows live on, [documents], now that the deletes of `fragments` have changed."""
@@ -168,7 +170,7 @@ def merge_segments(parts: Sequence[IndexedSegment], collection: Collection) -> I
             picked = _each_plane(lambda plane, at=source: plane[at], part.segment.planes)
             packing.put(slice(first, first + len(some)), picked)
             first += len(some)
-    return packing.done()
+    return replace(packing.done(), inverted=ListsSlot(wanted=any(part.inverted.wanted for part in parts)))
 
 
 def live_ids(

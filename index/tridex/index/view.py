@@ -15,26 +15,14 @@ from numpy.typing import NDArray
 
 from tridex import kernels
 
+from .candidates import MIN_DOCUMENTS, find_candidates
 from .collection import Collection
 from .filters import to_sql
+from .ranking import Ranking, ranked
 from .segments import IndexedSegment, narrow
 
 _MAX_FILTERED = 32
 """Filters whose documents a view remembers, the last ones used; each takes 9 bits a document."""
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """The best documents of one query, score descending, ties by id."""
-
-    ids: list[str]
-    scores: NDArray[np.float32]
-    addresses: NDArray[np.uint64]
-    """Where each document lies in the store, for reading its text."""
-
-    def first(self, count: int) -> Ranking:
-        """The best `count` of these."""
-        return Ranking(self.ids[:count], self.scores[:count], self.addresses[:count])
 
 
 class _FilteredViews:
@@ -61,6 +49,8 @@ class View:
     """At this view's version."""
     segments: tuple[IndexedSegment, ...]
     """Oldest first."""
+    condition: str | None = None
+    """The SQL of the filter that this is the view of, if it is one."""
     _filtered: _FilteredViews = field(default_factory=_FilteredViews, repr=False, compare=False)
 
     @property
@@ -79,7 +69,8 @@ class View:
         """
         condition = to_sql(filters, self.collection.spec.fields)
         return self._filtered.get(
-            condition, lambda: View(self.collection, tuple(narrow(self.segments, self.collection, condition)))
+            condition,
+            lambda: View(self.collection, tuple(narrow(self.segments, self.collection, condition)), condition),
         )
 
     def search(self, queries: torch.Tensor, mask: torch.Tensor, top_k: int) -> list[Ranking]:
@@ -87,11 +78,41 @@ class View:
 
         queries: [queries, tokens, dim]; mask: bool [queries, tokens], False where a token does not count.
         """
-        parts = []
+        return _merge([_search(part, queries, mask, top_k) for part in self.segments], len(queries), top_k)
+
+    def search_candidates(
+        self, queries: torch.Tensor, mask: torch.Tensor, top_k: int, n_probe: int, n_candidates: int
+    ) -> list[Ranking]:
+        """The best `top_k` of each query's candidates, by their exact scores; the other arguments are `search`'s.
+
+        In every segment a query token probes `n_probe` centroids, and the `n_candidates` documents, at least `top_k`,
+        with the best approximate scores are scored (candidates.py). A segment that holds no more documents, or whose
+        lists are not made yet, is searched exactly.
+        """
+        found = []
         for part in self.segments:
-            scores, rows = kernels.search(queries, part.segment, min(top_k, len(part.ids)), query_mask=mask)
-            parts.append((part, scores.cpu().numpy(), rows.cpu().numpy()))
-        return [_rank([(part, scores[i], rows[i]) for part, scores, rows in parts], top_k) for i in range(len(queries))]
+            lists = part.inverted.lists
+            part.inverted.wanted |= len(part.ids) >= MIN_DOCUMENTS
+            if lists is None or part.live.sum() <= n_candidates:
+                found.append(_search(part, queries, mask, top_k))
+                continue
+            live = torch.from_numpy(part.live).to(queries.device)
+            rows = torch.stack(
+                [
+                    find_candidates(query[kept], lists, live, n_probe, n_candidates)
+                    for query, kept in zip(queries, mask, strict=True)
+                ]
+            )
+            scores = kernels.rescore(queries, part.segment, rows, query_mask=mask)
+            # Rows ascend and the sort is stable: ties by lower row.
+            scores, order = scores.sort(dim=1, descending=True, stable=True)
+            rows = rows.gather(1, order)
+            found.append((part, scores[:, :top_k].cpu().numpy(), rows[:, :top_k].cpu().numpy()))
+        return _merge(found, len(queries), top_k)
+
+    def search_texts(self, query: str, top_k: int) -> Ranking:
+        """The best `top_k` documents of a text by BM25 (texts.py)."""
+        return self.collection.search_texts(query, top_k, self.condition)
 
     def rescore(self, query: torch.Tensor, mask: torch.Tensor, candidates: Sequence[str]) -> Ranking:
         """Ranks these documents for one query; ids that the collection does not hold are left out.
@@ -108,17 +129,24 @@ class View:
         return _rank(parts, len(candidates))
 
 
-def _rank(parts: Sequence[tuple[IndexedSegment, NDArray[np.float32], NDArray[np.int64]]], top_k: int) -> Ranking:
+_Found = tuple[IndexedSegment, NDArray[np.float32], NDArray[np.int64]]
+"""A segment's best documents: scores and rows, [queries, hits] each, or [hits]."""
+
+
+def _search(part: IndexedSegment, queries: torch.Tensor, mask: torch.Tensor, top_k: int) -> _Found:
+    scores, rows = kernels.search(queries, part.segment, min(top_k, len(part.ids)), query_mask=mask)
+    return part, scores.cpu().numpy(), rows.cpu().numpy()
+
+
+def _merge(found: Sequence[_Found], queries: int, top_k: int) -> list[Ranking]:
+    return [_rank([(part, scores[i], rows[i]) for part, scores, rows in found], top_k) for i in range(queries)]
+
+
+def _rank(found: Sequence[_Found], top_k: int) -> Ranking:
     """Merges the segments' hits for one query."""
-    hits: list[tuple[float, str, np.uint64]] = []
-    for part, scores, rows in parts:
-        found = rows[scores != -np.inf]
-        ids = part.ids.take(pa.array(found)).to_pylist()
-        hits += zip((-scores[: len(found)]).tolist(), ids, part.addresses[found], strict=True)
-    hits.sort()
-    del hits[top_k:]
-    return Ranking(
-        ids=[key for _, key, _ in hits],
-        scores=np.array([-negated for negated, _, _ in hits], np.float32),
-        addresses=np.array([address for _, _, address in hits], np.uint64),
-    )
+    hits: list[tuple[float, str, int]] = []
+    for part, scores, rows in found:
+        there = scores != -np.inf
+        ids = part.ids.take(pa.array(rows[there])).to_pylist()
+        hits += zip(scores[there].tolist(), ids, part.addresses[rows[there]].tolist(), strict=True)
+    return ranked(hits).first(top_k)

@@ -24,7 +24,10 @@ MAX_TOP_K = 10_000
 """Hits of one query."""
 
 MAX_CANDIDATES = 10_000
-"""Documents of one rerank request."""
+"""Documents of one rerank request, and candidates of one query of a search."""
+
+MAX_PROBE = 1024
+"""Centroids that one query token probes in a search by candidates."""
 
 MAX_MESSAGE_BYTES = 128 * 1024 * 1024
 """Bytes of one gRPC message, either way."""
@@ -37,3 +40,5 @@ COLLECTION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 DEFAULT_TOP_K = 10
 DEFAULT_PAGE = 64
+DEFAULT_PROBE = 8
+DEFAULT_CANDIDATES = 1000

@@ -23,11 +23,13 @@ EMBEDDINGS = Tensor("EMBEDDINGS", DType.FP32, (-1, -1))
 """[batch, tokens, dim], L2-normalised, zero where EMBEDDING_MASK is 0."""
 
 # Search.
-QUERY_EMBEDDINGS = Tensor("QUERY_EMBEDDINGS", DType.FP32, (-1, -1))
+QUERY_EMBEDDINGS = Tensor("QUERY_EMBEDDINGS", DType.FP32, (-1, -1), optional=True)
+"""Not of a search by BM25 alone."""
 QUERY_MASK = Tensor("QUERY_MASK", DType.INT64, (-1,), optional=True)
 CANDIDATE_IDS = Tensor("CANDIDATE_IDS", DType.STRING, (-1,), optional=True)
 """[batch, candidates]: score these documents only."""
 IDS = Tensor("IDS", DType.STRING, (-1,))
+"""[batch, hits], best first; behind a query's last hit, where another of the request has more, empty strings."""
 SCORES = Tensor("SCORES", DType.FP32, (-1,))
 TEXTS = Tensor("TEXTS", DType.STRING, (-1,))
 METADATA = Tensor("METADATA", DType.STRING, (-1,))
@@ -75,7 +77,8 @@ ENCODER = Model(
 
 MAXSIM = Model(
     "maxsim",
-    inputs=(QUERY_EMBEDDINGS, QUERY_MASK, CANDIDATE_IDS),
+    # The text is for BM25.
+    inputs=(QUERY_EMBEDDINGS, QUERY_MASK, _optional(QUERY), CANDIDATE_IDS),
     outputs=HITS,
     max_batch_size=MAX_BATCH,
 )
@@ -133,6 +136,7 @@ SEARCH = Ensemble(
             input_map={
                 QUERY_EMBEDDINGS.name: "embeddings",
                 QUERY_MASK.name: EMBEDDING_MASK.name.lower(),
+                QUERY.name: QUERY.name,
                 CANDIDATE_IDS.name: CANDIDATE_IDS.name,
             },
             output_map={t.name: t.name for t in HITS},

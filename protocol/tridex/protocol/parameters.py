@@ -19,6 +19,23 @@ or to a collection made anew. Read your own writes."""
 FILTERS = "filters"
 """str, conditions on metadata as JSON: the documents that a search, rerank of ids, count, scroll or delete is about."""
 
+MODE = "mode"
+"""str, what ranks the documents of a search (SearchMode); `DEFAULT_MODE` when absent."""
+
+EXACT = "exact"
+"""bool, MaxSim scores every document; true when absent. False: the candidates of centroid inverted lists alone."""
+
+N_PROBE = "n_probe"
+"""int, centroids that a query token probes where `exact` is false; `limits.DEFAULT_PROBE` when absent."""
+
+N_CANDIDATES = "n_candidates"
+"""int, documents that the first stage hands on: to exact scores in mode `rerank` and where `exact` is false, to the
+fusion in mode `hybrid`. At least `top_k`; the larger of that and `limits.DEFAULT_CANDIDATES` when absent."""
+
+MAXSIM_WEIGHT = "maxsim_weight"
+"""str, a decimal number from 0 to 1: mode `hybrid` adds up scores stretched to 0 to 1, MaxSim's times this and BM25's
+times the rest. Absent, it fuses by reciprocal rank."""
+
 WITH_TEXT = "with_text"
 """bool, a search returns TEXTS; true when absent."""
 
@@ -48,6 +65,20 @@ ALIAS = "alias"
 
 PAGE = "page"
 """int, documents that a scroll returns at most; `limits.DEFAULT_PAGE` when absent."""
+
+
+class SearchMode(str, Enum):
+    MAXSIM = "maxsim"
+    """Late interaction: token embeddings against token embeddings."""
+    BM25 = "bm25"
+    """Words against words."""
+    RERANK = "rerank"
+    """MaxSim, of the best documents by BM25."""
+    HYBRID = "hybrid"
+    """The rankings by MaxSim and by BM25, fused."""
+
+
+DEFAULT_MODE = SearchMode.MAXSIM.value
 
 
 class IngestOperation(str, Enum):

@@ -114,6 +114,16 @@ def choice(request: Request, name: str, kind: type[E]) -> E:
         raise invalid(f"parameter {name} is {_SHORT.repr(value)}; expected one of: {expected}") from None
 
 
+def integer(request: Request, name: str, default: int, low: int, high: int) -> int:
+    """A number within bounds, `default` when absent."""
+    return _integer(name, request.parameters.get(name, default), low, high)
+
+
+def short(value: object) -> str:
+    """A value for a message, cut where it is long."""
+    return _SHORT.repr(value)
+
+
 def _name(request: Request, parameter: str) -> str:
     name = request.parameters.get(parameter)
     if not isinstance(name, str) or not limits.COLLECTION_NAME.fullmatch(name):

@@ -1,7 +1,7 @@
 """The collections that a service searches, each followed to its newest version in the background.
 
-Three threads keep searches from waiting: one asks the store for what is new, one loads collections that are new to this
-process, one merges segments.
+Four threads keep searches from waiting: one asks the store for what is new, one loads collections that are new to this
+process, one merges segments, one makes the inverted lists that searches by candidates have wanted.
 """
 
 from __future__ import annotations
@@ -64,7 +64,11 @@ class Collections:
             self._follow()
         self._threads = [
             threading.Thread(target=work, name=f"tridex-{name}", daemon=True)
-            for name, work in (("follow", self._poll), ("merge", self._merge_when_changed))
+            for name, work in (
+                ("follow", self._poll),
+                ("merge", self._merge_when_changed),
+                ("make-lists", self._make_lists),
+            )
         ]
         for thread in self._threads:
             thread.start()
@@ -185,6 +189,17 @@ class Collections:
                         pass
                 except Exception:
                     _log.exception("segments of %s could not be merged", folder)
+
+    def _make_lists(self) -> None:
+        _stay_on_one_core()
+        while not self._closed.wait(_POLL_S):
+            for follower in list(self._followers.values()):
+                try:
+                    follower.make_lists()
+                except Exception:
+                    # Its searches stay exact.
+                    name = follower.view.collection.name
+                    _log.exception("inverted lists of collection %r could not be made", name)
 
 
 def _stay_on_one_core() -> None:

@@ -1,9 +1,10 @@
 """Every environment variable that the served models read.
 
-| variable             | meaning                                            | default             |
-| -------------------- | -------------------------------------------------- | ------------------- |
-| TRIDEX_STORE         | the folder that holds the collections              | none                |
-| TRIDEX_MEMORY_BUDGET | bytes for collections on the device that searches  | a share (memory.py) |
+| variable               | meaning                                                       | default             |
+| ---------------------- | ------------------------------------------------------------- | ------------------- |
+| TRIDEX_STORE           | the folder that holds the collections                         | none                |
+| TRIDEX_MEMORY_BUDGET   | bytes for collections on the device that searches             | a share (memory.py) |
+| TRIDEX_CERTIFIED_SHARE | share of the searches by candidates that are run exactly, too | 0.01                |
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 
 STORE = "TRIDEX_STORE"
 MEMORY_BUDGET = "TRIDEX_MEMORY_BUDGET"
+CERTIFIED_SHARE = "TRIDEX_CERTIFIED_SHARE"
 
 
 def store_folder() -> Path:
@@ -27,3 +29,15 @@ def memory_budget() -> int | None:
     """Bytes for collections, where somebody said so. Raises ValueError."""
     said = os.environ.get(MEMORY_BUDGET)
     return int(said) if said else None
+
+
+def certified_share() -> float:
+    """From 0 to 1. Raises ValueError with the variable's name where it is anything else."""
+    given = os.environ.get(CERTIFIED_SHARE, "0.01")
+    try:
+        share = float(given)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise ValueError(f"{CERTIFIED_SHARE} is {given!r}; expected a number from 0 to 1")
+    return share

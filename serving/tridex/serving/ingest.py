@@ -22,6 +22,7 @@ from .memory import Admission, default_budget
 from .refusals import refusing
 from .service import Context, Request, RequestError, Result, invalid
 from .specs import DEFAULT_CODEC, new_spec, reading
+from .text_indexing import TextIndexing
 from .upkeep import Upkeep
 
 
@@ -52,6 +53,7 @@ class IngestService:
         self._embedder = Embedder(self._artifact, context.infer)
         self._store = Store(context.store)
         self._upkeep = Upkeep()
+        self._text_indexing = TextIndexing(self._store)
         searching = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._admission = Admission(self._store, context.memory_budget or default_budget(searching))
 
@@ -78,6 +80,7 @@ class IngestService:
 
     def close(self) -> None:
         self._upkeep.close()
+        self._text_indexing.close()
 
     def _write(self, run: Mapping[int, _Write]) -> dict[int, Result]:
         """One transaction for all of these; a result for each."""
@@ -92,6 +95,7 @@ class IngestService:
                     collection = self._open_or_create(first)
                     good = _storable(collection, run, results)
                     version = self._upsert(collection, [d for write in good.values() for d in write.documents])
+                    self._text_indexing.wrote(first.collection)
         except RequestError as error:
             return {i: results.get(i, error) for i in run}
         return results | {i: _version(version, len(write.ids)) for i, write in good.items()}

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import Enum
@@ -68,6 +68,18 @@ class Infer(Protocol):
     def __call__(self, model: str, inputs: Arrays, outputs: Sequence[str]) -> dict[str, NDArray[Any]]: ...
 
 
+Counter = Callable[[Mapping[str, str], float], None]
+"""Adds an amount to the counter of these labels."""
+
+
+class Metrics(Protocol):
+    """Where a service's own metrics go."""
+
+    def counter(self, name: str, description: str) -> Counter:
+        """A family of counters, on the server's metrics endpoint as long as the function is kept."""
+        ...
+
+
 @dataclass(frozen=True)
 class Context:
     """What a service is given at start."""
@@ -79,6 +91,7 @@ class Context:
     store: Path
     """The folder that holds the collections."""
     infer: Infer
+    metrics: Metrics
     memory_budget: int | None = None
     """Bytes for collections on the device that searches them; None: a share of what it has (memory.py)."""
 

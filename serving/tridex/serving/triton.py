@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
 from .environment import memory_budget, store_folder
-from .service import Arrays, Context, ErrorCode, Request, RequestError, Result, Service
+from .service import Arrays, Context, Counter, ErrorCode, Request, RequestError, Result, Service
 
 
 def python_model(service_class: type[Service]) -> type:
@@ -29,6 +29,7 @@ def python_model(service_class: type[Service]) -> type:
                     device=f"cuda:{args['model_instance_device_id']}" if on_gpu else "cpu",
                     store=store_folder(),
                     infer=_infer,
+                    metrics=_Metrics(),
                     memory_budget=memory_budget(),
                 )
             )
@@ -49,6 +50,22 @@ def python_model(service_class: type[Service]) -> type:
             self._service.close()
 
     return TritonPythonModel
+
+
+class _Metrics:
+    """The server's custom metrics."""
+
+    def counter(self, name: str, description: str) -> Counter:
+        family = pb_utils.MetricFamily(name=name, description=description, kind=pb_utils.MetricFamily.COUNTER)
+        counters: dict[tuple[tuple[str, str], ...], Any] = {}
+
+        def add(labels: Mapping[str, str], amount: float) -> None:
+            key = tuple(sorted(labels.items()))
+            if key not in counters:
+                counters[key] = family.Metric(labels=dict(labels))
+            counters[key].increment(amount)
+
+        return add
 
 
 def _array(tensor: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from tridex.protocol.limits import DEFAULT_TOP_K
+from tridex.protocol.parameters import DEFAULT_MODE
 
 from .connection import ADDRESS, TIMEOUT_S, Address, Collection, Filters, Json, Timeout, connected, read_filters
 from .output import print_json, print_table, snippet
@@ -18,6 +19,18 @@ def search(
     collection: Collection,
     query: Query,
     top_k: Annotated[int, typer.Option("--top-k", "-k", help="Hits to show.")] = DEFAULT_TOP_K,
+    mode: Annotated[
+        str,
+        typer.Option(help="Rank by maxsim, by bm25, by both fused (hybrid), or bm25's candidates by maxsim (rerank)."),
+    ] = DEFAULT_MODE,
+    approximate: Annotated[
+        bool, typer.Option("--approximate", help="Let MaxSim score candidates by centroids only, not every document.")
+    ] = False,
+    n_probe: Annotated[int | None, typer.Option(help="With --approximate: centroids a query token probes.")] = None,
+    n_candidates: Annotated[int | None, typer.Option(help="Documents that the first stage hands on.")] = None,
+    maxsim_weight: Annotated[
+        float | None, typer.Option(help="Hybrid by a weighted sum of scores: MaxSim's share, 0 to 1.")
+    ] = None,
     filters: Filters = None,
     min_version: Annotated[
         int | None, typer.Option(help="See at least this store version: what `upsert --json` printed.")
@@ -28,7 +41,18 @@ def search(
 ) -> None:
     """Find the documents that score best for a query."""
     with connected(address, timeout) as client:
-        result = client.search(collection, query, top_k=top_k, filters=read_filters(filters), min_version=min_version)
+        result = client.search(
+            collection,
+            query,
+            top_k=top_k,
+            mode=mode,
+            exact=not approximate,
+            n_probe=n_probe,
+            n_candidates=n_candidates,
+            maxsim_weight=maxsim_weight,
+            filters=read_filters(filters),
+            min_version=min_version,
+        )
     if as_json:
         print_json(result)
         return

@@ -1,0 +1,79 @@
+"""The recall certificate: a share of the searches by candidates is also run exactly, and the difference is counted.
+
+It happens behind the answers, one search at a time; a search that comes while four are waiting goes uncertified. Two
+counters by collection and k come of it, and their quotient is recall@k, over any span of time that a monitor picks:
+
+    tridex_certified_hits_found     of the exact top k, the documents that the search by candidates had found
+    tridex_certified_hits_expected  the documents of the exact top k
+
+k is the largest of 1, 10, 100 and 1000 that the search asked for.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import random
+import threading
+from typing import NamedTuple
+
+import torch
+
+from tridex.index import Ranking, View
+
+from .environment import certified_share
+from .service import Counter, Metrics
+
+FOUND = "tridex_certified_hits_found"
+EXPECTED = "tridex_certified_hits_expected"
+
+_CUTOFFS = (1000, 100, 10, 1)
+_MAX_WAITING = 4
+
+_log = logging.getLogger(__name__)
+
+
+class _Sample(NamedTuple):
+    view: View
+    query: torch.Tensor
+    """[1, tokens, dim]"""
+    mask: torch.Tensor
+    """bool [1, tokens]"""
+    k: int
+    found: list[str]
+    """Ids, k or fewer."""
+
+
+class RecallCertificate:
+    """Counts what searches by candidates miss."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._share = certified_share()
+        self._found: Counter = metrics.counter(FOUND, "Documents of the exact top k that candidate search found")
+        self._expected: Counter = metrics.counter(EXPECTED, "Documents of the exact top k of certified searches")
+        self._waiting: queue.Queue[_Sample | None] = queue.Queue(_MAX_WAITING)
+        self._thread = threading.Thread(target=self._certify, name="tridex-certificate", daemon=True)
+        self._thread.start()
+
+    def sample(self, view: View, query: torch.Tensor, mask: torch.Tensor, top_k: int, found: Ranking) -> None:
+        """Perhaps certifies one query's hits. query: [tokens, dim]; mask: bool [tokens]."""
+        if random.random() >= self._share or self._waiting.full():
+            return
+        k = next(cutoff for cutoff in _CUTOFFS if cutoff <= top_k)
+        # Copies: the request's tensors lie in memory that the server takes back with the answer.
+        self._waiting.put_nowait(_Sample(view, query[None].clone(), mask[None].clone(), k, found.ids[:k]))
+
+    def close(self) -> None:
+        """Certifies what is waiting and ends."""
+        self._waiting.put(None)
+        self._thread.join()
+
+    def _certify(self) -> None:
+        while (sample := self._waiting.get()) is not None:
+            try:
+                (exact,) = sample.view.search(sample.query, sample.mask, sample.k)
+                labels = {"collection": sample.view.collection.name, "k": str(sample.k)}
+                self._found(labels, len({*exact.ids} & {*sample.found}))
+                self._expected(labels, len(exact.ids))
+            except Exception:
+                _log.exception("a search of collection %r could not be certified", sample.view.collection.name)

@@ -1,0 +1,108 @@
+"""What the search service refuses of modes and their parameters, as a client of another make could send them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from service_requests import strings, upsert
+
+from tridex.serving.ingest import IngestService
+from tridex.serving.search import SearchService
+from tridex.serving.service import Context, ErrorCode, Request, RequestError
+
+
+@pytest.fixture
+def search(context: Context) -> Iterator[SearchService]:
+    ingest = IngestService(context)
+    (written,) = ingest.answer([upsert("c", {"a": "red planet", "b": "blue moon", "d": "red dust"})])
+    assert not isinstance(written, RequestError)
+    ingest.close()
+    service = SearchService(context)
+    yield service
+    service.close()
+
+
+def request(dim: int, text: str | bytes | None, **parameters: Any) -> Request:
+    embeddings = np.ones((1, 3, dim), np.float32) / np.float32(dim) ** 0.5
+    inputs: dict[str, Any] = {"QUERY_EMBEDDINGS": embeddings}
+    if text is not None:
+        inputs["QUERY"] = strings("x")
+        inputs["QUERY"][0, 0] = text.encode() if isinstance(text, str) else text
+    return Request(inputs, {"collection": "c", **parameters})
+
+
+def dim_of(search: SearchService) -> int:
+    (answer,) = search.answer([Request({"QUERY_EMBEDDINGS": np.ones((1, 1, 1), np.float32)}, {"collection": "c"})])
+    return int(str(answer).partition("tokens, ")[2].partition("]")[0])
+
+
+BAD = [
+    ("text", {"mode": "sparse"}, "parameter mode is 'sparse'; expected one of: maxsim, bm25, rerank, hybrid"),
+    ("text", {"mode": 7}, "parameter mode is 7"),
+    ("text", {"exact": "false"}, "parameter exact is 'false'; expected true or false"),
+    ("text", {"exact": False, "n_probe": 0}, "parameter n_probe is 0; expected an integer from 1 to 1024"),
+    ("text", {"exact": False, "n_probe": 10**9}, "parameter n_probe is 1000000000"),
+    ("text", {"exact": False, "n_probe": True}, "parameter n_probe is True"),
+    ("text", {"exact": False, "n_candidates": 0}, "parameter n_candidates is 0; expected an integer from 1 to 10000"),
+    ("text", {"mode": "hybrid", "n_candidates": 4}, "n_candidates is 4; expected at least 10, which is top_k"),
+    ("text", {"mode": "hybrid", "maxsim_weight": "nan"}, "parameter maxsim_weight is 'nan'; expected a number from 0"),
+    ("text", {"mode": "hybrid", "maxsim_weight": "-1e-9"}, "parameter maxsim_weight is '-1e-9'"),
+    ("text", {"mode": "hybrid", "maxsim_weight": "inf"}, "parameter maxsim_weight is 'inf'"),
+    ("text", {"mode": "hybrid", "maxsim_weight": "half"}, "parameter maxsim_weight is 'half'"),
+    ("text", {"mode": "hybrid", "maxsim_weight": 1}, "parameter maxsim_weight is 1"),
+    ("text", {"maxsim_weight": "0.5"}, "maxsim_weight is '0.5' in a search of mode maxsim with exact true"),
+    ("text", {"mode": "bm25", "exact": False}, "exact is False in a search of mode bm25"),
+    (None, {"mode": "bm25"}, "input QUERY is missing"),
+    (None, {"mode": "hybrid"}, "input QUERY is missing"),
+    ("", {"mode": "bm25"}, "input QUERY holds ''; expected a text that is not empty"),
+    (b"\xff", {"mode": "bm25"}, "input QUERY holds b'\\xff', which is not valid UTF-8"),
+    ("x " * (1 << 19), {"mode": "rerank"}, "input QUERY holds a text of 1048576 bytes; expected at most 262144"),
+]
+
+
+def test_each_bad_request_is_refused_by_name_and_its_batch_mates_are_answered(search: SearchService) -> None:
+    dim = dim_of(search)
+    good = [
+        request(dim, "red", mode="bm25"),
+        request(dim, "red", mode="hybrid"),
+        request(dim, "red", mode="hybrid", maxsim_weight="0.5", exact=False),
+        request(dim, "red", mode="rerank"),
+        request(dim, None),
+        request(dim, None, exact=False, n_probe=1024),
+    ]
+    alone = [search.answer([one])[0] for one in good]
+    bad = [request(dim, text, **parameters) for text, parameters, _ in BAD]
+    results = search.answer([one for pair in zip(bad, good * 4, strict=False) for one in pair])
+    for (_, _, message), result in zip(BAD, results[::2], strict=True):
+        assert isinstance(result, RequestError) and result.code is ErrorCode.INVALID_ARGUMENT
+        assert message in str(result)
+    for i, result in enumerate(results[1::2]):
+        expected = alone[i % len(good)]
+        assert not isinstance(result, RequestError) and not isinstance(expected, RequestError)
+        for name in ("IDS", "SCORES", "TEXTS"):
+            assert result[name].tolist() == expected[name].tolist()
+    assert [{*alone[i]["IDS"][0].tolist()} for i in (0, 3)] == [{b"a", b"d"}] * 2  # type: ignore[index]
+
+
+def test_bm25_needs_no_embeddings_and_the_others_do(search: SearchService) -> None:
+    words = strings("moon", "nothing", "red planet")
+    (found,) = search.answer([Request({"QUERY": words}, {"collection": "c", "mode": "bm25"})])
+    assert not isinstance(found, RequestError)
+    assert found["IDS"].tolist() == [[b"b", b""], [b"", b""], [b"a", b"d"]]
+    assert np.isneginf(found["SCORES"]).tolist() == [[False, True], [True, True], [False, False]]
+    assert found["TEXTS"].tolist() == [[b"blue moon", b""], [b"", b""], [b"red planet", b"red dust"]]
+    for mode in ("maxsim", "rerank", "hybrid"):
+        (refused,) = search.answer([Request({"QUERY": strings("moon")}, {"collection": "c", "mode": mode})])
+        assert "input QUERY_EMBEDDINGS is missing" in str(refused)
+
+
+def test_given_candidates_are_scored_by_maxsim_alone(search: SearchService) -> None:
+    dim = dim_of(search)
+    for parameters in ({"mode": "bm25"}, {"mode": "rerank"}, {"mode": "hybrid"}, {"exact": False}):
+        asked = request(dim, "red", **parameters)
+        asked = Request({**asked.inputs, "CANDIDATE_IDS": strings("a")}, asked.parameters)
+        (refused,) = search.answer([asked])
+        assert isinstance(refused, RequestError) and "input CANDIDATE_IDS is given beside mode" in str(refused)
