@@ -2,9 +2,8 @@
 
     score(q, d) = sum over unmasked query tokens i of max over document tokens j of <Q_i, D_j>
 
-A panel of query tokens (the rows of the matrix products) meets tiles of document tokens (their columns). A panel has 64
-rows at least, because with fewer tl.dot compiles to HMMA on sm_90, not to wgmma. docs/kernels.md says why queries are
-rows for every batch.
+A panel of query tokens meets tiles of document tokens. wgmma (sm_90) wants 64 rows at least: of a lone query's 32 tokens
+the document tokens are the rows of the matrix products (TOKENS_AS_ROWS), of larger panels the query tokens.
 
 device_similarity.py: products; device_documents.py: maxima and sums; device_top_k.py: selection. `p_` is a pointer;
 whatever is multiplied into an address is int64.
@@ -59,6 +58,7 @@ def search_documents(
     SLICE: tl.constexpr,
     SLICES: tl.constexpr,
     TOKENS: tl.constexpr,
+    TOKENS_AS_ROWS: tl.constexpr,
     BLOCK_DOCUMENTS: tl.constexpr,
     STAGES: tl.constexpr,
 ):
@@ -104,6 +104,7 @@ def search_documents(
             SLICE,
             SLICES,
             TOKENS,
+            TOKENS_AS_ROWS,
             STAGES,
         )
         keys = sort_keys(scores, rows[None, :])
@@ -180,6 +181,7 @@ def score_candidates(
     SLICE: tl.constexpr,
     SLICES: tl.constexpr,
     TOKENS: tl.constexpr,
+    TOKENS_AS_ROWS: tl.constexpr,
     BLOCK_DOCUMENTS: tl.constexpr,
     STAGES: tl.constexpr,
 ):
@@ -213,6 +215,7 @@ def score_candidates(
         SLICE,
         SLICES,
         TOKENS,
+        TOKENS_AS_ROWS,
         STAGES,
     )
     own = tl.sum(tl.where((tl.arange(0, SLICES) == 0)[:, None], scores, 0.0), axis=0)
@@ -245,6 +248,7 @@ def explain_candidates(
     SLICE: tl.constexpr,
     SLICES: tl.constexpr,
     TOKENS: tl.constexpr,
+    TOKENS_AS_ROWS: tl.constexpr,
     STAGES: tl.constexpr,
 ):
     """Each query token's nearest token of each candidate. Grid: queries x candidates x panels of one query."""
@@ -273,8 +277,11 @@ def explain_candidates(
             CODEC,
             DIM,
             BLOCK_DIM,
+            TOKENS_AS_ROWS,
         )
-        value, index = tl.max(dots, axis=1, return_indices=True, return_indices_tie_break_left=True)
+        value, index = tl.max(
+            dots, axis=0 if TOKENS_AS_ROWS else 1, return_indices=True, return_indices_tie_break_left=True
+        )
         nearest = tl.where(value > largest, first + index, nearest)
         largest = tl.maximum(largest, value)
     token = number * SLICES * SLICE + tl.arange(0, SLICES * SLICE)

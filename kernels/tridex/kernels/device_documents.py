@@ -1,8 +1,8 @@
 """Maxima and sums over documents: device code.
 
 A tile is TOKENS neighbouring tokens of one document. A document's last tile repeats its last token, which changes no
-maximum, needs no mask and reads nothing new. So a document of 68 tokens costs 96 in products and 68 in memory, whatever
-the longest one has, and dead documents have no tiles at all. The tiles of a block of documents are one loop, so that
+maximum, needs no mask and reads nothing new. So a document of 68 tokens costs 96 or 128 in products and 68 in memory,
+whatever the longest one has, and dead documents have no tiles at all. The tiles of a block of documents are one loop, so that
 the tokens of the next document are on their way before the last one is done.
 """
 
@@ -81,6 +81,7 @@ def block_scores(
     SLICE: tl.constexpr,
     SLICES: tl.constexpr,
     TOKENS: tl.constexpr,
+    TOKENS_AS_ROWS: tl.constexpr,
     STAGES: tl.constexpr,
 ):
     """The scores of the queries from first_query on with a block of documents: fp32 [SLICES, documents].
@@ -88,6 +89,8 @@ def block_scores(
     starts, lengths: of the documents. The first SLICES / (slices of a query) rows are those queries' scores, at most up
     to end_query. A document without tokens scores 0 here. The slices of a query are added in their order.
     """
+    token_axis: tl.constexpr = 0 if TOKENS_AS_ROWS else 1
+    shape: tl.constexpr = (TOKENS, SLICES * SLICE) if TOKENS_AS_ROWS else (SLICES * SLICE, TOKENS)
     tiles = tl.cdiv(lengths, TOKENS)
     ends = tl.cumsum(tiles)
     begins = ends - tiles
@@ -100,7 +103,7 @@ def block_scores(
         _, counts, _ = panel
         row_factors = factors(panel, p_codes, CODEC)
         sums = tl.zeros([SLICES, starts.shape[0]], tl.float32)
-        maxima = tl.full([SLICES * SLICE, TOKENS], float("-inf"), tl.float32)
+        maxima = tl.full(shape, float("-inf"), tl.float32)
         for tile in tl.range(0, tl.max(ends), num_stages=STAGES):
             owner = (begins <= tile) & (tile < ends)
             start = tl.sum(tl.where(owner, starts, 0))
@@ -120,12 +123,17 @@ def block_scores(
                 CODEC,
                 DIM,
                 BLOCK_DIM,
+                TOKENS_AS_ROWS,
             )
             maxima = tl.maximum(maxima, dots)
             if (tile - begin + 1) * TOKENS >= length:
-                values = tl.where(counts, tl.max(maxima, axis=1) * row_factors, 0.0)
-                sums = tl.where(owner[None, :], _sums_of_slices(values, SLICE)[:, None], sums)
-                maxima = tl.full([SLICES * SLICE, TOKENS], float("-inf"), tl.float32)
+                values = tl.where(counts, tl.max(maxima, axis=token_axis) * row_factors, 0.0)
+                slice_sums = _sums_of_slices(values, SLICE)
+                if SLICES == 1:  # A number, not a tensor: the compiler would have each thread keep all documents' sums.
+                    sums = tl.where(owner[None, :], tl.sum(slice_sums), sums)
+                else:
+                    sums = tl.where(owner[None, :], slice_sums[:, None], sums)
+                maxima = tl.full(shape, float("-inf"), tl.float32)
         for i in range(per_panel):
             own = index[None, :] == index[:, None] * per_panel + i
             scores += tl.sum(tl.where(own[:, :, None], sums[None, :, :], 0.0), axis=1)

@@ -1,7 +1,7 @@
 """The inner products of a panel of query tokens and a tile of document tokens, for every codec: device code.
 
-Query tokens are the rows (M) of every matrix product and document tokens its columns (N), and a product's terms are
-added in the order of the dimensions. Nothing else decides about its bits.
+Query tokens are the rows of the matrix products and document tokens their columns, or the other way round
+(TOKENS_AS_ROWS). Either way a product's terms are added in the order of the dimensions.
 """
 
 # mypy: disable-error-code="no-untyped-def,untyped-decorator"
@@ -37,15 +37,27 @@ def _load_halves(p_plane, tokens, dtype: tl.constexpr):
 
 
 @triton.jit
-def _token_scales(p_scales, tokens):
-    return _load_halves(p_scales, tokens, tl.float16).to(tl.float32)[None, :]
+def _zeros(positions, tokens, dtype: tl.constexpr, TOKENS_AS_ROWS: tl.constexpr):
+    if TOKENS_AS_ROWS:
+        sums = tl.zeros([tokens.shape[0], positions.shape[0]], dtype)
+    else:
+        sums = tl.zeros([positions.shape[0], tokens.shape[0]], dtype)
+    return sums
 
 
 @triton.jit
 def _products(
-    p_queries, positions, p_codes, tokens, sums, CODEC: tl.constexpr, DIM: tl.constexpr, BLOCK_DIM: tl.constexpr
+    p_queries,
+    positions,
+    p_codes,
+    tokens,
+    sums,
+    CODEC: tl.constexpr,
+    DIM: tl.constexpr,
+    BLOCK_DIM: tl.constexpr,
+    TOKENS_AS_ROWS: tl.constexpr,
 ):
-    """sums + the inner products of rows of DIM numbers: [positions, tokens]."""
+    """sums + the inner products of rows of DIM numbers."""
     for k in range(0, DIM, BLOCK_DIM):
         queries = _load_rows(p_queries, positions, k, DIM, DIM, BLOCK_DIM)
         codes = _load_rows(p_codes, tokens, k, DIM, DIM, BLOCK_DIM)
@@ -53,15 +65,27 @@ def _products(
             # An e4m3 number is a float16 with 3 bits of fraction and another bias, which is what codes / 256 undoes.
             halves = ((codes & 0x7F).to(tl.int16) << 7) | ((codes & 0x80).to(tl.int16) << 8)
             codes = halves.to(tl.float16, bitcast=True)
-        sums = tl.dot(queries, codes.T, sums, input_precision="ieee", out_dtype=sums.dtype)
+        if TOKENS_AS_ROWS:
+            sums = tl.dot(codes, queries.T, sums, input_precision="ieee", out_dtype=sums.dtype)
+        else:
+            sums = tl.dot(queries, codes.T, sums, input_precision="ieee", out_dtype=sums.dtype)
     return sums
 
 
 @triton.jit
 def _residual_products(
-    p_queries, positions, p_codes, tokens, p_levels, sums, BITS: tl.constexpr, DIM: tl.constexpr, BLOCK: tl.constexpr
+    p_queries,
+    positions,
+    p_codes,
+    tokens,
+    p_levels,
+    sums,
+    BITS: tl.constexpr,
+    DIM: tl.constexpr,
+    BLOCK: tl.constexpr,
+    TOKENS_AS_ROWS: tl.constexpr,
 ):
-    """sums + the inner products of query tokens and levels: int32 [positions, tokens]."""
+    """sums + the inner products of query tokens and levels."""
     WIDTH: tl.constexpr = DIM * BITS // 8
     for k in range(0, WIDTH, BLOCK):
         codes = _load_rows(p_codes, tokens, k, WIDTH, WIDTH, BLOCK)
@@ -71,7 +95,10 @@ def _residual_products(
             levels = levels_2_bits(codes, p_levels)
         for part in tl.static_range(8 // BITS):
             queries = _load_rows(p_queries + part * WIDTH, positions, k, DIM, WIDTH, BLOCK)
-            sums = tl.dot(queries, levels[part].T, sums, out_dtype=tl.int32)
+            if TOKENS_AS_ROWS:
+                sums = tl.dot(levels[part], queries.T, sums, out_dtype=tl.int32)
+            else:
+                sums = tl.dot(queries, levels[part].T, sums, out_dtype=tl.int32)
     return sums
 
 
@@ -89,25 +116,30 @@ def similarities(
     CODEC: tl.constexpr,
     DIM: tl.constexpr,
     BLOCK_DIM: tl.constexpr,
+    TOKENS_AS_ROWS: tl.constexpr,
 ):
-    """<Q_i, D_j> / factor_i: fp32 [ROWS, N]. `factors` gives what a row's maximum is to be multiplied by."""
+    """<Q_i, D_j> / factor_i: fp32 [query tokens, N], or [N, query tokens] where tokens are rows. `factors` gives what a
+    query token's maximum is to be multiplied by."""
     positions, _, scales = panel
+    query_axis: tl.constexpr = 1 if TOKENS_AS_ROWS else 0
     if CODEC == "residual4" or CODEC == "residual2":
         BITS: tl.constexpr = 4 if CODEC == "residual4" else 2
         BLOCK: tl.constexpr = BLOCK_DIM * BITS // 8 if BLOCK_DIM * BITS >= 256 else 32
         centroids = _load_halves(p_centroid_ids, tokens, tl.int16).to(tl.int64) & 0xFFFF
-        none = tl.zeros([positions.shape[0], tokens.shape[0]], tl.float32)
-        near = _products(p_query_halves, positions, p_centroids, centroids, none, CODEC, DIM, BLOCK_DIM)
-        far = tl.zeros([positions.shape[0], tokens.shape[0]], tl.int32)
-        far = _residual_products(p_queries, positions, p_codes, tokens, p_levels, far, BITS, DIM, BLOCK)
-        dots = (near + scales[:, None] * far.to(tl.float32)) * _token_scales(p_scales, tokens)
+        near = _zeros(positions, tokens, tl.float32, TOKENS_AS_ROWS)
+        near = _products(p_query_halves, positions, p_centroids, centroids, near, CODEC, DIM, BLOCK_DIM, TOKENS_AS_ROWS)
+        far = _zeros(positions, tokens, tl.int32, TOKENS_AS_ROWS)
+        far = _residual_products(p_queries, positions, p_codes, tokens, p_levels, far, BITS, DIM, BLOCK, TOKENS_AS_ROWS)
+        dots = near + tl.expand_dims(scales, 1 - query_axis) * far.to(tl.float32)
     elif CODEC == "int8":
-        sums = tl.zeros([positions.shape[0], tokens.shape[0]], tl.int32)
-        sums = _products(p_queries, positions, p_codes, tokens, sums, CODEC, DIM, BLOCK_DIM)
-        dots = sums.to(tl.float32) * _token_scales(p_scales, tokens)
+        sums = _zeros(positions, tokens, tl.int32, TOKENS_AS_ROWS)
+        sums = _products(p_queries, positions, p_codes, tokens, sums, CODEC, DIM, BLOCK_DIM, TOKENS_AS_ROWS)
+        dots = sums.to(tl.float32)
     else:
-        sums = tl.zeros([positions.shape[0], tokens.shape[0]], tl.float32)
-        dots = _products(p_queries, positions, p_codes, tokens, sums, CODEC, DIM, BLOCK_DIM)
+        sums = _zeros(positions, tokens, tl.float32, TOKENS_AS_ROWS)
+        dots = _products(p_queries, positions, p_codes, tokens, sums, CODEC, DIM, BLOCK_DIM, TOKENS_AS_ROWS)
+    if p_scales is not None:
+        dots *= tl.expand_dims(_load_halves(p_scales, tokens, tl.float16).to(tl.float32), query_axis)
     return dots
 
 

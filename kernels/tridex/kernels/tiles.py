@@ -51,11 +51,11 @@ def panels(codec: Codec, dim: int, capability: int) -> tuple[Panel, ...]:
     """
     if codec is Codec.FLOAT32:
         there = (Panel(2, 8, 1), Panel(4, 8, 1))
-    else:
-        smallest = Panel(2, 4, 3 if 90 <= capability < 100 and dim <= 128 else 2)
-        larger = (Panel(4, 8, 1),) if codec.residual_bits else (Panel(4, 4, 2), Panel(8, 8, 1))
-        there = (smallest, *larger)
-    return there if dim <= 128 else there[:1]
+        return there if dim <= 128 else there[:1]
+    programs = 3 if 90 <= capability < 100 and dim <= 128 else 2
+    small = (Panel(1, 4, 2 if codec.residual_bits else programs), Panel(2, 4, programs))
+    larger = (Panel(4, 8, 1),) if codec.residual_bits else (Panel(4, 4, 2), Panel(8, 8, 1))
+    return (*small, *larger) if dim <= 128 else small
 
 
 def panel_of(codec: Codec, dim: int, capability: int, slices: int) -> Panel:
@@ -66,13 +66,13 @@ def panel_of(codec: Codec, dim: int, capability: int, slices: int) -> Panel:
 
 
 def constants(codec: Codec, dim: int, panel: Panel) -> dict[str, object]:
-    """The kernels' constants and the compiler's options. A tile has 32 document tokens: a document costs a multiple of
-    them in products, though not in memory.
+    """The kernels' constants and the compiler's options. A tile has 32 document tokens, 64 where they are the rows of
+    products: a document costs a multiple of them in products, though not in memory.
 
     No tensor core keeps float32 exact: its products are scalar multiplications, on fewer dimensions at a time.
     """
     block_dim = min(max(triton.next_power_of_2(dim), 64 if codec.residual_bits else 32), 128)
-    tokens, stages = 32, 4
+    tokens, stages = (64, 3) if panel.slices == 1 else (32, 4)
     if codec is Codec.FLOAT32:
         block_dim, tokens, stages = 16, 16, 2
     return {
@@ -82,6 +82,7 @@ def constants(codec: Codec, dim: int, panel: Panel) -> dict[str, object]:
         "SLICE": SLICE,
         "SLICES": panel.slices,
         "TOKENS": tokens,
+        "TOKENS_AS_ROWS": panel.slices == 1,
         "STAGES": stages,
         "num_warps": panel.warps,
         "maxnreg": panel.registers,
