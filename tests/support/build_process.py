@@ -1,0 +1,47 @@
+"""A build as a process of its own, to be killed: a line on stdout for every transaction that it encodes.
+
+Arguments: source, store, repository, collection, codec. Transactions are small, and merged often.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tridex.encoding import latest_version_dir, load_artifact
+from tridex.index import Store, builds
+from tridex.kernels import Codec
+from tridex.serving.build import build_collection, open_source
+from tridex.serving.build.progress import Progress
+from tridex.serving.documents import Embedder
+from tridex.serving.specs import new_spec
+
+
+def main(source: str, store: str, repository: str, collection: str, codec: str) -> None:
+    encode = Embedder.collection_documents
+
+    def told(self: Embedder, texts: Sequence[str], reading: Any) -> Iterator[Any]:
+        print(f"encode {texts[0]} | {texts[-1]}", flush=True)
+        yield from encode(self, texts, reading)
+
+    Embedder.collection_documents = told  # type: ignore[method-assign]
+    builds._COMMITS_PER_FRAGMENT = 4
+    artifact = load_artifact(latest_version_dir(Path(repository) / "encoder"))
+    print("start", flush=True)
+    done = build_collection(
+        open_source(Path(source)),
+        Store(store),
+        collection,
+        new_spec(artifact, Codec(codec)),
+        artifact,
+        threads=1,
+        progress=Progress(quiet=True),
+        documents_per_commit=7,
+    )
+    print(f"done {done.documents} {done.resumed_after}", flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
