@@ -10,8 +10,10 @@ MODEL ?= default
 PRECISION ?= fp32
 COLLECTION ?= stdlib
 PORT ?= 8001
+ROUNDS ?= 300
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve export index search perf bench bench-kernels bench-candidates gpu test lint clean
+.PHONY: help install demo serve export index search perf bench bench-kernels bench-index bench-candidates gpu test
+.PHONY: test-crash lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-17s\033[0m %s\n", $$1, $$2}'
@@ -62,12 +64,18 @@ bench-candidates: install ## measure candidate search and the modes: FOLDERS="<B
 	@test -n "$(FOLDERS)" || { echo 'make bench-candidates FOLDERS="scifact nfcorpus"'; exit 2; }
 	$(BIN)/python -m benchmarks.candidates $(FOLDERS) --data $(DATA)
 
+bench-index: install ## measure the living index: how soon a write is found, what searches pay for it, filters
+	$(BIN)/python -m benchmarks.living --data $(DATA)
+
 gpu: install ## on a machine with a GPU: the kernels' tests on it, then bench-kernels
 	$(BIN)/pytest tests/gpu
 	$(BIN)/python -m benchmarks.maxsim
 
 test: install $(CLIENT_VENV)/.done ## run every test, the real server included
 	TRIDEX_CLIENT_PYTHON=$(CURDIR)/$(CLIENT_VENV)/bin/python $(BIN)/pytest
+
+test-crash: install ## kill writers and servers with SIGKILL at random moments: ROUNDS=300
+	$(BIN)/pytest tests/crash --crash-rounds $(ROUNDS)
 
 lint: install ## ruff, mypy --strict, and the arrows between the parts
 	$(BIN)/ruff check .

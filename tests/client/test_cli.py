@@ -198,7 +198,7 @@ def test_encode(run, triton, flags, model):
 def test_stats(run, triton):
     collection = {"name": "docs", "count": 1234, "version": 9, "codec": "int8", "dim": 128, "fingerprint": "f" * 64}
     collection |= {"fields": {"year": "int"}, "document_length": 300, "long_documents": "windows"}
-    collection |= {"pooling_factor": 2, "codebook": None}
+    collection |= {"pooling_factor": 2, "codebook": None, "damage": ""}
     triton.answer = lambda _: {"ROWS": [[json.dumps(collection)]]}
     model = triton.statistics.model_stats.add(name="maxsim", execution_count=2)
     model.inference_stats.success.count = model.inference_stats.queue.count = 4
@@ -289,7 +289,7 @@ def test_a_missing_extra_names_its_install(run, arguments):
 
 INFO = {"name": "docs", "count": 3, "version": 9, "codec": "int8", "dim": 128, "fingerprint": "f" * 64}
 INFO |= {"fields": {"year": "int", "a:b": "str"}, "document_length": 180, "long_documents": "truncate"}
-INFO |= {"pooling_factor": 2, "codebook": "c" * 64}
+INFO |= {"pooling_factor": 2, "codebook": "c" * 64, "damage": ""}
 
 
 @pytest.fixture
@@ -348,3 +348,18 @@ def test_filters(run, living):
 def test_what_is_refused_before_it_is_sent(run, triton, arguments, message):
     result = run(*arguments)
     assert result.exit_code == 1 and message in result.stderr and triton.requests == []
+
+
+def test_compact(run, living):
+    assert run("index", "compact", "docs").stdout == "Compacted docs, version 9\n"
+    assert living.requests[-1].parameters == {"collection": "docs", "operation": "compact"}
+    assert json.loads(run("index", "compact", "docs", "--json").stdout) == {"version": 9}
+
+
+def test_damaged_collections_are_named_below_the_others(run, triton):
+    sound = {"name": "docs", "count": 3, "version": 7, "codec": "int8", "dim": 128, "fingerprint": "abc", "fields": {}}
+    damaged = {"name": "old", "damage": "collection 'old' cannot be read"}
+    triton.answer = lambda _: {"ROWS": [[json.dumps(sound), json.dumps(damaged)]]}
+    printed = run("collections", "list").stdout
+    assert "docs" in printed and printed.endswith("old: collection 'old' cannot be read\n")
+    assert json.loads(run("collections", "list", "--json").stdout)[1]["damage"] == damaged["damage"]

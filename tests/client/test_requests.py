@@ -326,6 +326,7 @@ async def test_the_life_of_a_collection(client, triton):
     how = {"document_length": 120, "long_documents": "truncate", "pooling_factor": 2}
     assert await client.create_collection("docs", codec="float32", fields={"year": "int"}, **how) == info
     assert await client.describe_collection("docs") == info
+    assert await client.compact("docs") == 1
     await client.set_alias("live", "docs")
     assert await client.aliases() == {"live": "docs"}
     await client.drop_alias("live")
@@ -333,6 +334,7 @@ async def test_the_life_of_a_collection(client, triton):
     writes = [request for request in triton.requests if request.model == "ingest"]
     assert [request.parameters for request in writes] == [
         {"collection": "docs", "operation": "create", "codec": "float32", "fields": '{"year": "int"}', **how},
+        {"collection": "docs", "operation": "compact"},
         {"collection": "docs", "operation": "set_alias", "alias": "live"},
         {"collection": "live", "operation": "drop_alias", "alias": "live"},
         {"collection": "docs", "operation": "drop"},

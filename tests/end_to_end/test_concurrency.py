@@ -11,7 +11,7 @@ from pathlib import Path
 
 from servers import new_server
 
-from tridex.client import Client, Document, NotFound, TridexError
+from tridex.client import Client, Document, NotFound, Overloaded, SearchResult, TridexError
 from tridex.serving.server import TritonServer
 
 CLIENTS = 32
@@ -25,9 +25,10 @@ def test_32_clients_search_upsert_and_delete(repository: Path, tmp_path: Path) -
             client.upsert("shared", [Document(f"fixed-{i}", f"fixed document {i}", {}) for i in range(20)])
         failures: list[str] = []
         survivors: dict[str, str] = {}
+        seen = Versions()
         deadline = time.monotonic() + SECONDS
         threads = [
-            threading.Thread(target=_work, args=(server.address, i, deadline, failures, survivors))
+            threading.Thread(target=_work, args=(server.address, i, deadline, failures, survivors, seen))
             for i in range(CLIENTS)
         ]
         for thread in threads:
@@ -35,6 +36,7 @@ def test_32_clients_search_upsert_and_delete(repository: Path, tmp_path: Path) -
         for thread in threads:
             thread.join()
         assert failures == []
+        assert len(seen.documents) > SECONDS
         with Client(server.address, timeout_s=60) as client:
             assert client.is_ready()
             assert client.count("shared") == 20 + len(survivors)
@@ -47,8 +49,27 @@ def test_32_clients_search_upsert_and_delete(repository: Path, tmp_path: Path) -
     assert shared_memory() == regions_before
 
 
-def _work(address: str, worker: int, deadline: float, failures: list[str], survivors: dict[str, str]) -> None:
-    """Writes and deletes documents of its own and checks that each of its searches sees exactly what it wrote."""
+class Versions:
+    """What each version of the collection held, by the searches that saw it."""
+
+    def __init__(self) -> None:
+        self.documents: dict[int, dict[str, str | None]] = {}
+        self._lock = threading.Lock()
+
+    def agrees(self, result: SearchResult) -> bool:
+        """Whether a search for everything saw what every other search of its version saw."""
+        documents = {hit.id: hit.text for hit in result}
+        with self._lock:
+            return self.documents.setdefault(result.version, documents) == documents
+
+
+def _work(
+    address: str, worker: int, deadline: float, failures: list[str], survivors: dict[str, str], versions: Versions
+) -> None:
+    """Writes and deletes documents of its own and checks that each of its searches sees exactly what it wrote.
+
+    A search asks for more documents than there are, so that all searches of one version must see the same.
+    """
     mine: dict[str, str] = {}
     step = 0
     with Client(address, timeout_s=60) as client:
@@ -56,6 +77,8 @@ def _work(address: str, worker: int, deadline: float, failures: list[str], survi
             step += 1
             key = f"w{worker}-{step % 3}"
             try:
+                if worker == 0 and step % 7 == 6:
+                    client.compact("shared")
                 if step % 5 == 4 and key in mine:
                     client.delete("shared", [key])
                     del mine[key]
@@ -64,9 +87,13 @@ def _work(address: str, worker: int, deadline: float, failures: list[str], survi
                     client.upsert("shared", [Document(key, text, {"worker": worker})])
                     mine[key] = text
                 result = client.search("shared", f"worker {worker} wrote", top_k=200)
+            except Overloaded:
+                continue
             except TridexError as error:
                 failures.append(f"worker {worker} step {step}: {error!r}")
                 continue
+            if not versions.agrees(result):
+                failures.append(f"worker {worker} step {step}: version {result.version} was another to another search")
             ids = [hit.id for hit in result]
             seen = {hit.id: hit.text for hit in result if hit.id.startswith(f"w{worker}-")}
             if (

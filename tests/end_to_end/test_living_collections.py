@@ -26,6 +26,8 @@ def every(server: TritonServer) -> dict[str, dict[str, object]]:
         info = client.create_collection("every", codec="float32", fields=FIELDS)
         assert (info.fields, info.count, info.codec) == (FIELDS, 0, "float32")
         client.upsert("every", [Document(key, f"document {key}", row) for key, row in rows.items()])
+        # Others may see the last version for a moment, until somebody has asked for this one.
+        assert len(client.search("every", "document", top_k=200)) == len(rows)
     return rows
 
 

@@ -39,9 +39,8 @@ def test_an_upsert_that_would_outgrow_the_budget_is_not_stored(context: Context)
     # What is stored is what is served; rows that are replaced need no room, and deletes make some.
     service = SearchService(context)
     try:
-        query = Embedder(load_artifact(latest_version_dir(context.repository / "encoder")), context.infer).query(
-            "sugar"
-        )
+        artifact = load_artifact(latest_version_dir(context.repository / "encoder"))
+        query = Embedder(artifact, context.infer).query("sugar")
         (found,) = answers(service, [Request({"QUERY_EMBEDDINGS": query[None]}, {"collection": "c", "top_k": 1000})])
         assert not isinstance(found, RequestError) and found["IDS"].shape == (1, count - 8)
     finally:

@@ -18,7 +18,14 @@ def free_ports(count: int) -> list[int]:
         return [int(sock.getsockname()[1]) for sock in sockets]
 
 
-def new_server(repository: Path, store: Path) -> TritonServer:
+def new_server(repository: Path, store: Path, memory_budget: int | None = None) -> TritonServer:
     """A server that is not started yet."""
     grpc_port, http_port, metrics_port = free_ports(3)
-    return TritonServer(repository, store, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port)
+    return TritonServer(
+        repository,
+        store,
+        grpc_port=grpc_port,
+        http_port=http_port,
+        metrics_port=metrics_port,
+        memory_budget=memory_budget,
+    )

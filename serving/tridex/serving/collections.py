@@ -134,9 +134,11 @@ class Collections:
             except TokenIndexError:
                 continue  # dropped since it was listed, or its name's file is damaged, which `locate` says
         changed = [self._follow_one(folder, name) for folder, name in there.items()]
-        for kept in (self._followers, self._failures):
-            for folder in kept.keys() - there:
-                kept.pop(folder, None)
+        gone = {folder for folder, opening in self._opening.items() if opening.done()} - there.keys()
+        for folder in gone | self._followers.keys() | self._failures.keys():
+            if folder not in there:
+                for kept in (self._opening, self._followers, self._failures):
+                    kept.pop(folder, None)
                 self._budget.release(folder)
         if any(changed):
             self._merge.set()
@@ -171,6 +173,8 @@ class Collections:
             # The view, where there is one, stays where it is, and searches go on.
             _log.exception("collection %r could not be followed; next try in %g s", name, _RETRY_S)
             self._failures[folder] = _Failure(request_error(error), time.monotonic() + _RETRY_S)
+            if folder not in self._followers:
+                self._budget.release(folder)
             return True
         return False
 

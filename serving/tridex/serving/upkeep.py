@@ -22,9 +22,9 @@ class Upkeep:
 
     def compact(self, collection: Collection) -> int:
         """Rewrites what is worth it, and frees what was rewritten as soon as it may go; the version made, or seen."""
-        version = collection.compact()
-        # What was old before goes now, the files of this compaction in a minute.
+        # What is old already goes first, so that a full disk gets room for what is rewritten.
         collection.clean_up(UNREAD_FOR)
+        version = collection.compact()
         timer = threading.Timer(UNREAD_FOR.total_seconds() + 1, _clean_up, (collection,))
         timer.daemon = True
         self._timers = {other for other in self._timers if other.is_alive()} | {timer}

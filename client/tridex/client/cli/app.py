@@ -25,13 +25,13 @@ def create_app() -> typer.Typer:
         write.upsert,
         write.delete,
         statistics.stats,
-        compact.compact,
     ):
         app.command()(command)
     app.add_typer(collections, name="collections")
     app.add_typer(alias, name="alias")
     index = typer.Typer(help="Fill a collection, and keep it in order.", no_args_is_help=True)
     index.command()(write.add)
+    index.command()(compact.compact)
     app.add_typer(index, name="index")
     add_extensions(app, "tridex.commands")
     add_extensions(index, "tridex.commands.index")
