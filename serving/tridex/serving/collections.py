@@ -59,8 +59,7 @@ class Collections:
     def close(self) -> None:
         """Stops following."""
         self._closed.set()
-        self._poller.join()
-        self._maker.join()
+        self._poller.join()  # Not the maker: lists that are half made are of no use to anybody.
 
     def _open(self, location: Location) -> Follower:
         with self._opening, refusing():
