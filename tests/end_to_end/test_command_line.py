@@ -40,6 +40,22 @@ def test_search_finds_what_index_wrote(indexed: TritonServer) -> None:
     assert "d7" in hits and "Title 7" in hits
 
 
+def test_search_has_modes(indexed: TritonServer) -> None:
+    def ids(*options: str) -> list[str]:
+        return [hit["id"] for hit in answer(indexed, "search", "cli", "the number 7", *options)["hits"]]
+
+    assert ids("--mode", "bm25", "-k", "1") == ids("--mode", "rerank", "--n-candidates", "1", "-k", "1") == ["d7"]
+    assert len(ids("--mode", "hybrid", "--maxsim-weight", "0.2")) == 10
+    assert ids("--approximate", "--n-probe", "4", "--n-candidates", "20") == ids()
+    for options, message in (
+        (("--mode", "sparse"), "mode: expected one of maxsim, bm25, rerank, hybrid, got 'sparse'"),
+        (("--mode", "hybrid", "--maxsim-weight", "nan"), "maxsim_weight: expected a number from 0 to 1, got nan"),
+        (("--n-probe", "4"), "n_probe is 4 in a search of mode maxsim with exact true, where it has no effect"),
+    ):
+        refused = tridex(indexed, "search", "cli", "x", *options)
+        assert refused.returncode == 1 and message in refused.stderr
+
+
 def test_a_person_reads_a_table(indexed: TritonServer) -> None:
     done = tridex(indexed, "search", "cli", "the text number 7")
     assert done.returncode == 0 and "d7" in done.stdout and "{" not in done.stdout

@@ -153,6 +153,14 @@ def test_lists_are_made_once_wanted_and_until_then_search_is_exact(indexed: Inde
     assert same(view, queries(1), 10, 1, DOCUMENTS), "no more documents than candidates: exact"
 
 
+def test_a_query_whose_tokens_are_all_masked_scores_nothing(indexed: Indexed) -> None:
+    asked, mask = queries(1), torch.zeros((8, 4), dtype=torch.bool)
+    for _ in range(2):
+        found = indexed.follower.view.search_candidates(asked, mask, 10, 1, 20)
+        assert all(ranking.scores.tolist() == [0] * len(ranking.ids) for ranking in found)
+        indexed.follower.make_lists()
+
+
 def test_upserts_and_deletes_are_never_missed(indexed: Indexed) -> None:
     mask = torch.ones((1, 4), dtype=torch.bool)
     query = queries(1, 1)

@@ -45,7 +45,7 @@ def create_text_index(dataset: lance.LanceDataset) -> None:
 def index_new_texts(dataset: lance.LanceDataset) -> bool:
     """Brings the documents written since into the index, in one transaction, if they are worth it; whether they were.
 
-    A collection of an earlier version of Tridex gets its index here.
+    A collection of an earlier version of Tridex gets its index here; until then its words match as they are written.
     """
     if not any(index.name == _INDEX for index in dataset.describe_indices()):
         create_text_index(dataset)

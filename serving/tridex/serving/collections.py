@@ -64,13 +64,11 @@ class Collections:
             self._follow()
         self._threads = [
             threading.Thread(target=work, name=f"tridex-{name}", daemon=True)
-            for name, work in (
-                ("follow", self._poll),
-                ("merge", self._merge_when_changed),
-                ("make-lists", self._make_lists),
-            )
+            for name, work in (("follow", self._poll), ("merge", self._merge_when_changed))
         ]
-        for thread in self._threads:
+        # Not joined at the end: lists that are half made are of no use to anybody.
+        maker = threading.Thread(target=self._make_lists, name="tridex-make-lists", daemon=True)
+        for thread in (*self._threads, maker):
             thread.start()
 
     def locate(self, name: str) -> Location:

@@ -41,7 +41,9 @@ def build(
     pooling_factor: Annotated[
         int,
         typer.Option(
-            min=1, max=limits.MAX_POOLING_FACTOR, help="Keep one token embedding, the mean of similar ones, for this many."
+            min=1,
+            max=limits.MAX_POOLING_FACTOR,
+            help="Keep one token embedding, the mean of similar ones, for this many.",
         ),
     ] = 1,
     alias: Annotated[str | None, typer.Option(help="An alias to set to the collection once it is finished.")] = None,
