@@ -173,3 +173,10 @@ def test_bad_documents_and_bitmaps_are_refused() -> None:
         pack([np.ones((1, 4), np.float32), np.ones((1, 5), np.float32)], Codec.FLOAT16)
     with pytest.raises(ValueError, match=r"live has dtype int64 and shape \[2\]; expected bool \[documents\]"):
         pack_bitmap(np.array([1, 0]))
+
+
+def test_a_document_of_more_tokens_than_kernels_count_is_refused() -> None:
+    tokens = 2**30 + 1
+    codes = torch.zeros((tokens, 1), dtype=torch.uint8)  # Never touched, so it takes no memory.
+    with pytest.raises(ValueError, match=f"offsets gives document 0 {tokens} tokens; expected at most {2**30}"):
+        Segment(Codec.FLOAT8, 1, codes, torch.tensor([0, tokens]), pack_bitmap(np.array([True])))

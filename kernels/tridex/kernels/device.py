@@ -2,8 +2,8 @@
 
     score(q, d) = sum over unmasked query tokens i of max over document tokens j of <Q_i, D_j>
 
-A panel of query tokens meets tiles of document tokens. wgmma (sm_90) wants 64 rows at least: of a lone query's 32 tokens
-the document tokens are the rows of the matrix products (TOKENS_AS_ROWS), of larger panels the query tokens.
+A panel of query tokens meets tiles of document tokens. wgmma (sm_90) multiplies 64 rows at least, so a lone slice of 32
+query tokens is multiplied with document tokens as rows (TOKENS_AS_ROWS), a larger panel with query tokens as rows.
 
 device_similarity.py: products; device_documents.py: maxima and sums; device_top_k.py: selection. `p_` is a pointer;
 whatever is multiplied into an address is int64.

@@ -1,9 +1,9 @@
 """Maxima and sums over documents: device code.
 
 A tile is TOKENS neighbouring tokens of one document. A document's last tile repeats its last token, which changes no
-maximum, needs no mask and reads nothing new. So a document of 68 tokens costs 96 or 128 in products and 68 in memory,
-whatever the longest one has, and dead documents have no tiles at all. The tiles of a block of documents are one loop, so that
-the tokens of the next document are on their way before the last one is done.
+maximum, needs no mask and reads nothing new. So a document of 68 tokens costs 96 in products (128 in tiles of 64) and
+68 in memory, whatever the longest one has, and dead documents have no tiles at all. The tiles of a block of documents
+are one loop, so that the tokens of the next document are on their way before the last one is done.
 """
 
 # mypy: disable-error-code="no-untyped-def,untyped-decorator"
