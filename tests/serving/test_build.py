@@ -25,9 +25,9 @@ from tridex.index import Collection, CollectionExistsError, CollectionInUseError
 from tridex.index.fields import FieldType
 from tridex.kernels import Codec
 from tridex.protocol.parameters import LongDocuments
-from tridex.serving.build import BuildError, Summary, build_collection, local_encoder, open_source
-from tridex.serving.build.codebook import centroids
-from tridex.serving.build.progress import Progress
+from tridex.serving.bulk import BuildError, Summary, build_collection, local_encoder, open_source
+from tridex.serving.bulk.codebook import centroids
+from tridex.serving.bulk.progress import Progress
 from tridex.serving.documents import Embedder
 from tridex.serving.ingest import IngestService
 from tridex.serving.search import SearchService

@@ -13,8 +13,8 @@ from typing import Any
 from tridex.encoding import latest_version_dir, load_artifact
 from tridex.index import Store, builds
 from tridex.kernels import Codec
-from tridex.serving.build import build_collection, local_encoder, open_source
-from tridex.serving.build.progress import Progress
+from tridex.serving.bulk import build_collection, local_encoder, open_source
+from tridex.serving.bulk.progress import Progress
 from tridex.serving.specs import new_spec, reading
 
 

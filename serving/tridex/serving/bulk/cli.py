@@ -41,7 +41,9 @@ def build(
     pooling_factor: Annotated[
         int,
         typer.Option(
-            min=1, max=limits.MAX_POOLING_FACTOR, help="Keep one token embedding, the mean of similar ones, for this many."
+            min=1,
+            max=limits.MAX_POOLING_FACTOR,
+            help="Keep one token embedding, the mean of similar ones, for this many.",
         ),
     ] = 1,
     alias: Annotated[str | None, typer.Option(help="An alias to set to the collection once it is finished.")] = None,
@@ -95,8 +97,8 @@ def build(
     resumed = f" ({done.resumed_after:,} were there from an earlier run)" if done.resumed_after else ""
     passed_over = f", passed over {done.without_text:,} without text" if done.without_text else ""
     typer.echo(
-        f"Built {collection} of {done.documents:,} documents{resumed} in {seconds:,.1f} s ({encoded / seconds:,.0f}/s), "
-        f"{done.bytes_per_document / 1000:,.1f} kB a document in {codec}{passed_over}"
+        f"Built {collection} of {done.documents:,} documents{resumed} in {seconds:,.1f} s "
+        f"({encoded / seconds:,.0f}/s), {done.bytes_per_document / 1000:,.1f} kB a document in {codec}{passed_over}"
     )
 
 

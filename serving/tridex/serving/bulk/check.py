@@ -46,9 +46,9 @@ def documents(source: Source) -> Iterator[Document]:
 def check(source: Source, fields: Fields, report: Callable[[int], None]) -> Checked:
     """Reads a source to its end; `report` is told how many rows came each time.
 
-    Ids are compared in a temporary SQLite database, which keeps to the disk what does not fit its few megabytes of cache.
-    Raises BuildError that names the first bad rows: one that is no document, an id, text or metadata that a server would
-    refuse, an id that comes twice.
+    Ids are compared in a temporary SQLite database, which keeps to the disk what its small cache cannot hold.
+    Raises BuildError that names the first bad rows: one that is no document, an id, text or metadata that a server
+    would refuse, an id that comes twice.
     """
     count = without_text = rows = 0
     bad: list[str] = []

@@ -14,7 +14,7 @@ from .encode import Encode
 from .errors import BuildError
 
 SAMPLED_DOCUMENTS = 2048
-"""Documents whose tokens are clustered, drawn evenly: they are encoded twice, which takes half a minute on two cores."""
+"""Documents whose tokens are clustered, drawn evenly. They are encoded twice: half a minute more on two cores."""
 
 _SAMPLED_TOKENS = 1 << 18
 """Of their tokens, drawn evenly."""

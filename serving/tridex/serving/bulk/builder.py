@@ -21,7 +21,7 @@ DOCUMENTS_PER_COMMIT = 1000
 """What a kill costs at most: some 20 s of encoding on two cores."""
 
 _CHARACTERS_PER_COMMIT = 1 << 20
-"""A commit comes earlier where texts are long: its codes are held, 130 MB in float32 and 10 to 70 MB in other codecs."""
+"""A commit comes earlier where texts are long: its codes are held, 130 MB in float32, 10 to 70 MB in other codecs."""
 
 
 @dataclass(frozen=True)

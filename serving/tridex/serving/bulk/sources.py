@@ -73,8 +73,8 @@ class _JsonLines:
 
 
 class _Parquet:
-    """Columns `_id` or `id`, `text`, perhaps `title`, and metadata: every other column, and the fields of a struct column
-    `metadata`. Raises BuildError where a file is no Parquet file or lacks a column."""
+    """Columns `_id` or `id`, `text`, perhaps `title`, and metadata: every other column, and the fields of a struct
+    column `metadata`. Raises BuildError where a file is no Parquet file or lacks a column."""
 
     def __init__(self, files: list[Path]) -> None:
         self._files = files
