@@ -12,8 +12,8 @@ COLLECTION ?= stdlib
 PORT ?= 8001
 ROUNDS ?= 300
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve export index search perf bench bench-kernels bench-index bench-candidates gpu test
-.PHONY: test-crash lint clean
+.PHONY: help install demo serve export index build search perf bench bench-build bench-kernels bench-index
+.PHONY: bench-candidates gpu test test-crash lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-17s\033[0m %s\n", $$1, $$2}'
@@ -47,6 +47,10 @@ index: install ## index into a running server: FILE=<.jsonl[.gz] or BEIR folder>
 	@test -n "$(FILE)" || { echo "make index FILE=corpus.jsonl COLLECTION=name"; exit 2; }
 	$(BIN)/tridex index add $(FILE) --collection $(COLLECTION) --address localhost:$(PORT)
 
+build: install ## build a new collection without a server: FILE=<.jsonl[.gz], .parquet or BEIR folder> COLLECTION=<name>
+	@test -n "$(FILE)" || { echo "make build FILE=corpus.jsonl COLLECTION=name"; exit 2; }
+	$(BIN)/tridex index build $(FILE) --collection $(COLLECTION) --store $(DATA)/store
+
 search: install ## ask a running server: QUERY="..." COLLECTION=<name>
 	@test -n "$(QUERY)" || { echo 'make search QUERY="delete a directory" COLLECTION=stdlib'; exit 2; }
 	$(BIN)/tridex search $(COLLECTION) "$(QUERY)" --address localhost:$(PORT)
@@ -56,6 +60,9 @@ perf: install ## load the server with perf_analyzer: throughput, latency, the sp
 
 bench: install ## measure the encoder against plain ONNX Runtime, and int8 against fp32
 	$(BIN)/python -m benchmarks.encoder --data $(DATA)
+
+bench-build: install ## build and search real collections in every codec: CORPORA=<folder of BEIR folders>
+	$(BIN)/python -m benchmarks.build $(if $(CORPORA),--corpora $(CORPORA))
 
 bench-kernels: install ## measure MaxSim against other libraries and the device's roofline (QUICK=1: a minute)
 	$(BIN)/python -m benchmarks.maxsim $(if $(QUICK),--quick)

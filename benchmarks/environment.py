@@ -58,8 +58,10 @@ def served_stdlib(
         there = {found.name: found.count for found in client.collections()}
         documents = [{"id": row["_id"], "text": row["text"], "metadata": row["metadata"]} for row in rows]
         for codec in CODECS:
+            if collection(codec) not in there:
+                client.create_collection(collection(codec), codec=codec, long_documents="truncate")
             if there.get(collection(codec)) != len(rows):
-                client.upsert(collection(codec), documents, codec=codec, batch_size=64, show_progress_bar=True)
+                client.upsert(collection(codec), documents, batch_size=64, show_progress_bar=True)
         yield server, client, rows
 
 

@@ -25,14 +25,14 @@ from tridex.index import Collection, CollectionExistsError, CollectionInUseError
 from tridex.index.fields import FieldType
 from tridex.kernels import Codec
 from tridex.protocol.parameters import LongDocuments
-from tridex.serving.build import BuildError, Summary, build_collection, open_source
-from tridex.serving.build.codebook import centroids
-from tridex.serving.build.progress import Progress
+from tridex.serving.bulk import BuildError, Summary, build_collection, local_encoder, open_source
+from tridex.serving.bulk.codebook import centroids
+from tridex.serving.bulk.progress import Progress
 from tridex.serving.documents import Embedder
 from tridex.serving.ingest import IngestService
 from tridex.serving.search import SearchService
 from tridex.serving.service import Context, Request, RequestError
-from tridex.serving.specs import new_spec
+from tridex.serving.specs import new_spec, reading
 
 PROCESS = Path(__file__).parent.parent / "support" / "build_process.py"
 WORDS = ["the", "capital", "of", "France", "is", "Paris", "river", "Seine", "remove", "directory", "custard", "sugar"]
@@ -58,17 +58,10 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def build(source: Path, store: Store, artifact: Artifact, name: str = "c", **options: Any) -> Summary:
-    commit = options.pop("documents_per_commit", 10)
-    return build_collection(
-        open_source(source),
-        store,
-        name,
-        new_spec(artifact, **options),
-        artifact,
-        threads=1,
-        progress=Progress(quiet=True),
-        documents_per_commit=commit,
-    )
+    spec = new_spec(artifact, **options)
+    encode = local_encoder(artifact, reading(spec, artifact.manifest), threads=1)
+    progress = Progress(quiet=True)
+    return build_collection(open_source(source), store, name, spec, encode, progress=progress, documents_per_commit=10)
 
 
 def contents(collection: Collection) -> dict[str, tuple[Any, ...]]:
@@ -165,7 +158,7 @@ def test_a_long_document_scores_as_its_windows_together(
 
 
 def test_a_killed_build_goes_on_where_it_was(repository: Path, artifact: Artifact, tmp_path: Path) -> None:
-    rows = rows_of(140)
+    rows = rows_of(400)
     source = write(tmp_path / "rows.jsonl", rows)
     store = Store(tmp_path / "store")
     rng = random.Random(5)
@@ -179,7 +172,7 @@ def test_a_killed_build_goes_on_where_it_was(repository: Path, artifact: Artifac
         )
         assert process.stdout is not None
         seen = [process.stdout.readline() for _ in range(lines)]
-        time.sleep(rng.random() * 0.1)
+        time.sleep(rng.random() * 0.05)
         process.send_signal(signal.SIGKILL)
         seen += process.stdout.read().splitlines()
         process.wait()
@@ -193,9 +186,9 @@ def test_a_killed_build_goes_on_where_it_was(repository: Path, artifact: Artifac
                 assert set(contents(unfinished.collection)) == {row["_id"] for row in rows[:committed]}
         with pytest.raises(CollectionNotFoundError):
             store.open("c")
-    assert 0 < committed < 140
+    assert 0 < committed < 400
     done = build(source, store, artifact, codec=Codec.RESIDUAL2)
-    assert (done.documents, done.resumed_after) == (140, committed)
+    assert (done.documents, done.resumed_after) == (400, committed)
     interrupted = store.open("c")
     build(source, Store(tmp_path / "other"), artifact, codec=Codec.RESIDUAL2)
     assert contents(interrupted) == contents(Store(tmp_path / "other").open("c"))

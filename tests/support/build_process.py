@@ -13,30 +13,28 @@ from typing import Any
 from tridex.encoding import latest_version_dir, load_artifact
 from tridex.index import Store, builds
 from tridex.kernels import Codec
-from tridex.serving.build import build_collection, open_source
-from tridex.serving.build.progress import Progress
-from tridex.serving.documents import Embedder
-from tridex.serving.specs import new_spec
+from tridex.serving.bulk import build_collection, local_encoder, open_source
+from tridex.serving.bulk.progress import Progress
+from tridex.serving.specs import new_spec, reading
 
 
 def main(source: str, store: str, repository: str, collection: str, codec: str) -> None:
-    encode = Embedder.collection_documents
-
-    def told(self: Embedder, texts: Sequence[str], reading: Any) -> Iterator[Any]:
-        print(f"encode {texts[0]} | {texts[-1]}", flush=True)
-        yield from encode(self, texts, reading)
-
-    Embedder.collection_documents = told  # type: ignore[method-assign]
-    builds._COMMITS_PER_FRAGMENT = 4
     artifact = load_artifact(latest_version_dir(Path(repository) / "encoder"))
+    spec = new_spec(artifact, Codec(codec))
+    encode = local_encoder(artifact, reading(spec, artifact.manifest), threads=1)
+
+    def told(texts: Sequence[str], windows: bool) -> Iterator[Any]:
+        print(f"encode {texts[0]} | {texts[-1]}", flush=True)
+        yield from encode(texts, windows)
+
+    builds._COMMITS_PER_FRAGMENT = 4
     print("start", flush=True)
     done = build_collection(
         open_source(Path(source)),
         Store(store),
         collection,
-        new_spec(artifact, Codec(codec)),
-        artifact,
-        threads=1,
+        spec,
+        told,
         progress=Progress(quiet=True),
         documents_per_commit=7,
     )

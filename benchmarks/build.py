@@ -1,0 +1,194 @@
+"""Bulk build and search of real collections, codec by codec, and memory against the size of a synthetic corpus.
+
+The first documents of SciFact and of the largest collection in --corpora are encoded once, and each codec is built from
+the same embeddings, in a process of its own whose peak memory is read at its end. The synthetic corpora have drawn
+token embeddings, so that the store is measured and not the encoder.
+
+    python -m benchmarks.build --corpora DIR
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.markdown import Markdown
+
+from tridex.encoding import Artifact, DocumentReading, latest_version_dir, load_artifact
+from tridex.export import export_default
+from tridex.index import CollectionSpec, Follower, Store
+from tridex.kernels import Codec
+from tridex.serving.bulk import Encode, build_collection, local_encoder, open_source
+from tridex.serving.bulk.progress import Progress
+
+from .publishing import publish
+from .timing import take_turns
+
+CORPORA = Path(__file__).parents[2] / "shared" / "data"
+DOCUMENTS = 1000
+QUERIES = 50
+TOP_K = 10
+DIM = 128
+SYNTHETIC = (5_000, 50_000)
+TOKENS = 40
+"""Tokens of a synthetic document on average."""
+
+
+def worker(task: dict[str, Any]) -> None:
+    """Builds one collection from given or drawn embeddings, and prints what it took."""
+    encode = _given(Path(task["embeddings"])) if task["embeddings"] else _drawn
+    spec = CollectionSpec(DIM, Codec(task["codec"]), "f" * 64, document_length=300, windows=True)
+    store, name = Store(task["store"]), task["name"]
+    started = time.perf_counter()
+    done = build_collection(open_source(Path(task["source"])), store, name, spec, encode, progress=Progress(quiet=True))
+    seconds = time.perf_counter() - started
+    print(json.dumps({"documents": done.documents, "seconds": seconds, "bytes": done.bytes_per_document}))
+
+
+def _given(path: Path) -> Encode:
+    embeddings = pickle.loads(path.read_bytes())
+    return lambda texts, _: iter([embeddings[text] for text in texts])
+
+
+def _drawn(texts: Sequence[str], windows: bool) -> Iterator[NDArray[np.float32]]:  # noqa: ARG001
+    for text in texts:
+        rng = np.random.default_rng(int(text))
+        tokens = rng.standard_normal((rng.integers(1, 2 * TOKENS), DIM), np.float32)
+        yield tokens / np.linalg.norm(tokens, axis=1, keepdims=True)
+
+
+def built(task: dict[str, Any]) -> dict[str, float]:
+    """What the worker says, and its peak memory in MB."""
+    command = [sys.executable, "-m", "benchmarks.build", "--worker", json.dumps(task)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        said = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"the build of {task} failed")
+    return {**json.loads(said), "peak_mb": usage.ru_maxrss / 1000}
+
+
+def real(folder: Path, artifact: Artifact, scratch: Path, count: int) -> list[dict[str, Any]]:
+    """A row for each codec over the first documents of a collection."""
+    source = scratch / f"{folder.name}.jsonl"
+    with gzip.open(folder / "corpus.jsonl.gz", "rt") as lines:
+        source.write_text("".join(islice(lines, count)))
+    texts = [row.document.text for row in open_source(source).rows()]  # type: ignore[union-attr]
+    reading = DocumentReading(artifact.manifest.rules.document.length, windows=True)
+    started = time.perf_counter()
+    arrays = list(local_encoder(artifact, reading, os.cpu_count() or 1)(texts, True))
+    encoding_s = time.perf_counter() - started
+    embeddings = scratch / f"{folder.name}.pickle"
+    embeddings.write_bytes(pickle.dumps(dict(zip(texts, arrays, strict=True))))
+    queries = _queries(folder, artifact)
+    rows: list[dict[str, Any]] = []
+    exact: list[list[str]] = []
+    for codec in Codec:
+        name = f"{folder.name}-{codec.value}"
+        task = {"source": source, "store": scratch / "store", "codec": codec.value, "embeddings": embeddings}
+        done = built({key: str(value) for key, value in task.items()} | {"name": name})
+        view = Follower(Store(scratch / "store"), name, torch.device("cpu")).view
+        mask = torch.ones(queries[0][None].shape[:2], dtype=torch.bool)
+        found = [view.search(query[None], mask, TOP_K)[0].ids for query in queries]
+        exact = exact or found
+        kept = np.mean([len(set(a) & set(b)) / len(a) for a, b in zip(exact, found, strict=True)])
+        (times,) = take_turns([partial(view.search, queries[0][None], mask, TOP_K)], mask.device, rounds=20)
+        rows.append(
+            {
+                "corpus": folder.name,
+                "codec": codec.value,
+                **done,
+                "tokens": sum(map(len, arrays)) / len(arrays),
+                "with_encoder": done["documents"] / (done["seconds"] + encoding_s),
+                "search_ms": float(np.median(times)),
+                "kept": float(kept),
+            }
+        )
+    return rows
+
+
+def _queries(folder: Path, artifact: Artifact) -> list[torch.Tensor]:
+    texts = [json.loads(line)["text"] for line in islice((folder / "queries.jsonl").open(), QUERIES)]
+    # As documents are: what matters here is how long they are, and that all codecs get the same.
+    reading = DocumentReading(artifact.manifest.rules.document.length, windows=False)
+    encode = local_encoder(artifact, reading, os.cpu_count() or 1)
+    return [torch.from_numpy(np.resize(tokens, (32, DIM))) for tokens in encode(texts, False)]
+
+
+def synthetic(scratch: Path) -> list[dict[str, Any]]:
+    """A row for each size."""
+    rows = []
+    for count in SYNTHETIC:
+        source = scratch / f"synthetic-{count}.jsonl"
+        source.write_text("".join(f'{{"id": "{i}", "text": "{i}"}}\n' for i in range(count)))
+        task = {"source": str(source), "store": str(scratch / "store"), "codec": "float16", "embeddings": ""}
+        rows.append({"codec": "float16", **built({**task, "name": f"synthetic-{count}"})})
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("--corpora", type=Path, default=CORPORA, help="a folder of BEIR folders")
+    parser.add_argument("--repository", type=Path, default=Path("model_repository"))
+    parser.add_argument("--documents", type=int, default=DOCUMENTS, help="of each collection, the first ones")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        worker(json.loads(arguments.worker))
+        return
+    if not (arguments.repository / "encoder" / "1").exists():
+        export_default(arguments.repository)
+    artifact = load_artifact(latest_version_dir(arguments.repository / "encoder"))
+    folders = {file.parent: file.stat().st_size for file in arguments.corpora.glob("*/corpus.jsonl.gz")}
+    chosen = dict.fromkeys([arguments.corpora / "scifact", max(folders, key=lambda folder: folders[folder])])
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        drawn = synthetic(scratch)
+        measured = [row for corpus in chosen for row in real(corpus, artifact, scratch, arguments.documents)]
+    text = table(measured, drawn)
+    Console().print(Markdown(text))
+    publish("build", {"collections": measured, "synthetic": drawn}, text, ("numpy", "onnxruntime", "pylance", "torch"))
+
+
+def table(measured: Sequence[dict[str, Any]], drawn: Sequence[dict[str, Any]]) -> str:
+    """Both tables, in Markdown."""
+    lines = [
+        "| first documents of | tokens a document | codec | documents/s, embeddings given | documents/s "
+        "| bytes a document | peak MB | search ms | of float32's top 10 |",
+        "| --- " * 9 + "|",
+    ]
+    lines += [
+        f"| {row['corpus']} ({row['documents']:,}) | {row['tokens']:.0f} | {row['codec']} "
+        f"| {row['documents'] / row['seconds']:,.0f} | {row['with_encoder']:.1f} | {row['bytes']:,.0f} "
+        f"| {row['peak_mb']:,.0f} | {row['search_ms']:.1f} | {100 * row['kept']:.1f} % |"
+        for row in measured
+    ]
+    lines += ["", "| synthetic documents | codec | documents/s | bytes a document | peak MB |", "| --- " * 5 + "|"]
+    lines += [
+        f"| {row['documents']:,} | {row['codec']} | {row['documents'] / row['seconds']:,.0f} | {row['bytes']:,.0f} "
+        f"| {row['peak_mb']:,.0f} |"
+        for row in drawn
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""The residual codecs' codebook of a new collection, trained on a sample of its documents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isqrt
+
+import numpy as np
+
+from tridex.index import Document
+from tridex.kernels import Codebook, Codec, train_codebook
+
+from .encode import Encode
+from .errors import BuildError
+
+SAMPLED_DOCUMENTS = 2048
+"""Documents whose tokens are clustered, drawn evenly. They are encoded twice: half a minute more on two cores."""
+
+_SAMPLED_TOKENS = 1 << 18
+"""Of their tokens, drawn evenly."""
+
+_TOKENS_PER_CENTROID = 39
+"""Fewer, and k-means follows the sample instead of the corpus; faiss warns below this."""
+
+
+def sampled_rows(documents: int) -> set[int]:
+    """The numbers of the documents to train on, of so many."""
+    drawn = np.random.default_rng(0).choice(documents, min(documents, SAMPLED_DOCUMENTS), replace=False)
+    return set(drawn.tolist())
+
+
+def train(sample: Sequence[Document], documents: int, codec: Codec, encode: Encode) -> Codebook:
+    """A codebook for a collection of so many documents. Of long ones the beginning is enough.
+
+    As many centroids as in ColBERTv2 (Santhanam et al. 2022): the power of two below 16 * sqrt(tokens), and no more
+    than the sample can tell apart. Raises BuildError where no token of the sample scores.
+    """
+    tokens = np.concatenate(list(encode([document.text for document in sample], False)))
+    if not len(tokens):
+        raise BuildError("no token of the sampled documents scores: there is nothing to train centroids on")
+    corpus_tokens = len(tokens) * documents // len(sample)
+    if len(tokens) > _SAMPLED_TOKENS:
+        tokens = tokens[np.random.default_rng(0).choice(len(tokens), _SAMPLED_TOKENS, replace=False)]
+    return train_codebook(tokens, codec, centroids(corpus_tokens, len(tokens)))
+
+
+def centroids(corpus_tokens: int, sampled_tokens: int) -> int:
+    """How many centroids for a corpus of so many tokens, of which so many are trained on.
+
+    >>> centroids(1_000_000, 262_144)
+    4096
+    """
+    wanted = min(16 * isqrt(corpus_tokens), sampled_tokens // _TOKENS_PER_CENTROID, 1 << 16)
+    return 1 << max(wanted, 1).bit_length() - 1
