@@ -43,6 +43,35 @@ async def test_search_by_text(client, triton):
     assert result.version == 7 and len(result) == 2 and result[-1].id == "ü" and result[:1] == (result[0],)
 
 
+@pytest.mark.parametrize(
+    ("options", "sent"),
+    [
+        ({"mode": "maxsim", "exact": True}, {}),
+        ({"mode": "rerank", "n_candidates": 50}, {"mode": "rerank", "n_candidates": 50}),
+        ({"mode": "hybrid", "maxsim_weight": np.float32(0.25)}, {"mode": "hybrid", "maxsim_weight": "0.25"}),
+        ({"exact": False, "n_probe": np.int64(3)}, {"exact": False, "n_probe": 3}),
+    ],
+)
+async def test_search_says_how_to_find(client, triton, options, sent):
+    triton.answer = asked
+    await client.search("docs", "q", **options)
+    (request,) = triton.requests
+    plain = {"collection": "docs", "top_k": 10, "with_text": True, "with_metadata": True}
+    assert request.parameters == {**plain, **sent} and request.model == "search"
+
+
+async def test_bm25_needs_no_encoder_and_finds_what_there_is(client, triton):
+    triton.answer = lambda _: {
+        "IDS": [["a", "b"], ["c", ""]],
+        "SCORES": np.array([[2.5, 1.25], [0.5, -np.inf]], np.float32),
+        "VERSION": np.array([[7], [7]]),
+    }
+    found = await client.search_batch("docs", ["x", "y"], mode="bm25", with_text=False, with_metadata=False)
+    (request,) = triton.requests
+    assert request.model == "maxsim" and list(request.inputs) == ["QUERY"]
+    assert [[hit.id for hit in result] for result in found] == [["a", "b"], ["c"]]
+
+
 async def test_search_asks_only_for_what_is_wanted(client, triton):
     triton.answer = asked
     result = await client.search("docs", "q", with_text=False, with_metadata=False)

@@ -39,6 +39,10 @@ class Served:
     def search(self, query: str, top_k: int, wanted: dict[str, Any] | None) -> list[tuple[float, str]]:
         return [(hit.score, hit.id) for hit in self.client.search(self.name, query, top_k=top_k, filters=wanted)]
 
+    def search_words(self, query: str, top_k: int, wanted: dict[str, Any] | None) -> list[tuple[float, str]]:
+        found = self.client.search(self.name, query, top_k=top_k, mode="bm25", filters=wanted)
+        return [(hit.score, hit.id) for hit in found]
+
     def count(self, wanted: dict[str, Any] | None) -> int:
         return self.client.count(self.name, filters=wanted)
 

@@ -67,6 +67,11 @@ class Library:
         (ranking,) = view.search(queries, torch.ones(queries.shape[:2], dtype=torch.bool), top_k)
         return list(zip(ranking.scores.tolist(), ranking.ids, strict=True))
 
+    def search_words(self, query: str, top_k: int, wanted: dict[str, Any] | None) -> list[tuple[float, str]]:
+        view = self.follower.refresh()
+        ranking = (view if wanted is None else view.filtered(wanted)).search_texts(query, top_k)
+        return list(zip(ranking.scores.tolist(), ranking.ids, strict=True))
+
     def count(self, wanted: dict[str, Any] | None) -> int:
         return self.collection.count(wanted)
 

@@ -31,6 +31,7 @@ class Index(Protocol):
     def count(self, wanted: dict[str, Any] | None) -> int: ...
     def compact(self) -> int: ...
     def scroll(self, limit: int, after: str | None, wanted: dict[str, Any] | None) -> Rows: ...
+    def search_words(self, query: str, top_k: int, wanted: dict[str, Any] | None) -> list[tuple[float, str]]: ...
 
 
 class LivingIndex(RuleBasedStateMachine):
@@ -76,6 +77,15 @@ class LivingIndex(RuleBasedStateMachine):
             scores = self.expected_scores(query)
             ranked = sorted(expected, key=lambda key: (-scores[key], key.encode()))
             assert found == [(scores[key], key) for key in ranked[:top_k]]
+
+    @rule(query=TEXTS, top_k=st.integers(1, 12), wanted=st.none() | filters())
+    def search_words(self, query: str, top_k: int, wanted: dict[str, Any] | None) -> None:
+        """By BM25; the texts share no word but stop words."""
+        found = self.index.search_words(query, top_k, wanted)
+        expected = [key for key in self._matching(wanted) if self.model[key][0] == query]
+        assert found == sorted(found, key=lambda hit: (-hit[0], hit[1].encode()))
+        assert len(found) == len({key for _, key in found}) == min(top_k, len(expected))
+        assert {key for _, key in found} <= set(expected)
 
     @rule(limit=st.integers(1, 5), wanted=st.none() | filters())
     def scroll(self, limit: int, wanted: dict[str, Any] | None) -> None:

@@ -71,7 +71,7 @@ def search(
         ]
 
     # BM25 alone needs no encoder.
-    encoded = bool(texts) and mode[parameters.MODE] != parameters.SearchMode.BM25.value
+    encoded = bool(texts) and mode.get(parameters.MODE) != parameters.SearchMode.BM25.value
     return infer(models.SEARCH if encoded else models.MAXSIM, inputs, outputs, said, read)
 
 

@@ -118,13 +118,16 @@ def metadata_json(argument: str, value: Mapping[str, Any]) -> bytes:
 def search_mode(
     mode: str, exact: bool, n_probe: int | None, n_candidates: int | None, maxsim_weight: float | None
 ) -> dict[str, str | int]:
-    """How a search finds its documents, as request parameters. The server checks what goes together."""
+    """How a search finds its documents, as request parameters; defaults are not sent. The server checks what goes
+    together."""
     modes = [known.value for known in parameters.SearchMode]
     if mode not in modes:
         raise invalid("mode", mode, f"one of {', '.join(modes)}")
     if not isinstance(exact, bool):
         raise invalid("exact", exact, "True or False")
-    said: dict[str, str | int] = {parameters.MODE: mode, parameters.EXACT: exact}
+    said: dict[str, str | int] = {} if mode == parameters.DEFAULT_MODE else {parameters.MODE: mode}
+    if not exact:
+        said[parameters.EXACT] = exact
     if n_probe is not None:
         said[parameters.N_PROBE] = integer("n_probe", n_probe, 1, limits.MAX_PROBE)
     if n_candidates is not None:
