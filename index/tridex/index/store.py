@@ -101,7 +101,8 @@ class Store:
         return build
 
     def finish_build(self, build: Build) -> None:
-        """Gives the collection its name: from now on it is as any other."""
+        """Indexes the texts and gives the collection its name: from now on it is as any other."""
+        build.collection.index_new_texts()
         with self._names.locked():
             self._names.set(build.collection.name, Meaning(folder=build.collection.folder.name))
 
