@@ -57,13 +57,13 @@ def build(
     from tridex.encoding import ArtifactError, latest_version_dir, load_artifact
     from tridex.index import Store, TokenIndexError, declared_fields
     from tridex.kernels import Codec
-    from tridex.serving.specs import new_spec, reading
 
-    from .builder import build_collection
-    from .encode import local_encoder
-    from .errors import BuildError
-    from .progress import Progress
-    from .sources import open_source
+    from .bulk.builder import build_collection
+    from .bulk.encode import local_encoder
+    from .bulk.errors import BuildError
+    from .bulk.progress import Progress
+    from .bulk.sources import open_source
+    from .specs import new_spec, reading
 
     started = time.perf_counter()
     try:
