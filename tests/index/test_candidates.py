@@ -183,7 +183,9 @@ def test_a_merged_segment_gets_lists_without_being_asked_again(indexed: Indexed)
     indexed.follower.make_lists()
     more = corpus(2)[:1000]
     indexed.collection.upsert([Document(f"more {i:04}", "", {}) for i in range(len(more))], more)
-    merged = indexed.follower.refresh()
+    indexed.follower.refresh()
+    assert indexed.follower.merge()
+    merged = indexed.follower.view
     assert len(merged.segments) == 1 and merged.segments[0].inverted.lists is None
     indexed.follower.make_lists()
     assert merged.segments[0].inverted.lists is not None

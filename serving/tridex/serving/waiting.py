@@ -65,7 +65,8 @@ class Waiting:
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait(_LOOK_S if self._waiters else None)
+                if not self._closed:
+                    self._changed.wait(_LOOK_S if self._waiters else None)
                 tried, self._waiters = self._waiters, []
                 closed = self._closed
             if closed:
