@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from sentence_transformers import MultiVectorEncoder
-from service_requests import upsert
+from service_requests import answers, upsert
 
 from tridex.encoding import Artifact, latest_version_dir, load_artifact
 from tridex.index import Collection, CollectionExistsError, CollectionInUseError, CollectionNotFoundError, Store
@@ -115,7 +116,7 @@ def test_a_residual_collection_is_served(context: Context, artifact: Artifact, t
     request = Request(
         {"QUERY_EMBEDDINGS": query[None]}, {"collection": "c", "top_k": 61, "min_version": collection.version}
     )
-    (found,) = search.answer([request])
+    (found,) = answers(search, [request])
     search.close()
     assert not isinstance(found, RequestError)
     decoded = {}
@@ -148,7 +149,7 @@ def test_a_long_document_scores_as_its_windows_together(
     build(write(tmp_path / "rows.jsonl", rows), store, artifact, codec=Codec.FLOAT32, document_length=length)
     search = SearchService(context)
     query = Embedder(artifact, context.infer).query("where is Paris?")
-    (found,) = search.answer([Request({"QUERY_EMBEDDINGS": query[None]}, {"collection": "c"})])
+    (found,) = answers(search, [Request({"QUERY_EMBEDDINGS": query[None]}, {"collection": "c"})])
     search.close()
     assert not isinstance(found, RequestError)
     scores = dict(zip([key.decode() for key in found["IDS"][0]], found["SCORES"][0].tolist(), strict=True))
@@ -226,9 +227,7 @@ def test_an_unfinished_build_is_seen_by_nobody(context: Context, interrupted: tu
     with pytest.raises(CollectionExistsError, match="'c' is being built"):
         store.check_free("c")
     # What a server does meanwhile leaves it alone.
-    (refused,) = IngestService(Context(context.repository, "cpu", store.folder, context.infer)).answer(
-        [upsert("c", {"a": "text"})]
-    )
+    (refused,) = IngestService(replace(context, store=store.folder)).answer([upsert("c", {"a": "text"})])
     assert isinstance(refused, RequestError) and "being built" in str(refused)
     store.create("other", new_spec(load_artifact(latest_version_dir(context.repository / "encoder"))))
     store.drop("other")

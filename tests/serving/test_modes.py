@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from service_requests import strings, upsert
+from service_requests import answers, strings, upsert
 
 from tridex.serving.ingest import IngestService
 from tridex.serving.search import SearchService
@@ -35,7 +35,7 @@ def request(dim: int, text: str | bytes | None, **parameters: Any) -> Request:
 
 
 def dim_of(search: SearchService) -> int:
-    (answer,) = search.answer([Request({"QUERY_EMBEDDINGS": np.ones((1, 1, 1), np.float32)}, {"collection": "c"})])
+    (answer,) = answers(search, [Request({"QUERY_EMBEDDINGS": np.ones((1, 1, 1), np.float32)}, {"collection": "c"})])
     return int(str(answer).partition("tokens, ")[2].partition("]")[0])
 
 
@@ -73,9 +73,9 @@ def test_each_bad_request_is_refused_by_name_and_its_batch_mates_are_answered(se
         request(dim, None),
         request(dim, None, exact=False, n_probe=1024),
     ]
-    alone = [search.answer([one])[0] for one in good]
+    alone = [answers(search, [one])[0] for one in good]
     bad = [request(dim, text, **parameters) for text, parameters, _ in BAD]
-    results = search.answer([one for pair in zip(bad, good * 4, strict=False) for one in pair])
+    results = answers(search, [one for pair in zip(bad, good * 4, strict=False) for one in pair])
     for (_, _, message), result in zip(BAD, results[::2], strict=True):
         assert isinstance(result, RequestError) and result.code is ErrorCode.INVALID_ARGUMENT
         assert message in str(result)
@@ -89,13 +89,13 @@ def test_each_bad_request_is_refused_by_name_and_its_batch_mates_are_answered(se
 
 def test_bm25_needs_no_embeddings_and_the_others_do(search: SearchService) -> None:
     words = strings("moon", "nothing", "red planet")
-    (found,) = search.answer([Request({"QUERY": words}, {"collection": "c", "mode": "bm25"})])
+    (found,) = answers(search, [Request({"QUERY": words}, {"collection": "c", "mode": "bm25"})])
     assert not isinstance(found, RequestError)
     assert found["IDS"].tolist() == [[b"b", b""], [b"", b""], [b"a", b"d"]]
     assert np.isneginf(found["SCORES"]).tolist() == [[False, True], [True, True], [False, False]]
     assert found["TEXTS"].tolist() == [[b"blue moon", b""], [b"", b""], [b"red planet", b"red dust"]]
     for mode in ("maxsim", "rerank", "hybrid"):
-        (refused,) = search.answer([Request({"QUERY": strings("moon")}, {"collection": "c", "mode": mode})])
+        (refused,) = answers(search, [Request({"QUERY": strings("moon")}, {"collection": "c", "mode": mode})])
         assert "input QUERY_EMBEDDINGS is missing" in str(refused)
 
 
@@ -104,5 +104,5 @@ def test_given_candidates_are_scored_by_maxsim_alone(search: SearchService) -> N
     for parameters in ({"mode": "bm25"}, {"mode": "rerank"}, {"mode": "hybrid"}, {"exact": False}):
         asked = request(dim, "red", **parameters)
         asked = Request({**asked.inputs, "CANDIDATE_IDS": strings("a")}, asked.parameters)
-        (refused,) = search.answer([asked])
+        (refused,) = answers(search, [asked])
         assert isinstance(refused, RequestError) and "input CANDIDATE_IDS is given beside mode" in str(refused)

@@ -140,11 +140,12 @@ def test_an_alias_does_not_lead_into_the_past(
 def test_queries_of_one_batch_are_scored_as_alone(
     context: Context, ingest: IngestService, search: SearchService
 ) -> None:
-    ingest.answer([upsert("c", TEXTS), upsert("other", {"x": "another collection"})])
+    written = [version(v) for v in ingest.answer([upsert("c", TEXTS), upsert("other", {"x": "another collection"})])]
+    long = "a much longer question about the capital on the river, and its directories"
     requests = [
-        query(context, "sugar", top_k=2),
-        query(context, "a much longer question about the capital on the river, and its directories", top_k=1),
-        query(context, "x", "other", with_text=False),
+        query(context, "sugar", top_k=2, min_version=written[0]),
+        query(context, long, top_k=1, min_version=written[0]),
+        query(context, "x", "other", with_text=False, min_version=written[1]),
         query(context, "gone", "gone"),
         Request({**query(context, "Paris").inputs, "CANDIDATE_IDS": strings("custard", "seine", "no").reshape(1, -1)},
                 {"collection": "c", "with_metadata": False}),
