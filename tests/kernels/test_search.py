@@ -1,6 +1,7 @@
 """The operator on the CPU, against the reference, against others' MaxSim, and by its properties."""
 
 import multiprocessing
+import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,6 +15,7 @@ from sentence_transformers.util import maxsim
 from tridex.kernels import (
     Codec,
     Segment,
+    cpu,
     pack,
     pack_bitmap,
     reference,
@@ -219,7 +221,8 @@ def test_tokens_past_4_gib_are_found() -> None:
 
 
 @pytest.fixture
-def one_thread() -> Iterator[None]:
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(cpu, "_THREADS", 1)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -235,6 +238,21 @@ def test_many_threads_give_the_result_of_one(codec: Codec, request: pytest.Fixtu
     request.getfixturevalue("one_thread")
     one = [*search(query, segment, 10), rescore(query, segment, candidates)]
     assert all(torch.equal(a, b) for a, b in zip(one, many, strict=True))
+
+
+@pytest.mark.skipif(cpu._THREADS == 1, reason="one core")
+def test_a_thread_in_the_background_that_keeps_torch_to_one_core_takes_none_from_searches() -> None:
+    segment = pack(documents([50] * 1000, 128), Codec.FLOAT16)
+    cpu._pool.cache_clear()
+
+    def in_the_background() -> None:
+        torch.set_num_threads(1)
+        search(queries(8, 32, 128), segment, 1)
+
+    thread = threading.Thread(target=in_the_background)
+    thread.start()
+    thread.join()
+    assert cpu._pool.cache_info().currsize == 1, "the search asked for helpers"
 
 
 def _put_best_rows(results: "multiprocessing.SimpleQueue[list[int]]") -> None:

@@ -48,7 +48,7 @@ def triplets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(checkpoint: Path, triplets: Path, folder: Path, **options: Any) -> TrainingSettings:
     return TrainingSettings(
         str(checkpoint),
-        triplets,
+        (triplets,),
         folder / "trained",
         **{"max_steps": 3, "batch_size": 8, "held_out": 0.25, "tracking_uri": f"sqlite:///{folder}/mlflow.db"}
         | options,

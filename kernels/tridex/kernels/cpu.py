@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -41,6 +42,11 @@ _PRODUCTS_PER_BLOCK = 1 << 22
 
 _PRODUCTS_PER_THREAD = 1 << 24
 """Fewest multiplications worth a thread: 0.3 ms; waking one costs 0.05 ms."""
+
+_THREADS = numba.config.NUMBA_NUM_THREADS
+"""The cores that this process may use; the environment variable of that name says otherwise. torch's number is another
+in every thread, and in a new one whatever was set last, for whichever: searches ran on one core because a thread in the
+background had asked for one."""
 
 _NUMBERS_AT_A_TIME = 1 << 14
 """Numbers given to a torch operation. From 2^15 on (torch.round and indexing from 2^11 on) torch wakes its own threads,
@@ -210,7 +216,7 @@ def _described(segment: Segment) -> tuple[Any, ...]:
 
 
 def _score(segment: Segment, queries: Queries, rows: NDArray[np.int64], scores: NDArray[np.float32]) -> None:
-    """Fills scores [queries, n] for rows [groups, n], on up to as many threads as torch uses."""
+    """Fills scores [queries, n] for rows [groups, n], on up to `_THREADS`."""
     lengths = np.append(np.diff(segment.offsets.numpy()), 0)  # Row -1 has length 0.
     tokens = np.cumsum(lengths[rows], axis=1)
     lanes = (queries.groups[:, 1] - queries.groups[:, 0]) * PANEL
@@ -228,7 +234,7 @@ def _score(segment: Segment, queries: Queries, rows: NDArray[np.int64], scores: 
 
 def _share(products: int, function: Callable[..., None], *arguments: object) -> None:
     """Calls a function that shares its work through a counter on this thread, and on others where there is enough."""
-    threads = min(torch.get_num_threads(), 1 + products // _PRODUCTS_PER_THREAD)
+    threads = min(_THREADS, 1 + products // _PRODUCTS_PER_THREAD)
     helpers = [_pool(os.getpid()).submit(function, *arguments) for _ in range(threads - 1)]
     function(*arguments)
     for helper in helpers:

@@ -19,7 +19,10 @@ def train(
     model: Annotated[
         str, typer.Argument(help="A ColBERT checkpoint or a plain encoder: a folder, a Hub id, or `default`.")
     ],
-    data: Annotated[Path, typer.Argument(help="Rows of query, positive and negative(s): .jsonl[.gz] or .parquet.")],
+    data: Annotated[
+        list[Path],
+        typer.Argument(help="Rows of query, positive, negative(s): .jsonl[.gz] or .parquet; a batch is of one file."),
+    ],
     output: Annotated[Path, typer.Option(help="A folder that is not there yet.")] = Path("checkpoint"),
     tuning: Annotated[str, typer.Option(help="full, lora (merged at the end) or projection.")] = "full",
     epochs: Annotated[float, typer.Option(min=0)] = 1.0,
@@ -49,7 +52,7 @@ def train(
     started = time.perf_counter()
     try:
         settings = TrainingSettings(
-            model, data, output, Tuning(tuning), epochs, max_steps, batch_size, learning_rate,
+            model, tuple(data), output, Tuning(tuning), epochs, max_steps, batch_size, learning_rate,
             projection_learning_rate, held_out=held_out, seed=seed, tracking_uri=tracking_uri, experiment=experiment,
             wandb=wandb,
         )  # fmt: skip

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from sentence_transformers import MultiVectorEncoder
 from sentence_transformers.base.sampler import BatchSamplers
 from sentence_transformers.multi_vector_encoder import (
@@ -32,7 +32,8 @@ class TrainingSettings:
 
     model: str
     """A ColBERT checkpoint or a plain encoder: a folder or a Hub id."""
-    data: Path
+    data: tuple[Path, ...]
+    """Each batch has examples of one file, so that its negatives are of the query's own kind."""
     output: Path
     """Where the checkpoint goes; must not be there yet."""
     tuning: Tuning = Tuning.FULL
@@ -76,18 +77,30 @@ def train(settings: TrainingSettings) -> TrainingResult:
     """
     if settings.output.exists():
         raise FileExistsError(f"{settings.output} is there already; nothing is overwritten: choose another folder")
-    examples, held_out = hold_out(read_examples(settings.data), settings.held_out, _MAX_HELD_OUT, settings.seed)
-    if len(examples) < settings.batch_size:
-        raise TrainingDataError(
-            f"{settings.data}: {len(examples)} examples to train on, without those held out; expected a batch of "
-            f"{settings.batch_size} at least"
+    examples: dict[str, list[Example]] = {}
+    held_out: list[Example] = []
+    for path in settings.data:
+        examples[str(path)], measured = hold_out(
+            read_examples(path), settings.held_out, _MAX_HELD_OUT // len(settings.data), settings.seed
         )
+        held_out += measured
+        if len(examples[str(path)]) < settings.batch_size:
+            raise TrainingDataError(
+                f"{path}: {len(examples[str(path)])} examples to train on, without those held out; expected a batch of "
+                f"{settings.batch_size} at least"
+            )
+    total = sum(map(len, examples.values()))
     model = load_model(settings.model)
     prepare(model, settings.tuning)
     record = MlflowRecord(
         settings.tracking_uri,
         settings.experiment,
-        {**asdict(settings), "tuning": settings.tuning.value, "examples": len(examples)},
+        {
+            **asdict(settings),
+            "data": ", ".join(map(str, settings.data)),
+            "tuning": settings.tuning.value,
+            "examples": total,
+        },
     )
     evaluator = _evaluator(held_out) if held_out else None
     before = _measure(model, evaluator)
@@ -96,8 +109,8 @@ def train(settings: TrainingSettings) -> TrainingResult:
     with tempfile.TemporaryDirectory(prefix=f".{settings.output.name}-", dir=settings.output.parent) as folder:
         trainer = MultiVectorEncoderTrainer(
             model=model,
-            args=_arguments(settings, len(examples), folder, evaluator is not None, projected(model)),
-            train_dataset=_dataset(examples),
+            args=_arguments(settings, total, folder, evaluator is not None, projected(model)),
+            train_dataset=DatasetDict({name: _dataset(rows) for name, rows in examples.items()}),
             loss=MultiVectorMultipleNegativesRankingLoss(model),
             evaluator=evaluator,
             callbacks=[record],
@@ -109,7 +122,7 @@ def train(settings: TrainingSettings) -> TrainingResult:
         staged = Path(folder) / "checkpoint"
         model.save_pretrained(str(staged), create_model_card=False)
         staged.rename(settings.output)
-    return TrainingResult(len(examples), len({e.query for e in held_out}), before, after, record.end())
+    return TrainingResult(total, len({e.query for e in held_out}), before, after, record.end())
 
 
 def _arguments(
