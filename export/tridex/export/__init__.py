@@ -1,18 +1,19 @@
 """Checkpoint to served model: ONNX and TensorRT export behind a parity gate, and the rendering of model_repository/.
 
-`export_checkpoint` exports any ColBERT checkpoint, `export_default` the one that needs no download.
+`export_checkpoint` exports any ColBERT checkpoint, `export_default` those that need no download.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .default_checkpoint import colbert_from_encoder, write_default_checkpoint
+    from .default_checkpoint import BUILT_IN, colbert_from_encoder, write_default_checkpoint
     from .errors import CheckpointError, ExportError, ParityError, TensorRTError, UnknownFormatError
     from .exporter import export_checkpoint, export_default
     from .source import find_source
 
 __all__ = [
+    "BUILT_IN",
     "CheckpointError",
     "ExportError",
     "ParityError",
@@ -26,6 +27,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "BUILT_IN": "default_checkpoint",
     "CheckpointError": "errors",
     "ExportError": "errors",
     "ParityError": "errors",

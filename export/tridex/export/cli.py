@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 def export(
     model: Annotated[
-        str, typer.Argument(help="A folder, a Hugging Face Hub id, or `default`: MiniLM with a fixed projection.")
+        str,
+        typer.Argument(help="A folder, a Hub id, `default` (our MiniLM) or `untrained` (it with a random projection)."),
     ] = "default",
     precision: Annotated[str, typer.Option(help="fp32, fp16, or int8 for CPUs.")] = "fp32",
     repository: Annotated[Path, typer.Option(help="The Triton server model repository.")] = Path("model_repository"),
@@ -30,6 +31,7 @@ def export(
     """Export a ColBERT checkpoint, check it against the original, and publish it to the model repository."""
     console = Console(stderr=True, log_path=False)
     with console.status("start") as status:
+        from .default_checkpoint import BUILT_IN
         from .errors import ExportError
         from .exporter import export_checkpoint, export_default
 
@@ -40,8 +42,10 @@ def export(
             console.log(Text(stage))
 
         try:
-            if model == "default":
-                artifact = export_default(repository, precision=precision, tensorrt=tensorrt, on_stage=on_stage)
+            if model in BUILT_IN:
+                artifact = export_default(
+                    repository, name=model, precision=precision, tensorrt=tensorrt, on_stage=on_stage
+                )
             else:
                 artifact = export_checkpoint(
                     model,

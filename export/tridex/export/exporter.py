@@ -107,14 +107,15 @@ def export_checkpoint(
 def export_default(
     repository: Path = Path("model_repository"),
     *,
+    name: str = "default",
     precision: str = "fp32",
     tensorrt: bool = False,
     on_stage: Callable[[str], None] = lambda _: None,
 ) -> Artifact:
-    """`export_checkpoint` with the default checkpoint, for which nothing is downloaded: see `default_checkpoint`."""
+    """`export_checkpoint` with a checkpoint for which nothing is downloaded: `default_checkpoint.BUILT_IN`."""
     with tempfile.TemporaryDirectory() as folder:
-        on_stage("write the default checkpoint")
-        checkpoint = str(write_default_checkpoint(Path(folder)))
+        on_stage(f"write the {name} checkpoint")
+        checkpoint = str(write_default_checkpoint(Path(folder), name))
         return export_checkpoint(
             checkpoint, repository=repository, precision=precision, tensorrt=tensorrt, on_stage=on_stage
         )

@@ -17,7 +17,8 @@ _SHOWN = ("ndcg@10", "mrr@10", "recall@10")
 
 def train(
     model: Annotated[
-        str, typer.Argument(help="A ColBERT checkpoint or a plain encoder: a folder, a Hub id, or `default`.")
+        str,
+        typer.Argument(help="A ColBERT checkpoint or a plain encoder: a folder, a Hub id, `default` or `untrained`."),
     ],
     data: Annotated[
         list[Path],
@@ -31,6 +32,7 @@ def train(
     learning_rate: Annotated[float, typer.Option(help="The backbone's.")] = 2e-5,
     projection_learning_rate: Annotated[float, typer.Option(help="The projection's.")] = 1e-4,
     held_out: Annotated[float, typer.Option(min=0, max=0.9, help="The share of queries measured on.")] = 0.1,
+    bf16: Annotated[bool, typer.Option("--bf16", help="Multiply in bfloat16.")] = False,
     seed: int = 0,
     tracking_uri: Annotated[str, typer.Option(envvar="MLFLOW_TRACKING_URI", help="MLflow's store or server.")] = (
         "sqlite:///mlflow.db"
@@ -53,8 +55,8 @@ def train(
     try:
         settings = TrainingSettings(
             model, tuple(data), output, Tuning(tuning), epochs, max_steps, batch_size, learning_rate,
-            projection_learning_rate, held_out=held_out, seed=seed, tracking_uri=tracking_uri, experiment=experiment,
-            wandb=wandb,
+            projection_learning_rate, held_out=held_out, bf16=bf16, seed=seed, tracking_uri=tracking_uri,
+            experiment=experiment, wandb=wandb,
         )  # fmt: skip
         result = run(settings)
     except (CheckpointError, TrainingDataError, OSError) as error:

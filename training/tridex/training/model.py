@@ -13,6 +13,7 @@ from sentence_transformers import MultiVectorEncoder
 from sentence_transformers.base.modules import Dense
 
 from tridex.export import (
+    BUILT_IN,
     CheckpointError,
     UnknownFormatError,
     colbert_from_encoder,
@@ -35,13 +36,13 @@ class Tuning(str, Enum):
 
 def load_model(model: str) -> MultiVectorEncoder:
     """A ColBERT checkpoint of any format that the export reads, or a plain encoder with a new projection to 128
-    dimensions: a folder or a Hub id, or `default`, the checkpoint that needs no download.
+    dimensions: a folder or a Hub id, or `default` or `untrained`, which need no download.
 
     Raises tridex.export.CheckpointError.
     """
-    if model == "default":
+    if model in BUILT_IN:
         with tempfile.TemporaryDirectory() as folder:
-            return MultiVectorEncoder(str(write_default_checkpoint(Path(folder))), device=_device())
+            return MultiVectorEncoder(str(write_default_checkpoint(Path(folder), model)), device=_device())
     try:
         source = find_source(model)
     except UnknownFormatError:

@@ -1,0 +1,41 @@
+"""The command line's `mine`. Light to import: what mines waits until it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tridex.client.cli.connection import ADDRESS, TIMEOUT_S, Address, Timeout, connected, fail
+from tridex.client.cli.output import print_line
+
+
+def mine(
+    data: Annotated[Path, typer.Argument(help="Rows of query and positive: .jsonl[.gz] or .parquet.")],
+    output: Annotated[Path, typer.Argument(help="A .jsonl file that is not there yet.")],
+    collection: Annotated[str, typer.Option(help="Where to search; made of the positives if it is not there.")],
+    negatives: Annotated[int, typer.Option(min=1, help="For each query.")] = 1,
+    depth: Annotated[int, typer.Option(min=2, help="Hits looked at.")] = 50,
+    margin: Annotated[
+        float, typer.Option(min=0, max=1, help="Of the positive's score: what is above may be relevant itself.")
+    ] = 0.95,
+    address: Address = ADDRESS,
+    timeout: Timeout = TIMEOUT_S,
+) -> None:
+    """Find hard negatives for pairs with a running server: what it ranks high and is not the positive."""
+    from .examples import TrainingDataError, read_examples
+    from .mining import index_positives, write_examples
+    from .mining import mine as search
+
+    try:
+        examples = read_examples(data)
+        if output.exists():
+            raise FileExistsError(f"{output} is there already; nothing is overwritten: choose another file")
+        with connected(address, timeout) as client:
+            index_positives(client, collection, examples)
+            written = write_examples(output, search(client, collection, examples, negatives, depth, margin))
+    except (TrainingDataError, OSError) as error:
+        fail(str(error), error)
+    print_line(f"{written:,} of {len(examples):,} rows have {negatives} negatives now: {output}")
+    print_line(f"Next: tridex train default {output}")
