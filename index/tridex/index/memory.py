@@ -14,8 +14,9 @@ import math
 import threading
 from pathlib import Path
 
-from .collection import Collection, CollectionSpec
+from .collection import Collection
 from .errors import MemoryBudgetError
+from .spec import CollectionSpec
 
 BYTES_PER_DOCUMENT = 160
 """Beside the codes: an id of 64 bytes, address, offset, and the live bits, also those of 32 remembered filters."""

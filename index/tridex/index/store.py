@@ -18,7 +18,7 @@ import lance
 from tridex.kernels import Codebook
 
 from .builds import Build, lock_folder
-from .collection import Collection, CollectionSpec, write_empty
+from .collection import Collection, write_empty
 from .errors import (
     CollectionExistsError,
     CollectionInUseError,
@@ -27,6 +27,7 @@ from .errors import (
     TokenIndexError,
 )
 from .names import UNREADABLE, Meaning, Names
+from .spec import CollectionSpec
 from .storage import storage_errors
 
 

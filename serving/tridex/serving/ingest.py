@@ -119,7 +119,8 @@ class IngestService:
             collection = self._store.open(write.collection)
         except CollectionNotFoundError:
             return self._store.create(write.collection, new_spec(self._artifact, write.codec))
-        collection.check_fingerprint(self._artifact.manifest.fingerprint)
+        manifest = self._artifact.manifest
+        collection.spec.check_checkpoint(collection.name, manifest.fingerprint, manifest.parts)
         return collection
 
     def _create(self, name: str, request: Request) -> Collection:

@@ -95,7 +95,8 @@ def _check_spec(build: Build, spec: CollectionSpec) -> None:
 
 def _differences(there: CollectionSpec, spec: CollectionSpec) -> list[str]:
     """What a collection was begun with that is not in this specification."""
-    wanted = replace(spec, codebook=there.codebook, format=there.format)
+    # The fingerprint stands for the parts, which an older collection does not have.
+    wanted = replace(spec, codebook=there.codebook, checkpoint=there.checkpoint, format=there.format)
     return [name for name, value in vars(there).items() if value != getattr(wanted, name)]
 
 
