@@ -52,7 +52,7 @@ async def test_the_status_code_decides_the_class(client, triton, status, expecte
 @pytest.mark.parametrize("ensemble", ["", "in ensemble 'search', "])
 async def test_exhausted_memory_is_an_error_of_its_own_and_not_retried(client, triton, ensemble):
     triton.failures = [(grpc.StatusCode.INTERNAL, f"{ensemble}RESOURCE_EXHAUSTED: collection 'c' needs 2.00 GB")]
-    with pytest.raises(ResourceExhausted, match="^collection 'c' needs 2.00 GB$") as caught:
+    with pytest.raises(ResourceExhausted, match=r"^collection 'c' needs 2\.00 GB$") as caught:
         await client.count("docs")
     assert isinstance(caught.value.__cause__, InferenceServerException)
     assert len(triton.requests) == 1

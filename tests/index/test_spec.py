@@ -29,7 +29,9 @@ def test_another_checkpoint_is_refused_with_both_hashes_of_each_part(tmp_path: P
     )
 
 
-@pytest.mark.parametrizeXX
+@pytest.mark.parametrize(
+    ("written", "unknown"), [(2, ["document_length", "windows", "pooling_factor", "codebook"]), (3, [])]
+)
 def test_collections_of_older_formats_are_read_as_they_were_written(
     tmp_path: Path, written: int, unknown: list[str]
 ) -> None:
@@ -44,5 +46,7 @@ def test_collections_of_older_formats_are_read_as_they_were_written(
     spec = Store(tmp_path).open("c").spec
     assert spec == replace(SPEC, format=written)
     assert (spec.document_length, spec.windows, spec.pooling_factor, spec.checkpoint) == (None, False, 1, {})
-    with pytest.raises(CheckpointMismatchError, match=r"checkpoint ffffffffffff, the served encoder is a{12} \(rules 1"):
+    with pytest.raises(
+        CheckpointMismatchError, match=r"checkpoint ffffffffffff, the served encoder is a{12} \(rules 1"
+    ):
         spec.check_checkpoint("c", "a" * 64, {"rules": "1" * 64})

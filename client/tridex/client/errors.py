@@ -10,8 +10,9 @@
     ├── Unavailable         the server cannot be reached, or is not ready
     └── ServerError         everything else: the server failed
 
-An error of the server is sorted by its gRPC status code, and ResourceExhausted by the tag of `protocol.refusals`, never
-by the words of its message; it keeps tritonclient's exception as its cause. An InvalidArgument that the client raises before it sends anything has no cause.
+An error of the server is sorted by its gRPC status code, ResourceExhausted by the tag in front of its message
+(tridex.protocol.refusals), and none by the words of a message; each keeps tritonclient's exception as its cause. An
+InvalidArgument that the client raises before it sends anything has no cause.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class Manifest:
 
     @property
     def parts(self) -> dict[str, str]:
-        """SHA-256 of each part of the checkpoint that the fingerprint is of: weights, with the head; tokenizer; rules."""
+        """SHA-256 of each part that the fingerprint is of: the weights, with the head; the tokenizer; the rules."""
         return {
             "weights": _sha256([sorted(self.weights.items()), self.head]),
             "tokenizer": self.files[TOKENIZER_FILE],

@@ -1,7 +1,7 @@
 """The token index: documents and their codes in the store, packed segments in device memory, exact search."""
 
 from .builds import Build
-from .collection import Collection, Document
+from .collection import Collection, Document, Size
 from .errors import (
     CheckpointMismatchError,
     CollectionExistsError,
@@ -42,6 +42,7 @@ __all__ = [
     "MemoryBudget",
     "MemoryBudgetError",
     "Ranking",
+    "Size",
     "Store",
     "StoreFullError",
     "TokenIndexError",

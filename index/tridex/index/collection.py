@@ -17,6 +17,7 @@ from typing import Any
 import lance
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from lance.dataset import ColumnOrdering
 from numpy.typing import NDArray
 
@@ -42,6 +43,18 @@ class Document:
     id: str
     text: str
     metadata: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Size:
+    """What documents take memory for."""
+
+    documents: int = 0
+    tokens: int = 0
+    id_bytes: int = 0
+
+    def __add__(self, other: Size) -> Size:
+        return Size(self.documents + other.documents, self.tokens + other.tokens, self.id_bytes + other.id_bytes)
 
 
 def write_empty(spec: CollectionSpec, folder: Path, codebook: Codebook | None = None) -> None:
@@ -228,10 +241,13 @@ class Collection:
         return rows["text"].to_pylist(), rows["metadata"].to_pylist()
 
     @guarded
-    def totals(self, fragments: Sequence[lance.LanceFragment] | None = None) -> tuple[int, int]:
-        """Documents, and tokens of all of them; of these files alone, where they are given."""
-        tokens = self.dataset.scanner(columns=["tokens"], fragments=fragments).to_table()["tokens"]
-        return len(tokens), int(np.asarray(tokens, np.int64).sum())
+    def size(self, fragments: Sequence[lance.LanceFragment] | None = None) -> Size:
+        """What the collection holds, or these files of it."""
+        size = Size()
+        for rows in self.dataset.scanner(columns=["id", "tokens"], fragments=fragments).to_batches():
+            tokens = int(np.asarray(rows["tokens"], np.int64).sum())
+            size += Size(len(rows), tokens, pc.sum(pc.binary_length(rows["id"])).as_py() or 0)
+        return size
 
     @guarded
     def count(self, filters: Any = None) -> int:

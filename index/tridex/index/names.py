@@ -56,7 +56,7 @@ class Names:
         try:
             meaning = Meaning(**json.loads(path.read_bytes()))
             if not isinstance(meaning.folder or meaning.alias_of, str):
-                raise ValueError("it says neither a folder nor a collection")
+                raise TypeError("it says neither a folder nor a collection")
             return meaning
         except FileNotFoundError:
             return None

@@ -17,8 +17,8 @@ from .fields import Fields, columns, declared_fields
 _SPEC_KEY = b"tridex"
 _FORMAT = 4
 _READABLE = (2, 3, _FORMAT)
-"""Format 2 has no specification of how documents are read: they were cut at the checkpoint's own length. Format 3 has the
-checkpoint's fingerprint without its parts."""
+"""Format 2 has no specification of how documents are read: they were cut at the checkpoint's own length. Format 3 knows
+the checkpoint's fingerprint alone, not its parts."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ class CollectionSpec:
         """Raises CheckpointMismatchError unless collection `name` was made with the checkpoint of that fingerprint."""
         if fingerprint == self.fingerprint:
             return
-        other = [part for part, sha256 in self.checkpoint.items() if parts.get(part) != sha256]
+        other = " and ".join(part for part, sha256 in self.checkpoint.items() if parts.get(part) != sha256)
         raise CheckpointMismatchError(
             f"collection {name!r} was indexed with checkpoint {_described(self.fingerprint, self.checkpoint)}, the "
-            f"served encoder is {_described(fingerprint, parts)}{f', another in {' and '.join(other)}' if other else ''}: "
-            "index the documents into another collection, or serve that checkpoint"
+            f"served encoder is {_described(fingerprint, parts)}{other and f', another in {other}'}: index the "
+            "documents into another collection, or serve that checkpoint"
         )
 
 
@@ -79,7 +79,7 @@ def schema_of(spec: CollectionSpec) -> pa.Schema:
 
 
 def read_spec(name: str, dataset: lance.LanceDataset) -> CollectionSpec:
-    """The specification that a dataset was made with. Raises TokenIndexError where it is none that this version reads."""
+    """The specification that a dataset was made with. Raises TokenIndexError where this version cannot read it."""
     raw = (dataset.schema.metadata or {}).get(_SPEC_KEY)
     if raw is None:
         raise TokenIndexError(f"collection {name!r}: {dataset.uri} is a Lance dataset that Tridex did not write")

@@ -118,7 +118,7 @@ class Store:
     def made_from(self, name: str) -> str | None:
         """What a finished bulk build made the collection of that name from; None where none did."""
         meaning = self._names.get(name)
-        return meaning and meaning.made_from
+        return meaning.made_from if meaning else None
 
     def discard_build(self, name: str) -> None:
         """Removes the unfinished collection of that name, where there is one. Raises CollectionInUseError."""

@@ -22,7 +22,7 @@ Arrays = Mapping[str, Any]
 
 
 class ErrorCode(str, Enum):
-    """Why a request failed; the values are the names of the Python backend's TritonError, but for RESOURCE_EXHAUSTED."""
+    """Why a request failed; a value is the name of the code in the Python backend, which has no RESOURCE_EXHAUSTED."""
 
     INVALID_ARGUMENT = "INVALID_ARG"
     NOT_FOUND = "NOT_FOUND"

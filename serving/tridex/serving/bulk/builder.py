@@ -48,7 +48,7 @@ def build_collection(
     progress: Progress,
     documents_per_commit: int = DOCUMENTS_PER_COMMIT,
 ) -> Summary:
-    """Builds collection `name` of the source's documents, or goes on with it; does nothing where an earlier run was done.
+    """Builds collection `name` of the source's documents, or goes on with it; none is left to do where it is done.
 
     Raises BuildError for a bad source, and where an unfinished collection of that name is built from another source or
     by another specification; CollectionExistsError where the name is taken, CollectionInUseError where another process
