@@ -120,11 +120,12 @@ class Builds:
     def check_encoded(self, life: Life, tally: Tally) -> None:
         """A build that goes on encodes what was not committed, and nothing else."""
         done = [operation.revision for operation in life.acknowledged if operation.name == "build"]
-        for revision, encoded in life.encoded.items():
+        for revision in {*done, *life.encoded}:
+            encoded = life.encoded.get(revision, [])
             committed = self._committed.get(revision, 0)
             missing = KEYS[committed:]
             assert encoded == (missing if revision in done else missing[: len(encoded)])
-            tally.resumed += committed > 0
+            tally.resumed += bool(encoded) and committed > 0
         self._revision = done[-1] if done else self._revision
 
     def check_store(self, store: Store, life: Life, tally: Tally) -> Operation | None:
@@ -200,5 +201,6 @@ def summary(tally: Tally, rounds: int, seconds: float) -> str:
         f"{name:<12}{tally.acknowledged[name]:>14,}{tally.killed_during[name]:>15,}{tally.kept[name]:>15,}"
         for name in OPERATIONS
     ]
-XX:<12}{'':>14}{tally.killed_during['nothing']:>15,}")
+    lines.append(f"{'(between)':<12}{'':>14}{tally.killed_during['nothing']:>15,}")
+    lines.append(f"{tally.resumed:,} builds went on behind what was committed, and encoded none of it again")
     return "\n".join(lines)
