@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import resource
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import lance
@@ -14,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from full_disk import no_file_above
 
 from tridex.index import (
     CollectionSpec,
@@ -127,17 +126,6 @@ def test_what_a_newer_version_wrote_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "names" / "later").write_text('{"folder": "x", "kept_for": "1 day"}')
     with pytest.raises(DamagedCollectionError, match=r"names/later.*newer Tridex"):
         store.locate("later")
-
-
-@contextmanager
-def no_file_above(size: int) -> Iterator[None]:
-    """As a disk that is full, for every file that grows beyond."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_a_full_disk_refuses_the_write_and_loses_nothing(tmp_path: Path) -> None:
