@@ -59,7 +59,7 @@ def test_a_newer_format_and_a_full_disk_are_told_and_the_rest_goes_on(context: C
         newer, large, small = ingest.answer(
             [
                 upsert("newer", {"b": "text"}),
-                upsert("sound", {"a": "another text", "large": np.random.default_rng(0).bytes(20_000).hex()}),
+                upsert("sound", {"a": "another text", "large": np.random.default_rng(0).bytes(60_000).hex()}),
                 upsert("sound", {"small": "text"}),
             ]
         )

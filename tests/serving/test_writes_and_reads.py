@@ -148,7 +148,7 @@ def test_queries_of_one_batch_are_scored_as_alone(
         query(context, "x", "other", with_text=False, min_version=written[1]),
         query(context, "gone", "gone"),
         Request({**query(context, "Paris").inputs, "CANDIDATE_IDS": strings("custard", "seine", "no").reshape(1, -1)},
-                {"collection": "c", "with_metadata": False}),
+                {"collection": "c", "with_metadata": False, "min_version": written[0]}),
     ]  # fmt: skip
     together = answers(search, requests)
     for request, result in zip(requests, together, strict=True):
