@@ -30,7 +30,7 @@ from .fields import FieldType, column_values, columns
 from .filters import to_sql
 from .ranking import Ranking
 from .spec import CollectionSpec, read_spec, schema_of
-from .storage import guarded
+from .storage import guarded, open_dataset
 from .texts import create_text_index, index_new_texts, search_texts
 
 _DOCUMENT = ("id", "text", "metadata")
@@ -95,7 +95,7 @@ class Collection:
     @guarded
     def latest(self) -> Collection:
         """This collection at the newest version in the store."""
-        return Collection(self.name, lance.dataset(self.dataset.uri))
+        return Collection(self.name, open_dataset(self.dataset.uri))
 
     @guarded
     def latest_version(self) -> int:

@@ -8,6 +8,8 @@ from typing import Any
 
 import lance
 
+from .storage import open_dataset
+
 _ATTEMPTS = 5
 """How often a compaction is tried where others write to the dataset."""
 
@@ -31,7 +33,7 @@ def compact(dataset: lance.LanceDataset) -> lance.LanceDataset:
         except OSError as error:
             if "conflict" not in str(error).lower() or attempt == _ATTEMPTS - 1:
                 raise
-            dataset = lance.dataset(dataset.uri)
+            dataset = open_dataset(dataset.uri)
     return dataset
 
 

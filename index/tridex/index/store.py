@@ -13,8 +13,6 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-import lance
-
 from tridex.kernels import Codebook
 
 from .builds import Build, lock_folder
@@ -28,7 +26,7 @@ from .errors import (
 )
 from .names import UNREADABLE, Meaning, Names
 from .spec import CollectionSpec
-from .storage import storage_errors
+from .storage import open_dataset, storage_errors
 
 
 class Location(NamedTuple):
@@ -92,7 +90,7 @@ class Store:
             write_empty(spec, folder, codebook)
             lock = lock_folder(name, folder)
             self._names.set(name, Meaning(folder=folder.name, built_from=source))
-        return Build(Collection(name, lance.dataset(str(folder))), source, lock)
+        return Build(Collection(name, open_dataset(folder)), source, lock)
 
     def resume_build(self, name: str) -> Build | None:
         """The unfinished collection of that name, None where there is none. Raises CollectionInUseError."""
@@ -101,7 +99,7 @@ class Store:
             return None
         folder = self._collections / meaning.folder
         lock = lock_folder(name, folder)
-        build = Build(Collection(name, lance.dataset(str(folder))), meaning.built_from, lock)
+        build = Build(Collection(name, open_dataset(folder)), meaning.built_from, lock)
         if self._names.get(name) != meaning:
             # Finished since it was looked up.
             with build:
@@ -135,7 +133,7 @@ class Store:
         """
         location = self.locate(name)
         with storage_errors(location.name, location.folder):
-            return Collection(location.name, lance.dataset(str(location.folder)))
+            return Collection(location.name, open_dataset(location.folder))
 
     def drop(self, name: str) -> None:
         """Removes a collection with its documents. Raises CollectionInUseError while an alias leads to it."""
