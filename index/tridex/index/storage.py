@@ -28,7 +28,7 @@ class _Stored(Protocol):
 
 _INDEX_CACHE_BYTES = 256 * 2**20
 _METADATA_CACHE_BYTES = 64 * 2**20
-"""What Lance keeps in the host's memory of a dataset's BM25 index and of its files' lists; 6 GiB and 1 GiB by itself."""
+"""What Lance keeps in the host's memory of a dataset's BM25 index and lists of files; 6 GiB and 1 GiB by itself."""
 
 
 def open_dataset(folder: str | Path) -> lance.LanceDataset:
