@@ -16,6 +16,7 @@ from tridex.client import (
     InvalidArgument,
     NotFound,
     Overloaded,
+    ResourceExhausted,
     ServerError,
     Timeout,
     TridexError,
@@ -46,6 +47,21 @@ async def test_the_status_code_decides_the_class(client, triton, status, expecte
     assert type(caught.value) is expected
     assert isinstance(caught.value.__cause__, InferenceServerException)
     assert len(triton.requests) == 1
+
+
+@pytest.mark.parametrize("ensemble", ["", "in ensemble 'search', "])
+async def test_exhausted_memory_is_an_error_of_its_own_and_not_retried(client, triton, ensemble):
+    triton.failures = [(grpc.StatusCode.INTERNAL, f"{ensemble}RESOURCE_EXHAUSTED: collection 'c' needs 2.00 GB")]
+    with pytest.raises(ResourceExhausted, match=r"^collection 'c' needs 2\.00 GB$") as caught:
+        await client.count("docs")
+    assert isinstance(caught.value.__cause__, InferenceServerException)
+    assert len(triton.requests) == 1
+
+
+async def test_words_of_a_message_exhaust_nothing(client, triton):
+    triton.failures = [(grpc.StatusCode.INTERNAL, "document 'RESOURCE_EXHAUSTED: ' failed")]
+    with pytest.raises(ServerError, match="document"):
+        await client.count("docs")
 
 
 async def test_an_answer_without_a_tensor_is_a_server_error(client):

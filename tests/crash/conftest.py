@@ -8,7 +8,9 @@ _ROUNDS = 30
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--crash-rounds", type=int, default=_ROUNDS, help="kills of a writer; a server takes a 50th")
+    parser.addoption(
+        "--crash-rounds", type=int, default=_ROUNDS, help="kills of a writer; a server takes a 14th, three at least"
+    )
 
 
 @pytest.fixture(scope="session")

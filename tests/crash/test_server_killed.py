@@ -85,7 +85,7 @@ def test_a_killed_server_loses_nothing_acknowledged(
     killed_during: Counter[str] = Counter()
     acknowledged: Counter[str] = Counter()
     rng = random.Random(0)
-    rounds = max(crash_rounds // 50, 1)
+    rounds = max(crash_rounds // 14, 3)
     for life in range(rounds + 1):
         server = new_server(repository, tmp_path / "store")
         server.start()

@@ -9,11 +9,13 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import crash_writer
 import numpy as np
 import pytest
 import torch
+from crash_build import ALIAS, KEYS, built, name_of
 from crash_writer import IDS, NAME, OPERATIONS, SPEC, Operation, Rows, document, embeddings_of, write_until_killed
 
 from tridex.index import Collection, Follower, Store, View
@@ -29,6 +31,8 @@ class Tally:
     kept: Counter[str] = field(default_factory=Counter)
     """Operations that the kill kept from being acknowledged, and that were in the store nevertheless."""
     acknowledged: Counter[str] = field(default_factory=Counter)
+    resumed: int = 0
+    """Builds that went on behind what a killed process had committed."""
     documents: int = 0
     """Compared, over all rounds."""
 
@@ -45,12 +49,15 @@ def test_a_killed_writer_loses_nothing_acknowledged(
     processes.set_forkserver_preload(["crash_writer"])
     rng = random.Random(crash_rounds)
     rows: Rows = {}
+    builds = Builds()
+    unfinished: Operation | None = None
     tally = Tally()
     began = time.monotonic()
     for seed in range(crash_rounds):
         journal = tmp_path / f"{seed}.journal"
         journal.touch()
-        writer = processes.Process(target=write_until_killed, args=(str(tmp_path / "store"), str(journal), seed))
+        arguments = (str(tmp_path / "store"), str(journal), seed, unfinished)
+        writer = processes.Process(target=write_until_killed, args=arguments)
         writer.start()
         try:
             while not journal.stat().st_size:
@@ -61,33 +68,97 @@ def test_a_killed_writer_loses_nothing_acknowledged(
             writer.kill()
             writer.join()
         assert writer.exitcode == -9
-        acknowledged, in_flight = read_journal(journal)
-        for operation in acknowledged:
+        life = read_journal(journal)
+        for operation in life.acknowledged:
             rows = operation.after(rows)
             tally.acknowledged[operation.name] += 1
-        rows = check_store(collection.latest(), rows, in_flight, tally)
+        builds.check_encoded(life, tally)
+        rows = check_store(collection.latest(), rows, life.in_flight, tally)
         check_search(Follower(Store(tmp_path / "store"), NAME, CPU).view, rows)
         check_search(follower.refresh(), rows)
         follower.merge()
         check_search(follower.view, rows)
+        unfinished = builds.check_store(Store(tmp_path / "store"), life, tally)
         tally.documents += len(rows)
         journal.unlink()
-    assert crash_rounds < 20 or tally.killed_during.keys() >= {"upsert", "compact"}
+    assert crash_rounds < 20 or tally.killed_during.keys() >= {"upsert", "compact", "build"}
     with capsys.disabled():
         print(summary(tally, crash_rounds, time.monotonic() - began))
 
 
-def read_journal(journal: Path) -> tuple[list[Operation], Operation | None]:
-    """The operations that were acknowledged, and the one that was not."""
+class Life(NamedTuple):
+    """What a writer did before it was killed."""
+
+    acknowledged: list[Operation]
+    in_flight: Operation | None
+    encoded: dict[int, list[str]]
+    """The documents that were encoded for each build."""
+
+
+def read_journal(journal: Path) -> Life:
     begun: list[Operation] = []
     acknowledged = 0
+    encoded: dict[int, list[str]] = {}
     for line in journal.read_text().splitlines():
-        said = json.loads(line)
-        if "begin" in said:
-            begun.append(Operation(*said["begin"]))
-        else:
-            acknowledged += 1
-    return begun[:acknowledged], begun[acknowledged] if len(begun) > acknowledged else None
+        match json.loads(line):
+            case {"begin": operation}:
+                begun.append(Operation(*operation))
+            case {"encoded": [revision, key]}:
+                encoded.setdefault(revision, []).append(key)
+            case _:
+                acknowledged += 1
+    return Life(begun[:acknowledged], begun[acknowledged] if len(begun) > acknowledged else None, encoded)
+
+
+class Builds:
+    """What the builds left: the one that the alias leads to, and how far the unfinished one came."""
+
+    def __init__(self) -> None:
+        self._revision: int | None = None
+        self._committed: dict[int, int] = {}
+
+    def check_encoded(self, life: Life, tally: Tally) -> None:
+        """A build that goes on encodes what was not committed, and nothing else."""
+        done = [operation.revision for operation in life.acknowledged if operation.name == "build"]
+        for revision in {*done, *life.encoded}:
+            encoded = life.encoded.get(revision, [])
+            committed = self._committed.get(revision, 0)
+            missing = KEYS[committed:]
+            assert encoded == (missing if revision in done else missing[: len(encoded)])
+            tally.resumed += bool(encoded) and committed > 0
+        self._revision = done[-1] if done else self._revision
+
+    def check_store(self, store: Store, life: Life, tally: Tally) -> Operation | None:
+        """The build that has to go on, if one was killed. The collections that are there are whole; so is the alias."""
+        operation = life.in_flight if life.in_flight and life.in_flight.name == "build" else None
+        leads = store.aliases().get(ALIAS)
+        if operation and leads == name_of(operation.revision):
+            tally.kept["build"] += self._revision != operation.revision
+            self._revision = operation.revision
+        assert leads == (None if self._revision is None else name_of(self._revision))
+        there = built(store)
+        for name in there:
+            rows = dict.fromkeys(KEYS, int(name.rpartition("-")[2]))
+            view = Follower(store, name, CPU).view
+            check_search(view, rows)
+            assert [view.search_texts(key, 2).ids for key in KEYS] == [[key] for key in KEYS]
+            tally.documents += len(rows)
+        if operation is not None:
+            self._committed[operation.revision] = _committed(store, operation.revision)
+        return operation
+
+
+def _committed(store: Store, revision: int) -> int:
+    """How many of the build's documents are in the store: always the first ones of the source."""
+    if name_of(revision) in built(store):
+        return len(KEYS)
+    build = store.resume_build(name_of(revision))
+    if build is None:
+        return 0
+    with build:
+        documents = build.collection.scroll(limit=len(KEYS) + 1)
+        assert documents == [document(key, revision) for key in KEYS[: len(documents)]]
+        return len(documents)
 
 
 def check_store(collection: Collection, rows: Rows, in_flight: Operation | None, tally: Tally) -> Rows:
@@ -131,4 +202,5 @@ def summary(tally: Tally, rounds: int, seconds: float) -> str:
         for name in OPERATIONS
     ]
     lines.append(f"{'(between)':<12}{'':>14}{tally.killed_during['nothing']:>15,}")
+    lines.append(f"{tally.resumed:,} builds went on behind what was committed, and encoded none of it again")
     return "\n".join(lines)

@@ -137,6 +137,18 @@ CASES: dict[str, Case] = {
     "metadata not an object": ("ingest", document(b"t", b"[1]"), UPSERT, INVALID, "JSON object"),
     "id twice": ("ingest", [text("ID", b"x", b"x"), text("TEXT", b"a", b"b")], UPSERT, INVALID, "'x' twice"),
     "empty id": ("ingest", [text("ID", b""), text("TEXT", b"t")], UPSERT, INVALID, "ID holds ''"),
+    "id of 100,000 characters": (
+        *("ingest", [text("ID", b"x" * 100_000), text("TEXT", b"t")], UPSERT),
+        *(INVALID, "ID.*100000 bytes.*1024"),
+    ),
+    "get an id of 100,000 characters": (
+        *("catalog", [tensor("IDS", [[b"x" * 100_000]], "BYTES")], {**SEARCH, "operation": "get"}),
+        *(INVALID, "IDS.*100000 bytes.*1024"),
+    ),
+    "delete an empty id": ("ingest", [text("ID", b"")], DELETE, INVALID, "ID holds ''"),
+    "invalid UTF-8 in an id": ("ingest", [text("ID", b"\xff"), text("TEXT", b"t")], UPSERT, INVALID, "ID.*valid UTF-8"),
+    "invalid UTF-8 in a text": ("ingest", document(b"caf\xe9"), UPSERT, INVALID, "TEXT.*valid UTF-8"),
+    "invalid UTF-8 in metadata": ("ingest", document(b"t", b'{"a": "\xff"}'), UPSERT, INVALID, "METADATA"),
     "no text": ("ingest", [text("ID", b"x")], UPSERT, INVALID, "TEXT is missing"),
     "codec that needs training": (
         "ingest",

@@ -49,6 +49,11 @@ def test_a_residual_collection_is_built_beside_the_old_and_takes_its_alias(
     client.upsert("bulk", [Document("new", "a haystack with one needle in it")])
     assert client.search("bulk", "a haystack with one needle in it", top_k=1)[0].id == "new"
 
+    # As after a kill between the build and the alias: the same command sets it.
+    client.set_alias("bulk", "bulk-1")
+    again = build(server, source, "--collection", "bulk-2", "--codec", "residual4", "--alias", "bulk", "--json")
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["resumed_after"] == 120 and client.aliases()["bulk"] == "bulk-2"
     again = build(server, source, "--collection", "bulk-2")
     assert again.returncode == 1 and "'bulk-2' exists already" in again.stderr
 

@@ -16,12 +16,14 @@ from tridex.serving.server import TritonServer
 
 CLIENTS = 32
 SECONDS = 20
+MODES = ("maxsim", "hybrid", "bm25")
 
 
 def test_32_clients_search_upsert_and_delete(repository: Path, tmp_path: Path) -> None:
     regions_before = shared_memory()
     with new_server(repository, tmp_path / "store") as server:
         with Client(server.address, timeout_s=60) as client:
+            client.create_collection("shared", fields={"worker": "int"})
             client.upsert("shared", [Document(f"fixed-{i}", f"fixed document {i}", {}) for i in range(20)])
         failures: list[str] = []
         survivors: dict[str, str] = {}
@@ -56,11 +58,17 @@ class Versions:
         self.documents: dict[int, dict[str, str | None]] = {}
         self._lock = threading.Lock()
 
-    def agrees(self, result: SearchResult) -> bool:
-        """Whether a search for everything saw what every other search of its version saw."""
-        documents = {hit.id: hit.text for hit in result}
+    def agrees(self, result: SearchResult, with_fixed: bool) -> bool:
+        """Whether a search for everything, or for all that workers wrote, saw what others of its version saw."""
+        documents = {hit.id: hit.text for hit in result if not hit.id.startswith("fixed")}
+        if with_fixed and len(result) != len(documents) + 20:
+            return False
         with self._lock:
             return self.documents.setdefault(result.version, documents) == documents
+
+
+def _written_by(worker: int) -> dict[str, object]:
+    return {"field": "worker", "operator": "==", "value": worker}
 
 
 def _work(
@@ -68,7 +76,8 @@ def _work(
 ) -> None:
     """Writes and deletes documents of its own and checks that each of its searches sees exactly what it wrote.
 
-    A search asks for more documents than there are, so that all searches of one version must see the same.
+    A search asks for more documents than there are, so that all searches of one version must see the same: but those
+    that no worker wrote, which hold no word of the query and are not found by BM25.
     """
     mine: dict[str, str] = {}
     step = 0
@@ -80,28 +89,33 @@ def _work(
                 if worker == 0 and step % 7 == 6:
                     client.compact("shared")
                 if step % 5 == 4 and key in mine:
-                    client.delete("shared", [key])
+                    version = client.delete("shared", [key])
                     del mine[key]
                 else:
                     text = f"worker {worker} wrote revision {step}"
-                    client.upsert("shared", [Document(key, text, {"worker": worker})])
+                    version = client.upsert("shared", [Document(key, text, {"worker": worker})])
                     mine[key] = text
-                result = client.search("shared", f"worker {worker} wrote", top_k=200)
+                mode = MODES[step % len(MODES)]
+                result = client.search("shared", f"worker {worker} wrote", top_k=200, mode=mode)
+                own = client.search("shared", f"worker {worker} wrote", filters=_written_by(worker), mode=mode)
+                pages = client.scroll("shared", filters=_written_by(worker))
             except Overloaded:
                 continue
             except TridexError as error:
                 failures.append(f"worker {worker} step {step}: {error!r}")
                 continue
-            if not versions.agrees(result):
+            if not versions.agrees(result, with_fixed=mode != "bm25"):
                 failures.append(f"worker {worker} step {step}: version {result.version} was another to another search")
-            ids = [hit.id for hit in result]
-            seen = {hit.id: hit.text for hit in result if hit.id.startswith(f"w{worker}-")}
-            if (
-                len(set(ids)) != len(ids)
-                or seen != mine
-                or [h.score for h in result] != sorted((h.score for h in result), reverse=True)
-            ):
-                failures.append(f"worker {worker} step {step}: saw {seen}, wrote {mine}")
+            if min(result.version, own.version) < version:
+                failures.append(f"worker {worker} step {step}: wrote {version}, saw {result.version}, {own.version}")
+            for found in (result, own):
+                ids = [hit.id for hit in found]
+                seen = {hit.id: hit.text for hit in found if hit.id.startswith(f"w{worker}-")}
+                scores = [hit.score for hit in found]
+                if len(set(ids)) != len(ids) or seen != mine or scores != sorted(scores, reverse=True):
+                    failures.append(f"worker {worker} step {step} {mode}: saw {seen}, wrote {mine}")
+            if len(own) != len(mine) or {document.id: document.text for document in pages} != mine:
+                failures.append(f"worker {worker} step {step} {mode}: filtered {own}, scrolled {pages}, wrote {mine}")
     survivors.update(mine)
 
 

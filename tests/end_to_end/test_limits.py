@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from servers import new_server
 
-from tridex.client import Client, Document, ServerError, Unavailable
+from tridex.client import Client, Document, ResourceExhausted, ServerError
 from tridex.index import Store
 
 
@@ -22,7 +22,7 @@ def test_little_memory_and_damaged_files(repository: Path, tmp_path: Path) -> No
         client.upsert("damaged", documents(0, 4))
         client.upsert("other", documents(0, 4))
         count = 0
-        with pytest.raises(Unavailable, match=r"'c' needs .* of the budget of 1\.00 MB"):
+        with pytest.raises(ResourceExhausted, match=r"^collection 'c' needs .* of the budget of 1\.00 MB"):
             while count < 1000:
                 client.upsert("c", documents(count, 16), batch_size=16)
                 count += 16
@@ -35,7 +35,7 @@ def test_little_memory_and_damaged_files(repository: Path, tmp_path: Path) -> No
         manifest.write_bytes(manifest.read_bytes()[:20])
     # A quarter of the memory: what was written does not fit any more.
     with new_server(repository, store, budget // 4) as server, Client(server.address, timeout_s=60) as client:
-        with pytest.raises(Unavailable, match=r"'c' needs .* of the budget of 250\.00 kB"):
+        with pytest.raises(ResourceExhausted, match=r"^collection 'c' needs .* of the budget of 250\.00 kB"):
             client.search("c", "rivers")
         with pytest.raises(ServerError, match="collection 'damaged' cannot be read"):
             client.search("damaged", "rivers")

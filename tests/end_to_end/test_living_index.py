@@ -9,7 +9,7 @@ from typing import Any
 from filter_strategies import FIELDS
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
-from living_index import LivingIndex, Rows
+from living_index import ALL_TEXTS, LivingIndex, Rows
 
 from tridex.client import Client, Document
 
@@ -22,7 +22,7 @@ class Served:
     def __init__(self, client: Client) -> None:
         self.client = client
         self.name = f"history-{next(_NUMBERS)}"
-        client.create_collection(self.name, fields=FIELDS)
+        client.create_collection(self.name, codec="float32", fields=FIELDS)
 
     def upsert(self, rows: Rows) -> int:
         return self.client.upsert(self.name, [Document(key, *row) for key, row in rows.items()])
@@ -52,10 +52,21 @@ class Served:
 
 
 def test_any_history_is_answered_as_a_dictionary_would_be(client: Client) -> None:
+    tokens = dict(zip(ALL_TEXTS, client.encode_document(ALL_TEXTS), strict=True))
+    scores = {
+        query: {text: float((asked @ tokens[text].T).max(axis=1).sum()) for text in ALL_TEXTS}
+        for query, asked in zip(ALL_TEXTS, client.encode_query(ALL_TEXTS), strict=True)
+    }
+
     class LivingServer(LivingIndex):
+        tolerance = 1e-4
+
         def __init__(self) -> None:
             super().__init__()
             self.index = Served(client)
+
+        def expected_scores(self, query: str) -> dict[str, float]:
+            return {key: scores[query][text] for key, (text, _) in self.model.items()}
 
         def teardown(self) -> None:
             client.drop_collection(self.index.name)  # type: ignore[attr-defined]

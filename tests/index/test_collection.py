@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from tridex import kernels
 from tridex.index import (
-    CheckpointMismatchError,
     CollectionExistsError,
     CollectionInUseError,
     CollectionNotFoundError,
@@ -257,12 +256,6 @@ def test_what_a_crash_left_behind_goes_with_the_next_drop(tmp_path: Path) -> Non
     assert store.names() == ["a", "b"]
     store.drop("a")
     assert not half.exists() and store.open("b").count() == 0
-
-
-def test_another_checkpoint_is_refused_with_both_fingerprints(tmp_path: Path) -> None:
-    collection = Store(tmp_path).create("c", SPEC)
-    with pytest.raises(CheckpointMismatchError, match=r"ffffffffffff.*aaaaaaaaaaaa"):
-        collection.check_fingerprint("a" * 64)
 
 
 def test_a_foreign_dataset_is_named(tmp_path: Path) -> None:

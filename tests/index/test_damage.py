@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import resource
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import lance
@@ -14,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from full_disk import no_file_above
 
 from tridex.index import (
     CollectionSpec,
@@ -84,6 +83,38 @@ def test_a_damaged_name_costs_no_collection(tmp_path: Path) -> None:
     assert store.open("damaged").count() == 1
 
 
+@pytest.mark.parametrize("content", [b"", b"{", b"{}", b"\xff\x00", b'{"alias_of": 7}'])
+def test_a_damaged_alias_is_set_or_dropped(tmp_path: Path, content: bytes) -> None:
+    store = Store(tmp_path)
+    put(store, store.create("c", SPEC).name, "a")
+    file = tmp_path / "names" / "live"
+    store.set_alias("live", "c")
+    file.write_bytes(content)
+    with pytest.raises(DamagedCollectionError, match=f"{file}.*may be set or dropped"):
+        store.open("live")
+    store.set_alias("live", "c")
+    assert store.aliases() == {"live": "c"} and store.open("live").count() == 1
+    file.write_bytes(content)
+    store.drop_alias("live")
+    assert store.aliases() == {} and store.names() == ["c"] and store.open("c").count() == 1
+
+
+def test_a_damaged_collection_is_not_taken_for_an_alias(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for name in ("c", "c-1"):
+        put(store, store.create(name, SPEC).name, "a")
+    file = tmp_path / "names" / "c"
+    whole = file.read_text()
+    file.write_bytes(b"{")
+    for change in (lambda: store.drop_alias("c"), lambda: store.set_alias("c", "c-1")):
+        with pytest.raises(DamagedCollectionError, match=r"seems to be that of a collection in .*/c-\w{8}\.lance") as e:
+            change()
+    assert str(e.value).endswith(f"make the file say {whole}")
+    # What the message says brings it back.
+    file.write_text(whole)
+    assert store.open("c").count() == 1
+
+
 def test_what_a_newer_version_wrote_is_refused_by_name(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.create("newer", SPEC)
@@ -95,17 +126,6 @@ def test_what_a_newer_version_wrote_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "names" / "later").write_text('{"folder": "x", "kept_for": "1 day"}')
     with pytest.raises(DamagedCollectionError, match=r"names/later.*newer Tridex"):
         store.locate("later")
-
-
-@contextmanager
-def no_file_above(size: int) -> Iterator[None]:
-    """As a disk that is full, for every file that grows beyond."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_a_full_disk_refuses_the_write_and_loses_nothing(tmp_path: Path) -> None:

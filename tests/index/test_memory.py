@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from tridex import kernels
 from tridex.index import (
     Collection,
     CollectionSpec,
@@ -15,10 +16,12 @@ from tridex.index import (
     Follower,
     MemoryBudget,
     MemoryBudgetError,
+    Size,
     Store,
     View,
     needed_bytes,
 )
+from tridex.index.candidates import InvertedLists, lists_bytes
 from tridex.kernels import Codec
 
 DIM = 32
@@ -44,8 +47,8 @@ def test_what_does_not_fit_is_refused_with_figures_and_the_rest_is_loaded(tmp_pa
     for name, count in (("large", 400), ("small", 40)):
         put(store.create(name, SPEC), 0, count)
     budget = MemoryBudget(300_000)
-    assert needed_bytes(SPEC, 400, 4000) > budget.usable > needed_bytes(SPEC, 40, 400)
-    with pytest.raises(MemoryBudgetError, match=r"'large' needs 658\.29 kB .*128 bytes a token.*budget of 300"):
+    assert needed_bytes(SPEC, Size(400, 4000, 2000)) > budget.usable > needed_bytes(SPEC, Size(40, 400, 200))
+    with pytest.raises(MemoryBudgetError, match=r"'large' needs 631\.32 kB .*128 bytes a token.*budget of 300"):
         Follower(store, "large", CPU, budget=budget)
     assert Follower(store, "small", CPU, budget=budget).view.count() == 40
 
@@ -62,7 +65,7 @@ def test_growth_beyond_the_budget_keeps_the_view_until_there_is_room(tmp_path: P
         assert follower.refresh().count() == 100
         while follower.merge():
             pass
-        assert resident_bytes(follower.view) <= needed_bytes(SPEC, 100, 1000)
+        assert resident_bytes(follower.view) <= needed_bytes(SPEC, Size(100, 1000, 500))
     put(collection, 100, 100)
     before = follower.view
     with pytest.raises(MemoryBudgetError, match="'c' needs"):
@@ -85,7 +88,58 @@ def test_a_view_under_random_writes_stays_within_what_it_reserved(tmp_path: Path
         follower.refresh()
         while follower.merge():
             assert resident_bytes(follower.view) <= budget.size
-        documents, tokens = collection.totals()
-        assert resident_bytes(follower.view) <= needed_bytes(SPEC, documents, tokens)
+        assert resident_bytes(follower.view) <= needed_bytes(SPEC, collection.size())
         largest = budget.segment_bytes + 20 * SPEC.codec.bytes_per_token(DIM)
         assert all(part.segment.codes.nbytes <= largest for part in follower.view.segments)
+
+
+def test_ids_and_codebooks_count(tmp_path: Path) -> None:
+    collection = Store(tmp_path).create("c", SPEC)
+    keys = [f"{i:04}" + "é" * 300 for i in range(50)]
+    collection.upsert([Document(key, "text", {}) for key in keys], [np.ones((1, DIM), np.float32)] * 50)
+    assert collection.size() == Size(50, 50, 50 * 604)
+    view = Follower(Store(tmp_path), "c", CPU).view
+    assert resident_bytes(view) <= needed_bytes(SPEC, collection.size())
+    assert resident_bytes(view) > needed_bytes(SPEC, Size(50, 50, 0))
+    codebook = kernels.train_codebook(
+        np.random.default_rng(0).normal(size=(400, DIM)).astype(np.float32), Codec.RESIDUAL2, centroids=16
+    )
+    more = needed_bytes(SPEC, collection.size(), codebook) - needed_bytes(SPEC, collection.size())
+    assert more == 16 * DIM * 2 + 4
+
+
+def lists_of(view: View) -> list[InvertedLists | None]:
+    return [part.inverted.lists for part in view.segments]
+
+
+def test_inverted_lists_take_what_is_left_and_give_way_to_documents(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    put(store.create("c", SPEC), 0, 7000, tokens=1)
+    other = store.create("other", SPEC)
+    rows = needed_bytes(SPEC, store.open("c").size())
+    budget = MemoryBudget(int((rows + 300_000) / (1 - 1 / 8)))
+    follower = Follower(store, "c", CPU, segment_bytes=2**30, budget=budget)
+    beside = Follower(store, "other", CPU, budget=budget)
+    queries, mask = torch.ones((1, 2, DIM)), torch.ones((1, 2), dtype=torch.bool)
+    follower.view.search_candidates(queries, mask, 5, 4, 10)
+    follower.make_lists()
+    made = [lists for lists in lists_of(follower.view) if lists]
+    assert made
+    for lists, part in zip(lists_of(follower.view), follower.view.segments, strict=True):
+        if lists:
+            taken = lists.centroids.nbytes + lists.rows.nbytes + lists.starts.nbytes
+            assert taken <= lists_bytes(part.segment)
+    # Another collection needs the room: its documents are loaded, and the lists are gone.
+    put(other, 0, 400, tokens=4)
+    assert beside.refresh().count() == 400
+    assert lists_of(follower.view) == [None] * len(follower.view.segments)
+    (exact,) = follower.view.search_candidates(queries, mask, 5, 4, 10)
+    assert len(exact.ids) == 5
+    follower.make_lists()  # Not tried again within a minute.
+    for part in follower.view.segments:
+        part.inverted.retry_at = 0
+    with pytest.raises(
+        MemoryBudgetError, match=r"inverted lists of collection 'c' need .* of the budget of .* stay exact"
+    ):
+        follower.make_lists()
+    assert lists_of(follower.view) == [None] * len(follower.view.segments)

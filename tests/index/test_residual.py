@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from datetime import timedelta
 from pathlib import Path
 
-import lance
 import numpy as np
 import pytest
 import torch
@@ -15,7 +13,6 @@ from numpy.typing import NDArray
 from tridex import kernels
 from tridex.index import Collection, CollectionSpec, Document, Follower, Store, TokenIndexError
 from tridex.index.codebooks import load_codebook
-from tridex.index.collection import _SPEC_KEY
 from tridex.kernels import Codec
 
 DIM = 32
@@ -105,14 +102,3 @@ def test_a_codec_has_its_codebook_or_none(tmp_path: Path, sample: NDArray[np.flo
     with pytest.raises(ValueError, match="codebook has 4 levels; expected 16"):
         store.create("c", CollectionSpec(DIM, Codec.RESIDUAL4, "f" * 64), codebook)
     assert store.names() == []
-
-
-def test_collections_of_format_2_are_read_as_they_were_written(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    folder = store.create("c", CollectionSpec(DIM, Codec.FLOAT16, "f" * 64)).folder
-    schema = lance.dataset(str(folder)).schema
-    old = {"dim": DIM, "codec": "float16", "fingerprint": "f" * 64, "fields": {}, "format": 2}
-    empty = schema.with_metadata({_SPEC_KEY: json.dumps(old).encode()}).empty_table()
-    lance.write_dataset(empty, str(folder), mode="overwrite")
-    spec = Store(tmp_path).open("c").spec
-    assert (spec.document_length, spec.windows, spec.pooling_factor, spec.format) == (None, False, 1, 2)

@@ -247,8 +247,14 @@ def test_only_the_same_build_goes_on(artifact: Artifact, interrupted: tuple[Path
     # The place of the file says nothing, its documents do.
     done = build(source.rename(tmp_path / "moved.jsonl"), store, artifact)
     assert (done.documents, done.resumed_after) == (30, 20)
+    # What is built already is left as it is, and not taken for another build.
+    version = store.open("c").version
+    again = build(tmp_path / "moved.jsonl", store, artifact)
+    assert (again.documents, again.resumed_after, again.version) == (30, 30, version)
     with pytest.raises(CollectionExistsError, match="'c' exists already"):
-        build(tmp_path / "moved.jsonl", store, artifact)
+        build(tmp_path / "moved.jsonl", store, artifact, codec=Codec.INT8)
+    with pytest.raises(CollectionExistsError, match="'c' exists already"):
+        build(tmp_path / "others.jsonl", store, artifact)
 
 
 def test_an_unfinished_build_can_be_discarded(artifact: Artifact, interrupted: tuple[Path, Store]) -> None:

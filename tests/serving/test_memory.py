@@ -32,7 +32,7 @@ def test_an_upsert_that_would_outgrow_the_budget_is_not_stored(context: Context)
         assert count < 500
         (refused,) = ingest.answer([upsert("c", texts(count, 8))])
         count += 8
-    assert refused.code is ErrorCode.UNAVAILABLE
+    assert refused.code is ErrorCode.RESOURCE_EXHAUSTED
     assert "collection 'c' needs" in str(refused) and "of the budget of 60.00 kB" in str(refused)
     stored = Store(context.store).open("c")
     assert stored.count() == count - 8

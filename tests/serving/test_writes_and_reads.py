@@ -148,7 +148,7 @@ def test_queries_of_one_batch_are_scored_as_alone(
         query(context, "x", "other", with_text=False, min_version=written[1]),
         query(context, "gone", "gone"),
         Request({**query(context, "Paris").inputs, "CANDIDATE_IDS": strings("custard", "seine", "no").reshape(1, -1)},
-                {"collection": "c", "with_metadata": False}),
+                {"collection": "c", "with_metadata": False, "min_version": written[0]}),
     ]  # fmt: skip
     together = answers(search, requests)
     for request, result in zip(requests, together, strict=True):
@@ -167,10 +167,13 @@ def test_queries_of_one_batch_are_scored_as_alone(
 def test_an_index_of_another_checkpoint_is_refused(
     context: Context, ingest: IngestService, search: SearchService
 ) -> None:
-    Store(context.store).create("c", CollectionSpec(load(context).manifest.dim, Codec.FLOAT16, "a" * 64))
+    manifest = load(context).manifest
+    parts = {**manifest.parts, "weights": "b" * 64}
+    Store(context.store).create("c", CollectionSpec(manifest.dim, Codec.FLOAT16, "a" * 64, checkpoint=parts))
     for result in (*ingest.answer([upsert("c", TEXTS)]), *answers(search, [query(context, "Paris")])):
         assert isinstance(result, RequestError) and result.code is ErrorCode.INVALID_ARGUMENT
-        assert "aaaaaaaaaaaa" in str(result) and load(context).manifest.fingerprint[:12] in str(result)
+        assert "aaaaaaaaaaaa (weights bbbbbbbbbbbb, tokenizer" in str(result) and "another in weights:" in str(result)
+        assert f"{manifest.fingerprint[:12]} (weights {manifest.parts['weights'][:12]}, tokenizer" in str(result)
 
 
 def test_long_ingests_reach_the_encoder_in_small_calls(context: Context, ingest: IngestService) -> None:
@@ -204,6 +207,7 @@ def test_the_catalog_describes_what_is_there(context: Context, ingest: IngestSer
             "codec": "bfloat16",
             "dim": manifest.dim,
             "fingerprint": manifest.fingerprint,
+            "checkpoint": manifest.parts,
             "fields": {},
             "document_length": manifest.rules.document.length,
             "long_documents": "windows",

@@ -1,23 +1,23 @@
 """The process that the crash tests kill: it writes to a store at random and keeps a journal of what it was told.
 
 A line of the journal says what is about to be written, another that the store acknowledged it. Both are in the kernel
-before the next step, so a SIGKILL takes neither back.
+before the next step, so a SIGKILL takes neither back. A build says of every document that it encodes it.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import random
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
+import crash_build
 import numpy as np
 from numpy.typing import NDArray
 
-from tridex.index import Collection, CollectionSpec, Document, Store
+from tridex.index import CollectionSpec, Document, Store
 from tridex.kernels import Codec
 
 DIM = 8
@@ -30,9 +30,10 @@ Rows = dict[str, int]
 
 
 class Operation(NamedTuple):
-    """What a writer is about to do: the rows that it writes, the ids that it deletes."""
+    """What a writer is about to do: the rows that it writes, the ids that it deletes, or what it builds beside them."""
 
     name: str
+    revision: int
     writes: Rows
     deletes: list[str]
 
@@ -52,30 +53,53 @@ def document(key: str, revision: int) -> Document:
     return Document(key, f"{key} in revision {revision}", {"revision": revision})
 
 
-def _upsert(collection: Collection, operation: Operation) -> None:
-    rows = operation.writes.items()
-    collection.upsert([document(*row) for row in rows], [embeddings_of(*row) for row in rows])
+class Writer:
+    """A store, what is written to it at random, and the journal of that."""
+
+    def __init__(self, store: Store, journal: BinaryIO) -> None:
+        self._store = store
+        self._journal = journal
+        self._collection = store.open(NAME)
+
+    def carry_out(self, operation: Operation) -> None:
+        self._say({"begin": operation})
+        OPERATIONS[operation.name][1](self, operation)
+        self._say({"acknowledged": self._collection.version})
+
+    def upsert(self, operation: Operation) -> None:
+        rows = operation.writes.items()
+        self._collection.upsert([document(*row) for row in rows], [embeddings_of(*row) for row in rows])
+
+    def delete(self, operation: Operation) -> None:
+        self._collection.delete(operation.deletes)
+
+    def compact(self, operation: Operation) -> None:
+        del operation
+        self._collection.compact()
+
+    def clean_up(self, operation: Operation) -> None:
+        del operation
+        self._collection.clean_up(timedelta(0))
+
+    def build(self, operation: Operation) -> None:
+        def encode(text: str) -> NDArray[np.float32]:
+            key = text.split()[0]
+            self._say({"encoded": [operation.revision, key]})
+            return embeddings_of(key, operation.revision)
+
+        documents = [document(key, operation.revision) for key in crash_build.KEYS]
+        crash_build.build(self._store, SPEC, documents, operation.revision, encode)
+
+    def _say(self, line: dict[str, Any]) -> None:
+        self._journal.write(json.dumps(line).encode() + b"\n")
 
 
-def _delete(collection: Collection, operation: Operation) -> None:
-    collection.delete(operation.deletes)
-
-
-def _compact(collection: Collection, operation: Operation) -> None:
-    del operation
-    collection.compact()
-
-
-def _clean_up(collection: Collection, operation: Operation) -> None:
-    del operation
-    collection.clean_up(timedelta(0))
-
-
-OPERATIONS: dict[str, tuple[int, Callable[[Collection, Operation], None]]] = {
-    "upsert": (5, _upsert),
-    "delete": (2, _delete),
-    "compact": (3, _compact),
-    "clean up": (2, _clean_up),
+OPERATIONS: dict[str, tuple[int, Callable[[Writer, Operation], None]]] = {
+    "upsert": (10, Writer.upsert),
+    "delete": (4, Writer.delete),
+    "compact": (6, Writer.compact),
+    "clean up": (4, Writer.clean_up),
+    "build": (1, Writer.build),
 }
 """How often, and how: what else writes to a store joins the list here, and `plan` says what it writes."""
 
@@ -85,20 +109,16 @@ def plan(rng: random.Random, revision: int) -> Operation:
     names = list(OPERATIONS)
     (name,) = rng.choices(names, [OPERATIONS[name][0] for name in names])
     some = rng.sample(IDS, rng.randint(1, 12))
-    return Operation(name, dict.fromkeys(some, revision) if name == "upsert" else {}, some if name == "delete" else [])
+    writes = dict.fromkeys(some, revision) if name == "upsert" else {}
+    return Operation(name, revision, writes, some if name == "delete" else [])
 
 
-def write_until_killed(store: str, journal: str, seed: int) -> None:
-    """Never returns."""
+def write_until_killed(store: str, journal: str, seed: int, unfinished: Operation | None) -> None:
+    """Begins with the build that was killed, if one was; never returns."""
     rng = random.Random(seed)
-    collection = Store(store).open(NAME)
     with Path(journal).open("ab", buffering=0) as lines:
+        writer = Writer(Store(store), lines)
+        if unfinished is not None:
+            writer.carry_out(unfinished)
         for step in range(2**30):
-            operation = plan(rng, revision=seed * 10_000 + step)
-            _say(lines.fileno(), {"begin": operation})
-            OPERATIONS[operation.name][1](collection, operation)
-            _say(lines.fileno(), {"acknowledged": collection.version})
-
-
-def _say(journal: int, line: dict[str, Any]) -> None:
-    os.write(journal, json.dumps(line).encode() + b"\n")
+            writer.carry_out(plan(rng, revision=seed * 10_000 + step))

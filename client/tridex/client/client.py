@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from types import TracebackType
-from typing import Any, TypeVar, overload
+from typing import Any, overload
 
-import grpc
 from numpy.typing import ArrayLike
-from tritonclient.grpc import InferenceServerClient
-from tritonclient.utils import InferenceServerException
 
 from tridex.protocol.limits import DEFAULT_PAGE, DEFAULT_TOP_K
 from tridex.protocol.parameters import DEFAULT_MODE
 
-from .channel import CHANNEL_ARGUMENTS
-from .errors import Timeout, Unavailable, from_triton
-from .operations import Filters, Operation, Operations
-from .results import CollectionInfo, Document, Embeddings, ModelStatistics, RerankResult, SearchResult, ServerInfo
-from .wire import Call
+from .administration import Administration
+from .operations import Filters
+from .results import Document, Embeddings, RerankResult, SearchResult
 
-T = TypeVar("T")
-
-DEFAULT_ADDRESS = "localhost:8001"
-DEFAULT_TIMEOUT_S = 30.0
 DEFAULT_BATCH_SIZE = 16
 
 
-class Client:
+class Client(Administration):
     """A connection to a Triton server that serves Tridex's models. Threads may share it.
 
     `timeout_s` bounds each request, its retries included; every method takes one of its own for that call, and a
@@ -39,31 +29,6 @@ class Client:
             for hit in client.search("docs", "what does ColBERT keep?"):
                 print(hit.score, hit.id, hit.text)
     """
-
-    def __init__(
-        self,
-        address: str = DEFAULT_ADDRESS,
-        *,
-        timeout_s: float = DEFAULT_TIMEOUT_S,
-        headers: Mapping[str, str] | None = None,
-        credentials: grpc.ChannelCredentials | None = None,
-    ) -> None:
-        self._timeout_s = timeout_s
-        self._headers = dict(headers or {})
-        self._operations = Operations()
-        self._triton = InferenceServerClient(address, creds=credentials, channel_args=CHANNEL_ARGUMENTS)
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Closes the connection; the client cannot be used afterwards."""
-        self._triton.close()
 
     def search(
         self,
@@ -279,103 +244,3 @@ class Client:
         """
         operation = self._operations.scroll(collection, after=after, limit=limit, filters=filters)
         return self._run(operation, timeout_s)
-
-    def collections(self, *, timeout_s: float | None = None) -> list[CollectionInfo]:
-        """Every collection of the store."""
-        return self._run(self._operations.collections(), timeout_s)
-
-    def create_collection(
-        self,
-        collection: str,
-        *,
-        codec: str | None = None,
-        fields: Mapping[str, str] | None = None,
-        document_length: int | None = None,
-        long_documents: str | None = None,
-        pooling_factor: int | None = None,
-        timeout_s: float | None = None,
-    ) -> CollectionInfo:
-        """Makes an empty collection. Raises AlreadyExists where the name is taken, by an alias too.
-
-        `fields` are the metadata fields that filters can ask for, by name, each "str", "int", "float", "bool" or
-        "datetime" (ISO 8601). Documents need not have them, and may have others; what they have must be of the type.
-        `codec` is how token embeddings are stored; the server's default where left out.
-
-        The encoder reads at most `document_length` tokens at once, the checkpoint's own length where left out. Of a
-        longer document it reads overlapping windows, which are scored as one document, or with `long_documents`
-        "truncate" the beginning. `pooling_factor` keeps one token embedding, the mean of similar ones, for that many.
-        """
-        operation = self._operations.create_collection(
-            collection,
-            codec=codec,
-            fields=fields or {},
-            document_length=document_length,
-            long_documents=long_documents,
-            pooling_factor=pooling_factor,
-        )
-        return self._run(operation, timeout_s)
-
-    def describe_collection(self, collection: str, *, timeout_s: float | None = None) -> CollectionInfo:
-        """One collection: what was declared, and how much it holds."""
-        return self._run(self._operations.describe_collection(collection), timeout_s)
-
-    def drop_collection(self, collection: str, *, timeout_s: float | None = None) -> None:
-        """Removes a collection and its documents. Refused while an alias leads to it."""
-        return self._run(self._operations.drop_collection(collection), timeout_s)
-
-    def compact(self, collection: str, *, timeout_s: float | None = None) -> int:
-        """Rewrites the collection's small and half deleted files as large ones; the store version that this makes.
-
-        Searches go on, writes wait. Disk space comes back about a minute later. It may take longer than the client's
-        `timeout_s`; the server finishes what it began.
-        """
-        return self._run(self._operations.compact(collection), timeout_s)
-
-    def set_alias(self, alias: str, collection: str, *, timeout_s: float | None = None) -> None:
-        """Makes `alias` lead to `collection`, wherever it led before: searches see the one or the other, never neither.
-
-        Wherever a collection is named, an alias will do. Setting it to the old collection again rolls back.
-        """
-        return self._run(self._operations.set_alias(alias, collection), timeout_s)
-
-    def drop_alias(self, alias: str, *, timeout_s: float | None = None) -> None:
-        """Removes an alias; the collection stays."""
-        return self._run(self._operations.drop_alias(alias), timeout_s)
-
-    def aliases(self, *, timeout_s: float | None = None) -> dict[str, str]:
-        """Every alias, and the collection that it leads to."""
-        return self._run(self._operations.aliases(), timeout_s)
-
-    def is_ready(self, *, timeout_s: float | None = None) -> bool:
-        """Whether the server can be reached and says that all of its models are ready."""
-        try:
-            return self._run(self._operations.is_ready(), timeout_s)
-        except (Timeout, Unavailable):
-            return False
-
-    def server_info(self, *, timeout_s: float | None = None) -> ServerInfo:
-        """The Triton server's name, version and extensions, and the manifest of the served encoder."""
-        return self._run(self._operations.server_info(), timeout_s)
-
-    def statistics(self, *, timeout_s: float | None = None) -> list[ModelStatistics]:
-        """What every served model did since it was loaded: where the time of a search goes, stage by stage."""
-        return self._run(self._operations.statistics(), timeout_s)
-
-    def _run(self, operation: Operation[T], timeout_s: float | None) -> T:
-        timeout_s = self._timeout_s if timeout_s is None else timeout_s
-        try:
-            call = next(operation)
-            while True:
-                call = operation.send(self._send(call, timeout_s))
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        finally:
-            operation.close()
-
-    def _send(self, call: Call[Any], timeout_s: float) -> Any:
-        method = getattr(self._triton, call.method)
-        try:
-            return method(**call.arguments_within(timeout_s), headers=self._headers, client_timeout=timeout_s)
-        except InferenceServerException as error:
-            raise from_triton(error, timeout_s) from error

@@ -5,17 +5,21 @@
     ├── NotFound            no such collection, document or model
     ├── AlreadyExists       what should be created is there already
     ├── Overloaded          the server has no room for this request now
+    ├── ResourceExhausted   its memory or disk has no room for what was asked, until an operator makes some
     ├── Timeout             no answer in time; the request may have been carried out
     ├── Unavailable         the server cannot be reached, or is not ready
     └── ServerError         everything else: the server failed
 
-An error of the server is sorted by its gRPC status code, never by its message, and keeps tritonclient's exception as
-its cause. An InvalidArgument that the client raises before it sends anything has no cause.
+An error of the server is sorted by its gRPC status code, ResourceExhausted by the tag in front of its message
+(tridex.protocol.refusals), and none by the words of a message; each keeps tritonclient's exception as its cause. An
+InvalidArgument that the client raises before it sends anything has no cause.
 """
 
 from __future__ import annotations
 
 from tritonclient.utils import InferenceServerException
+
+from tridex.protocol.refusals import exhausted_resource
 
 
 class TridexError(Exception):
@@ -36,6 +40,10 @@ class AlreadyExists(TridexError):  # noqa: N818
 
 class Overloaded(TridexError):  # noqa: N818
     """The server has no room for this request now; try again later or send less."""
+
+
+class ResourceExhausted(TridexError):  # noqa: N818
+    """The memory budget or the disk of the server has no room; the message has the figures. It is not sent again."""
 
 
 class Timeout(TridexError):  # noqa: N818
@@ -62,5 +70,7 @@ _BY_STATUS: dict[str | None, type[TridexError]] = {
 
 def from_triton(error: InferenceServerException, timeout_s: float) -> TridexError:
     """The error of this package that stands for one of tritonclient's, of a call that was allowed `timeout_s`."""
+    if error.status() == "StatusCode.INTERNAL" and (reason := exhausted_resource(error.message())) is not None:
+        return ResourceExhausted(reason)
     kind = _BY_STATUS.get(error.status(), ServerError)
     return kind(f"{error.message()} (timeout_s={timeout_s:g})" if kind is Timeout else error.message())

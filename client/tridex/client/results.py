@@ -73,6 +73,8 @@ class CollectionInfo:
     codec: str = ""
     dim: int = 0
     fingerprint: str = ""
+    checkpoint: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of the encoder's weights, tokenizer and rules; empty for a collection of an older Tridex."""
     fields: Mapping[str, str] = field(default_factory=dict)
     """The metadata fields that filters can ask for, and their types."""
     document_length: int = 0

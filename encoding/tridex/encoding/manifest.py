@@ -53,7 +53,16 @@ class Manifest:
             "tokenizer": self.files[TOKENIZER_FILE],
             "rules": self.rules.to_dict(),
         }
-        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+        return _sha256(identity)
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """SHA-256 of each part that the fingerprint is of: the weights, with the head; the tokenizer; the rules."""
+        return {
+            "weights": _sha256([sorted(self.weights.items()), self.head]),
+            "tokenizer": self.files[TOKENIZER_FILE],
+            "rules": _sha256(self.rules.to_dict()),
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON. `fingerprint` and `dim` are in it for readers."""
@@ -80,6 +89,10 @@ class Manifest:
 MANIFEST_FILE = "manifest.json"
 MODEL_FILE = "model.onnx"
 TOKENIZER_FILE = "tokenizer.json"
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def sha256_of_file(path: Path) -> str:

@@ -1,7 +1,7 @@
 """The token index: documents and their codes in the store, packed segments in device memory, exact search."""
 
 from .builds import Build
-from .collection import Collection, CollectionSpec, Document
+from .collection import Collection, Document, Size
 from .errors import (
     CheckpointMismatchError,
     CollectionExistsError,
@@ -19,6 +19,7 @@ from .fields import FieldType, declared_fields
 from .follower import Follower
 from .memory import MemoryBudget, check_room, needed_bytes
 from .ranking import Ranking, fuse_ranks, fuse_scores
+from .spec import CollectionSpec
 from .store import Location, Store
 from .view import View
 
@@ -41,6 +42,7 @@ __all__ = [
     "MemoryBudget",
     "MemoryBudgetError",
     "Ranking",
+    "Size",
     "Store",
     "StoreFullError",
     "TokenIndexError",

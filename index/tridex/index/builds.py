@@ -10,7 +10,6 @@ import fcntl
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 
@@ -18,14 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .collection import Collection, Document
+from .compaction import clean_up_alone
 from .errors import CollectionInUseError
 
 _COMMITS_PER_FRAGMENT = 64
 """Fragments of so many transactions are merged into one: every transaction writes the list of all fragments anew."""
-
-_ROWS_PER_FRAGMENT = 1 << 16
-_ROWS_PER_COPY = 64
-"""Rows that a merge copies at a time: 6 MB of float32 codes of 200 tokens."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +49,8 @@ class Build:
 
     def tidy(self) -> None:
         """Merges small fragments, and removes what no longer is of any use: older versions, halves of killed writes."""
-        dataset = self.collection.dataset
-        dataset.optimize.compact_files(
-            target_rows_per_fragment=_ROWS_PER_FRAGMENT, batch_size=_ROWS_PER_COPY, num_threads=1
-        )
-        # Nobody else reads or writes it yet, so nothing can be in use.
-        dataset.cleanup_old_versions(older_than=timedelta(0), delete_unverified=True)
+        self.collection.compact()
+        clean_up_alone(self.collection.dataset)
 
 
 def lock_folder(name: str, folder: Path) -> int:

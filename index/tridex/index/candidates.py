@@ -58,6 +58,15 @@ class ListsSlot:
         self.wanted = wanted
         """Whether a search could have used them."""
         self.lists: InvertedLists | None = None
+        self.retry_at = 0.0
+        """By the monotonic clock, where there was no memory for them."""
+
+
+def lists_bytes(segment: Segment) -> int:
+    """Most bytes that a segment's lists take: every token in a list, and the centroids."""
+    book = segment.codebook
+    centroids = _centroids(segment.tokens) if book is None else len(book.centroids)
+    return 4 * segment.tokens + centroids * 4 * segment.dim + 8 * (centroids + 1)
 
 
 def make_lists(segment: Segment) -> InvertedLists:
@@ -115,11 +124,16 @@ def _entries(
     return rows.long(), gains[of_list]
 
 
+def _centroids(tokens: int) -> int:
+    """How many are trained for so many tokens, one at least."""
+    return min(1 << int(np.log2(_CENTROIDS_PER_ROOT * tokens**0.5)), _MAX_CENTROIDS, tokens)
+
+
 def _train(segment: Segment) -> torch.Tensor:
     """Centroids float32 [centroids, dim] of unit length, by spherical k-means over a sample of the tokens."""
     import faiss  # Takes a second to import, and exact search does without.
 
-    count = min(2 ** int(np.log2(_CENTROIDS_PER_ROOT * segment.tokens**0.5)), _MAX_CENTROIDS, segment.tokens)
+    count = _centroids(segment.tokens)
     wanted = min(_SAMPLE_PER_CENTROID * count, segment.tokens)
     sample = np.sort(np.random.default_rng(0).choice(segment.tokens, wanted, replace=False, shuffle=False))
     directions = _directions(segment, torch.from_numpy(sample).to(segment.device)).cpu().numpy()

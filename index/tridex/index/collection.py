@@ -9,57 +9,31 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime, timedelta
-from itertools import pairwise
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import lance
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from lance.dataset import ColumnOrdering
 from numpy.typing import NDArray
 
-from tridex.kernels import Codebook, Codec
+from tridex.kernels import Codebook
 
 from .codebooks import load_codebook, save_codebook
-from .errors import CheckpointMismatchError, InvalidDocumentError, TokenIndexError
-from .fields import Fields, FieldType, column_values, columns, declared_fields
+from .compaction import clean_up, compact, is_compaction
+from .errors import InvalidDocumentError
+from .fields import FieldType, column_values, columns
 from .filters import to_sql
 from .ranking import Ranking
-from .storage import guarded
+from .spec import CollectionSpec, read_spec, schema_of
+from .storage import guarded, open_dataset
 from .texts import create_text_index, index_new_texts, search_texts
 
-_SPEC_KEY = b"tridex"
-_FORMAT = 3
-_READABLE = (2, _FORMAT)
-"""Format 2 has no specification of how documents are read: they were cut at the checkpoint's own length."""
-_COMPACTIONS = 5
-"""How often a compaction is tried where others write to the collection."""
-
 _DOCUMENT = ("id", "text", "metadata")
-
-
-@dataclass(frozen=True)
-class CollectionSpec:
-    """What every document of a collection has in common; fixed when the collection is created."""
-
-    dim: int
-    codec: Codec
-    fingerprint: str
-    """The checkpoint that made the token embeddings."""
-    fields: Fields = field(default_factory=dict)
-    """The metadata fields that filters can ask for."""
-    document_length: int | None = None
-    """Most tokens that the encoder reads of a document, or of each window of it; None: the checkpoint's own length."""
-    windows: bool = False
-    """Whether a longer document is read in several windows; where not, it is cut."""
-    pooling_factor: int = 1
-    """One token is kept for this many that the encoder made."""
-    codebook: str | None = None
-    """SHA-256 of the residual codecs' codebook; None for the others."""
-    format: int = _FORMAT
 
 
 @dataclass(frozen=True)
@@ -71,6 +45,18 @@ class Document:
     metadata: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Size:
+    """What documents take memory for."""
+
+    documents: int = 0
+    tokens: int = 0
+    id_bytes: int = 0
+
+    def __add__(self, other: Size) -> Size:
+        return Size(self.documents + other.documents, self.tokens + other.tokens, self.id_bytes + other.id_bytes)
+
+
 def write_empty(spec: CollectionSpec, folder: Path, codebook: Codebook | None = None) -> None:
     """Makes an empty dataset for documents of `spec`, with the codebook that its codec wants.
 
@@ -79,25 +65,8 @@ def write_empty(spec: CollectionSpec, folder: Path, codebook: Codebook | None = 
     spec.codec.check_codebook(codebook, spec.dim)
     if codebook is not None:
         spec = replace(spec, codebook=save_codebook(folder, codebook))
-    schema = _schema(spec)
+    schema = schema_of(spec)
     create_text_index(lance.write_dataset(schema.empty_table(), str(folder), schema=schema, mode="create"))
-
-
-def _schema(spec: CollectionSpec) -> pa.Schema:
-    fields = {name: kind.value for name, kind in spec.fields.items()}
-    described = {**asdict(spec), "codec": spec.codec.value, "fields": fields}
-    return pa.schema(
-        [
-            pa.field("id", pa.string(), nullable=False),
-            pa.field("text", pa.large_string(), nullable=False),
-            pa.field("metadata", pa.large_string(), nullable=False),
-            pa.field("tokens", pa.int32(), nullable=False),
-            # One document's codes, [tokens, bytes per token], row after row.
-            pa.field("codes", pa.large_binary(), nullable=False),
-            *(pa.field(column, spec.fields[name].arrow) for name, column in columns(spec.fields).items()),
-        ],
-        metadata={_SPEC_KEY: json.dumps(described).encode()},
-    )
 
 
 class Collection:
@@ -106,7 +75,7 @@ class Collection:
     def __init__(self, name: str, dataset: lance.LanceDataset) -> None:
         self.name = name
         self.dataset = dataset
-        self.spec = _spec(name, dataset)
+        self.spec = read_spec(name, dataset)
         self.codebook = load_codebook(self.folder, self.spec.codebook) if self.spec.codebook else None
 
     @property
@@ -126,7 +95,7 @@ class Collection:
     @guarded
     def latest(self) -> Collection:
         """This collection at the newest version in the store."""
-        return Collection(self.name, lance.dataset(self.dataset.uri))
+        return Collection(self.name, open_dataset(self.dataset.uri))
 
     @guarded
     def latest_version(self) -> int:
@@ -146,44 +115,18 @@ class Collection:
 
         Raises OSError where one of them is cleaned up.
         """
-        return [v for v in range(version + 1, self.version + 1) if self._is_compaction(v)]
-
-    def _is_compaction(self, version: int) -> bool:
-        transaction = self.dataset.read_transaction(version)
-        return transaction is not None and isinstance(transaction.operation, lance.LanceOperation.Rewrite)
+        return [v for v in range(version + 1, self.version + 1) if is_compaction(self.dataset, v)]
 
     @guarded
     def compact(self) -> int:
-        """Rewrites small and half deleted files as large ones, in one transaction; returns the version it made.
-
-        The old files stay for those who read older versions, until clean_up. Who else writes meanwhile may make it
-        start anew, a few times.
-        """
-        for attempt in range(_COMPACTIONS):
-            try:
-                self.dataset.optimize.compact_files()
-                break
-            except OSError as error:
-                if "conflict" not in str(error).lower() or attempt == _COMPACTIONS - 1:
-                    raise
-                self.dataset = lance.dataset(self.dataset.uri)
+        """Rewrites small and half deleted files (compaction.py); returns the version that this made, or found."""
+        self.dataset = compact(self.dataset)
         return self.version
 
     @guarded
     def clean_up(self, unread_for: timedelta) -> int:
         """Removes the versions that have not been the newest one for that long, and their files; returns the bytes."""
-        latest = datetime.now() - unread_for
-        versions: list[Any] = self.dataset.versions()
-        old = [before["version"] for before, after in pairwise(versions) if after["timestamp"] <= latest]
-        return int(self.dataset.cleanup_old_versions(versions=old).bytes_removed) if old else 0
-
-    def check_fingerprint(self, fingerprint: str) -> None:
-        """Raises CheckpointMismatchError unless this collection was made with the checkpoint of that fingerprint."""
-        if fingerprint != self.spec.fingerprint:
-            raise CheckpointMismatchError(
-                f"collection {self.name!r} was indexed with checkpoint {self.spec.fingerprint[:12]}, the served "
-                f"encoder is {fingerprint[:12]}: index the documents into another collection, or serve that checkpoint"
-            )
+        return clean_up(self.dataset, unread_for)
 
     @guarded
     def upsert(self, documents: Sequence[Document], embeddings: Iterable[NDArray[np.float32]]) -> int:
@@ -298,30 +241,19 @@ class Collection:
         return rows["text"].to_pylist(), rows["metadata"].to_pylist()
 
     @guarded
-    def totals(self, fragments: Sequence[lance.LanceFragment] | None = None) -> tuple[int, int]:
-        """Documents, and tokens of all of them; of these files alone, where they are given."""
-        tokens = self.dataset.scanner(columns=["tokens"], fragments=fragments).to_table()["tokens"]
-        return len(tokens), int(np.asarray(tokens, np.int64).sum())
+    def size(self, fragments: Sequence[lance.LanceFragment] | None = None) -> Size:
+        """What the collection holds, or these files of it."""
+        size = Size()
+        for rows in self.dataset.scanner(columns=["id", "tokens"], fragments=fragments).to_batches():
+            tokens = int(np.asarray(rows["tokens"], np.int64).sum())
+            size += Size(len(rows), tokens, pc.sum(pc.binary_length(rows["id"])).as_py() or 0)
+        return size
 
     @guarded
     def count(self, filters: Any = None) -> int:
         """Documents in the collection, or those that match."""
         condition = None if filters is None else to_sql(filters, self.spec.fields)
         return int(self.dataset.count_rows(condition))
-
-
-def _spec(name: str, dataset: lance.LanceDataset) -> CollectionSpec:
-    raw = (dataset.schema.metadata or {}).get(_SPEC_KEY)
-    if raw is None:
-        raise TokenIndexError(f"collection {name!r}: {dataset.uri} is a Lance dataset that Tridex did not write")
-    spec = json.loads(raw)
-    if spec["format"] not in _READABLE:
-        newer = " of a newer Tridex" if isinstance(spec["format"], int) and spec["format"] > _FORMAT else ""
-        readable = " and ".join(map(str, _READABLE))
-        raise TokenIndexError(
-            f"collection {name!r} has store format {spec['format']}{newer}; this version reads formats {readable}"
-        )
-    return CollectionSpec(**{**spec, "codec": Codec(spec["codec"]), "fields": declared_fields(spec["fields"])})
 
 
 def _quoted(key: str) -> str:

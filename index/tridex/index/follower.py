@@ -7,14 +7,15 @@ neither.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 
 import lance
 import torch
 
-from .candidates import make_lists
-from .collection import Collection
+from .candidates import lists_bytes, make_lists
+from .collection import Collection, Size
 from .errors import MemoryBudgetError
 from .memory import MAX_DEAD_SHARE, MemoryBudget, needed_bytes
 from .segments import IndexedSegment, live_ids, load_segments, merge_segments
@@ -27,6 +28,9 @@ _MERGE_RATIO = 8
 logarithmic in the number of upserts, and every row is copied a logarithmic number of times. At a ratio of 2, maxsim
 took 18 ms for a lone query just after 3,411 documents came 64 at a time, and 14 to 15 ms in other runs on one segment
 (two CPU cores; not side by side, and 8 itself was not measured)."""
+
+_RETRY_LISTS_S = 60.0
+"""How long a segment is searched exactly before there may be room for its inverted lists."""
 
 _SEGMENT_BYTES = 2**30
 """Codes of the largest segment: what a merge needs beside the segments that are there."""
@@ -57,10 +61,14 @@ class Follower:
         self._max_tokens = max(segment_bytes // spec.codec.bytes_per_token(spec.dim), 1)
         fragments = collection.dataset.get_fragments()
         self._budget = budget
-        self._need = 0
+        self._size = Size()
+        self._drops = 0
+        """How often the lists had to go."""
         with storage_errors(name, collection.folder):
             self._reserve(collection, fragments)
-            self.view = View(collection, tuple(load_segments(collection, fragments, device, self._max_tokens)))
+            self._codebook = None if collection.codebook is None else collection.codebook.to(device)
+            segments = load_segments(collection, fragments, device, self._max_tokens, self._codebook)
+            self.view = View(collection, tuple(segments))
 
     def refresh(self) -> View:
         """Moves the view to the store's newest version; asks the store only, where it is there already."""
@@ -82,7 +90,7 @@ class Follower:
             if run is None:
                 return False
             parts = seen.segments[run]
-            merged = merge_segments(parts, seen.collection)
+            merged = merge_segments(parts, seen.collection.spec)
             with self._changing:
                 now = self.view
                 there = now.segments[run]
@@ -98,10 +106,27 @@ class Follower:
         """Makes the inverted lists that searches have wanted and miss: some seconds for a million tokens.
 
         Not for the thread that refreshes: nothing waits for them, and a segment without them is searched exactly.
+        Raises MemoryBudgetError where there is no room for them, and tries these again a minute later.
         """
+        segments = self.view.segments
+        for part in segments:
+            slot = part.inverted
+            if slot.wanted and slot.lists is None and part.segment.tokens and slot.retry_at <= time.monotonic():
+                drops = self._drops
+                if self._budget is not None:
+                    there = [other for other in segments if other.inverted.lists or other is part]
+                    need = sum(lists_bytes(other.segment) for other in there)
+                    slot.retry_at = time.monotonic() + _RETRY_LISTS_S
+                    self._budget.reserve_lists(self.view.collection, need, self._drop_lists)
+                slot.lists = make_lists(part.segment)
+                if self._drops != drops:
+                    slot.lists = None
+
+    def _drop_lists(self) -> None:
+        """Called by any thread, while lists may be being made."""
+        self._drops += 1
         for part in self.view.segments:
-            if part.inverted.wanted and part.inverted.lists is None and part.segment.tokens:
-                part.inverted.lists = make_lists(part.segment)
+            part.inverted.lists = None
 
     def _keep_what_moved(self, newest: Collection) -> None:
         """Follows the store's compactions, one by one: the rows stay in memory and are found elsewhere in the store.
@@ -122,14 +147,14 @@ class Follower:
         """Raises MemoryBudgetError where the device has no room for these rows more."""
         if self._budget is None:
             return
-        need = self._need + needed_bytes(collection.spec, *collection.totals(new))
+        size = self._size + collection.size(new)
         try:
-            self._budget.reserve(collection, need)
+            self._budget.reserve(collection, needed_bytes(collection.spec, size, collection.codebook))
         except MemoryBudgetError:
             # Rows that these replace, or that were deleted, are counted still.
-            need = needed_bytes(collection.spec, *collection.totals())
-            self._budget.reserve(collection, need)
-        self._need = need
+            size = collection.size()
+            self._budget.reserve(collection, needed_bytes(collection.spec, size, collection.codebook))
+        self._size = size
 
     def _follow(self, collection: Collection) -> View:
         """The view of `collection`, made from the one there is."""
@@ -140,7 +165,7 @@ class Follower:
             segments = [part.with_live(part.live_after(collection, changed)) for part in segments]
         if new := collection.fragments(after.keys() - before.keys()):
             self._reserve(collection, new)
-            segments += load_segments(collection, new, self._device, self._max_tokens)
+            segments += load_segments(collection, new, self._device, self._max_tokens, self._codebook)
         return View(collection, tuple(segments))
 
 

@@ -1,24 +1,32 @@
 """Admission to a device's memory: what a collection needs, and whether that is left of the budget.
 
-A collection is held as packed segments, so what it needs follows from its documents and tokens before anything is read:
+A collection is held as packed segments, so what it needs follows from its size before anything is read:
 
-    need = (tokens * bytes a token + documents * BYTES_PER_DOCUMENT) / (1 - MAX_DEAD_SHARE)
+    need = (tokens * bytes a token + documents * BYTES_PER_DOCUMENT + bytes of ids) / (1 - MAX_DEAD_SHARE) + codebook
 
 The sum of needs is kept below the budget less SPARE_SHARE. The spare is for what is there twice for a moment: a merge
 copies live rows into a new segment, of at most SEGMENT_SHARE of the budget, while searches still read the old ones.
+
+Inverted lists (candidates.py) take what the needs leave, and are let go where a collection needs more: without them
+searches are slower, and not wrong.
 """
 
 from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from .collection import Collection, CollectionSpec
-from .errors import MemoryBudgetError
+from tridex.kernels import Codebook
 
-BYTES_PER_DOCUMENT = 160
-"""Beside the codes: an id of 64 bytes, address, offset, and the live bits, also those of 32 remembered filters."""
+from .collection import Collection, Size
+from .errors import MemoryBudgetError
+from .spec import CollectionSpec
+
+BYTES_PER_DOCUMENT = 96
+"""Beside codes and id: where the id lies, address, offset, and the live bits, also those of 32 remembered filters."""
 
 MAX_DEAD_SHARE = 1 / 8
 """A segment with more dead rows than this is packed again."""
@@ -27,10 +35,19 @@ SPARE_SHARE = 1 / 8
 SEGMENT_SHARE = 1 / 16
 
 
-def needed_bytes(spec: CollectionSpec, documents: int, tokens: int) -> int:
+def needed_bytes(spec: CollectionSpec, size: Size, codebook: Codebook | None = None) -> int:
     """What so many live documents need, with the dead rows that lie between them until they are packed again."""
-    packed = tokens * spec.codec.bytes_per_token(spec.dim) + documents * BYTES_PER_DOCUMENT
-    return math.ceil(packed / (1 - MAX_DEAD_SHARE))
+    packed = size.tokens * spec.codec.bytes_per_token(spec.dim) + size.documents * BYTES_PER_DOCUMENT + size.id_bytes
+    shared = 0 if codebook is None else codebook.centroids.nbytes + codebook.levels.nbytes
+    return math.ceil(packed / (1 - MAX_DEAD_SHARE)) + shared
+
+
+@dataclass(frozen=True)
+class _Lists:
+    """What a collection's inverted lists take, and how it lets go of them."""
+
+    taken: int
+    drop: Callable[[], None]
 
 
 class MemoryBudget:
@@ -41,19 +58,44 @@ class MemoryBudget:
         self.usable = int(size * (1 - SPARE_SHARE))
         self.segment_bytes = max(int(size * SEGMENT_SHARE), 1)
         self._taken: dict[Path, int] = {}
+        self._lists: dict[Path, _Lists] = {}
         self._lock = threading.Lock()
 
     def reserve(self, collection: Collection, need: int) -> None:
-        """Makes `need` bytes the collection's, whatever it had. Raises MemoryBudgetError, and leaves it what it had."""
+        """Makes `need` bytes the collection's, whatever it had. Raises MemoryBudgetError, and leaves it what it had.
+
+        Collections let go of their inverted lists where these are in the way.
+        """
         with self._lock:
             others = sum(taken for folder, taken in self._taken.items() if folder != collection.folder)
             check_room(collection, need, others, self)
             self._taken[collection.folder] = need
+            while self._lists and self._left() < 0:
+                self._lists.popitem()[1].drop()
+
+    def reserve_lists(self, collection: Collection, need: int, drop: Callable[[], None]) -> None:
+        """Makes `need` bytes the collection's for its inverted lists, whatever they had, until `drop` is called.
+
+        Raises MemoryBudgetError, and leaves them what they had.
+        """
+        with self._lock:
+            had = self._lists.get(collection.folder)
+            left = self._left() + (had.taken if had else 0)
+            if need > left:
+                raise MemoryBudgetError(
+                    f"the inverted lists of collection {collection.name!r} need {_bytes(need)} of device memory; "
+                    f"{_bytes(max(left, 0))} are left of the budget of {_bytes(self.size)}: its searches stay exact"
+                )
+            self._lists[collection.folder] = _Lists(need, drop)
 
     def release(self, folder: Path) -> None:
         """The collection in that folder is gone."""
         with self._lock:
             self._taken.pop(folder, None)
+            self._lists.pop(folder, None)
+
+    def _left(self) -> int:
+        return self.usable - sum(self._taken.values()) - sum(lists.taken for lists in self._lists.values())
 
 
 def check_room(collection: Collection, need: int, others: int, budget: MemoryBudget) -> None:

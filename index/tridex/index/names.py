@@ -29,6 +29,8 @@ class Meaning:
     """For an alias: the collection's version when the alias was set to it."""
     built_from: str | None = None
     """What an unfinished collection is built from; None once it is finished."""
+    made_from: str | None = None
+    """What a finished one was built from, where a bulk build made it."""
 
 
 UNREADABLE = Meaning()
@@ -52,12 +54,16 @@ class Names:
         """What the name means now, None where it means nothing (18 µs). Raises DamagedCollectionError."""
         path = self._folder / name
         try:
-            return Meaning(**json.loads(path.read_bytes()))
+            meaning = Meaning(**json.loads(path.read_bytes()))
+            if not isinstance(meaning.folder or meaning.alias_of, str):
+                raise TypeError("it says neither a folder nor a collection")
+            return meaning
         except FileNotFoundError:
             return None
         except (ValueError, TypeError) as error:
             raise DamagedCollectionError(
-                f"the file {path}, which says what {name!r} means, is damaged or of a newer Tridex ({error})"
+                f"the file {path}, which says what {name!r} means, is damaged or of a newer Tridex ({error}); "
+                "an alias may be set or dropped as if it were whole"
             ) from error
 
     def all(self) -> dict[str, Meaning]:

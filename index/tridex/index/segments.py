@@ -14,10 +14,11 @@ import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
-from tridex.kernels import Planes, Segment, pack_bitmap
+from tridex.kernels import Codebook, Planes, Segment, pack_bitmap
 
 from .candidates import ListsSlot
 from .collection import Collection
+from .spec import CollectionSpec
 
 _ROWS_PER_COPY = 1024
 """Documents whose codes are read or moved at a time. A merge runs beside searches, which wait for Python's lock no
@@ -112,9 +113,15 @@ def _live_addresses(collection: Collection, fragments: set[int]) -> NDArray[np.u
 
 
 def load_segments(
-    collection: Collection, fragments: Sequence[lance.LanceFragment], device: torch.device, max_tokens: int
+    collection: Collection,
+    fragments: Sequence[lance.LanceFragment],
+    device: torch.device,
+    max_tokens: int,
+    codebook: Codebook | None,
 ) -> list[IndexedSegment]:
     """Reads fragments of the store into segments on `device` of at most `max_tokens` and a document each.
+
+    `codebook` is the collection's, on that device: all of its segments share one.
 
     Two passes: ids and lengths say where each document goes, then its codes go straight there, so the host holds one
     batch of codes at a time beside the packed result.
@@ -126,7 +133,7 @@ def load_segments(
     tokens = np.asarray(heads["tokens"], np.int64)
     slices = _slices(tokens, max_tokens)
     packings = [
-        _Packing(collection, ids[rows.start : rows.stop], addresses[rows], tokens[rows], device) for rows in slices
+        _Packing(spec, ids[rows.start : rows.stop], addresses[rows], tokens[rows], device, codebook) for rows in slices
     ]
     row_bytes = spec.codec.bytes_per_token(spec.dim)
     first = 0
@@ -149,18 +156,19 @@ def load_segments(
     return [packing.done() for packing in packings]
 
 
-def merge_segments(parts: Sequence[IndexedSegment], collection: Collection) -> IndexedSegment | None:
+def merge_segments(parts: Sequence[IndexedSegment], spec: CollectionSpec) -> IndexedSegment | None:
     """One segment of the live rows of several, on their device; None where no row lives. Holds no copy beside it."""
     rows = [np.flatnonzero(part.live) for part in parts]
     if not sum(map(len, rows)):
         return None
     offsets = [part.segment.offsets.cpu().numpy() for part in parts]
     packing = _Packing(
-        collection,
+        spec,
         pa.concat_arrays([part.ids.take(pa.array(alive)) for part, alive in zip(parts, rows, strict=True)]),
         np.concatenate([part.addresses[alive] for part, alive in zip(parts, rows, strict=True)]),
         np.concatenate([np.diff(ends)[alive] for ends, alive in zip(offsets, rows, strict=True)]),
         parts[0].segment.device,
+        parts[0].segment.codebook,
     )
     first = 0
     for part, ends, alive in zip(parts, offsets, rows, strict=True):
@@ -186,14 +194,15 @@ class _Packing:
 
     def __init__(
         self,
-        collection: Collection,
+        spec: CollectionSpec,
         ids: pa.LargeStringArray,
         addresses: NDArray[np.uint64],
         tokens: NDArray[np.int64],
         device: torch.device,
+        codebook: Codebook | None,
     ) -> None:
-        self._spec = spec = collection.spec
-        self._codebook = None if collection.codebook is None else collection.codebook.to(device)
+        self._spec = spec
+        self._codebook = codebook
         order = np.asarray(pc.sort_indices(ids))
         self._ids = ids.take(pa.array(order))
         self._addresses = addresses[order]

@@ -7,20 +7,26 @@ collections/NAME-TOKEN.lance    a collection's dataset; a name that is dropped a
 
 from __future__ import annotations
 
+import json
 import secrets
 import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-import lance
-
 from tridex.kernels import Codebook
 
 from .builds import Build, lock_folder
-from .collection import Collection, CollectionSpec, write_empty
-from .errors import CollectionExistsError, CollectionInUseError, CollectionNotFoundError, TokenIndexError
+from .collection import Collection, write_empty
+from .errors import (
+    CollectionExistsError,
+    CollectionInUseError,
+    CollectionNotFoundError,
+    DamagedCollectionError,
+    TokenIndexError,
+)
 from .names import UNREADABLE, Meaning, Names
-from .storage import storage_errors
+from .spec import CollectionSpec
+from .storage import open_dataset, storage_errors
 
 
 class Location(NamedTuple):
@@ -84,7 +90,7 @@ class Store:
             write_empty(spec, folder, codebook)
             lock = lock_folder(name, folder)
             self._names.set(name, Meaning(folder=folder.name, built_from=source))
-        return Build(Collection(name, lance.dataset(str(folder))), source, lock)
+        return Build(Collection(name, open_dataset(folder)), source, lock)
 
     def resume_build(self, name: str) -> Build | None:
         """The unfinished collection of that name, None where there is none. Raises CollectionInUseError."""
@@ -93,7 +99,7 @@ class Store:
             return None
         folder = self._collections / meaning.folder
         lock = lock_folder(name, folder)
-        build = Build(Collection(name, lance.dataset(str(folder))), meaning.built_from, lock)
+        build = Build(Collection(name, open_dataset(folder)), meaning.built_from, lock)
         if self._names.get(name) != meaning:
             # Finished since it was looked up.
             with build:
@@ -104,7 +110,13 @@ class Store:
         """Indexes the texts and gives the collection its name: from now on it is as any other."""
         build.collection.index_new_texts()
         with self._names.locked():
-            self._names.set(build.collection.name, Meaning(folder=build.collection.folder.name))
+            finished = Meaning(folder=build.collection.folder.name, made_from=build.source)
+            self._names.set(build.collection.name, finished)
+
+    def made_from(self, name: str) -> str | None:
+        """What a finished bulk build made the collection of that name from; None where none did."""
+        meaning = self._names.get(name)
+        return meaning.made_from if meaning else None
 
     def discard_build(self, name: str) -> None:
         """Removes the unfinished collection of that name, where there is one. Raises CollectionInUseError."""
@@ -121,7 +133,7 @@ class Store:
         """
         location = self.locate(name)
         with storage_errors(location.name, location.folder):
-            return Collection(location.name, lance.dataset(str(location.folder)))
+            return Collection(location.name, open_dataset(location.folder))
 
     def drop(self, name: str) -> None:
         """Removes a collection with its documents. Raises CollectionInUseError while an alias leads to it."""
@@ -145,21 +157,24 @@ class Store:
         """Makes `alias` lead to a collection, as it is now or newer, wherever it led before.
 
         Raises CollectionExistsError where a collection has that name, CollectionNotFoundError where there is no such
-        collection or it is an alias itself.
+        collection or it is an alias itself. A damaged alias is made anew, if it can have been an alias.
         """
         with self._names.locked():
             if collection in self.aliases():
                 raise CollectionNotFoundError(f"{collection!r} is an alias itself; expected the name of a collection")
             version = self.open(collection).version
-            if alias not in self.aliases():
+            if alias not in self.aliases() and not self._is_damaged_alias(alias):
                 self.check_free(alias)
             self._names.set(alias, Meaning(alias_of=collection, version=version))
 
     def drop_alias(self, alias: str) -> None:
-        """Removes an alias; the collection stays. Raises CollectionNotFoundError where there is no such alias."""
+        """Removes an alias, also a damaged one; the collection stays.
+
+        Raises CollectionNotFoundError where there is no such alias.
+        """
         with self._names.locked():
             aliases = self.aliases()
-            if alias not in aliases:
+            if alias not in aliases and not self._is_damaged_alias(alias):
                 there = ", ".join(aliases) or "none"
                 raise CollectionNotFoundError(f"alias {alias!r} does not exist; there are: {there}")
             self._names.remove(alias)
@@ -173,6 +188,24 @@ class Store:
             raise CollectionExistsError(f"collection {name!r} is being built, by `tridex index build`")
         if meaning:
             raise CollectionExistsError(f"collection {name!r} exists already")
+
+    def _is_damaged_alias(self, name: str) -> bool:
+        """Whether that name's file cannot be read.
+
+        Raises DamagedCollectionError where it may be a collection's: one without a name left would lose its folder.
+        """
+        meanings = self._names.all()
+        if meanings.get(name) != UNREADABLE:
+            return False
+        named = {meaning.folder for meaning in meanings.values()}
+        for folder in self._collections.glob(f"{name}-{'[0-9a-f]' * 8}.lance"):
+            if folder.name not in named:
+                raise DamagedCollectionError(
+                    f"the file {self.folder / 'names' / name} is damaged, and seems to be that of a collection in "
+                    f"{folder}, not of an alias; to have it back, make the file say "
+                    f"{json.dumps({'folder': folder.name})}"
+                )
+        return True
 
     def _new_folder(self, name: str) -> Path:
         return self._collections / f"{name}-{secrets.token_hex(4)}.lance"

@@ -77,6 +77,7 @@ class CatalogService:
             "codec": spec.codec.value,
             "dim": spec.dim,
             "fingerprint": spec.fingerprint,
+            "checkpoint": spec.checkpoint,
             "fields": {name: kind.value for name, kind in spec.fields.items()},
             "document_length": how.length,
             "long_documents": (LongDocuments.WINDOWS if how.windows else LongDocuments.TRUNCATE).value,

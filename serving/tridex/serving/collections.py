@@ -15,7 +15,16 @@ from pathlib import Path
 
 import torch
 
-from tridex.index import CollectionNotFoundError, Follower, Location, MemoryBudget, Store, TokenIndexError, View
+from tridex.index import (
+    CollectionNotFoundError,
+    Follower,
+    Location,
+    MemoryBudget,
+    MemoryBudgetError,
+    Store,
+    TokenIndexError,
+    View,
+)
 
 from .refusals import refusing, request_error
 from .service import ErrorCode, RequestError
@@ -198,6 +207,8 @@ class Collections:
             for follower in list(self._followers.values()):
                 try:
                     follower.make_lists()
+                except MemoryBudgetError as error:
+                    _log.warning("%s", error)
                 except Exception:
                     # Its searches stay exact.
                     name = follower.view.collection.name

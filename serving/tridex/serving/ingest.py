@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from tridex.encoding import latest_version_dir, load_artifact
-from tridex.index import Collection, CollectionNotFoundError, Document, Store, declared_fields
+from tridex.index import Collection, CollectionNotFoundError, Document, Size, Store, declared_fields
 from tridex.kernels import Codec
 from tridex.protocol import models, parameters
 from tridex.protocol.parameters import IngestOperation
@@ -108,10 +108,11 @@ class IngestService:
         texts = [document.text for document in distinct]
         how = reading(collection.spec, self._artifact.manifest)
         embeddings = list(self._embedder.collection_documents(texts, how))
-        tokens = sum(map(len, embeddings))
-        self._admission.check(collection, len(distinct), tokens)
+        id_bytes = sum(len(document.id.encode()) for document in distinct)
+        more = Size(len(distinct), sum(map(len, embeddings)), id_bytes)
+        self._admission.check(collection, more)
         version = collection.upsert(distinct, embeddings)
-        self._admission.wrote(collection, len(distinct), tokens)
+        self._admission.wrote(collection, more)
         return version
 
     def _open_or_create(self, write: _Write) -> Collection:
@@ -119,7 +120,8 @@ class IngestService:
             collection = self._store.open(write.collection)
         except CollectionNotFoundError:
             return self._store.create(write.collection, new_spec(self._artifact, write.codec))
-        collection.check_fingerprint(self._artifact.manifest.fingerprint)
+        manifest = self._artifact.manifest
+        collection.spec.check_checkpoint(collection.name, manifest.fingerprint, manifest.parts)
         return collection
 
     def _create(self, name: str, request: Request) -> Collection:

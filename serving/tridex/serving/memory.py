@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from tridex.index import Collection, MemoryBudget, Store, TokenIndexError, check_room, needed_bytes
+from tridex.index import Collection, MemoryBudget, Size, Store, TokenIndexError, check_room, needed_bytes
 
 _HOST_SHARE = 0.5
 _GPU_SHARE = 0.85
@@ -26,16 +26,15 @@ def default_budget(device: torch.device) -> int:
     return int(min(there, int(limit) if limit.isdigit() else there) * _HOST_SHARE)
 
 
-class _Size(NamedTuple):
-    """Documents and tokens of a collection at a version; perhaps more than there are, where upserts replaced some."""
+class _Counted(NamedTuple):
+    """The size of a collection at a version; perhaps more than there is, where upserts replaced some."""
 
     collection: Collection
-    documents: int
-    tokens: int
+    size: Size
 
-    def need_with(self, documents: int, tokens: int) -> int:
+    def need_with(self, more: Size) -> int:
         """What the collection needs with so many more."""
-        return needed_bytes(self.collection.spec, self.documents + documents, self.tokens + tokens)
+        return needed_bytes(self.collection.spec, self.size + more, self.collection.codebook)
 
 
 class Admission:
@@ -44,25 +43,24 @@ class Admission:
     def __init__(self, store: Store, size: int) -> None:
         self._store = store
         self._budget = MemoryBudget(size)
-        self._sizes: dict[Path, _Size] = {}
+        self._sizes: dict[Path, _Counted] = {}
 
-    def check(self, collection: Collection, documents: int, tokens: int) -> None:
+    def check(self, collection: Collection, more: Size) -> None:
         """Raises MemoryBudgetError where the collection with these documents more does not fit beside the others."""
         others = self._others(collection)
-        if others + self._size(collection).need_with(documents, tokens) > self._budget.usable:
-            check_room(collection, self._count(collection).need_with(documents, tokens), others, self._budget)
+        if others + self._size(collection).need_with(more) > self._budget.usable:
+            check_room(collection, self._count(collection).need_with(more), others, self._budget)
 
-    def wrote(self, collection: Collection, documents: int, tokens: int) -> None:
+    def wrote(self, collection: Collection, more: Size) -> None:
         """What was checked is in the collection, which is at the version that this made."""
-        before = self._sizes[collection.folder]
-        self._sizes[collection.folder] = _Size(collection, before.documents + documents, before.tokens + tokens)
+        self._sizes[collection.folder] = _Counted(collection, self._sizes[collection.folder].size + more)
 
-    def _size(self, collection: Collection) -> _Size:
+    def _size(self, collection: Collection) -> _Counted:
         size = self._sizes.get(collection.folder)
         return size if size and size.collection.version == collection.version else self._count(collection)
 
-    def _count(self, collection: Collection) -> _Size:
-        self._sizes[collection.folder] = _Size(collection, *collection.totals())
+    def _count(self, collection: Collection) -> _Counted:
+        self._sizes[collection.folder] = _Counted(collection, collection.size())
         return self._sizes[collection.folder]
 
     def _others(self, collection: Collection) -> int:
@@ -78,7 +76,7 @@ class Admission:
             except TokenIndexError:
                 continue  # dropped, or damaged and not loaded
             there.add(location.folder)
-            need = size.need_with(0, 0)
+            need = size.need_with(Size())
             if taken + need <= self._budget.usable:
                 taken += need
                 others += need * (location.folder != collection.folder)

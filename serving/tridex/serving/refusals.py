@@ -34,7 +34,7 @@ def request_error(error: Exception) -> RequestError:
         case CollectionExistsError():
             code = ErrorCode.ALREADY_EXISTS
         case MemoryBudgetError() | StoreFullError():
-            code = ErrorCode.UNAVAILABLE
+            code = ErrorCode.RESOURCE_EXHAUSTED
         case DamagedCollectionError():
             code = ErrorCode.INTERNAL
         case TokenIndexError():

@@ -69,7 +69,7 @@ class SearchService:
 
     def __init__(self, context: Context) -> None:
         manifest = load_artifact(latest_version_dir(context.repository / models.ENCODER.name)).manifest
-        self._fingerprint = manifest.fingerprint
+        self._fingerprint, self._parts = manifest.fingerprint, manifest.parts
         self._mean = manifest.rules.similarity == "meanmaxsim"
         self._device = torch.device(context.device)
         self._collections = Collections(
@@ -144,7 +144,7 @@ class SearchService:
         view = self._collections.view(location, arguments.min_version(request), arguments.last_write(request))
         filters = arguments.filters(request)
         with refusing():
-            view.collection.check_fingerprint(self._fingerprint)
+            view.collection.spec.check_checkpoint(location.name, self._fingerprint, self._parts)
             if filters is not None:
                 view = view.filtered(filters)
         codec = view.collection.spec.codec

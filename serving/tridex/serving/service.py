@@ -22,12 +22,13 @@ Arrays = Mapping[str, Any]
 
 
 class ErrorCode(str, Enum):
-    """Why a request failed; the names are those of the Python backend's TritonError."""
+    """Why a request failed; a value is the name of the code in the Python backend, which has no RESOURCE_EXHAUSTED."""
 
     INVALID_ARGUMENT = "INVALID_ARG"
     NOT_FOUND = "NOT_FOUND"
     ALREADY_EXISTS = "ALREADY_EXISTS"
     UNAVAILABLE = "UNAVAILABLE"
+    RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
     INTERNAL = "INTERNAL"
 
 

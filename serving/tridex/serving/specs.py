@@ -36,6 +36,7 @@ def new_spec(
         document_length=document_length or manifest.rules.document.length,
         windows=long_documents is LongDocuments.WINDOWS,
         pooling_factor=pooling_factor,
+        checkpoint=manifest.parts,
     )
 
 

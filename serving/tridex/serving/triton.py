@@ -13,6 +13,8 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
+from tridex.protocol.refusals import RESOURCE_EXHAUSTED
+
 from .environment import memory_budget, store_folder
 from .service import Arrays, Context, Counter, ErrorCode, Request, RequestError, Result, Service
 
@@ -96,11 +98,16 @@ def _send(request: Any, result: Result) -> None:
 
 def _response(request: Any, result: Arrays | RequestError) -> Any:
     if isinstance(result, RequestError):
-        code = getattr(pb_utils.TritonError, result.code.value)
-        return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(result), code))
+        return pb_utils.InferenceResponse(error=_error(result))
     wanted = request.requested_output_names()
     tensors = [pb_utils.Tensor(name, value) for name, value in result.items() if name in wanted]
     return pb_utils.InferenceResponse(tensors)
+
+
+def _error(refusal: RequestError) -> Any:
+    if refusal.code is ErrorCode.RESOURCE_EXHAUSTED:
+        return pb_utils.TritonError(RESOURCE_EXHAUSTED + str(refusal), pb_utils.TritonError.INTERNAL)
+    return pb_utils.TritonError(str(refusal), getattr(pb_utils.TritonError, refusal.code.value))
 
 
 def _infer(model: str, inputs: Arrays, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:

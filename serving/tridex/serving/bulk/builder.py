@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from tridex.index import Build, CollectionSpec, Document, Store
+from tridex.index import Build, Collection, CollectionSpec, Document, Store
 from tridex.kernels import Codebook
 
 from . import codebook
@@ -48,7 +48,7 @@ def build_collection(
     progress: Progress,
     documents_per_commit: int = DOCUMENTS_PER_COMMIT,
 ) -> Summary:
-    """Builds collection `name` of the source's documents, or goes on with it.
+    """Builds collection `name` of the source's documents, or goes on with it; none is left to do where it is done.
 
     Raises BuildError for a bad source, and where an unfinished collection of that name is built from another source or
     by another specification; CollectionExistsError where the name is taken, CollectionInUseError where another process
@@ -56,13 +56,16 @@ def build_collection(
     """
     with ExitStack() as held:
         build = store.resume_build(name)
-        if build is None:
-            store.check_free(name)
-        else:
+        if build is not None:
             _check_spec(held.enter_context(build), spec)
+        elif store.made_from(name) is None:
+            store.check_free(name)
         with progress.stage("check", None) as advance:
             checked = check(source, spec.fields, advance)
         if build is None:
+            if store.made_from(name) == checked.digest and not _differences(store.open(name).spec, spec):
+                return _summary(store.open(name), checked, checked.documents)
+            store.check_free(name)
             trained = _train(source, checked, spec, encode, progress)
             build = held.enter_context(store.begin_build(name, spec, checked.digest, trained))
         elif build.source != checked.digest:
@@ -77,16 +80,24 @@ def build_collection(
             raise BuildError("the source changed while it was read: build it again with --restart")
         build.tidy()
         store.finish_build(build)
-        size = sum(file.stat().st_size for file in collection.folder.rglob("*") if file.is_file())
+        return _summary(collection, checked, done)
+
+
+def _summary(collection: Collection, checked: Checked, done: int) -> Summary:
+    size = sum(file.stat().st_size for file in collection.folder.rglob("*") if file.is_file())
     return Summary(checked.documents, done, checked.without_text, collection.version, size / checked.documents)
 
 
 def _check_spec(build: Build, spec: CollectionSpec) -> None:
-    there = build.collection.spec
-    wanted = replace(spec, codebook=there.codebook, format=there.format)
-    if there != wanted:
-        names = [name for name, value in vars(there).items() if value != getattr(wanted, name)]
+    if names := _differences(build.collection.spec, spec):
         raise BuildError(_unfinished(build.collection.name, f"with another {', '.join(names)}"))
+
+
+def _differences(there: CollectionSpec, spec: CollectionSpec) -> list[str]:
+    """What a collection was begun with that is not in this specification."""
+    # The fingerprint stands for the parts, which an older collection does not have.
+    wanted = replace(spec, codebook=there.codebook, checkpoint=there.checkpoint, format=there.format)
+    return [name for name, value in vars(there).items() if value != getattr(wanted, name)]
 
 
 def _unfinished(name: str, difference: str) -> str:
