@@ -43,7 +43,7 @@ _PRODUCTS_PER_BLOCK = 1 << 22
 _PRODUCTS_PER_THREAD = 1 << 24
 """Fewest multiplications worth a thread: 0.3 ms; waking one costs 0.05 ms."""
 
-_THREADS = numba.config.NUMBA_NUM_THREADS
+_THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # set as numba starts
 """The cores that this process may use; the environment variable of that name says otherwise. torch's number is another
 in every thread, and in a new one whatever was set last, for whichever: searches ran on one core because a thread in the
 background had asked for one."""
