@@ -122,7 +122,7 @@ def _work(
 def test_kill_9_loses_nothing_acknowledged(repository: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     acknowledged: dict[str, str] = {}
-    for life in range(3):
+    for life in range(2):
         server = new_server(repository, store)
         server.start()
         try:
