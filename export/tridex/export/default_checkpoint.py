@@ -44,7 +44,7 @@ def write_default_checkpoint(folder: Path) -> Path:
     """
     checkpoint = folder / NAME
     if not checkpoint.is_dir():
-        backbone = _backbone_dir()
+        backbone = backbone_dir()
         with staging_dir(folder) as staging:
             colbert_from_encoder(str(backbone)).save(str(staging), create_model_card=False)
             staging.rename(checkpoint)
@@ -62,7 +62,8 @@ def orthonormal_projection(dim: int, hidden: int) -> NDArray[np.float32]:
     return np.ascontiguousarray(np.round(q * np.sign(np.diag(r)), 6).T, np.float32)
 
 
-def _backbone_dir() -> Path:
+def backbone_dir() -> Path:
+    """The folder of all-MiniLM-L6-v2 as Sentence Transformers loads it. Raises CheckpointError."""
     # The package is looked up and not imported: files are all that is wanted of it.
     try:
         weights = next(Path(file.locate()) for file in files(_PACKAGE) or () if file.as_posix() == _WEIGHTS)

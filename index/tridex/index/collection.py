@@ -286,6 +286,16 @@ class Collection:
         return _documents(rows)
 
     @guarded
+    def stored(self, places: Sequence[int]) -> tuple[list[Document], list[NDArray[np.float32]]]:
+        """The documents at these places in the store's order, which a version keeps, and their token embeddings as the
+        codec kept them, [tokens, dim] each."""
+        rows = self.dataset.take(list(places), columns=[*_DOCUMENT, "codes"])
+        width = self.spec.codec.bytes_per_token(self.spec.dim)
+        codes = (np.frombuffer(code.as_buffer(), np.uint8).reshape(-1, width) for code in rows["codes"])
+        embeddings = [self.spec.codec.decode(row, self.codebook) for row in codes]
+        return _documents(rows.drop_columns("codes")), embeddings
+
+    @guarded
     def matching_addresses(self, condition: str) -> NDArray[np.uint64]:
         """Where the rows lie for which this SQL, made by to_sql, holds."""
         rows = self.dataset.scanner(columns=[], filter=condition, with_row_address=True).to_table()
@@ -300,8 +310,14 @@ class Collection:
     @guarded
     def totals(self, fragments: Sequence[lance.LanceFragment] | None = None) -> tuple[int, int]:
         """Documents, and tokens of all of them; of these files alone, where they are given."""
-        tokens = self.dataset.scanner(columns=["tokens"], fragments=fragments).to_table()["tokens"]
-        return len(tokens), int(np.asarray(tokens, np.int64).sum())
+        lengths = self.lengths(fragments)
+        return len(lengths), int(lengths.sum())
+
+    @guarded
+    def lengths(self, fragments: Sequence[lance.LanceFragment] | None = None) -> NDArray[np.int64]:
+        """Each document's tokens, in the store's order."""
+        rows = self.dataset.scanner(columns=["tokens"], fragments=fragments).to_table()
+        return np.asarray(rows["tokens"], np.int64)
 
     @guarded
     def count(self, filters: Any = None) -> int:

@@ -2,7 +2,8 @@
 
 A collection is held as packed segments, so what it needs follows from its documents and tokens before anything is read:
 
-    need = (tokens * bytes a token + documents * BYTES_PER_DOCUMENT) / (1 - MAX_DEAD_SHARE)
+    packed = tokens * bytes a token + documents * BYTES_PER_DOCUMENT
+    need = packed / (1 - MAX_DEAD_SHARE)
 
 The sum of needs is kept below the budget less SPARE_SHARE. The spare is for what is there twice for a moment: a merge
 copies live rows into a new segment, of at most SEGMENT_SHARE of the budget, while searches still read the old ones.
@@ -27,10 +28,19 @@ SPARE_SHARE = 1 / 8
 SEGMENT_SHARE = 1 / 16
 
 
+def packed_bytes(spec: CollectionSpec, documents: int, tokens: int) -> int:
+    """What so many live documents take."""
+    return tokens * spec.codec.bytes_per_token(spec.dim) + documents * BYTES_PER_DOCUMENT
+
+
 def needed_bytes(spec: CollectionSpec, documents: int, tokens: int) -> int:
     """What so many live documents need, with the dead rows that lie between them until they are packed again."""
-    packed = tokens * spec.codec.bytes_per_token(spec.dim) + documents * BYTES_PER_DOCUMENT
-    return math.ceil(packed / (1 - MAX_DEAD_SHARE))
+    return math.ceil(packed_bytes(spec, documents, tokens) / (1 - MAX_DEAD_SHARE))
+
+
+def budget_for(need: int) -> int:
+    """The budget of a server in which a collection that needs so many bytes has room, alone."""
+    return math.ceil(need / (1 - SPARE_SHARE))
 
 
 class MemoryBudget:
