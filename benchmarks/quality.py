@@ -9,6 +9,8 @@ on the default checkpoint. Collections and vectors are kept below --data, by che
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -55,6 +57,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(".tridex"), help="where collections are kept")
     parser.add_argument("--dry", action="store_true", help="publish nothing; the page alone is written")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # So that the server is stopped, too.
     data = arguments.data / "quality"
     datasets = judged_below(arguments.corpora, arguments.only)
     if not datasets:

@@ -5,17 +5,21 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tridex.client import CollectionInfo
 from tridex.evaluation.page import write_page
 from tridex.evaluation.report import Judged, Report, ReportError, Row
 from tridex.evaluation.significance import holm, paired_p_value
+from tridex.evaluation.stores import CollectionError, check_fits
 from tridex.evaluation.systems import DEFAULT_SYSTEMS, System, UnknownSystemError, parse_systems
 from tridex.evaluation.table import sign
 from tridex.kernels import Codec
@@ -59,6 +63,24 @@ def test_unknown_systems_are_named(name: str) -> None:
 def test_a_system_is_named_once() -> None:
     with pytest.raises(UnknownSystemError, match="'int8' is named twice"):
         parse_systems(["int8", "bm25", "int8"], CODECS)
+
+
+@pytest.mark.parametrize(
+    ("there", "message"),
+    [
+        ({"dim": 96}, "holds 96 dimensions a token of checkpoint aaaa, the served encoder model is aaaa with 128"),
+        ({"fingerprint": "bbbb"}, "of checkpoint bbbb, the served encoder model is aaaa"),
+        ({"codec": "int8"}, "is in int8 with pooling factor 1; expected float16 and 1: drop it, or compare in another"),
+        ({"pooling_factor": 2}, "is in float16 with pooling factor 2; expected float16 and 1"),
+        ({"count": 4}, "holds 4 documents, the corpus 5"),
+    ],
+)
+def test_a_collection_that_does_not_fit_is_refused(there: dict[str, Any], message: str) -> None:
+    fitting = CollectionInfo("c-float16", 5, 1, "float16", 128, "aaaa")
+    served = {"dim": 128, "fingerprint": "aaaa", "source": "model"}
+    check_fits(fitting, System("float16", "float16"), 5, served)
+    with pytest.raises(CollectionError, match=message):
+        check_fits(replace(fitting, **there), System("float16", "float16"), 5, served)
 
 
 @settings(max_examples=30, deadline=None)

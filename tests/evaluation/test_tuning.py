@@ -41,7 +41,7 @@ def test_it_takes_the_smallest_of_those_that_are_as_good_as_the_best_that_fits()
 
 
 def test_where_nothing_fits_it_says_what_comes_nearest() -> None:
-    with pytest.raises(TuningError, match="nothing of 4 systems fits 1,000,000 documents into .* 5.00 GB") as refused:
+    with pytest.raises(TuningError, match=r"nothing of 4 systems fits 1,000,000 documents into .* 5\.00 GB") as refused:
         propose(REPORT, Limits(1_000_000, 5e9, 22), 0.005)
     assert "Nearest comes residual2 (6.00 GB, 25.0 ms, 0.4700)" in str(refused.value)
     assert "the fastest is int8+pool2 (10.00 GB, 20.0 ms" in str(refused.value)

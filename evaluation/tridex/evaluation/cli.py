@@ -40,12 +40,13 @@ def evaluate(
     A query without hits counts with 0. Latency is one caller's, from the text to the ids.
     """
     from .dataset import DatasetError, load_dataset
-    from .measures import MeasureError, parse_measures
+    from .measures import MeasureError, check_depth, parse_measures
     from .measures import evaluate as measure
     from .retrieval import index, retrieve, served
 
     try:
         wanted = parse_measures(measures.split(","))
+        check_depth(wanted, top_k)
         judged = load_dataset(dataset, split)
         name = collection or judged.name
         with connected(address, timeout) as client:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,9 @@ from tridex.client.cli.connection import ADDRESS, TIMEOUT_S, Address, Json, Time
 from tridex.client.cli.output import print_json, print_line, print_table
 
 from .cli import Split
+
+if TYPE_CHECKING:
+    from .report import Report
 
 DEFAULT_BI_ENCODER = "default"
 
@@ -65,10 +68,9 @@ def compare(
 
     from .comparison import compare_all
     from .dataset import DatasetError, load_dataset
-    from .measures import MeasureError, parse_measures
+    from .measures import MeasureError, check_depth, parse_measures
     from .stores import CollectionError
     from .systems import BI_ENCODER, DEFAULT_SYSTEMS, UnknownSystemError, parse_systems
-    from .table import cells, columns, notes, summary
 
     try:
         names = systems.split(",") if systems else [n for n in DEFAULT_SYSTEMS if bi_encoder or n != BI_ENCODER]
@@ -78,6 +80,7 @@ def compare(
         if bi_encoder is None and any(not system.is_served for system in wanted):
             raise UnknownSystemError(f"system {BI_ENCODER} needs a model; expected --bi-encoder FOLDER or Hub id")
         judged_by = parse_measures(measures.split(","))
+        check_depth(judged_by, top_k)
         judged = [load_dataset(dataset, split) for dataset in datasets]
         with connected(address, timeout) as client:
             report = compare_all(
@@ -97,13 +100,23 @@ def compare(
         UnknownSystemError,
     ) as error:  # fmt: skip
         fail(str(error), error)
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        _show(report)
     if page:
         from .page import write_page
 
-        write_page(page, report)
-    if as_json:
-        print_json(report.to_dict())
-        return
+        try:
+            write_page(page, report)
+        except OSError as error:
+            fail(f"the page cannot be written: {error}", error)
+
+
+def _show(report: Report) -> None:
+    """Prints a table for each collection, and one of their averages."""
+    from .table import cells, columns, notes, summary
+
     tables = [(judged.name, judged.rows) for judged in report.collections]
     if len(tables) > 1:
         tables.append((f"average of {len(tables)} collections", report.average))
@@ -112,8 +125,6 @@ def compare(
         print_table(columns(report), [cells(row, rows, report) for row in rows])
     for line in (summary(report), *notes(report)):
         print_line(line)
-    if page:
-        print_line(f"The page: {page}")
 
 
 def _model(name: str) -> str:

@@ -24,6 +24,7 @@ from .significance import holm, paired_p_value
 from .stores import CollectionError, build_missing, missing
 from .systems import CANDIDATES, System
 
+_DATA = Path(".tridex")
 _LISTS_TIMEOUT_S = 300.0
 _LISTS_QUERIES = 8
 _LOADING_TIMEOUT_S = 120.0
@@ -56,7 +57,8 @@ def compare_all(
 ) -> Report:
     """Every system over every data set; what is missing is built first, as `prepare` does. Runs go into `runs`."""
     prepare(client, datasets, systems, store, repository)
-    model = BiEncoder(bi_encoder, (store or Path(".tridex/store")).parent / "bi-encoder") if bi_encoder else None
+    cache = store.parent if store else _DATA
+    model = BiEncoder(bi_encoder, cache / "bi-encoder") if bi_encoder else None
     judged = []
     for dataset in datasets:
         outcomes = run_systems(client, dataset, systems, measures, top_k=top_k, bi_encoder=model)
@@ -74,16 +76,19 @@ def prepare(
 
     Raises CollectionError where a collection is missing and no store is given, or does not fit, before any is built.
     """
-    absent = {dataset.name: missing(client, dataset, systems) for dataset in datasets}
-    for dataset in datasets:
-        if absent[dataset.name] and store is None:
-            names = ", ".join(system.collection(dataset.name) for system in absent[dataset.name])
-            raise CollectionError(
-                f"the server has no collection {names}; expected --store with the folder of its collections and "
-                "--repository with its model repository, to build them"
-            )
-        if absent[dataset.name] and store is not None:
-            build_missing(client, dataset, absent[dataset.name], store, repository)
+    names = [dataset.name for dataset in datasets]
+    if twice := {dataset.name for i, dataset in enumerate(datasets) if dataset.name in names[:i]}:
+        raise CollectionError(f"two data sets are named {min(twice)!r}; expected distinct names: collections have them")
+    absent = [(dataset, missing(client, dataset, systems)) for dataset in datasets]
+    collections = [system.collection(dataset.name) for dataset, those in absent for system in those]
+    if collections and store is None:
+        raise CollectionError(
+            f"the server has no collection {', '.join(collections)}; expected --store with the folder of its "
+            "collections and --repository with its model repository, to build them"
+        )
+    for dataset, those in absent:
+        if those and store is not None:
+            build_missing(client, dataset, those, store, repository)
             missing(client, dataset, systems)
 
 

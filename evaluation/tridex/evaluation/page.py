@@ -44,4 +44,5 @@ def write_page(path: Path, report: Report) -> None:
         size_plot=Markup(size_plot(report.average, report.measures[0])),
         latency_plot=Markup(latency_plot(report.average, report.measures[0])),
     )
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")

@@ -44,11 +44,14 @@ _GROUPS = {
     "pooled": _Group("MaxSim, pooled tokens", "D", "#2b8a57"),
     "other": _Group("candidates, rerank, hybrid", "^", "#c46a12"),
     "bi-encoder": _Group("bi-encoder", "s", "#7a3fa0"),
-    "bm25": _Group("BM25", "X", "#555b63"),
+    "bm25": _Group("bm25", "X", "#555b63"),
 }
 
-_PLACES = ((7, -3), (7, 6), (7, -12), (-7, -3), (-7, 6), (-7, -12), (0, 9), (0, -15), (10, 16), (10, -22))
+_PLACES = [(dx, dy) for dy in (-3, 6, -12, 15, -21, 24, -30, 33, -39) for dx in (7, -7)]
 """Where a label may stand, in points from its mark: the first that covers nothing."""
+
+_NEAR = 12
+"""Labels that are farther off have a line to their mark."""
 
 
 def _group(row: Row) -> str:
@@ -124,26 +127,36 @@ def _label(axes: Axes, points: Sequence[_Point]) -> None:
     around = [Bbox.from_extents(x - 4, y - 4, x + 4, y + 4) for x, y in marks]
     for i, point in enumerate(points):
         others = around[:i] + around[i + 1 :]
+        place = point.x, point.y
         tried: list[tuple[int, int, Annotation, Bbox]] = []
         for dx, dy in _PLACES:
             align = "left" if dx > 0 else "right" if dx < 0 else "center"
             text = axes.annotate(
                 point.system,
-                (point.x, point.y),
+                place,
                 (dx, dy),
                 textcoords="offset points",
                 horizontalalignment=align,
                 fontsize=8,
                 color=point.group.colour,
             )
-            text.set_visible(False)
             box = text.get_window_extent()
+            text.set_visible(False)
             outside = not (axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1)
             covered = 10 * sum(map(box.overlaps, taken)) + sum(map(box.overlaps, others)) + 100 * outside
             tried.append((covered, len(tried), text, box))
-        _, _, text, box = min(tried)
+        _, chosen, text, box = min(tried)
         text.set_visible(True)
         taken.append(box)
         for _, _, other, _ in tried:
             if other is not text:
                 other.remove()
+        dx, dy = _PLACES[chosen]
+        if abs(dy) > _NEAR:
+            axes.annotate(
+                "",
+                place,
+                (dx, dy + 3),
+                textcoords="offset points",
+                arrowprops={"arrowstyle": "-", "linewidth": 0.5, "color": point.group.colour},
+            )

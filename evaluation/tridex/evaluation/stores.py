@@ -44,7 +44,7 @@ def missing(client: Client, dataset: Dataset, systems: Sequence[System]) -> list
                 f"{name!r} cannot name a collection; expected a data set whose name is like {COLLECTION_NAME.pattern}"
             )
         try:
-            _check(client.describe_collection(name), system, expected, served)
+            check_fits(client.describe_collection(name), system, expected, served)
         except NotFound:
             absent[name] = system
     return list(absent.values())
@@ -67,7 +67,9 @@ def build_missing(client: Client, dataset: Dataset, systems: Sequence[System], s
     _check_followed(client, store, collections)
     progress = Progress()
     base = System(BASE_CODEC, BASE_CODEC).collection(dataset.name)
-    if base not in collections.names():
+    if base in collections.names():
+        collections.open(base).check_fingerprint(artifact.manifest.fingerprint)
+    else:
         spec = new_spec(artifact, Codec(BASE_CODEC))
         encode = local_encoder(artifact, reading(spec, artifact.manifest), threads=os.cpu_count() or 1)
         build_collection(_Source(dataset), collections, base, spec, encode, progress=progress)
@@ -106,7 +108,7 @@ class _Source:
             yield Row(place, CorpusDocument(document.id, document.text, document.metadata))
 
 
-def _check(there: CollectionInfo, system: System, expected: int, encoder: Mapping[str, Any]) -> None:
+def check_fits(there: CollectionInfo, system: System, expected: int, encoder: Mapping[str, Any]) -> None:
     """Raises CollectionError where a collection does not hold the corpus as the system wants it."""
     advice = "drop it, or compare in another store"
     if there.dim != encoder["dim"] or there.fingerprint != encoder["fingerprint"]:

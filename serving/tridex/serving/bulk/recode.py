@@ -75,7 +75,7 @@ def recode(
             if build.source != made_from:
                 raise BuildError(unfinished(target, f"from {build.source}, and now there is {made_from}"))
         done = build.collection.count()
-        with progress.stage("recode", len(lengths), done) as advance:
+        with progress.stage(f"recode {target}", len(lengths), done) as advance:
             for places in _commits(lengths, done, documents_per_commit):
                 build.append(*_read(collection, places, pool))
                 advance(len(places))
@@ -121,7 +121,7 @@ def _train(source: Collection, spec: CollectionSpec, pool: Pool | None, progress
     if not spec.codec.residual_bits:
         return None
     documents = source.count()
-    with progress.stage("train", None):
+    with progress.stage(f"train {spec.codec.value}", None):
         _, sample = _read(source, sorted(codebook.sampled_rows(documents)), pool)
         return codebook.train(sample, documents, spec.codec)
 
