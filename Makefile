@@ -13,7 +13,7 @@ PORT ?= 8001
 ROUNDS ?= 300
 .DEFAULT_GOAL := help
 .PHONY: help install demo serve export index build search perf bench bench-build bench-kernels bench-index
-.PHONY: bench-candidates gpu test test-crash lint clean
+.PHONY: bench-candidates quality gpu test test-crash lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-17s\033[0m %s\n", $$1, $$2}'
@@ -70,6 +70,10 @@ bench-kernels: install ## measure MaxSim against other libraries and the device'
 bench-candidates: install ## measure candidate search and the modes: FOLDERS="<BEIR folder> ..."
 	@test -n "$(FOLDERS)" || { echo 'make bench-candidates FOLDERS="scifact nfcorpus"'; exit 2; }
 	$(BIN)/python -m benchmarks.candidates $(FOLDERS) --data $(DATA)
+
+quality: install ## measure ranking quality, codec by codec: CORPORA=<folder of BEIR folders> ALSO=<another checkpoint>
+	@test -n "$(CORPORA)" || { echo "make quality CORPORA=<folder of BEIR folders>"; exit 2; }
+	$(BIN)/python -m benchmarks.quality --corpora $(CORPORA) --data $(DATA) $(if $(ALSO),--also $(ALSO))
 
 bench-index: install ## measure the living index: how soon a write is found, what searches pay for it, filters
 	$(BIN)/python -m benchmarks.living --data $(DATA)

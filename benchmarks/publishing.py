@@ -43,9 +43,14 @@ def _gpu() -> dict[str, str | int]:
 
 
 def publish(
-    name: str, results: dict[str, object], table: str, packages: Sequence[str] = SERVED, section: str = ""
+    name: str,
+    results: dict[str, object],
+    table: str,
+    packages: Sequence[str] = SERVED,
+    section: str = "",
+    docs: Path = DOCS,
 ) -> None:
-    """Keeps the figures under benchmarks/results/ and puts the table between its marks in docs/benchmarks.md.
+    """Keeps the figures under benchmarks/results/ and puts the table between its marks in `docs`.
 
     Marks that are not there yet, as of a device measured for the first time, are made at the end of the section.
     """
@@ -53,7 +58,7 @@ def publish(
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps({"machine": about, **results}, indent=2) + "\n")
     begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"
-    text = DOCS.read_text()
+    text = docs.read_text()
     if begin not in text:
         start = text.index(f"## {section}\n")
         after = text.find("\n## ", start) + 1 or len(text)
@@ -61,4 +66,4 @@ def publish(
     before, _, rest = text.partition(begin)
     _, _, after_end = rest.partition(end)
     where = ", ".join(f"{key} {value}" for key, value in about.items())
-    DOCS.write_text(f"{before}{begin}{table}\n\nMeasured on: {where}.\n{end}{after_end}")
+    docs.write_text(f"{before}{begin}{table}\n\nMeasured on: {where}.\n{end}{after_end}")

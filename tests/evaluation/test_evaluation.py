@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tridex.evaluation.dataset import DatasetError, load_dataset
-from tridex.evaluation.measures import DEFAULT_MEASURES, MeasureError, evaluate, parse_measures
+from tridex.evaluation.measures import DEFAULT_MEASURES, MeasureError, check_depth, evaluate, parse_measures
 from tridex.evaluation.retrieval import Retrieval
 
 IDS = st.sampled_from([f"d{i}" for i in range(30)])
@@ -61,6 +61,12 @@ def test_a_query_without_hits_counts_with_zero() -> None:
 def test_unknown_measures_are_named(name: str) -> None:
     with pytest.raises(MeasureError, match="measure "):
         parse_measures([name])
+
+
+def test_a_measure_that_looks_deeper_than_is_asked_for_is_refused() -> None:
+    check_depth(parse_measures(["R@100", "AP"]), 100)
+    with pytest.raises(MeasureError, match="measure R@100 looks at 100 documents and 50 are asked for"):
+        check_depth(parse_measures(["nDCG@10", "R@100"]), 50)
 
 
 @pytest.mark.parametrize("packed", [False, True])

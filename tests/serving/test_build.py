@@ -18,58 +18,29 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from builds import WORDS, build, contents, rows_of, write
 from sentence_transformers import MultiVectorEncoder
 from service_requests import answers, upsert
 
 from tridex.encoding import Artifact, latest_version_dir, load_artifact
-from tridex.index import Collection, CollectionExistsError, CollectionInUseError, CollectionNotFoundError, Store
+from tridex.index import CollectionExistsError, CollectionInUseError, CollectionNotFoundError, Store
 from tridex.index.fields import FieldType
 from tridex.kernels import Codec
 from tridex.protocol.parameters import LongDocuments
-from tridex.serving.bulk import BuildError, Summary, build_collection, local_encoder, open_source
+from tridex.serving.bulk import BuildError
 from tridex.serving.bulk.codebook import centroids
-from tridex.serving.bulk.progress import Progress
 from tridex.serving.documents import Embedder
 from tridex.serving.ingest import IngestService
 from tridex.serving.search import SearchService
 from tridex.serving.service import Context, Request, RequestError
-from tridex.serving.specs import new_spec, reading
+from tridex.serving.specs import new_spec
 
 PROCESS = Path(__file__).parent.parent / "support" / "build_process.py"
-WORDS = ["the", "capital", "of", "France", "is", "Paris", "river", "Seine", "remove", "directory", "custard", "sugar"]
 
 
 @pytest.fixture(scope="module")
 def artifact(repository: Path) -> Artifact:
     return load_artifact(latest_version_dir(repository / "encoder"))
-
-
-def rows_of(count: int, seed: int = 0) -> list[dict[str, Any]]:
-    """Documents of one to ninety words, so that some need several windows; each text begins with its number."""
-    rng = random.Random(seed)
-    return [
-        {"_id": f"d{i}", "text": f"{i} {' '.join(rng.choices(WORDS, k=rng.randint(1, 90)))}", "metadata": {"n": i}}
-        for i in range(count)
-    ]
-
-
-def write(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
-def build(source: Path, store: Store, artifact: Artifact, name: str = "c", **options: Any) -> Summary:
-    spec = new_spec(artifact, **options)
-    encode = local_encoder(artifact, reading(spec, artifact.manifest), threads=1)
-    progress = Progress(quiet=True)
-    return build_collection(open_source(source), store, name, spec, encode, progress=progress, documents_per_commit=10)
-
-
-def contents(collection: Collection) -> dict[str, tuple[Any, ...]]:
-    """Every column of every document, by id."""
-    rows = collection.dataset.to_table().to_pylist()
-    assert len({row["id"] for row in rows}) == len(rows)
-    return {row["id"]: tuple(row.values()) for row in rows}
 
 
 @pytest.mark.parametrize(

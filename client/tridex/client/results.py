@@ -85,6 +85,12 @@ class CollectionInfo:
     """One token embedding is kept for this many."""
     codebook: str | None = None
     """SHA-256 of the residual codecs' codebook; None for the other codecs."""
+    tokens: int = 0
+    """Token embeddings of all documents."""
+    device_bytes: int = 0
+    """What its documents take in device memory."""
+    budget_bytes: int = 0
+    """The `--memory-budget` a server needs for this collection alone: deleted rows and copying take room too."""
     damage: str = ""
     """Why the collection cannot be read, where that is so; then nothing else is known of it."""
 

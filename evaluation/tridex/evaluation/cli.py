@@ -10,13 +10,21 @@ import typer
 from tridex.client.cli.connection import ADDRESS, TIMEOUT_S, Address, Json, Timeout, connected, fail
 from tridex.client.cli.output import print_json, print_line, print_table
 
+Split = Annotated[
+    str | None,
+    typer.Option(help="Which queries: the name of a file in qrels/; test where left out.", show_default=False),
+]
+
 
 def evaluate(
-    folder: Annotated[Path, typer.Argument(help="A judged collection in BEIR's layout.", show_default=False)],
+    dataset: Annotated[
+        str,
+        typer.Argument(help="A judged collection: a folder in BEIR's layout, or ir_datasets:NAME.", show_default=False),
+    ],
     collection: Annotated[
-        str | None, typer.Option(help="The served collection; the folder's name where left out.")
+        str | None, typer.Option(help="The served collection; the data set's name where left out.")
     ] = None,
-    split: Annotated[str, typer.Option(help="Which queries: the name of a file in qrels/.")] = "test",
+    split: Split = None,
     measures: Annotated[str, typer.Option(help="Names of ir_measures, with commas between.")] = (
         "nDCG@10,RR@10,R@10,R@100"
     ),
@@ -32,30 +40,39 @@ def evaluate(
     A query without hits counts with 0. Latency is one caller's, from the text to the ids.
     """
     from .dataset import DatasetError, load_dataset
-    from .measures import MeasureError, parse_measures
+    from .measures import MeasureError, check_depth, parse_measures
     from .measures import evaluate as measure
-    from .retrieval import index, retrieve
+    from .retrieval import index, retrieve, served
 
     try:
         wanted = parse_measures(measures.split(","))
-        dataset = load_dataset(folder, split)
-        name = collection or dataset.name
+        check_depth(wanted, top_k)
+        judged = load_dataset(dataset, split)
+        name = collection or judged.name
         with connected(address, timeout) as client:
-            index(client, name, dataset, codec)
-            retrieval = retrieve(client, name, dataset, top_k)
+            index(client, name, judged, codec)
+            retrieval = retrieve({name: served(client, name, top_k)}, judged)[name]
             described = client.describe_collection(name)
     except (DatasetError, MeasureError) as error:
         fail(str(error), error)
     if run:
         retrieval.write(run, name)
-    means = measure(dataset.qrels, retrieval.run, wanted).means
+    means = measure(judged.qrels, retrieval.run, wanted).means
     latency = retrieval.percentiles()
+    per_document = described.device_bytes / max(described.count, 1)
     if as_json:
-        facts = {"collection": name, "split": split, "queries": len(dataset.queries), "documents": described.count}
-        print_json({**facts, "codec": described.codec, **means, **latency})
+        facts = {"collection": name, "split": judged.split, "queries": len(judged.queries)}
+        size = {
+            "documents": described.count,
+            "device_bytes": described.device_bytes,
+            "bytes_per_document": per_document,
+        }
+        print_json({**facts, **size, "codec": described.codec, **means, **latency})
         return
-    print_table(("measure", "value"), [(name, float(value)) for name, value in {**means, **latency}.items()])
+    values = {**means, **latency, "kB/document": per_document / 1000}
+    print_table(("measure", "value"), [(name, float(value)) for name, value in values.items()])
     print_line(
-        f"{len(dataset.queries):,} judged queries ({split}) over {described.count:,} documents in {name} "
-        f"({described.codec})" + (f"; ranking in {run}" if run else "")
+        f"{len(judged.queries):,} judged queries{f' ({judged.split})' if judged.split else ''} over "
+        f"{described.count:,} documents in {name} ({described.codec}), {described.device_bytes / 1e6:,.1f} MB on the "
+        "device" + (f"; ranking in {run}" if run else "")
     )

@@ -1,4 +1,4 @@
-"""Collections with judged queries, in BEIR's layout.
+"""Collections with judged queries: a folder in BEIR's layout, or a name of ir_datasets (public_datasets.py).
 
 corpus.jsonl[.gz]     {"_id": ..., "title": ..., "text": ...} a line
 queries.jsonl[.gz]    {"_id": ..., "text": ...} a line
@@ -8,7 +8,7 @@ qrels/SPLIT.tsv       query-id, corpus-id, score, after a line that says so
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,42 +18,55 @@ from tridex.client.cli.documents import read_path
 Qrels = dict[str, dict[str, int]]
 """How relevant each judged document is, by query."""
 
+DEFAULT_SPLIT = "test"
+PUBLIC = "ir_datasets:"
+"""In front of a name of ir_datasets."""
+
 
 class DatasetError(ValueError):
-    """A folder is not a judged collection. The message names the file, the line and what was expected."""
+    """What was named is no judged collection. The message names the file, the line and what was expected."""
 
 
 @dataclass(frozen=True)
 class Dataset:
     """A corpus, and the queries of one split that have a judged document."""
 
-    folder: Path
+    name: str
+    """Fit to name a collection of the server: the folder's own name, or that of ir_datasets with - for each /."""
+    split: str
     queries: dict[str, str]
     qrels: Qrels
-
-    @property
-    def name(self) -> str:
-        """The folder's own name."""
-        return self.folder.name
+    corpus: Callable[[], Iterator[Document]]
 
     def documents(self) -> Iterator[Document]:
         """The corpus, one by one, without the documents that have no text. Raises DatasetError."""
-        return (document for document in _rows(self.folder) if document.text)
+        return (document for document in self.corpus() if document.text.strip())
 
 
-def load_dataset(folder: Path, split: str = "test") -> Dataset:
-    """Reads queries and judgements; the corpus waits until it is asked for.
+def load_dataset(source: str | Path, split: str | None = None) -> Dataset:
+    """Reads queries and judgements; the corpus waits until it is asked for. `split` is "test" where left out.
 
     Raises DatasetError where a file is missing or malformed, nothing is judged, or a judged query has no text.
     """
+    if str(source).startswith(PUBLIC):
+        from .public_datasets import load_public
+
+        if split is not None:
+            raise DatasetError(f"split is {split!r} beside {source}; expected none, as names of ir_datasets hold it")
+        return load_public(str(source).removeprefix(PUBLIC))
+    folder, split = Path(source), split or DEFAULT_SPLIT
     qrels = _qrels(folder, split)
     texts = {query.id: query.text for query in _rows(_file(folder, "queries.jsonl", "queries.jsonl.gz"))}
-    missing = [query for query in qrels if not texts.get(query)]
+    queries = judged(qrels, texts, f"{folder}: qrels/{split}.tsv", "queries.jsonl")
+    return Dataset(folder.resolve().name, split, queries, qrels, lambda: _rows(folder))
+
+
+def judged(qrels: Qrels, texts: dict[str, str], judge: str, where: str) -> dict[str, str]:
+    """The texts of the judged queries. Raises DatasetError where one has none."""
+    missing = [query for query in qrels if not texts.get(query, "").strip()]
     if missing:
-        raise DatasetError(
-            f"{folder}: qrels/{split}.tsv judges query {missing[0]!r}, which has no text in queries.jsonl"
-        )
-    return Dataset(folder.resolve(), {query: texts[query] for query in qrels}, qrels)
+        raise DatasetError(f"{judge} judges query {missing[0]!r}, which has no text in {where}")
+    return {query: texts[query] for query in qrels}
 
 
 def _file(folder: Path, *names: str) -> Path:

@@ -37,6 +37,15 @@ def parse_measures(names: Sequence[str]) -> list[Measure]:
     return [_parse(name) for name in names]
 
 
+def check_depth(measures: Sequence[Measure], top_k: int) -> None:
+    """Raises MeasureError where a measure looks at more documents than are asked for."""
+    for measure in measures:
+        if (cutoff := measure.params.get("cutoff", 0)) > top_k:
+            raise MeasureError(
+                f"measure {measure} looks at {cutoff} documents and {top_k} are asked for; expected a larger top_k"
+            )
+
+
 def _parse(name: str) -> Measure:
     try:
         return ir_measures.parse_measure(name)

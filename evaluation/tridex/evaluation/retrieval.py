@@ -1,10 +1,12 @@
-"""Asks a served collection every query of a judged one, one after another, and takes the time of each answer."""
+"""Asks systems every query of a judged collection, one after another, and takes the time of each answer."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -15,6 +17,9 @@ from tridex.client import Client, InvalidArgument, NotFound
 from .dataset import Dataset
 
 PERCENTILES = (50, 95, 99)
+
+Ask = Callable[[str], Mapping[str, float]]
+"""A query's text to the documents that are found for it, best first, and their scores."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +66,28 @@ def index(client: Client, collection: str, dataset: Dataset, codec: str | None =
         client.upsert(collection, dataset.documents(), codec=codec, show_progress_bar=True)
 
 
-def retrieve(client: Client, collection: str, dataset: Dataset, top_k: int) -> Retrieval:
-    """Searches for every query alone, as one caller would. The first is asked once before, uncounted."""
-    run: dict[str, dict[str, float]] = {}
-    milliseconds = []
-    client.search(collection, next(iter(dataset.queries.values())), top_k=top_k)
-    for query, text in track(dataset.queries.items(), "queries", console=Console(stderr=True)):
-        started = time.perf_counter()
-        hits = client.search(collection, text, top_k=top_k, with_text=False, with_metadata=False)
-        milliseconds.append(1000 * (time.perf_counter() - started))
-        run[query] = {hit.id: hit.score for hit in hits}
-    return Retrieval(run, milliseconds)
+def served(client: Client, collection: str, top_k: int, **options: Any) -> Ask:
+    """Searches in a served collection; `options` are those of Client.search."""
+
+    def ask(text: str) -> dict[str, float]:
+        hits = client.search(collection, text, top_k=top_k, with_text=False, with_metadata=False, **options)
+        return {hit.id: hit.score for hit in hits}
+
+    return ask
+
+
+def retrieve(asked: Mapping[str, Ask], dataset: Dataset) -> dict[str, Retrieval]:
+    """Asks each system every query, in turns, so that a machine that slows down slows down all of them.
+
+    One caller, one query at a time. The first query is asked once before, uncounted.
+    """
+    retrievals = {name: Retrieval({}, []) for name in asked}
+    for ask in asked.values():
+        ask(next(iter(dataset.queries.values())))
+    for query, text in track(dataset.queries.items(), dataset.name, console=Console(stderr=True)):
+        for name, ask in asked.items():
+            started = time.perf_counter()
+            found = ask(text)
+            retrievals[name].milliseconds.append(1000 * (time.perf_counter() - started))
+            retrievals[name].run[query] = dict(found)
+    return retrievals

@@ -50,7 +50,7 @@ def write_default_checkpoint(folder: Path, name: str = "default") -> Path:
     """
     checkpoint = folder / BUILT_IN[name]
     if not checkpoint.is_dir():
-        model = colbert_from_encoder(str(_backbone_dir()))
+        model = colbert_from_encoder(str(backbone_dir()))
         if name == "default":
             apply_changes(model.state_dict(), load_file(CHANGES))
         with staging_dir(folder) as staging:
@@ -70,7 +70,8 @@ def orthonormal_projection(dim: int, hidden: int) -> NDArray[np.float32]:
     return np.ascontiguousarray(np.round(q * np.sign(np.diag(r)), 6).T, np.float32)
 
 
-def _backbone_dir() -> Path:
+def backbone_dir() -> Path:
+    """The folder of all-MiniLM-L6-v2 as Sentence Transformers loads it. Raises CheckpointError."""
     # The package is looked up and not imported: files are all that is wanted of it.
     try:
         weights = next(Path(file.locate()) for file in files(_PACKAGE) or () if file.as_posix() == _WEIGHTS)

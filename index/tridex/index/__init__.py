@@ -17,7 +17,7 @@ from .errors import (
 )
 from .fields import FieldType, declared_fields
 from .follower import Follower
-from .memory import MemoryBudget, check_room, needed_bytes
+from .memory import MemoryBudget, budget_for, check_room, needed_bytes, packed_bytes
 from .ranking import Ranking, fuse_ranks, fuse_scores
 from .spec import CollectionSpec
 from .store import Location, Store
@@ -47,9 +47,11 @@ __all__ = [
     "StoreFullError",
     "TokenIndexError",
     "View",
+    "budget_for",
     "check_room",
     "declared_fields",
     "fuse_ranks",
     "fuse_scores",
     "needed_bytes",
+    "packed_bytes",
 ]

@@ -229,6 +229,16 @@ class Collection:
         return _documents(rows)
 
     @guarded
+    def stored(self, places: Sequence[int]) -> tuple[list[Document], list[NDArray[np.float32]]]:
+        """The documents at these places in the store's order, which a version keeps, and their token embeddings as the
+        codec kept them, [tokens, dim] each."""
+        rows = self.dataset.take(list(places), columns=[*_DOCUMENT, "codes"])
+        width = self.spec.codec.bytes_per_token(self.spec.dim)
+        codes = (np.frombuffer(code.as_buffer(), np.uint8).reshape(-1, width) for code in rows["codes"])
+        embeddings = [self.spec.codec.decode(row, self.codebook) for row in codes]
+        return _documents(rows.drop_columns("codes")), embeddings
+
+    @guarded
     def matching_addresses(self, condition: str) -> NDArray[np.uint64]:
         """Where the rows lie for which this SQL, made by to_sql, holds."""
         rows = self.dataset.scanner(columns=[], filter=condition, with_row_address=True).to_table()
@@ -248,6 +258,11 @@ class Collection:
             tokens = int(np.asarray(rows["tokens"], np.int64).sum())
             size += Size(len(rows), tokens, pc.sum(pc.binary_length(rows["id"])).as_py() or 0)
         return size
+
+    @guarded
+    def lengths(self) -> NDArray[np.int64]:
+        """Each document's tokens, in the store's order."""
+        return np.asarray(self.dataset.scanner(columns=["tokens"]).to_table()["tokens"], np.int64)
 
     @guarded
     def count(self, filters: Any = None) -> int:

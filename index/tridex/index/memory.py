@@ -2,7 +2,8 @@
 
 A collection is held as packed segments, so what it needs follows from its size before anything is read:
 
-    need = (tokens * bytes a token + documents * BYTES_PER_DOCUMENT + bytes of ids) / (1 - MAX_DEAD_SHARE) + codebook
+    packed = tokens * bytes a token + documents * BYTES_PER_DOCUMENT + bytes of ids
+    need = packed / (1 - MAX_DEAD_SHARE) + codebook
 
 The sum of needs is kept below the budget less SPARE_SHARE. The spare is for what is there twice for a moment: a merge
 copies live rows into a new segment, of at most SEGMENT_SHARE of the budget, while searches still read the old ones.
@@ -35,11 +36,20 @@ SPARE_SHARE = 1 / 8
 SEGMENT_SHARE = 1 / 16
 
 
+def packed_bytes(spec: CollectionSpec, size: Size) -> int:
+    """What so many live documents take."""
+    return size.tokens * spec.codec.bytes_per_token(spec.dim) + size.documents * BYTES_PER_DOCUMENT + size.id_bytes
+
+
 def needed_bytes(spec: CollectionSpec, size: Size, codebook: Codebook | None = None) -> int:
     """What so many live documents need, with the dead rows that lie between them until they are packed again."""
-    packed = size.tokens * spec.codec.bytes_per_token(spec.dim) + size.documents * BYTES_PER_DOCUMENT + size.id_bytes
     shared = 0 if codebook is None else codebook.centroids.nbytes + codebook.levels.nbytes
-    return math.ceil(packed / (1 - MAX_DEAD_SHARE)) + shared
+    return math.ceil(packed_bytes(spec, size) / (1 - MAX_DEAD_SHARE)) + shared
+
+
+def budget_for(need: int) -> int:
+    """The budget of a server in which a collection that needs so many bytes has room, alone."""
+    return math.ceil(need / (1 - SPARE_SHARE))
 
 
 @dataclass(frozen=True)

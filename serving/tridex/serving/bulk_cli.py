@@ -67,11 +67,11 @@ def build(
 
     started = time.perf_counter()
     try:
-        _check_names(collection, alias)
+        check_names(collection, alias)
         artifact = load_artifact(latest_version_dir(repository / models.ENCODER.name))
         spec = new_spec(
             artifact,
-            Codec(_one_of("--codec", codec, [known.value for known in Codec])),
+            Codec(one_of("--codec", codec, [known.value for known in Codec])),
             declared_fields(_declaration(fields or [])),
             document_length=document_length,
             long_documents=long_documents,
@@ -86,9 +86,9 @@ def build(
         if alias is not None:
             collections.set_alias(alias, collection)
     except KeyboardInterrupt:
-        _fail("stopped; the same command goes on from the last commit", 130)
+        end("build", "stopped; the same command goes on from the last commit", 130)
     except (ArtifactError, BuildError, TokenIndexError, ValueError, OSError) as error:
-        _fail(str(error), 1)
+        end("build", str(error), 1)
     seconds = time.perf_counter() - started
     if as_json:
         typer.echo(json.dumps({**asdict(done), "seconds": seconds}))
@@ -102,7 +102,8 @@ def build(
     )
 
 
-def _check_names(*names: str | None) -> None:
+def check_names(*names: str | None) -> None:
+    """Raises ValueError for what cannot be a collection's name."""
     for name in names:
         if name is not None and not limits.COLLECTION_NAME.fullmatch(name):
             raise ValueError(f"{name!r} is no name; expected a name like {limits.COLLECTION_NAME.pattern}")
@@ -118,12 +119,14 @@ def _declaration(fields: list[str]) -> dict[str, str]:
     return declared
 
 
-def _one_of(option: str, given: str, known: list[str]) -> str:
+def one_of(option: str, given: str, known: list[str]) -> str:
+    """What was given for an option. Raises ValueError where it is not known."""
     if given not in known:
         raise ValueError(f"{option} is {given!r}; expected one of: {', '.join(known)}")
     return given
 
 
-def _fail(message: str, status: int) -> NoReturn:
-    Console(stderr=True).print(Text.assemble(("tridex index build: ", "red"), message), soft_wrap=True)
+def end(command: str, message: str, status: int) -> NoReturn:
+    """Ends a command below `tridex index`."""
+    Console(stderr=True).print(Text.assemble((f"tridex index {command}: ", "red"), message), soft_wrap=True)
     raise typer.Exit(status)

@@ -8,7 +8,15 @@ from dataclasses import asdict
 from typing import Any
 
 from tridex.encoding import latest_version_dir, load_artifact
-from tridex.index import Collection, CollectionNotFoundError, Store, TokenIndexError
+from tridex.index import (
+    Collection,
+    CollectionNotFoundError,
+    Store,
+    TokenIndexError,
+    budget_for,
+    needed_bytes,
+    packed_bytes,
+)
 from tridex.protocol import models, parameters
 from tridex.protocol.parameters import CatalogOperation, LongDocuments
 
@@ -70,9 +78,10 @@ class CatalogService:
     def _description(self, collection: Collection) -> dict[str, Any]:
         spec = collection.spec
         how = reading(spec, self._manifest)
+        size = collection.size()
         return {
             "name": collection.name,
-            "count": collection.count(),
+            "count": size.documents,
             "version": collection.version,
             "codec": spec.codec.value,
             "dim": spec.dim,
@@ -83,4 +92,7 @@ class CatalogService:
             "long_documents": (LongDocuments.WINDOWS if how.windows else LongDocuments.TRUNCATE).value,
             "pooling_factor": how.pooling_factor,
             "codebook": spec.codebook,
+            "tokens": size.tokens,
+            "device_bytes": packed_bytes(spec, size),
+            "budget_bytes": budget_for(needed_bytes(spec, size, collection.codebook)),
         }

@@ -4,6 +4,7 @@ batches small enough that a search never waits long behind one."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,12 +50,8 @@ class Embedder:
         """
         for part in _parts(texts):
             batch, of_text = self._tokenizer.read(part, reading)
-            rows = self._rows(batch)
-            if reading.pooling_factor > 1:
-                rows = [pool_tokens(row, reading.pooling_factor) for row in rows]
-            ends = np.cumsum(np.bincount(of_text, minlength=len(part)))
-            for start, end in zip([0, *ends], ends, strict=False):
-                yield rows[start] if end - start == 1 else np.concatenate(rows[start:end])
+            windows = np.bincount(of_text, minlength=len(part))
+            yield from joined(self._rows(batch), windows.tolist(), reading.pooling_factor)
 
     def _rows(self, batch: TokenBatch) -> list[NDArray[np.float32]]:
         """The token embeddings of each row of a batch."""
@@ -72,6 +69,16 @@ class Embedder:
         outputs = self._infer(models.ENCODER.name, token_tensors(batch), [models.EMBEDDINGS.name])
         embeddings = np.asarray(outputs[models.EMBEDDINGS.name])
         return [rows[mask != 0] for rows, mask in zip(embeddings, batch.embedding_mask, strict=True)]
+
+
+def joined(
+    windows: Sequence[NDArray[np.float32]], of_document: Sequence[int], pooling_factor: int
+) -> Iterator[NDArray[np.float32]]:
+    """Documents of so many windows each, one after the other: pools each window, and puts a document's together."""
+    remaining = iter(windows)
+    for count in of_document:
+        own = [pool_tokens(window, pooling_factor) for window in islice(remaining, count)]
+        yield own[0] if count == 1 else np.concatenate(own)
 
 
 def _parts(texts: Sequence[str]) -> Iterator[list[str]]:

@@ -6,12 +6,13 @@
     finish   the collection gets its name, and is searched from then on
 
 Until it is finished nobody sees the collection, so nobody else writes to it, and what is committed is always the first
-documents of the source: a rerun counts them and goes on behind them.
+documents of the source: a rerun counts them and goes on behind them. recode.py makes a collection of another one.
 """
 
 from .builder import Summary, build_collection
 from .encode import Encode, local_encoder
 from .errors import BuildError
+from .recode import recode
 from .sources import open_source
 
-__all__ = ["BuildError", "Encode", "Summary", "build_collection", "local_encoder", "open_source"]
+__all__ = ["BuildError", "Encode", "Summary", "build_collection", "local_encoder", "open_source", "recode"]

@@ -57,19 +57,19 @@ def build_collection(
     with ExitStack() as held:
         build = store.resume_build(name)
         if build is not None:
-            _check_spec(held.enter_context(build), spec)
+            check_spec(held.enter_context(build), spec)
         elif store.made_from(name) is None:
             store.check_free(name)
         with progress.stage("check", None) as advance:
             checked = check(source, spec.fields, advance)
         if build is None:
             if store.made_from(name) == checked.digest and not _differences(store.open(name).spec, spec):
-                return _summary(store.open(name), checked, checked.documents)
+                return summary(store.open(name), resumed_after=checked.documents, without_text=checked.without_text)
             store.check_free(name)
             trained = _train(source, checked, spec, encode, progress)
             build = held.enter_context(store.begin_build(name, spec, checked.digest, trained))
         elif build.source != checked.digest:
-            raise BuildError(_unfinished(name, "from another source"))
+            raise BuildError(unfinished(name, "from another source"))
         collection = build.collection
         done = collection.count()
         with progress.stage("encode", checked.documents, done) as advance:
@@ -80,17 +80,20 @@ def build_collection(
             raise BuildError("the source changed while it was read: build it again with --restart")
         build.tidy()
         store.finish_build(build)
-        return _summary(collection, checked, done)
+        return summary(build.collection, resumed_after=done, without_text=checked.without_text)
 
 
-def _summary(collection: Collection, checked: Checked, done: int) -> Summary:
+def summary(collection: Collection, *, resumed_after: int, without_text: int = 0) -> Summary:
+    """What there is now."""
+    documents = collection.count()
     size = sum(file.stat().st_size for file in collection.folder.rglob("*") if file.is_file())
-    return Summary(checked.documents, done, checked.without_text, collection.version, size / checked.documents)
+    return Summary(documents, resumed_after, without_text, collection.version, size / documents)
 
 
-def _check_spec(build: Build, spec: CollectionSpec) -> None:
+def check_spec(build: Build, spec: CollectionSpec) -> None:
+    """Raises BuildError where the unfinished collection has another specification."""
     if names := _differences(build.collection.spec, spec):
-        raise BuildError(_unfinished(build.collection.name, f"with another {', '.join(names)}"))
+        raise BuildError(unfinished(build.collection.name, f"with another {', '.join(names)}"))
 
 
 def _differences(there: CollectionSpec, spec: CollectionSpec) -> list[str]:
@@ -100,7 +103,8 @@ def _differences(there: CollectionSpec, spec: CollectionSpec) -> list[str]:
     return [name for name, value in vars(there).items() if value != getattr(wanted, name)]
 
 
-def _unfinished(name: str, difference: str) -> str:
+def unfinished(name: str, difference: str) -> str:
+    """What to say of a build that cannot go on."""
     return (
         f"an unfinished build of collection {name!r} was begun {difference}; go on with what it was begun with, or "
         "start again with --restart"
@@ -114,9 +118,10 @@ def _train(
     if not spec.codec.residual_bits:
         return None
     rows = codebook.sampled_rows(checked.documents)
-    sample = [document for i, document in enumerate(documents(source)) if i in rows]
+    sample = [document.text for i, document in enumerate(documents(source)) if i in rows]
     with progress.stage("train", None):
-        return codebook.train(sample, checked.documents, spec.codec, encode)
+        # Of long documents the beginning is enough.
+        return codebook.train(list(encode(sample, False)), checked.documents, spec.codec)
 
 
 def _chunks(rows: Iterable[Document], most: int) -> Iterator[list[Document]]:

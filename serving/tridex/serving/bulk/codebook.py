@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from math import isqrt
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tridex.index import Document
 from tridex.kernels import Codebook, Codec, train_codebook
 
-from .encode import Encode
 from .errors import BuildError
 
 SAMPLED_DOCUMENTS = 2048
-"""Documents whose tokens are clustered, drawn evenly. They are encoded twice: half a minute more on two cores."""
+"""Documents whose tokens are clustered, drawn evenly. A build encodes them twice: half a minute more on two cores."""
 
 _SAMPLED_TOKENS = 1 << 18
 """Of their tokens, drawn evenly."""
@@ -29,13 +28,13 @@ def sampled_rows(documents: int) -> set[int]:
     return set(drawn.tolist())
 
 
-def train(sample: Sequence[Document], documents: int, codec: Codec, encode: Encode) -> Codebook:
-    """A codebook for a collection of so many documents. Of long ones the beginning is enough.
+def train(sample: Sequence[NDArray[np.float32]], documents: int, codec: Codec) -> Codebook:
+    """A codebook for a collection of so many documents, of some documents' token embeddings [tokens, dim].
 
     As many centroids as in ColBERTv2 (Santhanam et al. 2022): the power of two below 16 * sqrt(tokens), and no more
     than the sample can tell apart. Raises BuildError where no token of the sample scores.
     """
-    tokens = np.concatenate(list(encode([document.text for document in sample], False)))
+    tokens = np.concatenate(sample)
     if not len(tokens):
         raise BuildError("no token of the sampled documents scores: there is nothing to train centroids on")
     corpus_tokens = len(tokens) * documents // len(sample)

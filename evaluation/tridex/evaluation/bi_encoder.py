@@ -1,0 +1,66 @@
+"""The plain alternative: one vector a text, by Sentence Transformers, every document's compared with the query's.
+
+In this process and without a server, so its latency leaves out what serving adds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+
+from .dataset import Dataset
+
+_BATCH = 32
+
+
+class BiEncoder:
+    """A model with mean pooling, or with the pooling of its own, and cosine similarity.
+
+    `model` is a folder or a Hub id. Documents' vectors are kept in `cache`, under a hash of the weights and the texts.
+    """
+
+    def __init__(self, model: str, cache: Path) -> None:
+        self._model = SentenceTransformer(model, device="cpu")
+        self._cache = cache
+        self._ids: list[str] = []
+        self._vectors: NDArray[np.float32] = np.empty((0, 0), np.float32)
+
+    @property
+    def bytes_per_document(self) -> int:
+        """A float32 vector's."""
+        return 4 * int(self._vectors.shape[1])
+
+    def index(self, dataset: Dataset) -> None:
+        """Makes the data set's documents those that are searched."""
+        documents = list(dataset.documents())
+        self._ids = [document.id for document in documents]
+        texts = [document.text for document in documents]
+        file = self._cache / f"{dataset.name}-{self._digest(texts)}.npy"
+        if not file.exists():
+            vectors = self._model.encode(texts, batch_size=_BATCH, show_progress_bar=True, normalize_embeddings=True)
+            self._cache.mkdir(parents=True, exist_ok=True)
+            partial = file.with_suffix(".partial.npy")
+            np.save(partial, np.asarray(vectors, np.float32))
+            partial.replace(file)
+        self._vectors = np.load(file)
+
+    def search(self, text: str, top_k: int) -> dict[str, float]:
+        """The documents with the best cosine, best first; ties by id."""
+        query = self._model.encode(text, show_progress_bar=False, normalize_embeddings=True)
+        scores = self._vectors @ np.asarray(query, np.float32)
+        best = np.argpartition(-scores, min(top_k, len(scores) - 1))[:top_k]
+        found = sorted((-float(scores[i]), self._ids[i]) for i in best)
+        return {key: -score for score, key in found}
+
+    def _digest(self, texts: Sequence[str]) -> str:
+        digest = hashlib.sha256()
+        for name, weights in self._model.state_dict().items():
+            digest.update(name.encode() + weights.numpy().tobytes())
+        for text in texts:
+            digest.update(f"{len(text)} {text}".encode())
+        return digest.hexdigest()[:16]

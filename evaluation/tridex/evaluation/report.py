@@ -1,0 +1,106 @@
+"""What a comparison found, as plain values: what the table and the page show, what `--json` prints, what tune reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+
+class ReportError(ValueError):
+    """A file that is not a comparison's JSON."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One system over one judged collection, or on average over several."""
+
+    system: str
+    codec: str | None
+    """None where the system keeps no token embeddings."""
+    pooling_factor: int
+    way: str
+    measures: dict[str, float]
+    p_values: dict[str, float]
+    """Of a paired test against the baseline, by measure, corrected for the number of systems; empty for the baseline
+    itself and for averages."""
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    bytes_per_document: float | None
+    """On the device; None where nothing is kept there."""
+    budget_bytes_per_document: float | None
+    """What a server's memory budget must hold for it; None where the server keeps nothing on the device."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Every system over one judged collection."""
+
+    name: str
+    split: str
+    documents: int
+    queries: int
+    rows: list[Row]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Every system over every judged collection."""
+
+    encoder: str
+    """The served checkpoint."""
+    baseline: str
+    """The system that the others are tested against."""
+    measures: list[str]
+    """The first is the one that is plotted and tuned for."""
+    collections: list[Judged]
+
+    @property
+    def average(self) -> list[Row]:
+        """Each system's mean over the collections, of every figure; of a single one, its rows as they are."""
+        if len(self.collections) == 1:
+            return self.collections[0].rows
+        return [_mean(rows) for rows in zip(*(judged.rows for judged in self.collections), strict=True)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON, the averages beside the rest."""
+        return {**asdict(self), "average": [asdict(row) for row in self.average]}
+
+    @classmethod
+    def from_dict(cls, given: Any) -> Report:
+        """The inverse of to_dict. Raises ReportError."""
+        try:
+            collections = [
+                Judged(**{**judged, "rows": [Row(**row) for row in judged["rows"]]}) for judged in given["collections"]
+            ]
+            return cls(given["encoder"], given["baseline"], given["measures"], collections)
+        except (KeyError, TypeError) as error:
+            raise ReportError(f"expected what `tridex compare --json` prints ({error!r})") from error
+
+
+def _mean(rows: Sequence[Row]) -> Row:
+    return Row(
+        rows[0].system,
+        rows[0].codec,
+        rows[0].pooling_factor,
+        rows[0].way,
+        _mean_of_each([row.measures for row in rows]),
+        {},
+        *(float(np.mean([getattr(row, name) for row in rows])) for name in ("p50_ms", "p95_ms", "p99_ms")),
+        *(_mean_or_none([getattr(row, name) for row in rows]) for name in _SIZES),
+    )
+
+
+_SIZES = ("bytes_per_document", "budget_bytes_per_document")
+
+
+def _mean_of_each(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean([value[name] for value in values])) for name in values[0]}
+
+
+def _mean_or_none(values: Sequence[float | None]) -> float | None:
+    there = [value for value in values if value is not None]
+    return float(np.mean(there)) if there else None

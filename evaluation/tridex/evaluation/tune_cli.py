@@ -1,0 +1,72 @@
+"""The command line's `tune`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tridex.client.cli.connection import Json, fail
+from tridex.client.cli.output import print_json, print_line, print_table
+
+
+def tune(
+    comparison: Annotated[
+        Path, typer.Argument(help="What `tridex compare --json` printed; - for standard input.", show_default=False)
+    ],
+    budget_gb: Annotated[
+        float, typer.Option(min=0.0, help="Memory that collections may take on the device, in GB.", show_default=False)
+    ],
+    p95_ms: Annotated[
+        float, typer.Option(min=0.0, help="Milliseconds that 95 of 100 searches may take.", show_default=False)
+    ],
+    documents: Annotated[
+        int | None,
+        typer.Option(min=1, help="Documents there will be; as many as were compared where left out."),
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option(min=0.0, help="Quality to give up for less memory, in the first measure.")
+    ] = 0.005,
+    as_json: Json = False,
+) -> None:
+    """Propose a codec and token pooling for a memory budget and a latency, from a comparison's figures."""
+    from .report import Report, ReportError
+    from .tuning import Limits, TuningError, options, propose, reasons
+
+    try:
+        text = sys.stdin.read() if str(comparison) == "-" else comparison.read_text(encoding="utf-8")
+        report = Report.from_dict(json.loads(text))
+        count = documents or max(judged.documents for judged in report.collections)
+        limits = Limits(count, budget_gb * 1e9, p95_ms)
+        proposal = propose(report, limits, tolerance)
+    except (ReportError, ValueError, OSError) as error:
+        prefix = "" if isinstance(error, (TuningError, OSError)) else f"{comparison}: "
+        fail(f"{prefix}{error}", error)
+    row = proposal.chosen.row
+    why = reasons(proposal, report, limits, tolerance)
+    if as_json:
+        chosen = {"system": row.system, "codec": row.codec, "pooling_factor": row.pooling_factor, "way": row.way}
+        cost = {"budget_bytes": proposal.chosen.budget_bytes, "p95_ms": proposal.chosen.p95_ms}
+        print_json({**chosen, report.measures[0]: proposal.chosen.quality, **cost, "why": why})
+        return
+    print_table(
+        ("system", report.measures[0], "budget GB", "p95 ms", "fits"),
+        [
+            (option.row.system, option.quality, option.budget_bytes / 1e9, option.p95_ms, _fits(option.excess(limits)))
+            for option in sorted(options(report, count), key=lambda option: -option.quality)
+        ],
+    )
+    print_line(f"Take {row.system}.")
+    for line in why:
+        print_line(line)
+    pooling = f" --pooling-factor {row.pooling_factor}" if row.pooling_factor > 1 else ""
+    print_line(f"Build: tridex index build CORPUS --collection NAME --codec {row.codec}{pooling}")
+    if search := {"candidates": "--approximate", "hybrid": "--mode hybrid", "rerank": "--mode rerank"}.get(row.way):
+        print_line(f"Search: tridex search NAME QUERY {search}")
+
+
+def _fits(excess: float) -> str:
+    return "yes" if excess <= 1 else ""
