@@ -1,4 +1,4 @@
-"""The stand-in checkpoint: its weights are the published ones, its projection the same everywhere."""
+"""The checkpoints without a download: published weights, and what is changed in them is the same everywhere."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 from sentence_transformers import MultiVectorEncoder
 
-from tridex.export import CheckpointError, default_checkpoint, write_default_checkpoint
+from tridex.export import BUILT_IN, CheckpointError, default_checkpoint, write_default_checkpoint
 from tridex.export.checkpoint import describe_head, load_checkpoint, rules_of
 from tridex.export.default_checkpoint import orthonormal_projection
 from tridex.export.source import find_source
@@ -24,9 +26,21 @@ def test_projection_is_orthonormal_and_pinned() -> None:
     )
 
 
-def test_loads_and_finds(tmp_path: Path) -> None:
-    folder = write_default_checkpoint(tmp_path)
-    assert write_default_checkpoint(tmp_path) == folder, "written once"
+def test_trained_weights_are_pinned(tmp_path: Path) -> None:
+    trained = load_file(write_default_checkpoint(tmp_path) / "model.safetensors")
+    untrained = load_file(write_default_checkpoint(tmp_path, "untrained") / "model.safetensors")
+    changed = [name for name in sorted(trained) if not torch.equal(trained[name], untrained[name])]
+    assert len(changed) == 36, "six linear layers in each of six blocks"
+    digest = hashlib.sha256(b"".join(trained[name].numpy().astype("<f4").tobytes() for name in changed)).hexdigest()
+    assert digest == "70a1284e282fbcb02f8edc2a93602a9f296417fbc466541293bd2fd9a3c4fe53", (
+        "every collection that was indexed with the default checkpoint would be refused"
+    )
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_loads_and_finds(tmp_path: Path, name: str) -> None:
+    folder = write_default_checkpoint(tmp_path, name)
+    assert write_default_checkpoint(tmp_path, name) == folder, "written once"
     checkpoint = load_checkpoint(find_source(str(folder)))
     rules = rules_of(checkpoint)
     assert (rules.dim, rules.query.length, rules.document.length) == (128, 64, 256)
