@@ -102,7 +102,7 @@ def _plot(rows: Sequence[Row], measure: str, cost: Callable[[Row], float | None]
         for line in lines:
             axes.axhline(line.y, linestyle="--", linewidth=1, color=line.group.colour, label=line.system)
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel(label)

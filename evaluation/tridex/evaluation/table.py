@@ -48,7 +48,7 @@ def notes(report: Report) -> list[str]:
     """What the figures mean."""
     rows = report.collections[0].rows
     said = [
-        f"+ and - mark what differs from {report.baseline} by more than chance: p below {LEVEL} in a paired "
+        f"Marked + or -: differs from {report.baseline} by more than chance, p below {LEVEL} in a paired "
         f"randomisation test over the queries, corrected for the {len(rows) - 1} systems by Holm's method. A query "
         "without hits counts with 0. Averages are not tested.",
         "Milliseconds are one caller's, from the text to the ids, the systems asked in turns. kB/document is what the "
