@@ -32,7 +32,7 @@ def test_trained_weights_are_pinned(tmp_path: Path) -> None:
     changed = [name for name in sorted(trained) if not torch.equal(trained[name], untrained[name])]
     assert len(changed) == 36, "six linear layers in each of six blocks"
     digest = hashlib.sha256(b"".join(trained[name].numpy().astype("<f4").tobytes() for name in changed)).hexdigest()
-    assert digest == "70a1284e282fbcb02f8edc2a93602a9f296417fbc466541293bd2fd9a3c4fe53", (
+    assert digest == "f12d18f372a6ef58dec8bfe25048d0d2403b6febbe2a83e9621889ea76a6f5b8", (
         "every collection that was indexed with the default checkpoint would be refused"
     )
 
