@@ -22,7 +22,7 @@ from tridex.training.model import Tuning
 from tridex.training.trainer import TrainingSettings, train
 
 SOURCES = ("claims", "titles", "sentences", "packages")
-"""Without the functions: 300 steps that had them at twice the rate took 0.04 from nDCG@10 on CoSQA (docs/quality.md)."""
+"""Not the functions: 300 steps that had them, at twice the rate, took 0.04 from nDCG@10 on CoSQA (docs/quality.md)."""
 
 
 def main() -> None:

@@ -37,7 +37,7 @@ _ROWS = {
     "packages": 800,
     "held_out_functions": 1000,
 }
-"""At most, of each source: half is prose and half is code."""
+"""At most, of each source."""
 
 Pair = tuple[str, str]
 
