@@ -198,7 +198,8 @@ def test_encode(run, triton, flags, model):
 def test_stats(run, triton):
     collection = {"name": "docs", "count": 1234, "version": 9, "codec": "int8", "dim": 128, "fingerprint": "f" * 64}
     collection |= {"fields": {"year": "int"}, "document_length": 300, "long_documents": "windows"}
-    collection |= {"pooling_factor": 2, "codebook": None, "checkpoint": {"weights": "e" * 64}, "damage": ""}
+    collection |= {"pooling_factor": 2, "codebook": None, "checkpoint": {"weights": "e" * 64}}
+    collection |= {"tokens": 99, "device_bytes": 12_000, "budget_bytes": 16_000, "damage": ""}
     triton.answer = lambda _: {"ROWS": [[json.dumps(collection)]]}
     model = triton.statistics.model_stats.add(name="maxsim", execution_count=2)
     model.inference_stats.success.count = model.inference_stats.queue.count = 4
@@ -289,7 +290,8 @@ def test_a_missing_extra_names_its_install(run, arguments):
 
 INFO = {"name": "docs", "count": 3, "version": 9, "codec": "int8", "dim": 128, "fingerprint": "f" * 64}
 INFO |= {"fields": {"year": "int", "a:b": "str"}, "document_length": 180, "long_documents": "truncate"}
-INFO |= {"pooling_factor": 2, "codebook": "c" * 64, "checkpoint": {"weights": "e" * 64}, "damage": ""}
+INFO |= {"pooling_factor": 2, "codebook": "c" * 64, "checkpoint": {"weights": "e" * 64}}
+INFO |= {"tokens": 99, "device_bytes": 12_000, "budget_bytes": 16_000, "damage": ""}
 
 
 @pytest.fixture

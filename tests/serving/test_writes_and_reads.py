@@ -196,10 +196,15 @@ def test_rerank_scores_as_the_source_library(context: Context, checkpoint: Path)
     np.testing.assert_allclose(result["SCORES"], expected.numpy(), atol=1e-4)
 
 
-def test_the_catalog_describes_what_is_there(context: Context, ingest: IngestService) -> None:
+def test_the_catalog_describes_what_is_there(context: Context, ingest: IngestService, checkpoint: Path) -> None:
     (written,) = ingest.answer([upsert("c", TEXTS, codec="bfloat16")])
     manifest = load(context).manifest
-    assert catalog(context, "collections") == [
+    encoded = MultiVectorEncoder(str(checkpoint), device="cpu").encode_document(list(TEXTS.values()))
+    (found,) = catalog(context, "collections")
+    # Embeddings of two bytes a number; beside them offsets, ids and the live bitmap, and room to copy.
+    assert found["budget_bytes"] > found.pop("device_bytes") > sum(map(len, encoded)) * manifest.dim * 2
+    del found["budget_bytes"]
+    assert [found] == [
         {
             "name": "c",
             "count": 3,
@@ -213,6 +218,7 @@ def test_the_catalog_describes_what_is_there(context: Context, ingest: IngestSer
             "long_documents": "windows",
             "pooling_factor": 1,
             "codebook": None,
+            "tokens": sum(map(len, encoded)),
         }
     ]
     assert catalog(context, "count") == [{"count": 3, "version": version(written)}]
