@@ -1,7 +1,7 @@
 """Bulk build and search of real collections, codec by codec, and memory against the size of a synthetic corpus.
 
-The first documents of SciFact and of the largest collection in --corpora are encoded once, and each codec is built from
-the same embeddings, in a process of its own whose peak memory is read at its end. The synthetic corpora have drawn
+SciFact and the largest collection in --corpora are encoded once, and each codec is built from the same embeddings, in a
+process of its own whose peak memory is read at its end. The synthetic corpora have drawn
 token embeddings, so that the store is measured and not the encoder.
 
     python -m benchmarks.build --corpora DIR
@@ -13,7 +13,6 @@ import argparse
 import gzip
 import json
 import os
-import pickle
 import subprocess
 import sys
 import tempfile
@@ -41,11 +40,11 @@ from .publishing import publish
 from .timing import take_turns
 
 CORPORA = Path(__file__).parents[2] / "shared" / "data"
-DOCUMENTS = 1000
 QUERIES = 50
 TOP_K = 10
 DIM = 128
 SYNTHETIC = (5_000, 50_000)
+ENCODED_TOGETHER = 512
 TOKENS = 40
 """Tokens of a synthetic document on average."""
 
@@ -62,8 +61,33 @@ def worker(task: dict[str, Any]) -> None:
 
 
 def _given(path: Path) -> Encode:
-    embeddings = pickle.loads(path.read_bytes())
-    return lambda texts, _: iter([embeddings[text] for text in texts])
+    """Reads what `_encode` wrote, a document at a time: the peak memory is to be the build's."""
+    spans: dict[str, tuple[int, int]] = json.loads(path.with_suffix(".json").read_text())
+
+    def encode(texts: Sequence[str], windows: bool) -> Iterator[NDArray[np.float32]]:  # noqa: ARG001
+        for text in texts:
+            first, count = spans[text]
+            yield np.fromfile(path, np.float32, count * DIM, offset=first * DIM * 4).reshape(-1, DIM)
+
+    return encode
+
+
+def _encode(texts: Sequence[str], artifact: Artifact, path: Path) -> int:
+    """Writes the token embeddings of all texts, and beside them where each text's are; how many tokens there are."""
+    reading = DocumentReading(artifact.manifest.rules.document.length, windows=True)
+    encode = local_encoder(artifact, reading, os.cpu_count() or 1)
+    spans: dict[str, tuple[int, int]] = {}
+    tokens = 0
+    with path.open("wb") as file, Progress().stage(path.stem, len(texts)) as done:
+        for start in range(0, len(texts), ENCODED_TOGETHER):
+            some = texts[start : start + ENCODED_TOGETHER]
+            for text, array in zip(some, encode(some, True), strict=True):
+                array.tofile(file)
+                spans[text] = (tokens, len(array))
+                tokens += len(array)
+                done(1)
+    path.with_suffix(".json").write_text(json.dumps(spans))
+    return tokens
 
 
 def _drawn(texts: Sequence[str], windows: bool) -> Iterator[NDArray[np.float32]]:  # noqa: ARG001
@@ -86,18 +110,16 @@ def built(task: dict[str, Any]) -> dict[str, float]:
     return {**json.loads(said), "peak_mb": usage.ru_maxrss / 1000}
 
 
-def real(folder: Path, artifact: Artifact, scratch: Path, count: int) -> list[dict[str, Any]]:
-    """A row for each codec over the first documents of a collection."""
+def real(folder: Path, artifact: Artifact, scratch: Path, count: int | None) -> list[dict[str, Any]]:
+    """A row for each codec over a collection, or its first documents."""
     source = scratch / f"{folder.name}.jsonl"
     with gzip.open(folder / "corpus.jsonl.gz", "rt") as lines:
         source.write_text("".join(islice(lines, count)))
     texts = [row.document.text for row in open_source(source).rows()]  # type: ignore[union-attr]
-    reading = DocumentReading(artifact.manifest.rules.document.length, windows=True)
+    embeddings = scratch / f"{folder.name}.f32"
     started = time.perf_counter()
-    arrays = list(local_encoder(artifact, reading, os.cpu_count() or 1)(texts, True))
+    tokens = _encode(texts, artifact, embeddings)
     encoding_s = time.perf_counter() - started
-    embeddings = scratch / f"{folder.name}.pickle"
-    embeddings.write_bytes(pickle.dumps(dict(zip(texts, arrays, strict=True))))
     queries = _queries(folder, artifact)
     rows: list[dict[str, Any]] = []
     exact: list[list[str]] = []
@@ -116,7 +138,7 @@ def real(folder: Path, artifact: Artifact, scratch: Path, count: int) -> list[di
                 "corpus": folder.name,
                 "codec": codec.value,
                 **done,
-                "tokens": sum(map(len, arrays)) / len(arrays),
+                "tokens": tokens / len(texts),
                 "with_encoder": done["documents"] / (done["seconds"] + encoding_s),
                 "search_ms": float(np.median(times)),
                 "kept": float(kept),
@@ -148,7 +170,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--corpora", type=Path, default=CORPORA, help="a folder of BEIR folders")
     parser.add_argument("--repository", type=Path, default=Path("model_repository"))
-    parser.add_argument("--documents", type=int, default=DOCUMENTS, help="of each collection, the first ones")
+    parser.add_argument("--documents", type=int, help="of each collection, the first ones instead of all")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
@@ -171,7 +193,7 @@ def main() -> None:
 def table(measured: Sequence[dict[str, Any]], drawn: Sequence[dict[str, Any]]) -> str:
     """Both tables, in Markdown."""
     lines = [
-        "| first documents of | tokens a document | codec | documents/s, embeddings given | documents/s "
+        "| collection | tokens a document | codec | documents/s, embeddings given | documents/s "
         "| bytes a document | peak MB | search ms | of float32's top 10 |",
         "| --- " * 9 + "|",
     ]

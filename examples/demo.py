@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from examples import stdlib_corpus
-from tridex.client import Client, SearchResult
+from tridex.client import Client, ModelStatistics, SearchResult
 from tridex.encoding import ArtifactError, latest_version_dir
 from tridex.export.cli import export
 from tridex.serving.server import TritonServer
@@ -82,20 +82,33 @@ def index(client: Client, corpus: Path) -> None:
 
 def ask(client: Client, question: str) -> None:
     """Asks one question and prints the hits and where the time went."""
-    before = compute_ms(client)
+    before = statistics(client)
     started = time.perf_counter()
     result = client.search(COLLECTION, question, top_k=5)
     total_ms = 1000 * (time.perf_counter() - started)
-    spent = {model: ms - before[model] for model, ms in compute_ms(client).items()}
+    spent = spent_ms(client, before)
     console.print(hits_table(question, result))
     stages = ", ".join(f"{label} {spent[model]:.1f}" for model, label in STAGES.items())
     rest = total_ms - sum(spent[model] for model in STAGES)
     console.print(f"[dim]{total_ms:.1f} ms: {stages}, gRPC and between the stages {rest:.1f}[/]\n")
 
 
-def compute_ms(client: Client) -> dict[str, float]:
-    """The time that each model has computed since it was loaded, by the server's own count."""
-    return {stage.model: stage.requests * stage.mean_compute_us / 1000 for stage in client.statistics()}
+def statistics(client: Client) -> dict[str, ModelStatistics]:
+    return {model.model: model for model in client.statistics() if model.model in STAGES}
+
+
+def spent_ms(client: Client, before: dict[str, ModelStatistics]) -> dict[str, float]:
+    """The time that each stage has computed since `before`, by the server's own count."""
+    now = statistics(client)
+    deadline = time.monotonic() + 1.0
+    # The server counts a request after it has answered it.
+    while any(now[name].requests == before[name].requests for name in STAGES) and time.monotonic() < deadline:
+        now = statistics(client)
+    return {name: compute_ms(now[name]) - compute_ms(before[name]) for name in STAGES}
+
+
+def compute_ms(model: ModelStatistics) -> float:
+    return model.requests * model.mean_compute_us / 1000
 
 
 def hits_table(question: str, result: SearchResult) -> Table:

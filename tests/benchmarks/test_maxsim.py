@@ -134,10 +134,9 @@ def test_table_counts_no_less_precise_rival_and_shows_losses() -> None:
 def test_a_new_device_gets_its_place_in_its_section(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     docs = tmp_path / "benchmarks.md"
     docs.write_text("# Benchmarks\n\n## Kernels\n\nHow.\n\n## What falls short\n\nMuch.\n")
-    monkeypatch.setattr(publishing, "DOCS", docs)
     monkeypatch.setattr(publishing, "RESULTS", tmp_path)
     for table in ("old", "new"):
-        publishing.publish("some-device", {"rows": []}, table, ("torch",), section="Kernels")
+        publishing.publish("some-device", {"rows": []}, table, ("torch",), section="Kernels", docs=docs)
     text = docs.read_text()
     assert "old" not in text and text.count("<!-- some-device -->") == 1
     assert text.index("How.") < text.index("new") < text.index("## What falls short")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -104,6 +105,7 @@ def test_a_killed_server_loses_nothing_acknowledged(
             writer.join()
         finally:
             server.stop()
+        assert processes_naming(tmp_path / "store") == []
         expected = [writer.rows, writer.after]
         killed_during[writer.doing] += 1
         acknowledged += writer.acknowledged
@@ -133,3 +135,13 @@ def _check(client: Client, expected: list[Rows]) -> Rows:
         scores = {key: float((asked @ array.T).max(axis=1).sum()) for key, array in tokens.items()}
         np.testing.assert_allclose([found[key] for key in scores], list(scores.values()), rtol=1e-4, atol=1e-4)
     return rows
+
+
+def processes_naming(store: Path) -> list[str]:
+    """Command lines of processes whose environment names this store: the server's own."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if str(store).encode() in (process / "environ").read_bytes():
+                found.append((process / "cmdline").read_text())
+    return found
