@@ -71,9 +71,10 @@ bench-candidates: install ## measure candidate search and the modes: FOLDERS="<B
 	@test -n "$(FOLDERS)" || { echo 'make bench-candidates FOLDERS="scifact nfcorpus"'; exit 2; }
 	$(BIN)/python -m benchmarks.candidates $(FOLDERS) --data $(DATA)
 
-quality: install ## measure ranking quality, codec by codec: CORPORA=<folder of BEIR folders> ALSO=<another checkpoint>
+quality: install ## measure ranking quality, codec by codec: CORPORA=<folder of BEIR folders> ONLY="<names>" ALSO=<checkpoint>
 	@test -n "$(CORPORA)" || { echo "make quality CORPORA=<folder of BEIR folders>"; exit 2; }
-	$(BIN)/python -m benchmarks.quality --corpora $(CORPORA) --data $(DATA) $(if $(ALSO),--also $(ALSO))
+	$(BIN)/python -m benchmarks.quality --corpora $(CORPORA) --data $(DATA) \
+	  $(if $(ONLY),--only $(ONLY)) $(if $(ALSO),--also $(ALSO))
 
 bench-index: install ## measure the living index: how soon a write is found, what searches pay for it, filters
 	$(BIN)/python -m benchmarks.living --data $(DATA)
