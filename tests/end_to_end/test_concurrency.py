@@ -1,4 +1,4 @@
-"""Many clients at once read and write: every answer is of one version, and the server ends and leaves nothing behind."""
+"""Many clients at once read and write: each answer is of one version, and the server ends and leaves nothing behind."""
 
 from __future__ import annotations
 

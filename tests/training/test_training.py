@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+import wandb
 from checkpoints import make
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +25,7 @@ from tridex.client.cli import create_app
 from tridex.export import CheckpointError, export_checkpoint
 from tridex.training.examples import Example, TrainingDataError, hold_out, read_examples
 from tridex.training.model import Tuning
+from tridex.training.tracking import TrackingError
 from tridex.training.trainer import TrainingSettings, train
 
 WORDS = ["late", "interaction", "keeps", "one", "embedding", "token", "capital", "directory", "custard", "sugar"]
@@ -105,6 +109,46 @@ def test_training_goes_on_without_a_tracking_server(
     result = train(settings(checkpoint, triplets, tmp_path, max_steps=1, tracking_uri=nobody, held_out=0))
     assert result.mlflow_run is None and "training goes on without a record" in caplog.text
     assert result.before is None and weights(tmp_path / "trained")
+
+
+@pytest.fixture
+def wandb_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    yield
+    wandb.teardown()  # It reads its settings once a process.
+
+
+@pytest.mark.usefixtures("wandb_folder")
+def test_weights_and_biases_gets_a_record_too(
+    checkpoint: Path, triplets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    train(settings(checkpoint, triplets, tmp_path, wandb=True))
+    (record,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    recorded = record.read_bytes()
+    assert all(name in recorded for name in (b"train/loss", b"held_out_maxsim_ndcg@10", b"projection_learning_rate"))
+
+
+@pytest.mark.usefixtures("wandb_folder")
+def test_training_goes_on_without_weights_and_biases(
+    checkpoint: Path, triplets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("WANDB_API_KEY", "not a key")
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("WANDB_INIT_TIMEOUT", "5")
+    result = train(settings(checkpoint, triplets, tmp_path, max_steps=1, wandb=True))
+    assert "Weights & Biases could not be reached: training goes on without a record" in caplog.text
+    assert result.mlflow_run and weights(tmp_path / "trained")
+
+
+def test_weights_and_biases_is_asked_for_and_not_installed(
+    checkpoint: Path, triplets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(TrackingError, match=r"pip install 'tridex\[wandb\]'"):
+        train(settings(checkpoint, triplets, tmp_path, wandb=True))
+    assert not list(tmp_path.iterdir())
 
 
 def test_nothing_is_overwritten(checkpoint: Path, triplets: Path, tmp_path: Path) -> None:

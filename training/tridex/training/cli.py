@@ -46,6 +46,7 @@ def train(
 
     from .examples import TrainingDataError
     from .model import Tuning
+    from .tracking import TrackingError
     from .trainer import TrainingSettings
     from .trainer import train as run
 
@@ -59,7 +60,7 @@ def train(
             experiment=experiment, wandb=wandb,
         )  # fmt: skip
         result = run(settings)
-    except (CheckpointError, TrainingDataError, OSError) as error:
+    except (CheckpointError, TrackingError, TrainingDataError, OSError) as error:
         fail(str(error), error)
     seconds = time.perf_counter() - started
     if as_json:

@@ -1,15 +1,50 @@
-"""Records a training in MLflow. A tracking server that is down costs the record, never the training."""
+"""Records a training in MLflow, and in Weights & Biases where it is asked for.
+
+A tracking server that is down costs the record, never the training.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 _log = logging.getLogger(__name__)
+
+
+class TrackingError(RuntimeError):
+    """A tracker that was asked for is not installed. The message says how to."""
+
+
+def check_wandb() -> None:
+    """Raises TrackingError where Weights & Biases is not installed."""
+    if importlib.util.find_spec("wandb") is None:
+        raise TrackingError("Weights & Biases was asked for and is not installed: pip install 'tridex[wandb]'")
+
+
+@contextmanager
+def wandb_run(project: str, parameters: Mapping[str, Any]) -> Iterator[list[str]]:
+    """A run that the trainer reports to, for its `report_to`: empty where the run cannot be begun."""
+    import wandb
+
+    try:
+        run = wandb.init(project=project, config=dict(parameters))
+    except wandb.Error as error:
+        _warn("Weights & Biases", error)
+        yield []
+        return
+    with run:
+        yield ["wandb"]
+
+
+def _warn(tracker: str, error: Exception) -> None:
+    reason = str(error).partition("\n")[0]
+    _log.warning("%s could not be reached: training goes on without a record (%s)", tracker, reason)
 
 
 class MlflowRecord(TrainerCallback):
@@ -65,5 +100,4 @@ class MlflowRecord(TrainerCallback):
 
     def _give_up(self, error: Exception) -> None:
         self._run_id = None
-        reason = str(error).partition("\n")[0]
-        _log.warning("MLflow could not be reached: training goes on without a record (%s)", reason)
+        _warn("MLflow", error)

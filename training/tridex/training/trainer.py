@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from sentence_transformers.multi_vector_encoder.losses import MultiVectorMultipl
 
 from .examples import Example, TrainingDataError, hold_out, read_examples
 from .model import Tuning, finish, load_model, prepare, projected
-from .tracking import MlflowRecord
+from .tracking import MlflowRecord, check_wandb, wandb_run
 
 _MAX_HELD_OUT = 200
 """Queries measured: they and their documents are encoded at every evaluation."""
@@ -76,10 +77,13 @@ def train(settings: TrainingSettings) -> TrainingResult:
     Raises:
         FileExistsError: `settings.output` is there.
         TrainingDataError: the examples are malformed, or too few for a batch.
+        TrackingError: Weights & Biases was asked for and is not installed.
         tridex.export.CheckpointError: the model cannot be read.
     """
     if settings.output.exists():
         raise FileExistsError(f"{settings.output} is there already; nothing is overwritten: choose another folder")
+    if settings.wandb:
+        check_wandb()
     examples: dict[str, list[Example]] = {}
     held_out: list[Example] = []
     for path in settings.data:
@@ -95,24 +99,24 @@ def train(settings: TrainingSettings) -> TrainingResult:
     total = sum(map(len, examples.values()))
     model = load_model(settings.model)
     prepare(model, settings.tuning)
-    record = MlflowRecord(
-        settings.tracking_uri,
-        settings.experiment,
-        {
-            **asdict(settings),
-            "data": ", ".join(map(str, settings.data)),
-            "tuning": settings.tuning.value,
-            "examples": total,
-        },
-    )
+    parameters = {
+        **asdict(settings),
+        "data": ", ".join(map(str, settings.data)),
+        "output": str(settings.output),
+        "tuning": settings.tuning.value,
+        "examples": total,
+    }
+    record = MlflowRecord(settings.tracking_uri, settings.experiment, parameters)
+    other_record = wandb_run(settings.experiment, parameters) if settings.wandb else nullcontext(list[str]())
     evaluator = _evaluator(held_out) if held_out else None
     before = _measure(model, evaluator)
     record.log({f"held_out_{name}": value for name, value in (before or {}).items()}, 0)
     settings.output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{settings.output.name}-", dir=settings.output.parent) as folder:
+    scratch = tempfile.TemporaryDirectory(prefix=f".{settings.output.name}-", dir=settings.output.parent)
+    with scratch as folder, other_record as report_to:
         trainer = MultiVectorEncoderTrainer(
             model=model,
-            args=_arguments(settings, total, folder, evaluator is not None, projected(model)),
+            args=_arguments(settings, total, folder, evaluator is not None, projected(model), report_to),
             train_dataset=DatasetDict({name: _dataset(rows) for name, rows in examples.items()}),
             loss=MultiVectorMultipleNegativesRankingLoss(model),
             evaluator=evaluator,
@@ -129,7 +133,7 @@ def train(settings: TrainingSettings) -> TrainingResult:
 
 
 def _arguments(
-    settings: TrainingSettings, examples: int, folder: str, evaluating: bool, projected: bool
+    settings: TrainingSettings, examples: int, folder: str, evaluating: bool, projected: bool, report_to: list[str]
 ) -> MultiVectorEncoderTrainingArguments:
     steps = settings.max_steps if settings.max_steps >= 0 else int(settings.epochs * examples / settings.batch_size)
     every = max(steps // settings.evaluations, 1)
@@ -150,7 +154,7 @@ def _arguments(
         eval_steps=every,
         logging_steps=max(steps // 50, 1),
         save_strategy="no",
-        report_to=["wandb"] if settings.wandb else [],
+        report_to=report_to,
         seed=settings.seed,
         dataloader_drop_last=True,
     )
