@@ -1,8 +1,8 @@
 """Bulk build and search of real collections, codec by codec, and memory against the size of a synthetic corpus.
 
 SciFact and the largest collection in --corpora are encoded once, and each codec is built from the same embeddings, in a
-process of its own whose peak memory is read at its end. The synthetic corpora have drawn
-token embeddings, so that the store is measured and not the encoder.
+process of its own whose peak memory is read at its end. The synthetic corpora have drawn token embeddings, so that the
+store is measured and not the encoder.
 
     python -m benchmarks.build --corpora DIR
 """
