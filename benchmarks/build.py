@@ -43,7 +43,9 @@ CORPORA = Path(__file__).parents[2] / "shared" / "data"
 QUERIES = 50
 TOP_K = 10
 DIM = 128
-SYNTHETIC = (50_000, 500_000)
+SYNTHETIC = (100_000, 1_000_000)
+WORDS = 30_000
+"""Distinct texts of the synthetic documents: BM25's vocabulary is a language's, whatever the corpus size."""
 ENCODED_TOGETHER = 512
 TOKENS = 40
 """Tokens of a synthetic document on average."""
@@ -171,7 +173,7 @@ def synthetic(scratch: Path) -> list[dict[str, Any]]:
     rows = []
     for count in SYNTHETIC:
         source = scratch / f"synthetic-{count}.jsonl"
-        source.write_text("".join(f'{{"id": "{i}", "text": "{i}"}}\n' for i in range(count)))
+        source.write_text("".join(f'{{"id": "{i}", "text": "{i % WORDS}"}}\n' for i in range(count)))
         task = {"source": str(source), "store": str(scratch / "store"), "codec": "float16", "embeddings": ""}
         rows.append({"codec": "float16", **built({**task, "name": f"synthetic-{count}"})})
     return rows

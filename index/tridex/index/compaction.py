@@ -15,7 +15,7 @@ _ATTEMPTS = 5
 
 _ROWS_PER_FRAGMENT = 1 << 16
 _ROWS_PER_COPY = 64
-"""Rows that are copied at a time: 6 MB of float32 codes of 200 tokens. Lance's own 8,192 would be 800 MB."""
+"""Decoded at a time where some rows are deleted: 6 MB of float32 codes of 200 tokens. Lance's 8,192 would be 800 MB."""
 
 
 def compact(dataset: lance.LanceDataset) -> lance.LanceDataset:
@@ -27,7 +27,12 @@ def compact(dataset: lance.LanceDataset) -> lance.LanceDataset:
     for attempt in range(_ATTEMPTS):
         try:
             dataset.optimize.compact_files(
-                target_rows_per_fragment=_ROWS_PER_FRAGMENT, batch_size=_ROWS_PER_COPY, num_threads=1
+                target_rows_per_fragment=_ROWS_PER_FRAGMENT,
+                batch_size=_ROWS_PER_COPY,
+                num_threads=1,
+                # Without deleted rows pages are copied as they are: 64 files of 10 MB took 0.4 s and 50 MB of memory
+                # instead of 1.8 s and 390 MB.
+                compaction_mode="try_binary_copy",
             )
             break
         except OSError as error:
