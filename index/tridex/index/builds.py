@@ -49,7 +49,7 @@ class Build:
 
     def tidy(self) -> None:
         """Merges small fragments, and removes what no longer is of any use: older versions, halves of killed writes."""
-        self.collection.compact()
+        self.collection.compact(copy_pages=True)
         clean_up_alone(self.collection.dataset)
 
 

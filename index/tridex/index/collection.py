@@ -118,9 +118,9 @@ class Collection:
         return [v for v in range(version + 1, self.version + 1) if is_compaction(self.dataset, v)]
 
     @guarded
-    def compact(self) -> int:
+    def compact(self, *, copy_pages: bool = False) -> int:
         """Rewrites small and half deleted files (compaction.py); returns the version that this made, or found."""
-        self.dataset = compact(self.dataset)
+        self.dataset = compact(self.dataset, copy_pages=copy_pages)
         return self.version
 
     @guarded
