@@ -89,8 +89,8 @@ def ask(client: Client, question: str) -> None:
     spent = spent_ms(client, before)
     console.print(hits_table(question, result))
     stages = ", ".join(f"{label} {spent[model]:.1f}" for model, label in STAGES.items())
-    rest = total_ms - sum(spent[model] for model in STAGES)
-    console.print(f"[dim]{total_ms:.1f} ms: {stages}, gRPC and between the stages {rest:.1f}[/]\n")
+    # Together they may be more than the whole: a stage counts until it is free again, the next begins before that.
+    console.print(f"[dim]{total_ms:.1f} ms in all; each stage until free again: {stages}[/]\n")
 
 
 def statistics(client: Client) -> dict[str, ModelStatistics]:
