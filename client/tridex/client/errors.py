@@ -6,20 +6,21 @@
     ├── AlreadyExists       what should be created is there already
     ├── Overloaded          the server has no room for this request now
     ├── ResourceExhausted   its memory or disk has no room for what was asked, until an operator makes some
+    ├── ReadOnly            this server does not write to its store
     ├── Timeout             no answer in time; the request may have been carried out
     ├── Unavailable         the server cannot be reached, or is not ready
     └── ServerError         everything else: the server failed
 
-An error of the server is sorted by its gRPC status code, ResourceExhausted by the tag in front of its message
-(tridex.protocol.refusals), and none by the words of a message; each keeps tritonclient's exception as its cause. An
-InvalidArgument that the client raises before it sends anything has no cause.
+An error of the server is sorted by its gRPC status code, or by the tag in front of its message where Triton server has
+no code for it (tridex.protocol.refusals), and none by the words of a message; each keeps tritonclient's exception as
+its cause. An InvalidArgument that the client raises before it sends anything has no cause.
 """
 
 from __future__ import annotations
 
 from tritonclient.utils import InferenceServerException
 
-from tridex.protocol.refusals import exhausted_resource
+from tridex.protocol.refusals import Refusal, untagged
 
 
 class TridexError(Exception):
@@ -46,6 +47,10 @@ class ResourceExhausted(TridexError):  # noqa: N818
     """The memory budget or the disk of the server has no room; the message has the figures. It is not sent again."""
 
 
+class ReadOnly(TridexError):  # noqa: N818
+    """This server does not write to its store; the message says why, and who does. It is not sent again."""
+
+
 class Timeout(TridexError):  # noqa: N818
     """No answer within the time allowed. The server may still carry the request out."""
 
@@ -68,9 +73,17 @@ _BY_STATUS: dict[str | None, type[TridexError]] = {
 }
 
 
+_BY_REFUSAL: dict[Refusal, type[TridexError]] = {
+    Refusal.RESOURCE_EXHAUSTED: ResourceExhausted,
+    Refusal.OVERLOADED: Overloaded,
+    Refusal.READ_ONLY: ReadOnly,
+    Refusal.DEADLINE_EXCEEDED: Timeout,
+}
+
+
 def from_triton(error: InferenceServerException, timeout_s: float) -> TridexError:
     """The error of this package that stands for one of tritonclient's, of a call that was allowed `timeout_s`."""
-    if error.status() == "StatusCode.INTERNAL" and (reason := exhausted_resource(error.message())) is not None:
-        return ResourceExhausted(reason)
-    kind = _BY_STATUS.get(error.status(), ServerError)
-    return kind(f"{error.message()} (timeout_s={timeout_s:g})" if kind is Timeout else error.message())
+    kind, message = _BY_STATUS.get(error.status(), ServerError), error.message()
+    if error.status() == "StatusCode.INTERNAL" and (refusal := untagged(message)):
+        kind, message = _BY_REFUSAL[refusal[0]], refusal[1]
+    return kind(f"{message} (timeout_s={timeout_s:g})" if kind is Timeout else message)

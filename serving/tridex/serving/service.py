@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from tridex.protocol.refusals import Refusal
 from tridex.protocol.tensors import Tensor
 
 Arrays = Mapping[str, Any]
@@ -22,13 +23,16 @@ Arrays = Mapping[str, Any]
 
 
 class ErrorCode(str, Enum):
-    """Why a request failed; a value is the name of the code in the Python backend, which has no RESOURCE_EXHAUSTED."""
+    """Why a request failed: by the Python backend's name of the code, or the tag of a refusal that it has none for."""
 
     INVALID_ARGUMENT = "INVALID_ARG"
     NOT_FOUND = "NOT_FOUND"
     ALREADY_EXISTS = "ALREADY_EXISTS"
     UNAVAILABLE = "UNAVAILABLE"
-    RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
+    RESOURCE_EXHAUSTED = Refusal.RESOURCE_EXHAUSTED.value
+    OVERLOADED = Refusal.OVERLOADED.value
+    READ_ONLY = Refusal.READ_ONLY.value
+    DEADLINE_EXCEEDED = Refusal.DEADLINE_EXCEEDED.value
     INTERNAL = "INTERNAL"
 
 

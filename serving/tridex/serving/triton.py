@@ -13,7 +13,7 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
-from tridex.protocol.refusals import RESOURCE_EXHAUSTED
+from tridex.protocol.refusals import Refusal, tagged
 
 from .environment import memory_budget, store_folder
 from .service import Arrays, Context, Counter, ErrorCode, Request, RequestError, Result, Service
@@ -105,8 +105,8 @@ def _response(request: Any, result: Arrays | RequestError) -> Any:
 
 
 def _error(refusal: RequestError) -> Any:
-    if refusal.code is ErrorCode.RESOURCE_EXHAUSTED:
-        return pb_utils.TritonError(RESOURCE_EXHAUSTED + str(refusal), pb_utils.TritonError.INTERNAL)
+    if refusal.code.value in Refusal.__members__:
+        return pb_utils.TritonError(tagged(Refusal(refusal.code.value), str(refusal)), pb_utils.TritonError.INTERNAL)
     return pb_utils.TritonError(str(refusal), getattr(pb_utils.TritonError, refusal.code.value))
 
 
