@@ -70,9 +70,7 @@ def search(
             for *row, version in zip(ids, scores.tolist(), texts, metadata, versions, strict=True)
         ]
 
-    # BM25 alone needs no encoder.
-    encoded = bool(texts) and mode.get(parameters.MODE) != parameters.SearchMode.BM25.value
-    return infer(models.SEARCH if encoded else models.MAXSIM, inputs, outputs, said, read)
+    return infer(models.SEARCH, inputs, outputs, said, read)
 
 
 def encode(model: Ensemble, texts: Sequence[bytes]) -> Call[list[Embeddings]]:
@@ -243,7 +241,8 @@ def _catalog(
         inputs,
         models.CATALOG.outputs,
         said,
-        lambda tensor: read([json.loads(row) for row in tensor(models.CATALOG_ROWS)[0]]),
+        # One empty string stands for no row.
+        lambda tensor: read([json.loads(row) for row in tensor(models.CATALOG_ROWS)[0] if row]),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,14 @@ class TokenBatch:
     embedding_mask: NDArray[np.int64]
     """1 where a token's embedding scores."""
 
+    def rows(self, multiple: int = 8) -> Iterator[TokenBatch]:
+        """Each text by itself, [1, tokens], no wider than a multiple of so many tokens needs to be."""
+        used = (self.attention_mask | self.embedding_mask) != 0
+        for row, mask in enumerate(used):
+            last = int(mask.nonzero()[0][-1]) if mask.any() else 0
+            width = min((last // multiple + 1) * multiple, len(mask))
+            yield TokenBatch(*(array[row : row + 1, :width] for array in vars(self).values()))
+
 
 class Tokenizer:
     """Tokenises queries and documents by a checkpoint's rules. Safe to share between threads.
@@ -44,6 +52,16 @@ class Tokenizer:
         self._pad_token_id = rules.pad_token_id
         self._query = _Side(path, rules, rules.query, rules.expansion)
         self._document = _Side(path, rules, rules.document, None)
+
+    @property
+    def widest(self) -> int:
+        """Most tokens of a text."""
+        return self._widest
+
+    @property
+    def vocabulary(self) -> int:
+        """Token ids are below this."""
+        return len(self._query.scores)
 
     def queries(self, texts: Sequence[str]) -> TokenBatch:
         return self._encode(self._query, texts)

@@ -19,10 +19,8 @@ from tridex.protocol import models
 from tridex.protocol.tensors import DType, Ensemble, Model, Tensor
 
 SERVICES = {
-    models.TOKENIZER: "tokenizer.TokenizerService",
+    models.SEARCH: "search.SearchService",
     models.ENCODER: "encoder.EncoderService",
-    models.MAXSIM: "search.SearchService",
-    models.RERANK: "rerank.RerankService",
     models.INGEST: "ingest.IngestService",
     models.CATALOG: "catalog.CatalogService",
 }

@@ -8,6 +8,9 @@ MAX_BATCH = 64
 MAX_TEXT_BYTES = 256 * 1024
 """UTF-8 bytes of one text. A checkpoint reads a few hundred tokens; a longer text is a mistake, not a document."""
 
+MAX_REQUEST_TEXT_BYTES = 16 * 1024 * 1024
+"""UTF-8 bytes of all texts of one request: 64 of the longest."""
+
 MAX_ID_BYTES = 1024
 """UTF-8 bytes of one document id."""
 
@@ -28,6 +31,27 @@ MAX_CANDIDATES = 10_000
 
 MAX_PROBE = 1024
 """Centroids that one query token probes in a search by candidates."""
+
+MAX_IDS = 16_384
+"""Ids of one request: documents to get or delete, candidates of all queries."""
+
+MAX_QUERY_TOKENS = 8192
+"""Token embeddings of all queries of one request, padding included."""
+
+MAX_ENCODED_TOKENS = 131_072
+"""Tokens that one request has the encoder read to encode or rerank."""
+
+MAX_DOCUMENT_TOKENS = 524_288
+"""Tokens of the documents of one upsert, those that windows share counted twice: more than the longest text has."""
+
+MAX_INPUT_BYTES = 32 * 1024 * 1024
+"""Bytes of one input tensor."""
+
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+"""Bytes of one answer's tensors."""
+
+MAX_PAGE_BYTES = 32 * 1024 * 1024
+"""UTF-8 bytes of the documents of one page of a scroll; a page with one document may have more."""
 
 MAX_MESSAGE_BYTES = 128 * 1024 * 1024
 """Bytes of one gRPC message, either way."""

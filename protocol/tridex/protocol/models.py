@@ -1,4 +1,4 @@
-"""Every model of the repository: names, tensors, batch sizes, and how the ensembles chain them.
+"""Every model of the repository: names, tensors, batch sizes, and what the ensembles are made of.
 
 config.pbtxt is rendered from here, the Python models and the client read their tensor names here.
 """
@@ -12,7 +12,7 @@ from .tensors import DType, Ensemble, Model, Step, Tensor
 QUERY = Tensor("QUERY", DType.STRING, (1,))
 DOCUMENT = Tensor("DOCUMENT", DType.STRING, (1,))
 
-# Between tokenizer and encoder, each [batch, tokens].
+# What the encoder reads, each [batch, tokens].
 INPUT_IDS = Tensor("INPUT_IDS", DType.INT64, (-1,))
 ATTENTION_MASK = Tensor("ATTENTION_MASK", DType.INT64, (-1,))
 EMBEDDING_MASK = Tensor("EMBEDDING_MASK", DType.INT64, (-1,))
@@ -29,7 +29,8 @@ QUERY_MASK = Tensor("QUERY_MASK", DType.INT64, (-1,), optional=True)
 CANDIDATE_IDS = Tensor("CANDIDATE_IDS", DType.STRING, (-1,), optional=True)
 """[batch, candidates]: score these documents only."""
 IDS = Tensor("IDS", DType.STRING, (-1,))
-"""[batch, hits], best first; behind a query's last hit, where another of the request has more, empty strings."""
+"""[batch, hits], best first; behind a query's last hit, where another of the request has more, empty strings. One empty
+string stands for no hit: no answer has a tensor without elements, by which Triton server's classification divides."""
 SCORES = Tensor("SCORES", DType.FP32, (-1,))
 TEXTS = Tensor("TEXTS", DType.STRING, (-1,))
 METADATA = Tensor("METADATA", DType.STRING, (-1,))
@@ -41,6 +42,10 @@ HITS = (IDS, SCORES, TEXTS, METADATA, VERSION)
 # Rerank of given texts: scores in the order of the texts.
 RERANK_TEXTS = Tensor("DOCUMENTS", DType.STRING, (-1,))
 
+# A query that is not searched for, by the ensemble that asks.
+QUERY_TO_ENCODE = Tensor("QUERY_TO_ENCODE", DType.STRING, (1,), optional=True)
+QUERY_TO_RERANK = Tensor("QUERY_TO_RERANK", DType.STRING, (1,), optional=True)
+
 # Ingest, one document a row.
 DOCUMENT_ID = Tensor("ID", DType.STRING, (-1,))
 """[documents, 1]; [1, 0] for an operation without documents: Triton server refuses a request without any input."""
@@ -51,21 +56,15 @@ DOCUMENT_METADATA = Tensor("METADATA", DType.STRING, (1,), optional=True)
 CATALOG_IDS = Tensor("IDS", DType.STRING, (-1,))
 """Of no length where an operation takes no ids: Triton server refuses a request without any input."""
 CATALOG_ROWS = Tensor("ROWS", DType.STRING, (-1,))
+"""One empty string stands for no row."""
 
 
 def _optional(tensor: Tensor) -> Tensor:
     return Tensor(tensor.name, tensor.dtype, tensor.shape, optional=True)
 
 
-TOKENIZER = Model(
-    "tokenizer",
-    inputs=(_optional(QUERY), _optional(DOCUMENT)),
-    outputs=(INPUT_IDS, ATTENTION_MASK, EMBEDDING_MASK),
-    max_batch_size=MAX_BATCH,
-    cpu_only=True,
-)
-
-# The one model that differs by runtime; the repository's configs/ hold the variants.
+# For the server's own models: tokens in. Callers cannot reach it (tridex.serving.guard). It differs by runtime; the
+# repository's configs/ hold the variants.
 ENCODER = Model(
     "encoder",
     inputs=(INPUT_IDS, ATTENTION_MASK, EMBEDDING_MASK),
@@ -73,17 +72,26 @@ ENCODER = Model(
     max_batch_size=MAX_BATCH,
     backend="onnxruntime",
     ragged=False,
+    internal=True,
 )
 
-MAXSIM = Model(
-    "maxsim",
-    # The text is for BM25.
-    inputs=(QUERY_EMBEDDINGS, QUERY_MASK, _optional(QUERY), CANDIDATE_IDS),
-    outputs=HITS,
+# All that a query needs, in one process: tokenising, encoding, MaxSim and BM25. What a request asks for follows from
+# the inputs that it has; the ensembles below are other names for it.
+SEARCH = Model(
+    "search",
+    inputs=(
+        _optional(QUERY),
+        QUERY_EMBEDDINGS,
+        QUERY_MASK,
+        CANDIDATE_IDS,
+        QUERY_TO_ENCODE,
+        _optional(DOCUMENT),
+        QUERY_TO_RERANK,
+        _optional(RERANK_TEXTS),
+    ),
+    outputs=(*HITS, EMBEDDINGS, EMBEDDING_MASK),
     max_batch_size=MAX_BATCH,
 )
-
-RERANK = Model("rerank", inputs=(QUERY, RERANK_TEXTS), outputs=(SCORES,), max_batch_size=1)
 
 INGEST = Model(
     "ingest",
@@ -96,53 +104,25 @@ INGEST = Model(
 CATALOG = Model("catalog", inputs=(CATALOG_IDS,), outputs=(CATALOG_ROWS,), max_batch_size=1, cpu_only=True)
 
 
-def _tokens_of(text: Tensor) -> Step:
-    return Step(
-        TOKENIZER,
-        input_map={text.name: text.name},
-        output_map={t.name: t.name.lower() for t in TOKENIZER.outputs},
+def _of_search(name: str, inputs: dict[Tensor, Tensor], outputs: tuple[Tensor, ...], max_batch_size: int) -> Ensemble:
+    """Another name for `search`: its own inputs, each by the name that `search` has for it."""
+    step = Step(
+        SEARCH,
+        input_map={inner.name: own.name for own, inner in inputs.items()},
+        output_map={tensor.name: tensor.name for tensor in outputs},
     )
+    return Ensemble(name, tuple(inputs), outputs, max_batch_size, (step,))
 
 
-def _embeddings_as(name: str) -> Step:
-    return Step(
-        ENCODER,
-        input_map={t.name: t.name.lower() for t in ENCODER.inputs},
-        output_map={EMBEDDINGS.name: name},
-    )
-
-
-def _encode(name: str, text: Tensor) -> Ensemble:
-    tokens = _tokens_of(text)
-    tokens.output_map[EMBEDDING_MASK.name] = EMBEDDING_MASK.name
-    embeddings = _embeddings_as(EMBEDDINGS.name)
-    embeddings.input_map[EMBEDDING_MASK.name] = EMBEDDING_MASK.name
-    return Ensemble(name, (text,), (EMBEDDINGS, EMBEDDING_MASK), MAX_BATCH, (tokens, embeddings))
-
-
-ENCODE_QUERY = _encode("encode_query", QUERY)
-ENCODE_DOCUMENT = _encode("encode_document", DOCUMENT)
-
-SEARCH = Ensemble(
-    "search",
-    inputs=(QUERY, CANDIDATE_IDS),
-    outputs=HITS,
-    max_batch_size=MAX_BATCH,
-    steps=(
-        _tokens_of(QUERY),
-        _embeddings_as("embeddings"),
-        Step(
-            MAXSIM,
-            input_map={
-                QUERY_EMBEDDINGS.name: "embeddings",
-                QUERY_MASK.name: EMBEDDING_MASK.name.lower(),
-                QUERY.name: QUERY.name,
-                CANDIDATE_IDS.name: CANDIDATE_IDS.name,
-            },
-            output_map={t.name: t.name for t in HITS},
-        ),
-    ),
+ENCODE_QUERY = _of_search("encode_query", {QUERY: QUERY_TO_ENCODE}, (EMBEDDINGS, EMBEDDING_MASK), MAX_BATCH)
+ENCODE_DOCUMENT = _of_search("encode_document", {DOCUMENT: DOCUMENT}, (EMBEDDINGS, EMBEDDING_MASK), MAX_BATCH)
+RERANK = _of_search("rerank", {QUERY: QUERY_TO_RERANK, RERANK_TEXTS: RERANK_TEXTS}, (SCORES,), 1)
+MAXSIM = _of_search(
+    "maxsim",
+    {tensor: tensor for tensor in (QUERY_EMBEDDINGS, QUERY_MASK, _optional(QUERY), CANDIDATE_IDS)},
+    HITS,
+    MAX_BATCH,
 )
 
-MODELS: tuple[Model, ...] = (TOKENIZER, ENCODER, MAXSIM, RERANK, INGEST, CATALOG)
-ENSEMBLES: tuple[Ensemble, ...] = (ENCODE_QUERY, ENCODE_DOCUMENT, SEARCH)
+MODELS: tuple[Model, ...] = (SEARCH, ENCODER, INGEST, CATALOG)
+ENSEMBLES: tuple[Ensemble, ...] = (ENCODE_QUERY, ENCODE_DOCUMENT, RERANK, MAXSIM)

@@ -30,7 +30,8 @@ class Model:
 
     `ragged` lets the dynamic batcher put requests of different lengths into one batch: right for a Python model,
     which sees each request by itself, wrong for a backend that wants one rectangular tensor. `cpu_only` keeps a model
-    to one instance on the CPU: by itself, Triton server starts one on every GPU there is.
+    to one instance on the CPU: by itself, Triton server starts one on every GPU there is. `internal` models serve the
+    other models and not callers.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Model:
     backend: str = "python"
     ragged: bool = True
     cpu_only: bool = False
+    internal: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Any, TypeVar
 
-from tridex.protocol import limits, parameters
+from tridex.protocol import limits, models, parameters
 from tridex.protocol.parameters import LongDocuments
 from tridex.protocol.tensors import Tensor
 
@@ -21,13 +21,32 @@ E = TypeVar("E", bound=Enum)
 
 
 def texts(request: Request, tensor: Tensor) -> list[str]:
-    """A required string tensor [batch, 1] as texts: not empty, valid UTF-8, within the limit."""
-    return [_text(tensor.name, raw, limits.MAX_TEXT_BYTES) for raw in _strings(request, tensor)]
+    """A required string tensor [batch, 1] as texts: not empty, valid UTF-8, within the limits."""
+    given = _strings(request, tensor)
+    size = sum(map(len, given))
+    if size > limits.MAX_REQUEST_TEXT_BYTES:
+        raise invalid(
+            f"input {tensor.name} holds {size} bytes of text; expected at most {limits.MAX_REQUEST_TEXT_BYTES} in one "
+            "request: send fewer texts at a time"
+        )
+    return [_text(tensor.name, raw, limits.MAX_TEXT_BYTES) for raw in given]
 
 
 def ids(request: Request, tensor: Tensor) -> list[str]:
     """A required string tensor as document ids, flattened."""
-    return [_text(tensor.name, raw, limits.MAX_ID_BYTES) for raw in _strings(request, tensor)]
+    given = _strings(request, tensor)
+    if len(given) > limits.MAX_IDS:
+        raise invalid(f"input {tensor.name} holds {len(given)} ids; expected at most {limits.MAX_IDS} in one request")
+    return [_text(tensor.name, raw, limits.MAX_ID_BYTES) for raw in given]
+
+
+def check_query_tokens(shape: tuple[int, ...]) -> None:
+    """Refuses query embeddings [batch, tokens, dim] of too many tokens."""
+    if len(shape) > 1 and shape[0] * shape[1] > limits.MAX_QUERY_TOKENS:
+        raise invalid(
+            f"input {models.QUERY_EMBEDDINGS.name} has shape {list(shape)}, {shape[0] * shape[1]} tokens; expected at "
+            f"most {limits.MAX_QUERY_TOKENS} in one request: send fewer queries at a time"
+        )
 
 
 def metadata(request: Request, tensor: Tensor) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from tridex.index import (
     needed_bytes,
     packed_bytes,
 )
-from tridex.protocol import models, parameters
+from tridex.protocol import limits, models, parameters
 from tridex.protocol.parameters import CatalogOperation, LongDocuments
 
 from . import arguments
@@ -41,7 +41,8 @@ class CatalogService:
 
     def _answer_one(self, request: Request) -> Arrays:
         rows = self._rows(request, arguments.choice(request, parameters.OPERATION, CatalogOperation))
-        return {models.CATALOG_ROWS.name: as_strings([json.dumps(row) for row in rows])[None]}
+        # One empty string where there is no row: no answer has a tensor without elements.
+        return {models.CATALOG_ROWS.name: as_strings([json.dumps(row) for row in rows] or [""])[None]}
 
     def _rows(self, request: Request, operation: CatalogOperation) -> list[Any]:
         if operation is CatalogOperation.ENCODER:
@@ -59,12 +60,18 @@ class CatalogService:
                 return [{"count": collection.count(arguments.filters(request)), "version": collection.version}]
             ids = arguments.ids(request, models.CATALOG_IDS)
             if operation is CatalogOperation.GET:
-                return [document and asdict(document) for document in collection.get(ids)]
+                found = [document and asdict(document) for document in collection.get(ids)]
+                if len(cut := _within(found, limits.MAX_ANSWER_BYTES)) < len(found):
+                    raise invalid(
+                        f"input {models.CATALOG_IDS.name} asks for documents of more than {limits.MAX_ANSWER_BYTES} "
+                        f"bytes; expected fewer ids, {len(cut)} of these {len(ids)} at most"
+                    )
+                return found
             if len(ids) > 1:
                 raise invalid(f"input {models.CATALOG_IDS.name} holds {len(ids)} ids; expected the one to go on after")
             after = ids[0] if ids else None
             page = collection.scroll(arguments.page(request), after, arguments.filters(request))
-            return [asdict(document) for document in page]
+            return _within([asdict(document) for document in page], limits.MAX_PAGE_BYTES)
 
     def _described(self, name: str) -> dict[str, Any] | None:
         """A collection, or what is wrong with it; None where it was dropped since it was listed."""
@@ -96,3 +103,13 @@ class CatalogService:
             "device_bytes": packed_bytes(spec, size),
             "budget_bytes": budget_for(needed_bytes(spec, size, collection.codebook)),
         }
+
+
+def _within(rows: list[Any], most: int) -> list[Any]:
+    """The first rows, at least one, whose texts and metadata have so many bytes as JSON at most."""
+    size = 0
+    for i, row in enumerate(rows):
+        size += len(json.dumps(row)) if row else 0
+        if size > most and i:
+            return rows[:i]
+    return rows

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from tridex.encoding import Artifact, DocumentReading, TokenBatch, pool_tokens
 from tridex.protocol import limits, models
 
+from .remote_encoder import token_tensors
 from .service import Infer
-from .tokenizer import token_tensors
 
 _TOKENS_PER_CALL = 1024
 """Padded tokens of one call to the encoder. A search that arrives meanwhile waits for one call at most: some 0.2 s with

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tridex.encoding import latest_version_dir, load_artifact
+from tridex.encoding import DocumentReading, TokenBatch, latest_version_dir, load_artifact
 from tridex.index import Collection, CollectionNotFoundError, Document, Size, Store, declared_fields
 from tridex.kernels import Codec
-from tridex.protocol import models, parameters
+from tridex.protocol import limits, models, parameters
 from tridex.protocol.parameters import IngestOperation
 
 from . import arguments
-from .documents import Embedder
+from .documents import joined
 from .memory import Admission, default_budget
 from .refusals import refusing
-from .service import Context, Request, RequestError, Result, invalid
+from .remote_encoder import encode_remotely
+from .scheduler import Lane, Scheduler, Task
+from .service import Arrays, Context, Request, RequestError, Result, invalid
 from .specs import DEFAULT_CODEC, new_spec, reading
 from .text_indexing import TextIndexing
 from .upkeep import Upkeep
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Write:
     """An upsert, or a delete by ids, checked."""
 
@@ -36,6 +40,10 @@ class _Write:
     ids: list[str]
     documents: list[Document]
     """Empty for a delete."""
+    reading: DocumentReading | None = None
+    """How the documents were read."""
+    windows: list[int] = field(default_factory=list)
+    """In how many windows each document was read."""
 
     def shares_transaction(self, other: _Write) -> bool:
         """Whether both can be one transaction."""
@@ -45,73 +53,148 @@ class _Write:
 class IngestService:
     """ID, TEXT and METADATA (JSON), [batch, 1] each, to VERSION [batch, 1]: the version that holds them all.
 
-    Operations without documents take an ID of [1, 0] and answer with a VERSION of [1, 1].
+    Operations without documents take an ID of [1, 0] and answer with a VERSION of [1, 1]. They, and other callers'
+    documents, do not wait for a long document to be encoded.
     """
 
     def __init__(self, context: Context) -> None:
         self._artifact = load_artifact(latest_version_dir(context.repository / models.ENCODER.name))
-        self._embedder = Embedder(self._artifact, context.infer)
+        self._tokenizer = self._artifact.tokenizer()
         self._store = Store(context.store)
         self._upkeep = Upkeep()
         self._text_indexing = TextIndexing(self._store)
         searching = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._admission = Admission(self._store, context.memory_budget or default_budget(searching))
+        self._writes: dict[Task, _Write] = {}
+        self._lane = Lane(self._carry_out, name="a write", default_wait_s=60.0)
+        self._scheduler = Scheduler(partial(encode_remotely, context.infer), (self._lane,))
 
     def answer(self, requests: Sequence[Request]) -> list[Result]:
-        """Consecutive requests of one kind on one collection become one transaction; the rest keep their order."""
-        results: dict[int, Result] = {}
-        run: dict[int, _Write] = {}
-        for i, request in enumerate(requests):
+        results: list[Result] = []
+        for request in requests:
             try:
-                operation = arguments.choice(request, parameters.OPERATION, IngestOperation)
-                write = _check(request, operation)
-                if run and not (write and write.shares_transaction(next(iter(run.values())))):
-                    results |= self._write(run)
-                    run = {}
-                if write:
-                    run[i] = write
-                else:
-                    results[i] = _version(self._manage(request, operation), 1)
+                results.append(self._admit(request))
             except RequestError as error:
-                results[i] = error
-        if run:
-            results |= self._write(run)
-        return [results[i] for i in range(len(requests))]
+                results.append(error)
+        return results
+
+    def trouble(self) -> str | None:
+        return self._scheduler.trouble()
 
     def close(self) -> None:
+        self._scheduler.close()
         self._upkeep.close()
         self._text_indexing.close()
 
-    def _write(self, run: Mapping[int, _Write]) -> dict[int, Result]:
-        """One transaction for all of these; a result for each."""
-        results: dict[int, Result] = {}
+    def _admit(self, request: Request) -> Future[Arrays | RequestError]:
+        operation = arguments.choice(request, parameters.OPERATION, IngestOperation)
+        write = _check(request, operation)
+        if write is None:
+            return self._scheduler.submit(Task(request, iter(())), self._lane)
+        size = sum(len(document.text) for document in write.documents)
+        task = Task(request, self._rows(write), len(write.ids) + size // 256, size)
+        self._writes[task] = write
+        task.answer.add_done_callback(lambda _: self._writes.pop(task, None))
+        return self._scheduler.submit(task, self._lane)
+
+    def _rows(self, write: _Write) -> Iterator[TokenBatch]:
+        """The documents' windows, read as the collection reads its documents."""
+        if not write.documents:
+            return
+        write.reading, write.windows = self._reading(write), []
+        tokens = 0
+        for document in write.documents:
+            batch, _ = self._tokenizer.read([document.text], write.reading)
+            write.windows.append(len(batch.input_ids))
+            tokens += int(batch.attention_mask.sum())
+            if tokens > limits.MAX_DOCUMENT_TOKENS:
+                raise invalid(
+                    f"input {models.DOCUMENT_TEXT.name} holds texts of more than {limits.MAX_DOCUMENT_TOKENS} tokens; "
+                    "expected at most so many in one request: send fewer documents at a time"
+                )
+            yield from batch.rows()
+
+    def _reading(self, write: _Write) -> DocumentReading:
+        with refusing():
+            try:
+                collection = self._store.open(write.collection)
+            except CollectionNotFoundError:
+                return reading(new_spec(self._artifact, write.codec), self._artifact.manifest)
+            return reading(collection.spec, self._artifact.manifest)
+
+    def _carry_out(self, tasks: Sequence[Task]) -> None:
+        """Consecutive requests of one kind on one collection become one transaction; the rest keep their order."""
+        run: dict[Task, _Write] = {}
+        for task in tasks:
+            write = self._writes.get(task)
+            if run and not (write and write.shares_transaction(next(iter(run.values())))):
+                self._write(run)
+                run = {}
+            if write:
+                run[task] = write
+            else:
+                self._manage_one(task)
+        if run:
+            self._write(run)
+
+    def _manage_one(self, task: Task) -> None:
+        try:
+            operation = arguments.choice(task.request, parameters.OPERATION, IngestOperation)
+            task.answer.set_result(_version(self._manage(task.request, operation), 1))
+        except RequestError as error:
+            task.answer.set_result(error)
+
+    def _write(self, run: dict[Task, _Write]) -> None:
+        """One transaction for all of these."""
         first = next(iter(run.values()))
         try:
             with refusing():
                 if first.operation is IngestOperation.DELETE:
-                    good = dict(run)
                     version = self._store.open(first.collection).delete([key for w in run.values() for key in w.ids])
                 else:
                     collection = self._open_or_create(first)
-                    good = _storable(collection, run, results)
-                    version = self._upsert(collection, [d for write in good.values() for d in write.documents])
+                    self._sort_out(collection, run)
+                    version = self._upsert(collection, run)
                     self._text_indexing.wrote(first.collection)
         except RequestError as error:
-            return {i: results.get(i, error) for i in run}
-        return results | {i: _version(version, len(write.ids)) for i, write in good.items()}
+            for task in run:
+                task.answer.set_result(error)
+            return
+        for task, write in run.items():
+            task.answer.set_result(_version(version, len(write.ids)))
 
-    def _upsert(self, collection: Collection, documents: Sequence[Document]) -> int:
+    def _sort_out(self, collection: Collection, run: dict[Task, _Write]) -> None:
+        """Takes out what cannot be in the transaction: documents that the collection refuses, or that were read as
+        another collection of that name, or one that was not made yet, reads them: these are read again."""
+        how = reading(collection.spec, self._artifact.manifest)
+        for task, write in list(run.items()):
+            try:
+                with refusing():
+                    collection.check_metadata(write.documents)
+            except RequestError as error:
+                del run[task]
+                task.answer.set_result(error)
+                continue
+            if write.reading != how:
+                del run[task]
+                task.rows, task.encoded = self._rows(write), []
+                self._scheduler.again(task, self._lane)
+
+    def _upsert(self, collection: Collection, run: Mapping[Task, _Write]) -> int:
         # A later request's document replaces an earlier one's.
-        distinct = list({document.id: document for document in documents}.values())
+        distinct: dict[str, tuple[Document, NDArray[np.float32]]] = {}
+        for task, write in run.items():
+            windows = [one.scoring for one in task.encoded]
+            factor = write.reading.pooling_factor if write.reading else 1
+            for document, array in zip(write.documents, joined(windows, write.windows, factor), strict=True):
+                distinct[document.id] = document, array
         if not distinct:
             return collection.version
-        texts = [document.text for document in distinct]
-        how = reading(collection.spec, self._artifact.manifest)
-        embeddings = list(self._embedder.collection_documents(texts, how))
-        id_bytes = sum(len(document.id.encode()) for document in distinct)
+        documents, embeddings = zip(*distinct.values(), strict=True)
+        id_bytes = sum(len(key.encode()) for key in distinct)
         more = Size(len(distinct), sum(map(len, embeddings)), id_bytes)
         self._admission.check(collection, more)
-        version = collection.upsert(distinct, embeddings)
+        version = collection.upsert(documents, embeddings)
         self._admission.wrote(collection, more)
         return version
 
@@ -197,19 +280,6 @@ def _codec(request: Request) -> Codec:
             f"first document: build the collection with `tridex index build`, or expected one of: {there}"
         )
     return codec
-
-
-def _storable(collection: Collection, run: Mapping[int, _Write], results: dict[int, Result]) -> dict[int, _Write]:
-    """The writes whose metadata is what the collection declares; the others' refusals go into `results`."""
-    good = {}
-    for i, write in run.items():
-        try:
-            with refusing():
-                collection.check_metadata(write.documents)
-            good[i] = write
-        except RequestError as error:
-            results[i] = error
-    return good
 
 
 def _version(version: int, rows: int) -> dict[str, NDArray[np.int64]]:

@@ -1,262 +1,200 @@
-"""Queries to hits: by MaxSim over a collection or over candidates, by BM25, or by both."""
+"""Everything that takes a query or a text and writes nothing: search, encode, rerank, in one process.
+
+One encoder and one index in one process: a search crosses no process boundary between its text and its hits.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import cache
-from typing import Any
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from functools import partial
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from tridex import kernels
-from tridex.encoding import latest_version_dir, load_artifact
-from tridex.index import Location, MemoryBudget, Ranking, Store, View, fuse_ranks, fuse_scores
-from tridex.protocol import limits, models, parameters
+from tridex.encoding import Artifact, OnnxEncoder, TokenBatch, latest_version_dir, load_artifact
+from tridex.kernels import Codec
+from tridex.protocol import limits, models
 from tridex.protocol.parameters import SearchMode
 
 from . import arguments
-from .certificate import RecallCertificate
-from .collections import Collections, NotYetError
-from .hits import answer_of
-from .memory import default_budget
-from .modes import Mode, read_mode
-from .refusals import refusing
+from .modes import read_mode
+from .remote_encoder import encode_remotely
+from .scheduler import Encode, Encoded, Lane, Scheduler, Task
+from .searching import Searching
 from .service import Arrays, Context, Request, RequestError, Result, invalid
-from .waiting import Waiting
-
-_READERS = 4
-"""Threads that wait for BM25, which Lance computes on threads of its own; MaxSim runs meanwhile."""
-
-
-@dataclass(frozen=True)
-class _Search:
-    """One request, checked."""
-
-    view: View
-    """The documents that match the filters, where there are any."""
-    mode: Mode
-    by_text: list[Future[Ranking]]
-    """Each query's ranking by BM25, where the mode has one."""
-    queries: torch.Tensor
-    """float32 [batch, tokens, dim]; zeros where BM25 ranks alone."""
-    mask: torch.Tensor
-    """bool [batch, tokens]"""
-    divisor: torch.Tensor | None
-    """[batch], each query's scoring tokens, where scores are MaxSim and the checkpoint's is the mean over them."""
-    finite: torch.Tensor
-    """bool [], read after the search so that the device is never waited for twice."""
-    candidates: list[list[str]] | None
-    top_k: int
-    with_text: bool
-    with_metadata: bool
-
-    @property
-    def depth(self) -> int:
-        """Documents wanted of every ranking that the answer is made of."""
-        return self.mode.n_candidates if self.mode.mode is SearchMode.HYBRID else self.top_k
-
-    @property
-    def one_pass(self) -> tuple[Any, ...]:
-        """Searches for which this is equal are scored in one pass over the index."""
-        return (id(self.view), *(() if self.mode.exact else (self.mode.n_probe, self.mode.n_candidates)))
 
 
 class SearchService:
-    """QUERY_EMBEDDINGS [batch, tokens, dim], or for BM25 QUERY [batch, 1], or both, to IDS, SCORES, TEXTS and METADATA
-    [batch, hits] and VERSION [batch, 1]."""
+    """Answers by the inputs that a request has (protocol/models.py, SEARCH).
+
+    QUERY, QUERY_EMBEDDINGS        a search: IDS, SCORES, TEXTS, METADATA [batch, hits] and VERSION [batch, 1]
+    QUERY_TO_ENCODE, DOCUMENT      an encoding: EMBEDDINGS [batch, tokens, dim], EMBEDDING_MASK [batch, tokens]
+    QUERY_TO_RERANK and DOCUMENTS  SCORES [1, texts], in the order of the texts
+    """
 
     def __init__(self, context: Context) -> None:
-        manifest = load_artifact(latest_version_dir(context.repository / models.ENCODER.name)).manifest
-        self._fingerprint, self._parts = manifest.fingerprint, manifest.parts
-        self._mean = manifest.rules.similarity == "meanmaxsim"
+        artifact = load_artifact(latest_version_dir(context.repository / models.ENCODER.name))
+        self._rules = artifact.manifest.rules
+        self._tokenizer = artifact.tokenizer()
         self._device = torch.device(context.device)
-        self._collections = Collections(
-            Store(context.store), self._device, MemoryBudget(context.memory_budget or default_budget(self._device))
-        )
-        self._certificate = RecallCertificate(context.metrics)
-        self._readers = ThreadPoolExecutor(_READERS, "tridex-bm25")
-        self._waiting = Waiting(self._collections.changed, self._answer)
-        self._codecs = [codec for codec in kernels.supported_codecs(self._device) if codec.fits(manifest.dim)]
-        kernels.warm_up(self._device, manifest.dim, self._codecs)
+        self._searching = Searching(context, artifact)
+        kernels.warm_up(self._device, artifact.manifest.dim, codecs=(Codec.FLOAT32,))
+        encode = _encoder(context, artifact)
+        encode([self._tokenizer.queries(["warm up"])])
+        self._searches = Lane(self._search, name="a search", default_wait_s=0.5)
+        self._encodings = Lane(self._finish_encodings, name="the encoder", default_wait_s=5.0)
+        self._scheduler = Scheduler(encode, (self._searches, self._encodings))
 
     def answer(self, requests: Sequence[Request]) -> list[Result]:
-        """A result for each, or a Future where the device has not yet what the request must see."""
-        results = self._answer(requests)
-        return [
-            self._waiting.add(request) if isinstance(result, NotYetError) else result
-            for request, result in zip(requests, results, strict=True)
-        ]
+        results: list[Result] = []
+        for request in requests:
+            try:
+                results.append(self._admit(request))
+            except RequestError as error:
+                results.append(error)
+        return results
+
+    def trouble(self) -> str | None:
+        return self._scheduler.trouble()
 
     def close(self) -> None:
-        self._collections.close()
-        self._waiting.close()
-        self._certificate.close()
-        self._readers.shutdown()
+        self._scheduler.close()
+        self._searching.close()
 
-    def _answer(self, requests: Sequence[Request]) -> list[Arrays | RequestError | NotYetError]:
-        """Requests that see the same view of a collection, by the same filters, are scored in one pass over it."""
-        # Within a batch a name leads to one collection, also when its alias is set meanwhile.
-        locate = cache(self._collections.locate)
-        results: dict[int, Arrays | RequestError | NotYetError] = {}
-        passes: dict[tuple[Any, ...], dict[int, _Search]] = {}
-        alone: dict[int, _Search] = {}
-        for i, request in enumerate(requests):
-            try:
-                search = self._check(request, locate)
-            except (RequestError, NotYetError) as error:
-                results[i] = error
-                continue
-            if search.mode.scans and search.candidates is None:
-                passes.setdefault(search.one_pass, {})[i] = search
+    def _admit(self, request: Request) -> Result:
+        if request.get(models.QUERY_TO_ENCODE) is not None:
+            return self._submit_encoding(request, arguments.texts(request, models.QUERY_TO_ENCODE), self._query)
+        if request.get(models.DOCUMENT) is not None:
+            return self._submit_encoding(request, arguments.texts(request, models.DOCUMENT), self._document)
+        if request.get(models.QUERY_TO_RERANK) is not None:
+            return self._submit_rerank(request)
+        return self._submit_search(request)
+
+    def _submit_search(self, request: Request) -> Future[Arrays | RequestError]:
+        arguments.collection(request)
+        mode = read_mode(request, arguments.top_k(request)).mode
+        embedded = request.get(models.QUERY_EMBEDDINGS)
+        if embedded is not None:
+            arguments.check_query_tokens(np.shape(embedded))
+        encodes = embedded is None and mode is not SearchMode.BM25
+        texts = arguments.texts(request, models.QUERY) if encodes or request.get(models.QUERY) is not None else []
+        rows = (self._query(text) for text in texts) if encodes else iter(())
+        queries = len(texts) if embedded is None else len(embedded)
+        task = Task(request, rows, weight=queries, size=sum(map(len, texts)))
+        return self._scheduler.submit(task, self._searches)
+
+    def _search(self, tasks: Sequence[Task]) -> None:
+        """One pass over the index, as far as their parameters allow, for all of these searches."""
+        requests = [_embedded(task) if task.encoded else task.request for task in tasks]
+        for task, result in zip(tasks, self._searching.answer(requests), strict=True):
+            if isinstance(result, Future):
+                result.add_done_callback(partial(_hand_over, task.answer))
             else:
-                alone[i] = search
-        for searches in passes.values():
-            found = self._search_together(list(searches.values()))
-            for (i, search), rankings in zip(searches.items(), found, strict=True):
-                results[i] = _answer(search, rankings)
-        for i, search in alone.items():
-            results[i] = _answer(search, None)
-        return [results[i] for i in range(len(requests))]
+                task.answer.set_result(result)
 
-    def _search_together(self, searches: Sequence[_Search]) -> list[list[Ranking]]:
-        """One pass over the index for every query of every request; each request's rankings in order."""
-        tokens = max(search.queries.shape[1] for search in searches)
-        queries = torch.cat([_padded(search.queries, tokens) for search in searches])
-        mask = torch.cat([_padded(search.mask, tokens) for search in searches])
-        view, mode = searches[0].view, searches[0].mode
-        depth = max(search.depth for search in searches)
-        if mode.exact:
-            found = view.search(queries, mask, depth)
-        else:
-            found = view.search_candidates(queries, mask, depth, mode.n_probe, mode.n_candidates)
-        rankings = iter(found)
-        own = [[next(rankings).first(search.depth) for _ in search.queries] for search in searches]
-        if not mode.exact:
-            for search, by_query in zip(searches, own, strict=True):
-                for query, kept, ranking in zip(search.queries, search.mask, by_query, strict=True):
-                    self._certificate.sample(view, query, kept, search.depth, ranking)
-        return own
+    def _submit_encoding(
+        self, request: Request, texts: Sequence[str], tokenise: Callable[[str], TokenBatch]
+    ) -> Future[Arrays | RequestError]:
+        widest = limits.MAX_ANSWER_BYTES // (4 * self._rules.dim * len(texts))
+        name = next(iter(request.inputs))
+        task = Task(request, _within(map(tokenise, texts), name, widest), _weight(texts), sum(map(len, texts)))
+        return self._scheduler.submit(task, self._encodings)
 
-    def _check(self, request: Request, locate: Callable[[str], Location]) -> _Search:
-        location = locate(arguments.collection(request))
-        view = self._collections.view(location, arguments.min_version(request), arguments.last_write(request))
-        filters = arguments.filters(request)
-        with refusing():
-            view.collection.spec.check_checkpoint(location.name, self._fingerprint, self._parts)
-            if filters is not None:
-                view = view.filtered(filters)
-        codec = view.collection.spec.codec
-        if codec not in self._codecs:
-            there = ", ".join(known.value for known in self._codecs)
+    def _submit_rerank(self, request: Request) -> Future[Arrays | RequestError]:
+        query = arguments.texts(request, models.QUERY_TO_RERANK)[0]
+        texts = arguments.texts(request, models.RERANK_TEXTS)
+        if not 0 < len(texts) <= limits.MAX_CANDIDATES:
             raise invalid(
-                f"collection {view.collection.name!r} has the codec {codec.value}; expected one that is searched on "
-                f"{self._device}: {there}"
+                f"input {models.RERANK_TEXTS.name} holds {len(texts)} texts; expected 1 to {limits.MAX_CANDIDATES}"
             )
-        top_k = arguments.top_k(request)
-        mode = read_mode(request, top_k)
-        texts = arguments.texts(request, models.QUERY) if mode.reads_text else []
-        if mode.mode is SearchMode.BM25:
-            queries = torch.zeros((len(texts), 1, view.collection.spec.dim))
-            mask = torch.ones((len(texts), 1), dtype=torch.bool)
-        else:
-            queries = self._queries(request, view)
-            mask = _mask(request, queries)
-        candidates = _candidates(request, len(queries))
-        is_maxsim = mode.mode in (SearchMode.MAXSIM, SearchMode.RERANK)
-        with_text = arguments.flag(request, parameters.WITH_TEXT)
-        with_metadata = arguments.flag(request, parameters.WITH_METADATA)
-        wanted = top_k if mode.mode is SearchMode.BM25 else mode.n_candidates
-        return _Search(
-            view=view,
-            mode=mode,
-            by_text=[self._readers.submit(view.search_texts, text, wanted) for text in texts],
-            queries=queries,
-            mask=mask,
-            divisor=mask.sum(dim=1).clamp(min=1) if self._mean and is_maxsim else None,
-            finite=torch.isfinite(queries).all(),
-            candidates=candidates,
-            top_k=top_k,
-            with_text=with_text,
-            with_metadata=with_metadata,
-        )
 
-    def _queries(self, request: Request, view: View) -> torch.Tensor:
-        given = request.get(models.QUERY_EMBEDDINGS)
-        if given is None:
-            raise invalid(f"input {models.QUERY_EMBEDDINGS.name} is missing; expected it in every mode but bm25")
-        queries = torch.as_tensor(given, device=self._device)
-        dim = view.collection.spec.dim
-        if queries.ndim != 3 or not queries.shape[1] or queries.shape[2] != dim:
+        def rows() -> Iterator[TokenBatch]:
+            yield self._query(query)
+            yield from _within(map(self._document, texts), models.RERANK_TEXTS.name)
+
+        task = Task(request, rows(), _weight([query, *texts]), sum(map(len, texts)))
+        return self._scheduler.submit(task, self._encodings)
+
+    def _finish_encodings(self, tasks: Sequence[Task]) -> None:
+        for task in tasks:
+            is_rerank = task.request.get(models.QUERY_TO_RERANK) is not None
+            try:
+                task.answer.set_result(self._reranked(task.encoded) if is_rerank else _stacked(task.encoded))
+            except RequestError as error:
+                task.answer.set_result(error)
+
+    def _reranked(self, encoded: Sequence[Encoded]) -> Arrays:
+        query, *documents = (one.scoring for one in encoded)
+        if not len(query):
+            raise invalid(f"input {models.QUERY.name} holds a text of which no token scores")
+        segment = kernels.pack(documents, Codec.FLOAT32, self._device)
+        rows = torch.arange(len(documents), device=self._device)[None]
+        scores = kernels.rescore(torch.from_numpy(query)[None].to(self._device), segment, rows).cpu().numpy()
+        mean = self._rules.similarity == "meanmaxsim"
+        return {models.SCORES.name: scores / np.float32(len(query)) if mean else scores}
+
+    def _query(self, text: str) -> TokenBatch:
+        return self._tokenizer.queries([text])
+
+    def _document(self, text: str) -> TokenBatch:
+        return self._tokenizer.documents([text])
+
+
+def _hand_over(answer: Future[Arrays | RequestError], done: Future[Arrays | RequestError]) -> None:
+    answer.set_result(done.result())
+
+
+def _encoder(context: Context, artifact: Artifact) -> Encode:
+    """The encoder in this process; on a GPU, the one that Triton server has a backend for."""
+    if context.device != "cpu":
+        return partial(encode_remotely, context.infer)
+    return OnnxEncoder(artifact.model_path, threads=os.cpu_count() or 1).encode_many
+
+
+def _weight(texts: Sequence[str]) -> int:
+    return sum(1 + len(text) // 256 for text in texts)
+
+
+def _within(rows: Iterator[TokenBatch], name: str, widest: int | None = None) -> Iterator[TokenBatch]:
+    """The rows, as long as they keep to the limits of one request."""
+    tokens = 0
+    for row in rows:
+        width = row.input_ids.shape[1]
+        tokens += width
+        if tokens > limits.MAX_ENCODED_TOKENS:
             raise invalid(
-                f"input {models.QUERY_EMBEDDINGS.name} has shape {list(queries.shape)}; expected "
-                f"[batch, tokens, {dim}], the dim of collection {view.collection.name!r}"
+                f"input {name} holds texts of more than {limits.MAX_ENCODED_TOKENS} tokens; expected at most so many "
+                "in one request: send fewer texts at a time"
             )
-        return queries
+        if widest is not None and width > widest:
+            raise invalid(
+                f"input {name} holds a text of {width} tokens, so that the answer would have more than "
+                f"{limits.MAX_ANSWER_BYTES} bytes; expected at most {widest} tokens: send fewer texts at a time"
+            )
+        yield row
 
 
-def _mask(request: Request, queries: torch.Tensor) -> torch.Tensor:
-    mask = request.get(models.QUERY_MASK)
-    if mask is None:
-        return torch.ones(queries.shape[:2], dtype=torch.bool, device=queries.device)
-    if tuple(mask.shape) != tuple(queries.shape[:2]):
-        raise invalid(
-            f"input {models.QUERY_MASK.name} has shape {list(mask.shape)}; expected {list(queries.shape[:2])}, "
-            f"one number per token of {models.QUERY_EMBEDDINGS.name}"
-        )
-    return torch.as_tensor(mask, device=queries.device) != 0
+def _stacked(encoded: Sequence[Encoded]) -> dict[str, NDArray[np.float32] | NDArray[np.int64]]:
+    """The texts' embeddings as one tensor, each filled up with zeros."""
+    width = max(len(one.mask) for one in encoded)
+    embeddings = np.zeros((len(encoded), width, encoded[0].embeddings.shape[1]), np.float32)
+    masks = np.zeros((len(encoded), width), np.int64)
+    for row, one in enumerate(encoded):
+        embeddings[row, : len(one.mask)] = one.embeddings
+        masks[row, : len(one.mask)] = one.mask
+    return {models.EMBEDDINGS.name: embeddings, models.EMBEDDING_MASK.name: masks}
 
 
-def _candidates(request: Request, batch: int) -> list[list[str]] | None:
-    if request.get(models.CANDIDATE_IDS) is None:
-        return None
-    ids = arguments.ids(request, models.CANDIDATE_IDS)
-    if not 0 < len(ids) <= limits.MAX_CANDIDATES * batch:
-        raise invalid(
-            f"input {models.CANDIDATE_IDS.name} holds {len(ids) // batch} ids a query; "
-            f"expected 1 to {limits.MAX_CANDIDATES}"
-        )
-    width = len(ids) // batch
-    return [ids[i * width : (i + 1) * width] for i in range(batch)]
-
-
-def _padded(tensor: torch.Tensor, tokens: int) -> torch.Tensor:
-    """[batch, less, ...] to [batch, tokens, ...], with zeros."""
-    if tensor.shape[1] == tokens:
-        return tensor
-    padded = tensor.new_zeros((tensor.shape[0], tokens, *tensor.shape[2:]))
-    padded[:, : tensor.shape[1]] = tensor
-    return padded
-
-
-def _answer(search: _Search, by_maxsim: Sequence[Ranking] | None) -> Arrays | RequestError:
-    """`by_maxsim`: each query's ranking, where MaxSim looked for documents by itself."""
-    if not bool(search.finite):
-        return invalid(f"input {models.QUERY_EMBEDDINGS.name} holds NaN or infinity; expected finite numbers")
-    try:
-        with refusing():
-            by_text = [future.result() for future in search.by_text]
-        rankings = [ranking.first(search.top_k) for ranking in _rankings(search, by_maxsim, by_text)]
-        if search.divisor is not None:
-            divisors = search.divisor.cpu().numpy()
-            rankings = [replace(r, scores=r.scores / divisor) for r, divisor in zip(rankings, divisors, strict=True)]
-        return answer_of(search.view, rankings, search.with_text, search.with_metadata)
-    except RequestError as error:
-        return error
-
-
-def _rankings(search: _Search, by_maxsim: Sequence[Ranking] | None, by_text: list[Ranking]) -> Sequence[Ranking]:
-    if by_maxsim is None:
-        if search.mode.mode is SearchMode.BM25:
-            return by_text
-        candidates = search.candidates or [ranking.ids for ranking in by_text]
-        return [
-            search.view.rescore(query, kept, ids)
-            for query, kept, ids in zip(search.queries, search.mask, candidates, strict=True)
-        ]
-    if search.mode.mode is SearchMode.MAXSIM:
-        return by_maxsim
-    pairs = zip(by_maxsim, by_text, strict=True)
-    weight = search.mode.maxsim_weight
-    return [fuse_ranks(*pair) if weight is None else fuse_scores(*pair, weight) for pair in pairs]
+def _embedded(task: Task) -> Request:
+    """The task's request with its texts' embeddings."""
+    tensors = _stacked(task.encoded)
+    embedded = {
+        models.QUERY_EMBEDDINGS.name: tensors[models.EMBEDDINGS.name],
+        models.QUERY_MASK.name: tensors[models.EMBEDDING_MASK.name],
+    }
+    return replace(task.request, inputs={**task.request.inputs, **embedded})

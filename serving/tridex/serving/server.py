@@ -18,6 +18,7 @@ from types import TracebackType
 from tridex.encoding import ArtifactError, latest_version_dir, load_artifact
 
 from .environment import MEMORY_BUDGET, STORE
+from .guard import GuardError, guard_environment
 from .runtime import find_runtime
 
 _SHARED_MEMORY = Path("/dev/shm")
@@ -106,7 +107,7 @@ class TritonServer:
             "--exit-timeout-secs=10",
             *self._arguments,
         ]
-        environment = {**os.environ, **runtime.environment, STORE: str(self.store)}
+        environment = {**os.environ, **runtime.environment, **self._guard(), STORE: str(self.store)}
         if self._memory_budget is not None:
             environment[MEMORY_BUDGET] = str(self._memory_budget)
         with self.log.open("wb") as log:
@@ -147,6 +148,13 @@ class TritonServer:
     def wait(self) -> int:
         """Blocks until the server ends by itself; returns its exit status."""
         return self._running().wait()
+
+    def _guard(self) -> dict[str, str]:
+        assert self._work_dir is not None
+        try:
+            return guard_environment(Path(self._work_dir.name))
+        except GuardError as error:
+            raise ServerError(str(error)) from error
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -16,7 +17,20 @@ from numpy.typing import NDArray
 from tridex.protocol.refusals import Refusal, tagged
 
 from .environment import memory_budget, store_folder
-from .service import Arrays, Context, Counter, ErrorCode, Request, RequestError, Result, Service
+from .service import (
+    Arrays,
+    Context,
+    Counter,
+    ErrorCode,
+    Request,
+    RequestError,
+    Result,
+    Service,
+    internal_error,
+    invalid,
+)
+
+_log = logging.getLogger(__name__)
 
 
 def python_model(service_class: type[Service]) -> type:
@@ -39,14 +53,20 @@ def python_model(service_class: type[Service]) -> type:
             gc.collect()
             gc.freeze()
 
-        def execute(self, requests: Sequence[Any]) -> list[Any] | None:
-            results = self._service.answer([_request(request) for request in requests])
-            ready = [result for result in results if not isinstance(result, Future)]
-            if len(ready) == len(results):
-                return [_response(request, result) for request, result in zip(requests, ready, strict=True)]
-            for request, result in zip(requests, results, strict=True):
-                _send(request, result)
-            return None
+        def execute(self, requests: Sequence[Any]) -> None:
+            """Every request is answered by its own sender (0.01 ms more than by the returned list), now or later."""
+            good: dict[int, Request] = {}
+            for i, request in enumerate(requests):
+                try:
+                    good[i] = _request(request)
+                except Exception as error:
+                    _send(request, _refusal(error))
+            try:
+                results: Sequence[Result] = self._service.answer(list(good.values()))
+            except Exception as error:
+                results = [_refusal(error)] * len(good)
+            for i, result in zip(good, results, strict=True):
+                _send(requests[i], result)
 
         def finalize(self) -> None:
             self._service.close()
@@ -80,20 +100,32 @@ def _array(tensor: Any) -> Any:
 
 
 def _request(request: Any) -> Request:
+    try:
+        parameters = json.loads(request.parameters() or "{}")
+    except ValueError as error:
+        raise invalid(
+            f"the parameters are no valid UTF-8 or JSON ({error}); expected text, numbers and bools"
+        ) from None
     return Request(
         inputs={tensor.name(): _array(tensor) for tensor in request.inputs()},
-        parameters=json.loads(request.parameters() or "{}"),
+        parameters=parameters,
         timeout_s=request.timeout() / 1e6 or None,
+        is_cancelled=request.is_cancelled,
     )
 
 
 def _send(request: Any, result: Result) -> None:
-    """Answers by itself, now or when the result is there; the backend wants all requests of a batch answered so."""
+    """Answers a request, now or when the result is there."""
     if isinstance(result, Future):
         result.add_done_callback(lambda done: _send(request, done.result()))
         return
     final = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
-    request.get_response_sender().send(_response(request, result), flags=final)
+    try:
+        request.get_response_sender().send(_response(request, result), flags=final)
+    except Exception as error:
+        _log.exception("a response could not be sent")
+        refusal = pb_utils.InferenceResponse(error=_error(internal_error(error)))
+        request.get_response_sender().send(refusal, flags=final)
 
 
 def _response(request: Any, result: Arrays | RequestError) -> Any:
@@ -104,10 +136,20 @@ def _response(request: Any, result: Arrays | RequestError) -> Any:
     return pb_utils.InferenceResponse(tensors)
 
 
+def _refusal(error: Exception) -> RequestError:
+    """What a request is told of what went wrong; of what nobody expected the log has the rest."""
+    if isinstance(error, RequestError):
+        return error
+    _log.error("a request failed", exc_info=error)
+    return internal_error(error)
+
+
 def _error(refusal: RequestError) -> Any:
+    # Where files lie is the operator's business: the log has the whole message.
+    message = str(refusal).replace(str(store_folder()), "<store>")
     if refusal.code.value in Refusal.__members__:
-        return pb_utils.TritonError(tagged(Refusal(refusal.code.value), str(refusal)), pb_utils.TritonError.INTERNAL)
-    return pb_utils.TritonError(str(refusal), getattr(pb_utils.TritonError, refusal.code.value))
+        return pb_utils.TritonError(tagged(Refusal(refusal.code.value), message), pb_utils.TritonError.INTERNAL)
+    return pb_utils.TritonError(message, getattr(pb_utils.TritonError, refusal.code.value))
 
 
 def _infer(model: str, inputs: Arrays, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -118,5 +160,6 @@ def _infer(model: str, inputs: Arrays, outputs: Sequence[str]) -> dict[str, NDAr
         requested_output_names=list(outputs),
     ).exec()
     if response.has_error():
-        raise RequestError(ErrorCode.INTERNAL, f"model {model}: {response.error().message()}")
+        _log.error("model %s: %s", model, response.error().message())
+        raise RequestError(ErrorCode.INTERNAL, f"the model {model} failed; the server's log says why")
     return {tensor.name(): _array(tensor) for tensor in response.output_tensors()}

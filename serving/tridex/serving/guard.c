@@ -1,0 +1,176 @@
+/* What Triton server's front ends let through, stopped before it reaches a model.
+ *
+ * Loaded into tritonserver by LD_PRELOAD. The gRPC and HTTP front ends of the executable call libtritonserver by its
+ * public C API (tritonserver.h); these functions stand before that API's and refuse
+ *
+ * - a request to a model that serves other models only (TRIDEX_INTERNAL_MODELS, names between commas): such a model may
+ *   be of a backend that cannot tell one bad request from the good ones of its batch;
+ * - an input without rows, which no batcher ever takes from its queue, and one of more than TRIDEX_MAX_INPUT_BYTES;
+ * - a string tensor whose bytes do not hold what its lengths say, which fails the whole batch in the Python backend.
+ *
+ * The "classification" of an output of strings is refused, too: Triton 2.51 divides by the size of an element, which is 0
+ * for strings. Calls of backends and of libtritonserver itself pass.
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <link.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct Error Error;
+enum { NOT_FOUND = 2, INVALID_ARG = 3 };  /* TRITONSERVER_Error_Code */
+enum { TYPE_BYTES = 13 };                 /* TRITONSERVER_DataType */
+enum { MAX_INPUTS = 32, MAX_NAME = 64 };
+
+extern Error* TRITONSERVER_ErrorNew(int code, const char* message);
+
+#define REAL(name) \
+  static __typeof__(&name) real; \
+  if (real == NULL) real = (__typeof__(&name))dlsym(RTLD_NEXT, #name)
+
+/* Where the executable lies in memory: a call from there is a front end's. */
+static uintptr_t executable_begin = UINTPTR_MAX, executable_end;
+
+static int find_executable(struct dl_phdr_info* info, size_t size, void* data) {
+  (void)size; (void)data;
+  for (int i = 0; i < info->dlpi_phnum; i++) {
+    if (info->dlpi_phdr[i].p_type != PT_LOAD) continue;
+    uintptr_t begin = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr;
+    if (begin < executable_begin) executable_begin = begin;
+    if (begin + info->dlpi_phdr[i].p_memsz > executable_end) executable_end = begin + info->dlpi_phdr[i].p_memsz;
+  }
+  return 1;  /* The first object is the executable. */
+}
+
+static size_t max_input_bytes;
+static const char* internal_models;
+
+__attribute__((constructor)) static void set_up(void) {
+  dl_iterate_phdr(find_executable, NULL);
+  const char* most = getenv("TRIDEX_MAX_INPUT_BYTES");
+  max_input_bytes = most != NULL ? strtoull(most, NULL, 10) : SIZE_MAX;
+  internal_models = getenv("TRIDEX_INTERNAL_MODELS");
+}
+
+#define FROM_FRONT_END \
+  ((uintptr_t)__builtin_return_address(0) >= executable_begin && (uintptr_t)__builtin_return_address(0) < executable_end)
+
+/* The inputs of the request that this thread is making, each as far as its bytes were seen. */
+typedef struct {
+  char name[MAX_NAME];
+  int is_string;
+  size_t size;
+  uint64_t expected;    /* bytes that the string under way still wants */
+  uint8_t length[4];    /* of the next one, as far as it is there */
+  int length_bytes;
+} Input;
+
+static __thread const void* request_under_way;
+static __thread Input inputs[MAX_INPUTS];
+static __thread int input_count;
+
+static Error* refuse(int code, const char* format, const char* name, unsigned long long value, unsigned long long other) {
+  char message[512];
+  snprintf(message, sizeof message, format, name, value, other);
+  return TRITONSERVER_ErrorNew(code, message);
+}
+
+static int is_internal(const char* model) {
+  size_t length = strlen(model);
+  for (const char* at = internal_models; at != NULL && length > 0 && (at = strstr(at, model)) != NULL; at += length) {
+    int begins = at == internal_models || at[-1] == ',';
+    if (begins && (at[length] == ',' || at[length] == '\0')) return 1;
+  }
+  return 0;
+}
+
+Error* TRITONSERVER_InferenceRequestNew(void** request, void* server, const char* model, int64_t version) {
+  REAL(TRITONSERVER_InferenceRequestNew);
+  if (FROM_FRONT_END) {
+    request_under_way = NULL;
+    if (is_internal(model))
+      return refuse(NOT_FOUND, "model '%.64s' serves other models only", model, 0, 0);
+  }
+  return real(request, server, model, version);
+}
+
+Error* TRITONSERVER_InferenceRequestAddInput(
+    void* request, const char* name, int datatype, const int64_t* shape, uint64_t dimensions) {
+  REAL(TRITONSERVER_InferenceRequestAddInput);
+  if (FROM_FRONT_END) {
+    for (uint64_t i = 0; i < dimensions; i++)
+      if (shape[i] < (i == 0))
+        return refuse(INVALID_ARG, "input %.64s has %lld in dimension %llu of its shape; expected at least one row and no "
+                      "negative length", name, (unsigned long long)shape[i], i);
+    if (request != request_under_way) {
+      request_under_way = request;
+      input_count = 0;
+    }
+    if (input_count == MAX_INPUTS)
+      return refuse(INVALID_ARG, "input %.64s comes after %llu others; expected at most %llu inputs", name, MAX_INPUTS,
+                    MAX_INPUTS);
+    Input* input = &inputs[input_count++];
+    memset(input, 0, sizeof *input);
+    snprintf(input->name, sizeof input->name, "%s", name);
+    input->is_string = datatype == TYPE_BYTES;
+  }
+  return real(request, name, datatype, shape, dimensions);
+}
+
+/* Goes on through a string tensor: a length of four bytes, little endian, before each string. */
+static void follow_strings(Input* input, const uint8_t* bytes, size_t size) {
+  while (size > 0) {
+    if (input->expected > 0) {
+      size_t taken = input->expected < size ? input->expected : size;
+      input->expected -= taken;
+      bytes += taken;
+      size -= taken;
+      continue;
+    }
+    input->length[input->length_bytes++] = *bytes++;
+    size--;
+    if (input->length_bytes == 4) {
+      input->expected = input->length[0] | input->length[1] << 8 | input->length[2] << 16 |
+                        (uint64_t)input->length[3] << 24;
+      input->length_bytes = 0;
+    }
+  }
+}
+
+Error* TRITONSERVER_InferenceRequestAppendInputData(
+    void* request, const char* name, const void* base, size_t size, int memory_type, int64_t memory_id) {
+  REAL(TRITONSERVER_InferenceRequestAppendInputData);
+  if (FROM_FRONT_END && request == request_under_way) {
+    for (int i = 0; i < input_count; i++) {
+      Input* input = &inputs[i];
+      if (strncmp(input->name, name, MAX_NAME - 1) != 0) continue;
+      input->size += size;
+      if (input->size > max_input_bytes)
+        return refuse(INVALID_ARG, "input %.64s has %llu bytes or more; expected at most %llu", name, input->size,
+                      max_input_bytes);
+      if (input->is_string && memory_type != 2 /* GPU */) follow_strings(input, base, size);
+    }
+  }
+  return real(request, name, base, size, memory_type, memory_id);
+}
+
+Error* TRITONSERVER_ServerInferAsync(void* server, void* request, void* trace) {
+  REAL(TRITONSERVER_ServerInferAsync);
+  if (FROM_FRONT_END && request == request_under_way) {
+    request_under_way = NULL;
+    for (int i = 0; i < input_count; i++)
+      if (inputs[i].expected > 0 || inputs[i].length_bytes > 0)
+        return refuse(INVALID_ARG, "input %.64s ends %llu bytes before its last string does; expected strings with their "
+                      "lengths in front, %llu bytes each", inputs[i].name, inputs[i].expected, 4);
+  }
+  return real(server, request, trace);
+}
+
+uint32_t TRITONSERVER_DataTypeByteSize(int datatype) {
+  REAL(TRITONSERVER_DataTypeByteSize);
+  uint32_t size = real(datatype);
+  /* The front ends ask of strings in the classification alone: with 1 they go on to say that strings have no classes. */
+  return size == 0 && FROM_FRONT_END ? 1 : size;
+}

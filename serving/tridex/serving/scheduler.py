@@ -1,0 +1,303 @@
+"""Whose work is done next: requests that need the encoder are served in small units, each of them in its turn.
+
+Requests wait here and not in Triton server's queues, which know neither how long their senders wait nor whether they
+are still there. A thread takes a unit of work, some texts of one request or of several, encodes it, finishes the
+requests that are whole by then, and goes on with the next: a request of many long texts holds up others for a unit.
+Whoever would wait longer than the sender does is refused at once, so that what is admitted is answered in time.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tridex.encoding import TokenBatch
+
+from .service import Arrays, ErrorCode, Request, RequestError, internal_error
+
+UNIT_TOKENS = 512
+"""Padded tokens of a unit: some 0.1 s of a 6-layer MiniLM on two CPU cores."""
+
+_UNIT_TOKENISING_S = 0.05
+"""Tokenising ends a unit, too: a text of 256 KiB takes 0.1 s."""
+
+_MAX_HELD_BYTES = 256 * 2**20
+"""Texts of all requests that wait."""
+
+_MAX_HELD_TOKENS = 2**20
+"""Token embeddings of requests that are not whole yet, 0.5 GB at 128 dimensions: from there on those that have begun
+are done one by one."""
+
+_SHARE = 0.9
+"""Of the time that a sender waits: what is left lets a refusal, which says more than a timeout, reach it."""
+
+_STUCK_S = 60.0
+
+_log = logging.getLogger(__name__)
+
+Encode = Callable[[Sequence[TokenBatch]], list[NDArray[np.float32]]]
+"""Tokens of several texts, [1, tokens] each, to their embeddings, [1, tokens, dim] each."""
+
+
+class Encoded(NamedTuple):
+    """One text, or one window of it."""
+
+    embeddings: NDArray[np.float32]
+    """[tokens, dim]"""
+    mask: NDArray[np.int64]
+    """[tokens], 1 where the token scores."""
+
+    @property
+    def scoring(self) -> NDArray[np.float32]:
+        """The embeddings that score, [scoring tokens, dim]."""
+        scoring: NDArray[np.float32] = self.embeddings[self.mask != 0]
+        return scoring
+
+
+@dataclass(eq=False)
+class Task:
+    """One request on its way through the encoder."""
+
+    request: Request
+    rows: Iterator[TokenBatch]
+    """Its texts' tokens, [1, tokens] each, made when they are wanted. May raise RequestError, which fails the task."""
+    weight: int = 1
+    """Its work, to estimate how long others wait: a number that grows with texts and their lengths."""
+    size: int = 0
+    """Bytes of its texts."""
+    encoded: list[Encoded] = field(default_factory=list)
+    tokens: int = 0
+    """Of the rows taken."""
+    answer: Future[Arrays | RequestError] = field(default_factory=Future)
+
+
+class Lane:
+    """Tasks of one kind. A lane takes one unit of work in every turn of the scheduler."""
+
+    def __init__(
+        self, finish: Callable[[list[Task]], None], *, default_wait_s: float, name: str, max_tasks: int = 64
+    ) -> None:
+        """`finish` answers tasks whose texts are encoded. A task waits for `default_wait_s` at most where its request
+        does not say how long its sender waits; `max_tasks` is how many are finished together."""
+        self.name = name
+        self.finish = finish
+        self.default_wait_s = default_wait_s
+        self.max_tasks = max_tasks
+        self.waiting: deque[Task] = deque()
+        self.weight = 0
+        """Of the tasks that are not answered yet."""
+        self._pace_s = 0.0
+        """Seconds for a weight of 1, lately."""
+        self._last = 0.0
+
+    def wait_s(self) -> float:
+        """How long a task that comes now will wait."""
+        return self.weight * self._pace_s
+
+    def begins(self) -> None:
+        """The lane has work again."""
+        self._last = time.monotonic()
+
+    def did(self, weight: int) -> None:
+        """Work of so much weight is done; the time since the last is what it took, other lanes' turns included."""
+        now = time.monotonic()
+        pace_s = (now - self._last) / weight
+        self._last = now
+        self._pace_s += (pace_s - self._pace_s) * (min(0.1 * weight, 0.5) if self._pace_s else 1.0)
+
+
+class _Unit:
+    """Texts that are encoded together."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[Task, TokenBatch]] = []
+        self.tokens = 0
+        self._until = time.monotonic() + _UNIT_TOKENISING_S
+
+    @property
+    def is_full(self) -> bool:
+        return self.tokens >= UNIT_TOKENS or time.monotonic() > self._until
+
+    def take_rows(self, task: Task) -> bool:
+        """Takes the task's next rows, as many as there is room for; whether that was the last of them."""
+        while not self.is_full:
+            row = next(task.rows, None)
+            if row is None:
+                return True
+            self.rows.append((task, row))
+            self.tokens += row.input_ids.size
+            task.tokens += row.input_ids.size
+        return False
+
+    def give_back(self, task: Task) -> None:
+        """Leaves a task's rows out."""
+        for other, row in self.rows:
+            if other is task:
+                self.tokens -= row.input_ids.size
+                task.tokens -= row.input_ids.size
+        self.rows = [(other, row) for other, row in self.rows if other is not task]
+
+
+class Scheduler:
+    """Runs the tasks of its lanes on a thread of its own."""
+
+    def __init__(self, encode: Encode, lanes: Sequence[Lane]) -> None:
+        self._encode = encode
+        self._lanes = lanes
+        self._held = 0
+        self._tokens = 0
+        self._changed = threading.Condition()
+        self._closed = False
+        self._turned_at = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="tridex-schedule", daemon=True)
+        self._thread.start()
+
+    def submit(self, task: Task, lane: Lane) -> Future[Arrays | RequestError]:
+        """The task's answer, when there is one. Raises RequestError OVERLOADED where it would come too late."""
+        timeout_s = task.request.timeout_s
+        most = lane.default_wait_s if timeout_s is None else _SHARE * timeout_s
+        with self._changed:
+            if self._closed:
+                raise RequestError(ErrorCode.UNAVAILABLE, "the server is stopping")
+            wait_s = lane.wait_s()
+            if wait_s > most:
+                raise RequestError(
+                    ErrorCode.OVERLOADED,
+                    f"{len(lane.waiting)} requests wait for {lane.name}, some {wait_s:.1f} s; expected at most "
+                    f"{most:.1f} s, {'which a request waits that has no timeout' if timeout_s is None else 'for this'}",
+                )
+            if self._held + task.size > _MAX_HELD_BYTES:
+                raise RequestError(
+                    ErrorCode.OVERLOADED,
+                    f"requests that wait hold {self._held} bytes of texts; expected at most {_MAX_HELD_BYTES}",
+                )
+            self._add(task, lane)
+        return task.answer
+
+    def again(self, task: Task, lane: Lane) -> None:
+        """Puts a task that was handed to `finish` back, with other rows."""
+        with self._changed:
+            self._tokens -= task.tokens
+            task.tokens = 0
+            self._add(task, lane)
+
+    def trouble(self) -> str | None:
+        """What keeps tasks from being done, None where nothing does."""
+        stuck_s = time.monotonic() - self._turned_at
+        return f"the thread that encodes has been stuck for {stuck_s:.0f} s" if stuck_s > _STUCK_S else None
+
+    def close(self) -> None:
+        """Ends after the unit under way, and refuses what still waits."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join()
+        for lane in self._lanes:
+            while lane.waiting:
+                self._drop(lane, lane.waiting.popleft(), RequestError(ErrorCode.UNAVAILABLE, "the server is stopping"))
+
+    def _add(self, task: Task, lane: Lane) -> None:
+        if not lane.weight:
+            lane.begins()
+        lane.waiting.append(task)
+        lane.weight += task.weight
+        self._held += task.size
+        self._changed.notify_all()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._closed and not any(lane.waiting for lane in self._lanes):
+                    self._turned_at = time.monotonic()
+                    self._changed.wait(1.0)
+                if self._closed:
+                    return
+            for lane in self._lanes:
+                self._turned_at = time.monotonic()
+                if lane.waiting:
+                    self._turn(lane)
+
+    def _turn(self, lane: Lane) -> None:
+        """One unit of a lane's work."""
+        whole: list[Task] = []
+        unit = _Unit()
+        while not unit.is_full and len(whole) < lane.max_tasks:
+            with self._changed:
+                if not lane.waiting:
+                    break
+                task = lane.waiting.popleft()
+            if task.request.is_over:
+                self._drop(lane, task, RequestError(ErrorCode.DEADLINE_EXCEEDED, "its sender waits no longer"))
+                continue
+            try:
+                if unit.take_rows(task):
+                    whole.append(task)
+                else:
+                    # Others come first; what is left of it is done in a later turn.
+                    with self._changed:
+                        crowded = self._tokens > _MAX_HELD_TOKENS
+                        (lane.waiting.appendleft if crowded else lane.waiting.append)(task)
+            except Exception as error:
+                unit.give_back(task)
+                self._drop(lane, task, _as_refusal(error, "a request could not be tokenised"))
+        self._tokens += unit.tokens
+        self._encode_unit(lane, unit.rows, whole)
+        self._finish(lane, whole)
+
+    def _encode_unit(self, lane: Lane, unit: Sequence[tuple[Task, TokenBatch]], whole: list[Task]) -> None:
+        if not unit:
+            return
+        try:
+            embeddings = self._encode([row for _, row in unit])
+        except Exception as error:
+            refusal = _as_refusal(error, f"{len(unit)} texts could not be encoded")
+            for task in dict.fromkeys(task for task, _ in unit):
+                with self._changed:
+                    (whole if task in whole else lane.waiting).remove(task)
+                self._drop(lane, task, refusal)
+            return
+        for (task, row), array in zip(unit, embeddings, strict=True):
+            task.encoded.append(Encoded(array[0], row.embedding_mask[0]))
+
+    def _finish(self, lane: Lane, tasks: list[Task]) -> None:
+        if not tasks:
+            return
+        try:
+            lane.finish(tasks)
+        except Exception as error:
+            refusal = _as_refusal(error, f"{len(tasks)} requests could not be answered")
+            for task in tasks:
+                if not task.answer.done() and task not in lane.waiting:
+                    task.answer.set_result(refusal)
+        weight = sum(task.weight for task in tasks)
+        with self._changed:
+            for task in tasks:
+                self._forget(lane, task)
+            lane.did(weight)
+
+    def _drop(self, lane: Lane, task: Task, reason: RequestError) -> None:
+        with self._changed:
+            self._forget(lane, task)
+        task.answer.set_result(reason)
+
+    def _forget(self, lane: Lane, task: Task) -> None:
+        self._held -= task.size
+        self._tokens -= task.tokens
+        lane.weight -= task.weight
+
+
+def _as_refusal(error: Exception, event: str) -> RequestError:
+    """What a request is told of an error that is not its own fault: the log has the rest."""
+    if isinstance(error, RequestError):
+        return error
+    _log.error(event, exc_info=error)
+    return internal_error(error)
