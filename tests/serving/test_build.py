@@ -62,7 +62,7 @@ def test_a_built_collection_is_an_upserted_one(
     for row in rows:
         request = upsert("upserted", {row["_id"]: row["text"]})
         request.inputs["METADATA"] = np.array([[json.dumps(row["metadata"]).encode()]], object)  # type: ignore[index]
-        assert not isinstance(ingest.answer([request])[0], RequestError)
+        assert not isinstance(answers(ingest, [request])[0], RequestError)
     built, upserted = store.open("c"), store.open("upserted")
     assert contents(built) == contents(upserted) and len(contents(built)) == 45
     assert built.spec == upserted.spec
@@ -76,7 +76,7 @@ def test_a_residual_collection_is_served(context: Context, artifact: Artifact, t
     before = contents(store.open("c"))
     # A normal write encodes with the collection's codebook: the same text, the same codes.
     ingest, search = IngestService(context), SearchService(context)
-    (written,) = ingest.answer([upsert("c", {"d7": rows[7]["text"], "new": rows[7]["text"]})])
+    (written,) = answers(ingest, [upsert("c", {"d7": rows[7]["text"], "new": rows[7]["text"]})])
     assert not isinstance(written, RequestError)
     collection = store.open("c")
     after = contents(collection)
@@ -198,7 +198,7 @@ def test_an_unfinished_build_is_seen_by_nobody(context: Context, interrupted: tu
     with pytest.raises(CollectionExistsError, match="'c' is being built"):
         store.check_free("c")
     # What a server does meanwhile leaves it alone.
-    (refused,) = IngestService(replace(context, store=store.folder)).answer([upsert("c", {"a": "text"})])
+    (refused,) = answers(IngestService(replace(context, store=store.folder)), [upsert("c", {"a": "text"})])
     assert isinstance(refused, RequestError) and "being built" in str(refused)
     store.create("other", new_spec(load_artifact(latest_version_dir(context.repository / "encoder"))))
     store.drop("other")

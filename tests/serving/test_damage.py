@@ -21,7 +21,7 @@ from tridex.serving.service import Context, ErrorCode, Request, RequestError
 
 def test_a_damaged_collection_does_not_keep_the_others_from_being_served(context: Context) -> None:
     ingest = IngestService(context)
-    ingest.answer([upsert(name, {"a": "some text"}) for name in ("damaged", "headless", "sound")])
+    answers(ingest, [upsert(name, {"a": "some text"}) for name in ("damaged", "headless", "sound")])
     store = Store(context.store)
     shutil.rmtree(store.locate("damaged").folder / "data")
     for manifest in (store.locate("headless").folder / "_versions").iterdir():
@@ -44,24 +44,25 @@ def test_a_damaged_collection_does_not_keep_the_others_from_being_served(context
     assert not isinstance(listed, RequestError)
     rows = {row["name"]: row for row in map(json.loads, listed["ROWS"][0])}
     assert rows["sound"]["count"] == 1 and "'headless' cannot be read" in rows["headless"]["damage"]
-    refused, written = ingest.answer([upsert("headless", {"b": "text"}), upsert("sound", {"b": "text"})])
+    refused, written = answers(ingest, [upsert("headless", {"b": "text"}), upsert("sound", {"b": "text"})])
     assert isinstance(refused, RequestError) and refused.code is ErrorCode.INTERNAL
     assert not isinstance(written, RequestError)
 
 
 def test_a_newer_format_and_a_full_disk_are_told_and_the_rest_goes_on(context: Context) -> None:
     ingest = IngestService(context)
-    ingest.answer([upsert(name, {"a": "some text"}) for name in ("newer", "sound")])
+    answers(ingest, [upsert(name, {"a": "some text"}) for name in ("newer", "sound")])
     store = Store(context.store)
     schema = pa.schema([("id", pa.string())], metadata={b"tridex": json.dumps({"format": 1000}).encode()})
     lance.write_dataset(schema.empty_table(), str(store.locate("newer").folder), mode="overwrite")
     with no_file_above(30_000):
-        newer, large, small = ingest.answer(
+        newer, large, small = answers(
+            ingest,
             [
                 upsert("newer", {"b": "text"}),
                 upsert("sound", {"a": "another text", "large": np.random.default_rng(0).bytes(60_000).hex()}),
                 upsert("sound", {"small": "text"}),
-            ]
+            ],
         )
     assert isinstance(newer, RequestError) and "'newer' has store format 1000 of a newer Tridex" in str(newer)
     # Both were one transaction, which had no room.
@@ -69,5 +70,5 @@ def test_a_newer_format_and_a_full_disk_are_told_and_the_rest_goes_on(context: C
         assert isinstance(full, RequestError) and full.code is ErrorCode.RESOURCE_EXHAUSTED
         assert "collection 'sound': no room for this write" in str(full)
     assert [document and document.text for document in store.open("sound").get(["a", "large"])] == ["some text", None]
-    (again,) = ingest.answer([upsert("sound", {"small": "text"})])
+    (again,) = answers(ingest, [upsert("sound", {"small": "text"})])
     assert not isinstance(again, RequestError) and store.open("sound").count() == 2

@@ -24,13 +24,13 @@ def texts(first: int, count: int) -> dict[str, str]:
 def test_an_upsert_that_would_outgrow_the_budget_is_not_stored(context: Context) -> None:
     context = replace(context, memory_budget=60_000)
     ingest = IngestService(context)
-    other, written = ingest.answer([upsert("other", texts(0, 4)), upsert("c", texts(0, 8))])
+    other, written = answers(ingest, [upsert("other", texts(0, 4)), upsert("c", texts(0, 8))])
     assert not isinstance(other, RequestError) and not isinstance(written, RequestError)
     refused = None
     count = 8
     while not isinstance(refused, RequestError):
         assert count < 500
-        (refused,) = ingest.answer([upsert("c", texts(count, 8))])
+        (refused,) = answers(ingest, [upsert("c", texts(count, 8))])
         count += 8
     assert refused.code is ErrorCode.RESOURCE_EXHAUSTED
     assert "collection 'c' needs" in str(refused) and "of the budget of 60.00 kB" in str(refused)
@@ -45,7 +45,7 @@ def test_an_upsert_that_would_outgrow_the_budget_is_not_stored(context: Context)
         assert not isinstance(found, RequestError) and found["IDS"].shape == (1, count - 8)
     finally:
         service.close()
-    gone, again = ingest.answer([delete("c", *map(str, range(8))), upsert("c", texts(count, 8))])
+    gone, again = answers(ingest, [delete("c", *map(str, range(8))), upsert("c", texts(count, 8))])
     assert not isinstance(gone, RequestError) and not isinstance(again, RequestError)
 
 

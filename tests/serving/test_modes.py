@@ -17,7 +17,7 @@ from tridex.serving.service import Context, ErrorCode, Request, RequestError
 @pytest.fixture
 def search(context: Context) -> Iterator[SearchService]:
     ingest = IngestService(context)
-    (written,) = ingest.answer([upsert("c", {"a": "red planet", "b": "blue moon", "d": "red dust"})])
+    (written,) = answers(ingest, [upsert("c", {"a": "red planet", "b": "blue moon", "d": "red dust"})])
     assert not isinstance(written, RequestError)
     ingest.close()
     service = SearchService(context)
@@ -87,7 +87,7 @@ def test_each_bad_request_is_refused_by_name_and_its_batch_mates_are_answered(se
     assert [{*alone[i]["IDS"][0].tolist()} for i in (0, 3)] == [{b"a", b"d"}] * 2  # type: ignore[index]
 
 
-def test_bm25_needs_no_embeddings_and_the_others_do(search: SearchService) -> None:
+def test_bm25_reads_words_and_the_others_encode_them(search: SearchService) -> None:
     words = strings("moon", "nothing", "red planet")
     (found,) = answers(search, [Request({"QUERY": words}, {"collection": "c", "mode": "bm25"})])
     assert not isinstance(found, RequestError)
@@ -95,8 +95,11 @@ def test_bm25_needs_no_embeddings_and_the_others_do(search: SearchService) -> No
     assert np.isneginf(found["SCORES"]).tolist() == [[False, True], [True, True], [False, False]]
     assert found["TEXTS"].tolist() == [[b"blue moon", b""], [b"", b""], [b"red planet", b"red dust"]]
     for mode in ("maxsim", "rerank", "hybrid"):
-        (refused,) = answers(search, [Request({"QUERY": strings("moon")}, {"collection": "c", "mode": mode})])
-        assert "input QUERY_EMBEDDINGS is missing" in str(refused)
+        found, refused = answers(
+            search, [Request(inputs, {"collection": "c", "mode": mode}) for inputs in ({"QUERY": strings("moon")}, {})]
+        )
+        assert not isinstance(found, RequestError) and b"b" in found["IDS"][0]
+        assert "input QUERY is missing" in str(refused)
 
 
 def test_given_candidates_are_scored_by_maxsim_alone(search: SearchService) -> None:

@@ -56,14 +56,14 @@ def test_a_search_that_waits_holds_up_nobody(
 ) -> None:
     version = put(collection, "second")
     started = time.monotonic()
-    late, now, early = service.answer(
-        [search(collection, min_version=version), search(collection), search(collection, min_version=version + 1)]
-    )
-    assert isinstance(late, Future) and not late.done()
-    assert not isinstance(now, RequestError | Future) and now["IDS"].tolist() == [[b"first"]]
+    (late,) = service.answer([search(collection, min_version=version)])
+    assert isinstance(late, Future)
+    now, early = answers(service, [search(collection), search(collection, min_version=version + 1)])
+    assert not late.done()
+    assert not isinstance(now, RequestError) and now["IDS"].tolist() == [[b"first"]]
     assert isinstance(early, RequestError) and early.code is ErrorCode.INVALID_ARGUMENT
-    (still,) = service.answer([search(collection)])
-    assert not isinstance(still, RequestError | Future) and still["VERSION"][0, 0] < version
+    (still,) = answers(service, [search(collection)])
+    assert not isinstance(still, RequestError) and still["VERSION"][0, 0] < version
     slow_refresh.set()
     found = late.result(timeout=10)
     assert not isinstance(found, RequestError)
@@ -89,8 +89,7 @@ def test_a_new_collection_is_loaded_beside_the_searches(context: Context) -> Non
         manifest = load_artifact(latest_version_dir(context.repository / "encoder")).manifest
         spec = CollectionSpec(manifest.dim, Codec.FLOAT32, manifest.fingerprint)
         collection = Store(context.store).create("c", spec)
-        put(collection, "first")
-        (found,) = answers(service, [search(collection)])
+        (found,) = answers(service, [search(collection, min_version=put(collection, "first"))])
         assert not isinstance(found, RequestError) and found["IDS"].tolist() == [[b"first"]]
         Store(context.store).drop("c")
         (gone,) = answers(service, [search(collection)])

@@ -18,7 +18,6 @@ from tridex.protocol import limits
 from tridex.serving.catalog import CatalogService
 from tridex.serving.documents import Embedder
 from tridex.serving.ingest import IngestService
-from tridex.serving.rerank import RerankService
 from tridex.serving.search import SearchService
 from tridex.serving.service import Context, ErrorCode, Request, RequestError
 
@@ -65,7 +64,7 @@ def catalog(context: Context, operation: str, *ids: str, collection: str = "c") 
 
 
 def test_what_is_ingested_is_found(context: Context, ingest: IngestService, search: SearchService) -> None:
-    (written,) = ingest.answer([upsert("c", TEXTS)])
+    (written,) = answers(ingest, [upsert("c", TEXTS)])
     (found,) = answers(search, [query(context, TEXTS["rmtree"], min_version=version(written))])
     assert not isinstance(found, RequestError)
     assert found["IDS"][0, 0] == b"rmtree" and found["TEXTS"][0, 0].decode() == TEXTS["rmtree"]
@@ -75,7 +74,7 @@ def test_what_is_ingested_is_found(context: Context, ingest: IngestService, sear
 def test_scores_are_the_source_librarys(
     context: Context, ingest: IngestService, search: SearchService, checkpoint: Path
 ) -> None:
-    (written,) = ingest.answer([upsert("c", TEXTS, codec="float32")])
+    (written,) = answers(ingest, [upsert("c", TEXTS, codec="float32")])
     (found,) = answers(search, [query(context, "where is Paris?", min_version=version(written))])
     assert not isinstance(found, RequestError)
     model = MultiVectorEncoder(str(checkpoint), device="cpu")
@@ -85,8 +84,9 @@ def test_scores_are_the_source_librarys(
 
 
 def test_a_batch_keeps_the_order_of_writes_and_shares_transactions(context: Context, ingest: IngestService) -> None:
-    ingest.answer([upsert("c", {"old": "an old text"})])
-    results = ingest.answer(
+    answers(ingest, [upsert("c", {"old": "an old text"})])
+    results = answers(
+        ingest,
         [
             upsert("c", {"a": "first"}),
             upsert("c", {"a": "second", "b": "kept"}),
@@ -94,7 +94,7 @@ def test_a_batch_keeps_the_order_of_writes_and_shares_transactions(context: Cont
             upsert("other", {"a": "elsewhere"}),
             delete("c", "nothing"),
             upsert("c", {"a": "third"}),
-        ]
+        ],
     )
     versions = [version(result) for result in results]
     assert versions[0] == versions[1] < versions[2] < versions[4] < versions[5]
@@ -103,8 +103,8 @@ def test_a_batch_keeps_the_order_of_writes_and_shares_transactions(context: Cont
 
 
 def test_a_bad_write_fails_alone(context: Context, ingest: IngestService) -> None:
-    good, bad, also_good = ingest.answer(
-        [upsert("c", {"a": "one"}), upsert("c", {"b": "  "}), upsert("c", {"d": "three"})]
+    good, bad, also_good = answers(
+        ingest, [upsert("c", {"a": "one"}), upsert("c", {"b": "  "}), upsert("c", {"d": "three"})]
     )
     assert isinstance(bad, RequestError) and bad.code is ErrorCode.INVALID_ARGUMENT and "TEXT" in str(bad)
     assert version(good) == version(also_good)
@@ -112,7 +112,7 @@ def test_a_bad_write_fails_alone(context: Context, ingest: IngestService) -> Non
 
 
 def test_a_search_sees_only_versions_there_are(context: Context, ingest: IngestService, search: SearchService) -> None:
-    (written,) = ingest.answer([upsert("c", TEXTS)])
+    (written,) = answers(ingest, [upsert("c", TEXTS)])
     far = version(written) + 5
     good, early = answers(
         search, [query(context, "sugar", min_version=version(written)), query(context, "sugar", min_version=far)]
@@ -125,11 +125,11 @@ def test_an_alias_does_not_lead_into_the_past(
     context: Context, ingest: IngestService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tridex.serving.collections._POLL_S", 3600)
-    ingest.answer([upsert("new", {"a": "the first half"})])
+    answers(ingest, [upsert("new", {"a": "the first half"})])
     search = SearchService(context)
-    ingest.answer([upsert("new", {"b": "the second half"})])
+    answers(ingest, [upsert("new", {"b": "the second half"})])
     flip = {"collection": "new", "operation": "set_alias", "alias": "live"}
-    ingest.answer([Request({"ID": strings().reshape(1, 0)}, flip)])
+    answers(ingest, [Request({"ID": strings().reshape(1, 0)}, flip)])
     # No view has been refreshed since the first half.
     stale, found = answers(search, [query(context, "half", "new"), query(context, "half", "live")])
     search.close()
@@ -140,7 +140,7 @@ def test_an_alias_does_not_lead_into_the_past(
 def test_queries_of_one_batch_are_scored_as_alone(
     context: Context, ingest: IngestService, search: SearchService
 ) -> None:
-    written = [version(v) for v in ingest.answer([upsert("c", TEXTS), upsert("other", {"x": "another collection"})])]
+    written = [version(v) for v in answers(ingest, [upsert("c", TEXTS), upsert("other", {"x": "another collection"})])]
     long = "a much longer question about the capital on the river, and its directories"
     requests = [
         query(context, "sugar", top_k=2, min_version=written[0]),
@@ -170,7 +170,7 @@ def test_an_index_of_another_checkpoint_is_refused(
     manifest = load(context).manifest
     parts = {**manifest.parts, "weights": "b" * 64}
     Store(context.store).create("c", CollectionSpec(manifest.dim, Codec.FLOAT16, "a" * 64, checkpoint=parts))
-    for result in (*ingest.answer([upsert("c", TEXTS)]), *answers(search, [query(context, "Paris")])):
+    for result in (*answers(ingest, [upsert("c", TEXTS)]), *answers(search, [query(context, "Paris")])):
         assert isinstance(result, RequestError) and result.code is ErrorCode.INVALID_ARGUMENT
         assert "aaaaaaaaaaaa (weights bbbbbbbbbbbb, tokenizer" in str(result) and "another in weights:" in str(result)
         assert f"{manifest.fingerprint[:12]} (weights {manifest.parts['weights'][:12]}, tokenizer" in str(result)
@@ -180,24 +180,24 @@ def test_long_ingests_reach_the_encoder_in_small_calls(context: Context, ingest:
     rng = np.random.default_rng(0)
     words = " ".join(TEXTS.values()).split()
     documents = {str(i): " ".join(rng.choice(words, rng.integers(1, 60))) for i in range(limits.MAX_BATCH)}
-    ingest.answer([upsert("c", documents)])
+    answers(ingest, [upsert("c", documents)])
     shapes = context.infer.shapes  # type: ignore[attr-defined]
     assert sum(texts for texts, _ in shapes) >= len(documents)
     assert len(shapes) > 1 and all(texts * tokens <= 1024 for texts, tokens in shapes)
 
 
-def test_rerank_scores_as_the_source_library(context: Context, checkpoint: Path) -> None:
+def test_rerank_scores_as_the_source_library(search: SearchService, checkpoint: Path) -> None:
     model = MultiVectorEncoder(str(checkpoint), device="cpu")
     texts = [*TEXTS.values(), "short", " ".join(TEXTS.values()) * 3]
     expected = model.similarity([model.encode_query("where is Paris?")], model.encode_document(texts))
-    request = Request({"QUERY": strings("where is Paris?"), "DOCUMENTS": strings(*texts).reshape(1, -1)})
-    (result,) = RerankService(context).answer([request])
+    inputs = {"QUERY_TO_RERANK": strings("where is Paris?"), "DOCUMENTS": strings(*texts).reshape(1, -1)}
+    (result,) = answers(search, [Request(inputs)])
     assert not isinstance(result, RequestError)
     np.testing.assert_allclose(result["SCORES"], expected.numpy(), atol=1e-4)
 
 
 def test_the_catalog_describes_what_is_there(context: Context, ingest: IngestService, checkpoint: Path) -> None:
-    (written,) = ingest.answer([upsert("c", TEXTS, codec="bfloat16")])
+    (written,) = answers(ingest, [upsert("c", TEXTS, codec="bfloat16")])
     manifest = load(context).manifest
     encoded = MultiVectorEncoder(str(checkpoint), device="cpu").encode_document(list(TEXTS.values()))
     (found,) = catalog(context, "collections")

@@ -10,14 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tridex.encoding import Artifact, DocumentReading, TokenBatch, pool_tokens
-from tridex.protocol import limits, models
+from tridex.protocol import models
 
-from .remote_encoder import token_tensors
+from .remote_encoder import small_calls, token_tensors
 from .service import Infer
-
-_TOKENS_PER_CALL = 1024
-"""Padded tokens of one call to the encoder. A search that arrives meanwhile waits for one call at most: some 0.2 s with
-a 6-layer MiniLM on two CPU cores (70 documents of the standard library a second)."""
 
 _CHARACTERS_HELD = 1 << 20
 """Characters of the documents whose embeddings are held at a time: some 120 MB of float32 at 128 dimensions."""
@@ -57,7 +53,7 @@ class Embedder:
         """The token embeddings of each row of a batch."""
         lengths = batch.attention_mask.sum(axis=1)
         embeddings: dict[int, NDArray[np.float32]] = {}
-        for rows in _calls(lengths):
+        for rows in small_calls(lengths):
             tokens = int(lengths[rows].max())
             part = TokenBatch(
                 batch.input_ids[rows, :tokens], batch.attention_mask[rows, :tokens], batch.embedding_mask[rows, :tokens]
@@ -93,14 +89,3 @@ def _parts(texts: Sequence[str]) -> Iterator[list[str]]:
         held += len(text)
     if part:
         yield part
-
-
-def _calls(lengths: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    """The documents of each call: neighbours by length, so that padding is small."""
-    order = np.argsort(lengths, kind="stable")
-    start = 0
-    for end in range(1, len(order) + 1):
-        full = end - start == limits.MAX_BATCH
-        if end == len(order) or full or (end + 1 - start) * lengths[order[end]] > _TOKENS_PER_CALL:
-            yield order[start:end]
-            start = end

@@ -22,9 +22,12 @@
 typedef struct Error Error;
 enum { NOT_FOUND = 2, INVALID_ARG = 3 };  /* TRITONSERVER_Error_Code */
 enum { TYPE_BYTES = 13 };                 /* TRITONSERVER_DataType */
+enum { MEMORY_GPU = 2 };                  /* TRITONSERVER_MemoryType */
 enum { MAX_INPUTS = 32, MAX_NAME = 64 };
 
 extern Error* TRITONSERVER_ErrorNew(int code, const char* message);
+extern Error* TRITONSERVER_BufferAttributesByteSize(void* attributes, size_t* size);
+extern Error* TRITONSERVER_BufferAttributesMemoryType(void* attributes, int* type);
 
 #define REAL(name) \
   static __typeof__(&name) real; \
@@ -139,31 +142,55 @@ static void follow_strings(Input* input, const uint8_t* bytes, size_t size) {
   }
 }
 
+/* Looks at some bytes of an input, the ones behind those that were looked at before. */
+static Error* look_at(const char* name, const void* base, size_t size, int memory_type) {
+  for (int i = 0; i < input_count; i++) {
+    Input* input = &inputs[i];
+    if (strncmp(input->name, name, MAX_NAME - 1) != 0) continue;
+    input->size += size;
+    if (input->size > max_input_bytes)
+      return refuse(INVALID_ARG, "input %.64s has %llu bytes or more; expected at most %llu", name, input->size,
+                    max_input_bytes);
+    if (input->is_string && memory_type != MEMORY_GPU) follow_strings(input, base, size);
+  }
+  return NULL;
+}
+
 Error* TRITONSERVER_InferenceRequestAppendInputData(
     void* request, const char* name, const void* base, size_t size, int memory_type, int64_t memory_id) {
   REAL(TRITONSERVER_InferenceRequestAppendInputData);
   if (FROM_FRONT_END && request == request_under_way) {
-    for (int i = 0; i < input_count; i++) {
-      Input* input = &inputs[i];
-      if (strncmp(input->name, name, MAX_NAME - 1) != 0) continue;
-      input->size += size;
-      if (input->size > max_input_bytes)
-        return refuse(INVALID_ARG, "input %.64s has %llu bytes or more; expected at most %llu", name, input->size,
-                      max_input_bytes);
-      if (input->is_string && memory_type != 2 /* GPU */) follow_strings(input, base, size);
-    }
+    Error* refusal = look_at(name, base, size, memory_type);
+    if (refusal != NULL) return refusal;
   }
   return real(request, name, base, size, memory_type, memory_id);
+}
+
+Error* TRITONSERVER_InferenceRequestAppendInputDataWithBufferAttributes(
+    void* request, const char* name, const void* base, void* attributes) {
+  REAL(TRITONSERVER_InferenceRequestAppendInputDataWithBufferAttributes);
+  if (FROM_FRONT_END && request == request_under_way) {
+    size_t size = 0;
+    int memory_type = 0;
+    Error* refusal = TRITONSERVER_BufferAttributesByteSize(attributes, &size);
+    if (refusal == NULL) refusal = TRITONSERVER_BufferAttributesMemoryType(attributes, &memory_type);
+    if (refusal == NULL) refusal = look_at(name, base, size, memory_type);
+    if (refusal != NULL) return refusal;
+  }
+  return real(request, name, base, attributes);
 }
 
 Error* TRITONSERVER_ServerInferAsync(void* server, void* request, void* trace) {
   REAL(TRITONSERVER_ServerInferAsync);
   if (FROM_FRONT_END && request == request_under_way) {
     request_under_way = NULL;
-    for (int i = 0; i < input_count; i++)
-      if (inputs[i].expected > 0 || inputs[i].length_bytes > 0)
-        return refuse(INVALID_ARG, "input %.64s ends %llu bytes before its last string does; expected strings with their "
-                      "lengths in front, %llu bytes each", inputs[i].name, inputs[i].expected, 4);
+    for (int i = 0; i < input_count; i++) {
+      uint64_t missing = inputs[i].expected;
+      if (missing == 0 && inputs[i].length_bytes > 0) missing = 4 - inputs[i].length_bytes;
+      if (missing > 0)
+        return refuse(INVALID_ARG, "input %.64s ends %llu bytes before its last string does; expected every string with "
+                      "its length, %llu bytes, in front", inputs[i].name, missing, 4);
+    }
   }
   return real(server, request, trace);
 }

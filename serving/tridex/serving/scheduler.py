@@ -87,11 +87,13 @@ class Lane:
         self, finish: Callable[[list[Task]], None], *, default_wait_s: float, name: str, max_tasks: int = 64
     ) -> None:
         """`finish` answers tasks whose texts are encoded. A task waits for `default_wait_s` at most where its request
-        does not say how long its sender waits; `max_tasks` is how many are finished together."""
+        does not say how long its sender waits, and for half of what others had when they left without an answer;
+        `max_tasks` is how many are finished together."""
         self.name = name
         self.finish = finish
-        self.default_wait_s = default_wait_s
         self.max_tasks = max_tasks
+        self.patience_s = default_wait_s
+        self._default_wait_s = default_wait_s
         self.waiting: deque[Task] = deque()
         self.weight = 0
         """Of the tasks that are not answered yet."""
@@ -113,6 +115,16 @@ class Lane:
         pace_s = (now - self._last) / weight
         self._last = now
         self._pace_s += (pace_s - self._pace_s) * (min(0.1 * weight, 0.5) if self._pace_s else 1.0)
+        self.patience_s = min(self._default_wait_s, 1.01 * self.patience_s)
+
+    def take_abandoned(self) -> list[Task]:
+        """Takes out the tasks that nobody waits for any more."""
+        over = [task for task in self.waiting if task.request.is_over]
+        for task in over:
+            self.waiting.remove(task)
+            if task.request.timeout_s is None:
+                self.patience_s = min(self.patience_s, (time.monotonic() - task.request.arrived_at) / 2)
+        return over
 
 
 class _Unit:
@@ -164,7 +176,7 @@ class Scheduler:
     def submit(self, task: Task, lane: Lane) -> Future[Arrays | RequestError]:
         """The task's answer, when there is one. Raises RequestError OVERLOADED where it would come too late."""
         timeout_s = task.request.timeout_s
-        most = lane.default_wait_s if timeout_s is None else _SHARE * timeout_s
+        most = lane.patience_s if timeout_s is None else _SHARE * timeout_s
         with self._changed:
             if self._closed:
                 raise RequestError(ErrorCode.UNAVAILABLE, "the server is stopping")
@@ -173,7 +185,7 @@ class Scheduler:
                 raise RequestError(
                     ErrorCode.OVERLOADED,
                     f"{len(lane.waiting)} requests wait for {lane.name}, some {wait_s:.1f} s; expected at most "
-                    f"{most:.1f} s, {'which a request waits that has no timeout' if timeout_s is None else 'for this'}",
+                    f"{most:.1f} s, {'as this one says no timeout' if timeout_s is None else 'by its timeout'}",
                 )
             if self._held + task.size > _MAX_HELD_BYTES:
                 raise RequestError(
@@ -228,6 +240,10 @@ class Scheduler:
 
     def _turn(self, lane: Lane) -> None:
         """One unit of a lane's work."""
+        with self._changed:
+            abandoned = lane.take_abandoned()
+        for task in abandoned:
+            self._drop(lane, task, RequestError(ErrorCode.DEADLINE_EXCEEDED, "its sender waits no longer"))
         whole: list[Task] = []
         unit = _Unit()
         while not unit.is_full and len(whole) < lane.max_tasks:
@@ -235,9 +251,6 @@ class Scheduler:
                 if not lane.waiting:
                     break
                 task = lane.waiting.popleft()
-            if task.request.is_over:
-                self._drop(lane, task, RequestError(ErrorCode.DEADLINE_EXCEEDED, "its sender waits no longer"))
-                continue
             try:
                 if unit.take_rows(task):
                     whole.append(task)

@@ -46,7 +46,7 @@ class SearchService:
         kernels.warm_up(self._device, artifact.manifest.dim, codecs=(Codec.FLOAT32,))
         encode = _encoder(context, artifact)
         encode([self._tokenizer.queries(["warm up"])])
-        self._searches = Lane(self._search, name="a search", default_wait_s=0.5)
+        self._searches = Lane(self._search, name="a search", default_wait_s=2.0)
         self._encodings = Lane(self._finish_encodings, name="the encoder", default_wait_s=5.0)
         self._scheduler = Scheduler(encode, (self._searches, self._encodings))
 

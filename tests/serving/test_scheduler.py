@@ -1,0 +1,191 @@
+"""The scheduler: small units, each request in its turn, nothing done for those who left, refusals at once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tridex.encoding import TokenBatch
+from tridex.serving import scheduler
+from tridex.serving.scheduler import UNIT_TOKENS, Lane, Scheduler, Task
+from tridex.serving.service import ErrorCode, Request, RequestError, invalid
+
+
+def row(tokens: int, token_id: int = 1) -> TokenBatch:
+    return TokenBatch(*(np.full((1, tokens), value, np.int64) for value in (token_id, 1, 1)))
+
+
+class Encoder:
+    """Remembers the first token of every text of every call; waits for `go_on`, and fails where a token is 666."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[int]] = []
+        self.go_on = threading.Event()
+        self.go_on.set()
+
+    def __call__(self, rows: Sequence[TokenBatch]) -> list[NDArray[np.float32]]:
+        self.calls.append([int(one.input_ids[0, 0]) for one in rows])
+        assert self.go_on.wait(30)
+        if 666 in self.calls[-1]:
+            raise RuntimeError("/a/path/that/callers/must/not/see")
+        return [np.repeat(one.input_ids[..., None], 4, axis=2).astype(np.float32) for one in rows]
+
+    def under_way(self, calls: int) -> None:
+        """Waits until it was called so often."""
+        until = time.monotonic() + 10
+        while len(self.calls) < calls:
+            assert time.monotonic() < until
+            time.sleep(0.001)
+
+
+def finish(tasks: Sequence[Task]) -> None:
+    for task in tasks:
+        task.answer.set_result({"TEXTS": len(task.encoded), "SUM": sum(one.scoring.sum() for one in task.encoded)})
+
+
+@pytest.fixture
+def encoder() -> Encoder:
+    return Encoder()
+
+
+@pytest.fixture
+def lane() -> Lane:
+    return Lane(finish, name="a test", default_wait_s=5.0)
+
+
+@pytest.fixture
+def running(encoder: Encoder, lane: Lane) -> Iterator[Scheduler]:
+    running = Scheduler(encoder, [lane])
+    yield running
+    encoder.go_on.set()
+    running.close()
+
+
+def task(*tokens: int, token_id: int = 1, request: Request | None = None, weight: int = 1, size: int = 0) -> Task:
+    return Task(request or Request({}), (row(count, token_id) for count in tokens), weight, size)
+
+
+def test_a_long_request_holds_up_others_for_a_unit(running: Scheduler, encoder: Encoder, lane: Lane) -> None:
+    encoder.go_on.clear()
+    long = running.submit(task(*[UNIT_TOKENS] * 5, token_id=1), lane)
+    encoder.under_way(1)
+    short = running.submit(task(16, token_id=2), lane)
+    encoder.go_on.set()
+    assert short.result(10)["TEXTS"] == 1  # type: ignore[index]
+    assert long.result(10) == {"TEXTS": 5, "SUM": 5 * UNIT_TOKENS * 4}
+    # One unit was under way when the short one came, and one stood before it.
+    assert next(i for i, call in enumerate(encoder.calls) if 2 in call) <= 2
+
+
+def test_what_comes_together_is_encoded_together(running: Scheduler, encoder: Encoder, lane: Lane) -> None:
+    encoder.go_on.clear()
+    first = running.submit(task(16), lane)
+    encoder.under_way(1)
+    others = [running.submit(task(16, token_id=2 + i), lane) for i in range(10)]
+    encoder.go_on.set()
+    assert [answer.result(10)["TEXTS"] for answer in (first, *others)] == [1] * 11  # type: ignore[index]
+    assert encoder.calls == [[1], list(range(2, 12))]
+
+
+def test_nothing_is_done_for_those_who_left(running: Scheduler, encoder: Encoder, lane: Lane) -> None:
+    encoder.go_on.clear()
+    running.submit(task(16), lane)
+    encoder.under_way(1)
+    gone = running.submit(task(16, token_id=2, request=Request({}, is_cancelled=lambda: True)), lane)
+    late = running.submit(task(16, token_id=3, request=Request({}, timeout_s=0.01)), lane)
+    time.sleep(0.02)
+    encoder.go_on.set()
+    for answer in (gone, late):
+        refused = answer.result(10)
+        assert isinstance(refused, RequestError) and refused.code is ErrorCode.DEADLINE_EXCEEDED
+    assert encoder.calls == [[1]]
+
+
+def test_whoever_would_wait_too_long_is_refused_at_once(running: Scheduler, encoder: Encoder, lane: Lane) -> None:
+    slow = threading.Timer(0.2, encoder.go_on.set)
+    encoder.go_on.clear()
+    slow.start()
+    running.submit(task(16), lane).result(10)
+    encoder.go_on.clear()
+    for _ in range(10):  # of 0.2 s each, as the first one was
+        running.submit(task(16), lane)
+    with pytest.raises(RequestError, match=r"requests wait for a test, some \d+\.\d s; expected at most 0\.9 s") as no:
+        running.submit(task(16, request=Request({}, timeout_s=1.0)), lane)
+    assert no.value.code is ErrorCode.OVERLOADED
+    patient = running.submit(task(16, request=Request({}, timeout_s=60.0)), lane)
+    encoder.go_on.set()
+    assert not isinstance(patient.result(10), RequestError)
+    # The queue is empty again, and so is its estimate.
+    assert not isinstance(running.submit(task(16, request=Request({}, timeout_s=1.0)), lane).result(10), RequestError)
+
+
+def test_those_who_say_no_timeout_teach_how_long_they_wait(running: Scheduler, encoder: Encoder, lane: Lane) -> None:
+    encoder.go_on.clear()
+    running.submit(task(16), lane)
+    encoder.under_way(1)
+    running.submit(task(16, request=Request({}, is_cancelled=lambda: True)), lane)
+    time.sleep(0.1)
+    encoder.go_on.set()
+    running.submit(task(16), lane).result(10)
+    assert 0.05 <= lane.patience_s < 1.0
+
+
+@pytest.mark.parametrize("bad", [invalid("input X is bad"), RuntimeError("/a/path/that/callers/must/not/see")])
+def test_a_text_that_cannot_be_tokenised_fails_alone(
+    running: Scheduler, encoder: Encoder, lane: Lane, bad: Exception
+) -> None:
+    def rows() -> Iterator[TokenBatch]:
+        yield row(16, 666)
+        raise bad
+
+    encoder.go_on.clear()
+    running.submit(task(16), lane)
+    encoder.under_way(1)
+    refused = running.submit(Task(Request({}), rows()), lane)
+    good = running.submit(task(16, token_id=2), lane)
+    encoder.go_on.set()
+    assert good.result(10)["TEXTS"] == 1  # type: ignore[index]
+    error = refused.result(10)
+    assert isinstance(error, RequestError) and "path" not in str(error)
+    assert encoder.calls == [[1], [2]]
+
+
+def test_an_encoder_that_fails_ends_nothing(running: Scheduler, lane: Lane) -> None:
+    failed = running.submit(task(16, token_id=666), lane).result(10)
+    assert isinstance(failed, RequestError) and failed.code is ErrorCode.INTERNAL
+    assert "internal error (RuntimeError)" in str(failed) and "path" not in str(failed)
+    assert not isinstance(running.submit(task(16), lane).result(10), RequestError)
+    assert running.trouble() is None
+
+
+def test_what_waits_has_a_bound(
+    running: Scheduler, encoder: Encoder, lane: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler, "_MAX_HELD_BYTES", 1000)
+    encoder.go_on.clear()
+    held = running.submit(task(16, size=900), lane)
+    with pytest.raises(RequestError, match="requests that wait hold 900 bytes of texts; expected at most 1000"):
+        running.submit(task(16, size=200), lane)
+    encoder.go_on.set()
+    held.result(10)
+    assert not isinstance(running.submit(task(16, size=200), lane).result(10), RequestError)
+
+
+def test_closing_refuses_what_waits(encoder: Encoder, lane: Lane) -> None:
+    running = Scheduler(encoder, [lane])
+    encoder.go_on.clear()
+    first = running.submit(task(16), lane)
+    encoder.under_way(1)
+    second = running.submit(task(16), lane)
+    threading.Timer(0.1, encoder.go_on.set).start()
+    running.close()
+    assert not isinstance(first.result(10), RequestError)
+    refused = second.result(10)
+    assert isinstance(refused, RequestError) and refused.code is ErrorCode.UNAVAILABLE
+    with pytest.raises(RequestError, match="the server is stopping"):
+        running.submit(task(16), lane)
