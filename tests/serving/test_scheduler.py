@@ -55,7 +55,7 @@ def encoder() -> Encoder:
 
 @pytest.fixture
 def lane() -> Lane:
-    return Lane(finish, name="a test", default_wait_s=5.0)
+    return Lane(finish, name="a test", default_wait_s=5.0, max_weight=64)
 
 
 @pytest.fixture

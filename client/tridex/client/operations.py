@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 from numpy.typing import ArrayLike
 
 from tridex.protocol import models
-from tridex.protocol.limits import MAX_BATCH, MAX_PAGE
+from tridex.protocol.limits import MAX_BATCH, MAX_HITS, MAX_PAGE
 from tridex.protocol.parameters import DEFAULT_MODE
 from tridex.protocol.tensors import Ensemble
 
@@ -74,7 +74,7 @@ class Operations:
             min_version = checks.integer("min_version", min_version, 0)
         conditions = checks.filters_json(filters)
         results: list[SearchResult] = []
-        for batch in _batches(queries, MAX_BATCH):
+        for batch in _batches(queries, max(1, min(MAX_BATCH, MAX_HITS // top_k))):
             results += yield from calls.search(
                 collection,
                 batch,

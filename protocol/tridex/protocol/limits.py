@@ -26,6 +26,9 @@ MAX_PAGE = 256
 MAX_TOP_K = 10_000
 """Hits of one query."""
 
+MAX_HITS = 131_072
+"""Hits of all queries of one request."""
+
 MAX_CANDIDATES = 10_000
 """Documents of one rerank request, and candidates of one query of a search."""
 

@@ -22,11 +22,11 @@ from tridex.protocol.parameters import CatalogOperation, LongDocuments
 
 from . import arguments
 from .refusals import refusing
-from .service import Arrays, Context, Request, Result, as_strings, each, invalid
+from .service import Arrays, Context, Request, Result, Service, as_strings, each, invalid
 from .specs import reading
 
 
-class CatalogService:
+class CatalogService(Service):
     """An operation, and IDS [1, ids] where it takes them, to ROWS [1, rows] of JSON."""
 
     def __init__(self, context: Context) -> None:

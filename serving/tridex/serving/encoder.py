@@ -10,11 +10,14 @@ import numpy as np
 from tridex.encoding import OnnxEncoder, TokenBatch, latest_version_dir, load_artifact
 from tridex.protocol import models
 
-from .service import Context, Request, RequestError, Result, invalid
+from .service import Context, Request, RequestError, Result, Service, invalid
 
 
-class EncoderService:
+class EncoderService(Service):
     """INPUT_IDS, ATTENTION_MASK, EMBEDDING_MASK, [batch, tokens] each, to EMBEDDINGS [batch, tokens, dim]."""
+
+    NICENESS = 10
+    """Documents are encoded here, behind the searches, which have an encoder of their own."""
 
     def __init__(self, context: Context) -> None:
         artifact = load_artifact(latest_version_dir(context.repository / models.ENCODER.name))

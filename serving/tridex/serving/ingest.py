@@ -24,7 +24,7 @@ from .memory import Admission, default_budget
 from .refusals import refusing
 from .remote_encoder import encode_remotely
 from .scheduler import Lane, Scheduler, Task
-from .service import Arrays, Context, Request, RequestError, Result, invalid
+from .service import Arrays, Context, Request, RequestError, Result, Service, invalid
 from .specs import DEFAULT_CODEC, new_spec, reading
 from .text_indexing import TextIndexing
 from .upkeep import Upkeep
@@ -50,7 +50,7 @@ class _Write:
         return (self.collection, self.operation) == (other.collection, other.operation)
 
 
-class IngestService:
+class IngestService(Service):
     """ID, TEXT and METADATA (JSON), [batch, 1] each, to VERSION [batch, 1]: the version that holds them all.
 
     Operations without documents take an ID of [1, 0] and answer with a VERSION of [1, 1]. They, and other callers'
@@ -66,7 +66,7 @@ class IngestService:
         searching = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._admission = Admission(self._store, context.memory_budget or default_budget(searching))
         self._writes: dict[Task, _Write] = {}
-        self._lane = Lane(self._carry_out, name="a write", default_wait_s=60.0)
+        self._lane = Lane(self._carry_out, name="a write", default_wait_s=60.0, max_weight=1024)
         self._scheduler = Scheduler(partial(encode_remotely, context.infer), (self._lane,))
 
     def answer(self, requests: Sequence[Request]) -> list[Result]:

@@ -84,14 +84,15 @@ class Lane:
     """Tasks of one kind. A lane takes one unit of work in every turn of the scheduler."""
 
     def __init__(
-        self, finish: Callable[[list[Task]], None], *, default_wait_s: float, name: str, max_tasks: int = 64
+        self, finish: Callable[[list[Task]], None], *, default_wait_s: float, name: str, max_weight: int
     ) -> None:
         """`finish` answers tasks whose texts are encoded. A task waits for `default_wait_s` at most where its request
         does not say how long its sender waits, and for half of what others had when they left without an answer;
-        `max_tasks` is how many are finished together."""
+        what is finished
+        together weighs `max_weight` at most, or is one task."""
         self.name = name
         self.finish = finish
-        self.max_tasks = max_tasks
+        self.max_weight = max_weight
         self.patience_s = default_wait_s
         self._default_wait_s = default_wait_s
         self.waiting: deque[Task] = deque()
@@ -246,11 +247,13 @@ class Scheduler:
             self._drop(lane, task, RequestError(ErrorCode.DEADLINE_EXCEEDED, "its sender waits no longer"))
         whole: list[Task] = []
         unit = _Unit()
-        while not unit.is_full and len(whole) < lane.max_tasks:
+        weight = 0
+        while not unit.is_full:
             with self._changed:
-                if not lane.waiting:
+                if not lane.waiting or (whole and weight + lane.waiting[0].weight > lane.max_weight):
                     break
                 task = lane.waiting.popleft()
+            weight += task.weight
             try:
                 if unit.take_rows(task):
                     whole.append(task)

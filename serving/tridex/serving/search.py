@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tridex import kernels
 from tridex.encoding import Artifact, OnnxEncoder, TokenBatch, latest_version_dir, load_artifact
 from tridex.kernels import Codec
-from tridex.protocol import limits, models
+from tridex.protocol import limits, models, parameters
 from tridex.protocol.parameters import SearchMode
 
 from . import arguments
@@ -26,10 +26,10 @@ from .modes import read_mode
 from .remote_encoder import encode_remotely
 from .scheduler import Encode, Encoded, Lane, Scheduler, Task
 from .searching import Searching
-from .service import Arrays, Context, Request, RequestError, Result, invalid
+from .service import Arrays, Context, Request, RequestError, Result, Service, invalid
 
 
-class SearchService:
+class SearchService(Service):
     """Answers by the inputs that a request has (protocol/models.py, SEARCH).
 
     QUERY, QUERY_EMBEDDINGS        a search: IDS, SCORES, TEXTS, METADATA [batch, hits] and VERSION [batch, 1]
@@ -46,8 +46,8 @@ class SearchService:
         kernels.warm_up(self._device, artifact.manifest.dim, codecs=(Codec.FLOAT32,))
         encode = _encoder(context, artifact)
         encode([self._tokenizer.queries(["warm up"])])
-        self._searches = Lane(self._search, name="a search", default_wait_s=2.0)
-        self._encodings = Lane(self._finish_encodings, name="the encoder", default_wait_s=5.0)
+        self._searches = Lane(self._search, name="a search", default_wait_s=2.0, max_weight=limits.MAX_BATCH)
+        self._encodings = Lane(self._finish_encodings, name="the encoder", default_wait_s=5.0, max_weight=1024)
         self._scheduler = Scheduler(encode, (self._searches, self._encodings))
 
     def answer(self, requests: Sequence[Request]) -> list[Result]:
@@ -77,7 +77,8 @@ class SearchService:
 
     def _submit_search(self, request: Request) -> Future[Arrays | RequestError]:
         arguments.collection(request)
-        mode = read_mode(request, arguments.top_k(request)).mode
+        top_k = arguments.top_k(request)
+        mode = read_mode(request, top_k).mode
         embedded = request.get(models.QUERY_EMBEDDINGS)
         if embedded is not None:
             arguments.check_query_tokens(np.shape(embedded))
@@ -85,6 +86,11 @@ class SearchService:
         texts = arguments.texts(request, models.QUERY) if encodes or request.get(models.QUERY) is not None else []
         rows = (self._query(text) for text in texts) if encodes else iter(())
         queries = len(texts) if embedded is None else len(embedded)
+        if queries * top_k > limits.MAX_HITS:
+            raise invalid(
+                f"parameter {parameters.TOP_K} is {top_k} for {queries} queries; expected at most {limits.MAX_HITS} "
+                f"hits in one request, {limits.MAX_HITS // queries} a query"
+            )
         task = Task(request, rows, weight=queries, size=sum(map(len, texts)))
         return self._scheduler.submit(task, self._searches)
 

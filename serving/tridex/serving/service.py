@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,6 +118,9 @@ class Context:
 
 class Service(Protocol):
     """A served model: built once (and warm when built), then given every batch."""
+
+    NICENESS: ClassVar[int] = 0
+    """How much the model's process gives way to others on the CPU (nice(2))."""
 
     def __init__(self, context: Context) -> None: ...
 

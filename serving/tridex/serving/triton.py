@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -38,6 +39,7 @@ def python_model(service_class: type[Service]) -> type:
 
     class TritonPythonModel:
         def initialize(self, args: dict[str, str]) -> None:
+            os.nice(service_class.NICENESS)
             on_gpu = args["model_instance_kind"] == "GPU"
             self._service = service_class(
                 Context(
