@@ -41,6 +41,9 @@ MAX_IDS = 16_384
 MAX_QUERY_TOKENS = 8192
 """Token embeddings of all queries of one request, padding included."""
 
+MAX_QUERY_WORDS = 16_384
+"""Words of all queries of one request that reads words; of a query the first 1,024 count."""
+
 MAX_ENCODED_TOKENS = 131_072
 """Tokens that one request has the encoder read to encode or rerank."""
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Any, TypeVar
 
+from tridex.index.texts import MAX_WORDS
 from tridex.protocol import limits, models, parameters
 from tridex.protocol.parameters import LongDocuments
 from tridex.protocol.tensors import Tensor
@@ -46,6 +47,16 @@ def check_query_tokens(shape: tuple[int, ...]) -> None:
         raise invalid(
             f"input {models.QUERY_EMBEDDINGS.name} has shape {list(shape)}, {shape[0] * shape[1]} tokens; expected at "
             f"most {limits.MAX_QUERY_TOKENS} in one request: send fewer queries at a time"
+        )
+
+
+def check_words(texts: Sequence[str]) -> None:
+    """Refuses queries of too many words for BM25."""
+    words = sum(len(text.split(maxsplit=MAX_WORDS)) for text in texts)
+    if words > limits.MAX_QUERY_WORDS:
+        raise invalid(
+            f"input {models.QUERY.name} holds {words} words; expected at most {limits.MAX_QUERY_WORDS} in one request: "
+            "send fewer queries at a time"
         )
 
 

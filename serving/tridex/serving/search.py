@@ -48,7 +48,10 @@ class SearchService(Service):
         encode([self._tokenizer.queries(["warm up"])])
         self._searches = Lane(self._search, name="a search", default_wait_s=2.0, max_weight=limits.MAX_BATCH)
         self._encodings = Lane(self._finish_encodings, name="the encoder", default_wait_s=5.0, max_weight=1024)
-        self._scheduler = Scheduler(encode, (self._searches, self._encodings))
+        self._by_words = Lane(self._search, name="a search by words", default_wait_s=2.0, max_weight=limits.MAX_BATCH)
+        self._encoding = Scheduler(encode, (self._searches, self._encodings))
+        # BM25 needs no encoder, and MaxSim does not wait for it.
+        self._reading = Scheduler(encode, (self._by_words,))
 
     def answer(self, requests: Sequence[Request]) -> list[Result]:
         results: list[Result] = []
@@ -60,10 +63,11 @@ class SearchService(Service):
         return results
 
     def trouble(self) -> str | None:
-        return self._scheduler.trouble()
+        return self._encoding.trouble() or self._reading.trouble()
 
     def close(self) -> None:
-        self._scheduler.close()
+        self._encoding.close()
+        self._reading.close()
         self._searching.close()
 
     def _admit(self, request: Request) -> Result:
@@ -84,6 +88,8 @@ class SearchService(Service):
             arguments.check_query_tokens(np.shape(embedded))
         encodes = embedded is None and mode is not SearchMode.BM25
         texts = arguments.texts(request, models.QUERY) if encodes or request.get(models.QUERY) is not None else []
+        if mode is not SearchMode.MAXSIM:
+            arguments.check_words(texts)
         rows = (self._query(text) for text in texts) if encodes else iter(())
         queries = len(texts) if embedded is None else len(embedded)
         if queries * top_k > limits.MAX_HITS:
@@ -92,7 +98,9 @@ class SearchService(Service):
                 f"hits in one request, {limits.MAX_HITS // queries} a query"
             )
         task = Task(request, rows, weight=queries, size=sum(map(len, texts)))
-        return self._scheduler.submit(task, self._searches)
+        if mode is SearchMode.BM25:
+            return self._reading.submit(task, self._by_words)
+        return self._encoding.submit(task, self._searches)
 
     def _search(self, tasks: Sequence[Task]) -> None:
         """One pass over the index, as far as their parameters allow, for all of these searches."""
@@ -109,7 +117,7 @@ class SearchService(Service):
         widest = limits.MAX_ANSWER_BYTES // (4 * self._rules.dim * len(texts))
         name = next(iter(request.inputs))
         task = Task(request, _within(map(tokenise, texts), name, widest), _weight(texts), sum(map(len, texts)))
-        return self._scheduler.submit(task, self._encodings)
+        return self._encoding.submit(task, self._encodings)
 
     def _submit_rerank(self, request: Request) -> Future[Arrays | RequestError]:
         query = arguments.texts(request, models.QUERY_TO_RERANK)[0]
@@ -124,7 +132,7 @@ class SearchService(Service):
             yield from _within(map(self._document, texts), models.RERANK_TEXTS.name)
 
         task = Task(request, rows(), _weight([query, *texts]), sum(map(len, texts)))
-        return self._scheduler.submit(task, self._encodings)
+        return self._encoding.submit(task, self._encodings)
 
     def _finish_encodings(self, tasks: Sequence[Task]) -> None:
         for task in tasks:
