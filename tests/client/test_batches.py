@@ -49,7 +49,7 @@ async def test_a_stream_is_read_one_batch_at_a_time(client, sizes):
 
 
 async def test_an_id_twice_in_a_batch(client, sizes):
-    with pytest.raises(InvalidArgument, match="documents: expected every id once in a batch, got 'a'"):
+    with pytest.raises(InvalidArgument, match=r"documents\[2\].id: expected every id once in a batch \(documents\[0\] has it\), got .a."):
         await client.upsert("docs", [document("a"), document("b"), document("a")])
     assert sizes == []
     assert await client.upsert("docs", [document("a"), document("a")], batch_size=1) == 2

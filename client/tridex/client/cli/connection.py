@@ -9,9 +9,10 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from tridex.client.channel import DEFAULT_ADDRESS
 from tridex.client.checks import invalid
 from tridex.client.client import Client
-from tridex.client.connection import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S
+from tridex.client.connection import DEFAULT_TIMEOUT_S
 from tridex.client.errors import TridexError, Unavailable
 
 Address = Annotated[str, typer.Option(envvar="TRIDEX_ADDRESS", help="HOST:PORT of the server's gRPC endpoint.")]
