@@ -34,11 +34,9 @@ class TridexError(Exception):
     """Of an upsert that failed on the way: how many of its documents are in the store for certain. None of other
     calls."""
 
-    def after(self, written: int) -> None:
-        """Says, as the error of an upsert, what was written before it."""
-        self.written = written
-        if written:
-            self.args = (f"{self} (the first {written:,} documents are written)",)
+    def __str__(self) -> str:
+        said = super().__str__()
+        return f"{said} (the first {self.written:,} documents are written)" if self.written else said
 
 
 class InvalidArgument(TridexError):  # noqa: N818 - named as the gRPC status is

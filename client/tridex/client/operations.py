@@ -7,6 +7,7 @@ documents of an upsert, which may be a stream, are checked batch by batch.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeAlias, TypeVar
@@ -28,6 +29,8 @@ T = TypeVar("T")
 Operation: TypeAlias = Generator[Call[Any], Any, T]
 Filters: TypeAlias = Mapping[str, Any]
 """Conditions on declared metadata fields, as Haystack writes them."""
+
+_POSITION = re.compile(r"documents\[([0-9]+)\]")
 
 
 class Operations:
@@ -155,11 +158,11 @@ class Operations:
             with progress("documents", total, show_progress_bar) as advance:
                 for batch in _batches(encoded, batch_size):
                     checks.distinct("documents", (document[0] for document in batch), written)
-                    self._wrote(collection, (yield from calls.upsert(collection, batch, codec)))
+                    self._wrote(collection, (yield from _upsert(collection, batch, codec, written)))
                     written += len(batch)
                     advance(len(batch))
         except TridexError as error:
-            error.after(written)
+            error.written = written
             raise
         return self._versions.get(collection, 0)
 
@@ -171,7 +174,7 @@ class Operations:
             raise InvalidArgument("delete: expected either ids, or filters with a condition; drop_collection for all")
         if conditions is not None:
             self._wrote(collection, (yield from calls.delete_matching(collection, conditions)))
-        for batch in _batches(dict.fromkeys(_ids(ids or ())), MAX_BATCH):
+        for batch in _batches(dict.fromkeys(_ids([] if ids is None else ids)), MAX_BATCH):
             self._wrote(collection, (yield from calls.delete(collection, batch)))
         return self._versions.get(collection, 0)
 
@@ -281,6 +284,17 @@ def _texts(argument: str, texts: Sequence[str]) -> list[bytes]:
 
 def _ids(ids: Sequence[str]) -> list[bytes]:
     return [checks.document_id(f"ids[{i}]", id_) for i, id_ in enumerate(checks.stream("ids", ids))]
+
+
+def _upsert(
+    collection: str, batch: Sequence[tuple[bytes, bytes, bytes]], codec: str | None, before: int
+) -> Operation[int]:
+    try:
+        return (yield from calls.upsert(collection, batch, codec))
+    except InvalidArgument as error:
+        # The server counts from the beginning of the batch.
+        error.args = (_POSITION.sub(lambda found: f"documents[{before + int(found[1])}]", str(error)),)
+        raise
 
 
 def _document_bytes(argument: str, value: Document | Mapping[str, Any]) -> tuple[bytes, bytes, bytes]:

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc import InferInput, InferRequestedOutput, InferResult
+from tritonclient.utils import np_to_triton_dtype
 
 from tridex.protocol import limits
 from tridex.protocol.tensors import Ensemble, Model, Tensor
@@ -72,6 +73,11 @@ def infer(
             array: Array | None = result.as_numpy(spec.name)
             if array is None:
                 raise ServerError(f"{model.name} answered without the tensor {spec.name}")
+            if np_to_triton_dtype(array.dtype) != spec.dtype.value or array.ndim != 1 + len(spec.shape):
+                raise ServerError(
+                    f"{model.name} answered with {spec.name} of type {array.dtype} and shape {array.shape}; expected "
+                    f"{spec.dtype.value} and {1 + len(spec.shape)} dimensions"
+                )
             return array
 
         return read(tensor)
