@@ -157,14 +157,14 @@ def test_a_stream_of_changes_may_name_a_document_again_but_not_in_one_request(ru
     assert result.exit_code == 0 and [text for _, text, _ in written] == ["one", "two", "three"]
     result = run("upsert", "docs", input="\n\n" + jsonl(rows))
     assert result.exit_code == 1 and result.stderr == (
-        "tridex: stdin, line 5.id: expected every id once in a batch (stdin, line 3 has it), got 'a'\n"
+        "tridex: stdin, line 5: id: expected every id once in a batch (stdin, line 3 has it), got 'a'\n"
     )
 
 
 @pytest.mark.parametrize(
     ("refusal", "message"),
     [
-        ("documents[1].metadata: nests 500 levels", "{} 42.metadata: nests 500 levels"),
+        ("documents[1].metadata: nests 500 levels", "{} 42: metadata: nests 500 levels"),
         ("metadata field 'n' of document '38' is 'x'", "metadata field 'n' of document '38' is 'x' ({} 41)"),
         ("no room for such a text", "no room for such a text (sent with {0} 41 to {0} 42)"),
     ],

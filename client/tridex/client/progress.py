@@ -42,7 +42,7 @@ class _Rate(ProgressColumn):
 @contextmanager
 def progress(items: str, total: int | None, shown: bool) -> Iterator[Callable[[int], None]]:
     """Gives a function that is told of each batch how many `items` it brought. `total` is None where nobody knows."""
-    if not shown:
+    if not shown or sys.stderr is None:
         yield lambda _: None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeElapsedColumn())

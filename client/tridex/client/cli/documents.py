@@ -16,7 +16,7 @@ from tridex.protocol.corpus import CorpusDocument, CorpusError, Row
 from tridex.protocol.distinct import DistinctIds
 from tridex.protocol.limits import MAX_BATCH
 
-_POSITION = re.compile(r"documents\[([0-9]+)\]")
+_POSITION = re.compile(r"documents\[([0-9]+)\](\.?)")
 
 
 def read_path(path: Path) -> Iterator[Row]:
@@ -78,7 +78,12 @@ class DocumentStream:
         """An upsert's error, with the place of the document that it is about."""
         first = self.count - len(self._recent)
         places = {first + i: place for i, (place, _) in enumerate(self._recent)}
-        message = _POSITION.sub(lambda found: places.get(int(found[1]), found[0]), error.args[0])
+
+        def place(found: re.Match[str]) -> str:
+            where = places.get(int(found[1]))
+            return found[0] if where is None else f"{where}{': ' if found[2] else ''}"
+
+        message = _POSITION.sub(place, error.args[0])
         sent = list(self._recent)[-(self.count - self.written) :]
         if message == error.args[0] and sent and isinstance(error.__cause__, InferenceServerException):
             named = [place for place, key in sent if f"document {key!r}" in message]

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO, cast
 
+import typer
+
 from tridex.client.progress import BestEffort
 
 
@@ -34,7 +36,7 @@ def run(command: Callable[[], object]) -> None:
                 pass
     except OSError as error:
         if error.errno != errno.EPIPE:  # a reader such as head has all that it wanted
-            print(f"tridex: {error}", file=sys.stderr)
+            typer.echo(f"tridex: {error}", err=True)
         sys.exit(1)
     finally:
         for stream in (sys.stdout, stderr):
