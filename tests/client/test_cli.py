@@ -107,7 +107,8 @@ def test_a_bad_file(run, tmp_path, content, message):
 
 NOISE = random.Random(0)
 WHOLE = gzip.compress(
-    b"".join(b'{"id": "%d", "text": "%s"}\n' % (i, NOISE.randbytes(9000).hex().encode()) for i in range(50))
+    b"".join(b'{"id": "%d", "text": "%s"}\n' % (i, NOISE.randbytes(9000).hex().encode()) for i in range(50)),
+    mtime=0,
 )
 
 
