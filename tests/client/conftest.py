@@ -34,6 +34,10 @@ class Request:
             self.inputs[spec.name] = flat.reshape(tuple(spec.shape))
 
 
+class Refused(Exception):  # noqa: N818
+    """Raised instead of an answer: a status and what it says."""
+
+
 Answer = Callable[[Request], Mapping[str, np.ndarray | list[list[str]]]]
 
 
@@ -54,7 +58,11 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         if self.failures:
             context.abort(*self.failures.pop(0))
         response = service_pb2.ModelInferResponse(model_name=wire.model_name)
-        for name, value in self.answer(request).items():
+        try:
+            tensors = self.answer(request)
+        except Refused as refused:
+            context.abort(*refused.args)
+        for name, value in tensors.items():
             array = value if isinstance(value, np.ndarray) else _strings(value)
             strings = array.dtype == np.object_
             response.outputs.add(name=name, datatype=np_to_triton_dtype(array.dtype), shape=array.shape)
@@ -72,6 +80,12 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     def ModelStatistics(self, _request, _context):  # noqa: N802
         return self.statistics
+
+
+@pytest.fixture
+def refused() -> type[Refused]:
+    """What an answer raises to refuse the request."""
+    return Refused
 
 
 @pytest.fixture

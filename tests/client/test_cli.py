@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
+import re
 from importlib.metadata import EntryPoint
 
 import grpc
@@ -82,8 +84,17 @@ def test_index_json(run, written, tmp_path):
         (b'{"id": "1", "text": "a", "url": "u"}', "metadata, nothing else, got {"),
         (b'{"id": 1, "text": "a"}', "docs.jsonl, line 1: expected an object"),
         (b'{"id": "1", "text": null}', "docs.jsonl, line 1: expected an object"),
-        (b'{"id": "1", "text": "\\ud800"}', "documents[0].text: expected text that UTF-8 can encode"),
-        (b'{"id": "1", "text": "a"}\n{"id": "1", "text": "b"}', "expected every id once in a batch, got '1'"),
+        (b'{"id": "1", "text": "\\ud800"}', "docs.jsonl, line 1: text is '\\ud800'; expected valid Unicode"),
+        (b'{"id": "1", "text": "' + b"x" * 300_000 + b'"}', "x', 300000 bytes; expected 1 to 262144 bytes, not blank"),
+        (b'{"id": " ", "text": "a"}', "docs.jsonl, line 1: id is ' ', 1 bytes; expected 1 to 1024 bytes, not blank"),
+        (b'{"id": "' + b"x" * 2000 + b'", "text": "a"}', "docs.jsonl, line 1: id is 'xxx"),
+        (b'{"id": "1", "text": "a", "metadata": 7}', "docs.jsonl, line 1: metadata is 7; expected an object"),
+        (b'{"id": "1", "text": "a", "metadata": {"x": 1e999}}', "docs.jsonl, line 1: metadata is {'x': inf}; expected"),
+        (
+            b'{"id": "1", "text": "a", "metadata": {"x": "' + b"x" * 70_000 + b'"}}',
+            "docs.jsonl, line 1: metadata has 70009 bytes; expected at most 65536",
+        ),
+        (b"x" * (17 << 20), "docs.jsonl, line 1: expected at most 16777216 bytes"),
     ],
 )
 @pytest.mark.usefixtures("written")
@@ -94,15 +105,83 @@ def test_a_bad_file(run, tmp_path, content, message):
     assert message in result.stderr.splitlines()[-1]
 
 
-@pytest.mark.parametrize("name", ["missing.jsonl", "", "damaged.jsonl.gz", "cut.jsonl.gz"])
+NOISE = random.Random(0)
+WHOLE = gzip.compress(
+    b"".join(b'{"id": "%d", "text": "%s"}\n' % (i, NOISE.randbytes(9000).hex().encode()) for i in range(50)),
+    mtime=0,
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("missing.jsonl", None, "[Errno 2] No such file or directory: '{}'"),
+        ("", None, "{}: expected a BEIR folder with corpus.jsonl or corpus.jsonl.gz in it"),
+        ("rows.parquet", b"PAR1", "{}: expected a .jsonl or .jsonl.gz file; `tridex index build` reads Parquet"),
+        ("plain.jsonl.gz", b"plain", "{}, after line 0: expected a whole gzip file (Not a gzipped file (b'pl'))"),
+        ("cut.jsonl.gz", WHOLE[:-9], "{}, after line 50: expected a whole gzip file (Compressed file ended before"),
+        ("half.jsonl.gz", WHOLE[: len(WHOLE) // 2], "{}, after line 2"),
+        (
+            "crc.jsonl.gz",
+            WHOLE[:-8] + bytes(4) + WHOLE[-4:],
+            "{}, after line 50: expected a whole gzip file (CRC check",
+        ),
+        ("more.jsonl.gz", WHOLE + b"x", "{}, after line 50: expected a whole gzip file (Not a gzipped file"),
+        ("hole.jsonl.gz", WHOLE[:200_000] + bytes(100) + WHOLE[200_100:], "{}, line 20"),
+    ],
+)
 @pytest.mark.usefixtures("written")
-def test_a_file_that_cannot_be_read(run, tmp_path, name):
-    whole = gzip.compress(jsonl(LINES).encode())
-    (tmp_path / "damaged.jsonl.gz").write_bytes(b"plain")
-    (tmp_path / "cut.jsonl.gz").write_bytes(whole[:-9])
+def test_a_file_that_cannot_be_read(run, tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
     result = run("index", "add", tmp_path / name, "--collection", "docs")
     assert result.exit_code == 1 and result.stdout == ""
-    assert result.stderr.splitlines()[-1].startswith("tridex: ")
+    assert result.stderr.splitlines()[-1].startswith("tridex: " + message.format(tmp_path / name))
+
+
+def test_an_id_that_comes_twice_names_both_lines(run, written, tmp_path):
+    rows = [{"id": str(i % 40), "text": "t"} for i in range(41)]
+    (tmp_path / "docs.jsonl").write_text("\n" + jsonl(rows))
+    result = run("index", "add", tmp_path / "docs.jsonl", "--collection", "docs")
+    place = f"{tmp_path}/docs.jsonl, line"
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1] == (
+        f"tridex: {place} 42: id '0' was there before ({place} 2); expected distinct ids (the first 32 documents are "
+        "written)"
+    )
+    assert len(written) == 32
+
+
+def test_a_stream_of_changes_may_name_a_document_again_but_not_in_one_request(run, written):
+    rows = [{"id": "a", "text": "one"}, {"id": "b", "text": "two"}, {"id": "a", "text": "three"}]
+    result = run("upsert", "docs", "--batch-size", 2, input=jsonl(rows))
+    assert result.exit_code == 0 and [text for _, text, _ in written] == ["one", "two", "three"]
+    result = run("upsert", "docs", input="\n\n" + jsonl(rows))
+    assert result.exit_code == 1 and result.stderr == (
+        "tridex: stdin, line 5: id: expected every id once in a batch (stdin, line 3 has it), got 'a'\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("refusal", "message"),
+    [
+        ("documents[1].metadata: nests 500 levels", "{} 42: metadata: nests 500 levels"),
+        ("metadata field 'n' of document '38' is 'x'", "metadata field 'n' of document '38' is 'x' ({} 41)"),
+        ("no room for such a text", "no room for such a text (sent with {0} 41 to {0} 42)"),
+    ],
+)
+def test_what_the_server_refuses_of_a_batch_names_file_and_line(run, triton, refused, tmp_path, refusal, message):
+    def answer(request):
+        if [b"39"] in request.inputs["ID"].tolist():
+            raise refused(grpc.StatusCode.INVALID_ARGUMENT, refusal)
+        return {"VERSION": np.full((len(request.inputs["ID"]), 1), 1)}
+
+    triton.answer = answer
+    (tmp_path / "docs.jsonl").write_text("\n\n" + jsonl([{"id": str(i), "text": "t"} for i in range(50)]))
+    result = run("index", "add", tmp_path / "docs.jsonl", "--collection", "docs", "--batch-size", 2)
+    assert result.exit_code == 1
+    expected = message.format(f"{tmp_path}/docs.jsonl, line")
+    assert result.stderr.splitlines()[-1] == f"tridex: {expected} (the first 38 documents are written)"
 
 
 def test_upsert_by_options(run, written):
@@ -227,7 +306,9 @@ def test_nobody_there_says_how_to_start_a_server(run):
 def test_a_server_that_is_there_needs_no_start(run, triton):
     triton.failures = [(grpc.StatusCode.UNAVAILABLE, "queue is full")] * 5
     result = run("search", "docs", "q")
-    assert result.exit_code == 1 and result.stderr == "tridex: queue is full\n"
+    assert result.exit_code == 1 and re.fullmatch(
+        r"tridex: queue is full \(after 5 attempts in [0-9.]+ s\)\n", result.stderr
+    )
 
 
 def test_timeout_option(run, triton):

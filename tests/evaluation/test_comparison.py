@@ -113,7 +113,9 @@ def test_a_report_survives_json_and_averages_its_collections() -> None:
     first, second = given.average
     assert first.measures["nDCG@10"] == pytest.approx(0.5) and first.p50_ms == 15
     assert second.bytes_per_document is None and told["average"][0]["measures"]["nDCG@10"] == pytest.approx(0.5)
-    for broken in ([], {}, {**told, "collections": [{}]}, {"collections": 5}):
+    unmeasured = {**told, "collections": [{**told["collections"][0], "rows": [told["average"][0] | {"p95_ms": None}]}]}
+    nothing = ({**told, "collections": []}, {**told, "measures": []}, {**told, "collections": [{"rows": [5]}]})
+    for broken in ([], {}, {**told, "collections": [{}]}, {"collections": 5}, unmeasured, *nothing):
         with pytest.raises(ReportError, match="expected what `tridex compare --json` prints"):
             Report.from_dict(broken)
 

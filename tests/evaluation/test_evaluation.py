@@ -85,12 +85,30 @@ def test_malformed_collections_are_refused(tmp_path: Path) -> None:
         load_dataset(beir(tmp_path / "b", "query-id\tcorpus-id\tscore\nq1\td1\thigh\n"))
     with pytest.raises(DatasetError, match="judges query 'q9', which has no text"):
         load_dataset(beir(tmp_path / "c", "q9\td1\t1\n"))
+    (tmp_path / "b" / "qrels" / "test.tsv").write_bytes(b"q1\td1\t1\nq1\t\xff\t1\n")
+    with pytest.raises(DatasetError, match=r"test.tsv, after line \d: expected tab-separated values in UTF-8"):
+        load_dataset(tmp_path / "b")
+    (tmp_path / "b" / "qrels" / "test.tsv").write_text(f"q1\td1\t1\nq1\t{'x' * 200_000}\t1\n")
+    with pytest.raises(DatasetError, match=r"test.tsv, after line 1: expected tab-separated values .*field larger"):
+        load_dataset(tmp_path / "b")
     with pytest.raises(DatasetError, match="judges nothing"):
         load_dataset(beir(tmp_path / "d", "query-id\tcorpus-id\tscore\n"))
     folder = beir(tmp_path / "e")
     (folder / "corpus.jsonl").write_text('{"_id": "d0", "text": 5}\n')
     with pytest.raises(DatasetError, match=r"corpus.jsonl, line 1"):
         list(load_dataset(folder).documents())
+    (folder / "corpus.jsonl").write_text('{"_id": "d0", "text": "a"}\n\n{"_id": "d0", "text": "b"}\n')
+    with pytest.raises(DatasetError, match=r"corpus.jsonl, line 3: id 'd0' was there before \(.*, line 1\)"):
+        list(load_dataset(folder).documents())
+    (folder / "corpus.jsonl").write_text('{"_id": "d0", "text": "%s"}\n' % ("x" * 300_000))
+    with pytest.raises(DatasetError, match=r"corpus.jsonl, line 1: text is 'xxx.*, 300000 bytes; expected"):
+        list(load_dataset(folder).documents())
+    (folder / "queries.jsonl").write_text('{"_id": "q1", "text": "a"}\n{"_id": "q1", "text": "b"}\n')
+    with pytest.raises(DatasetError, match=r"queries.jsonl, line 2: id 'q1' was there before \(.*, line 1\)"):
+        load_dataset(folder)
+    (folder / "queries.jsonl").write_bytes(b"\xff")
+    with pytest.raises(DatasetError, match=r"queries.jsonl, line 1: expected JSON in UTF-8"):
+        load_dataset(folder)
     (folder / "queries.jsonl").unlink()
     with pytest.raises(DatasetError, match=r"no queries.jsonl"):
         load_dataset(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 from tridex.client.cli import create_app
 from tridex.evaluation.report import Judged, Report, Row
 from tridex.evaluation.tuning import Limits, TuningError, propose
+from tridex.protocol import strict_json
 
 
 def row(system: str, quality: float, budget: float | None, p95: float, codec: str | None = "c", pool: int = 1) -> Row:
@@ -25,6 +27,9 @@ ROWS = [
     row("residual2", 0.470, 6_000.0, 25.0, "residual2"),
 ]
 REPORT = Report("checkpoint", "float16", ["nDCG@10"], [Judged("cacm", "test", 3000, 50, ROWS)])
+
+
+UNMEASURED = Report("c", "c", ["nDCG@10"], [Judged("d", "", 1, 1, [row("c", math.nan, 1, 1)])])
 
 
 def chosen(documents: int, budget_gb: float, p95_ms: float, tolerance: float = 0.005) -> str:
@@ -73,7 +78,10 @@ def test_the_command_says_what_to_do_and_why(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("{", "comparison.json: Expecting property name"),
+        ("[" * 100_000, "comparison.json: maximum recursion"),
+        ("\ud800", "comparison.json: Expecting value"),
         ("{}", "expected what `tridex compare --json` prints"),
+        (strict_json.dumps(UNMEASURED.to_dict()), "prints (TypeError('nDCG@10 of c is None'))"),
         (json.dumps(REPORT.to_dict()), "nothing of 4 systems fits"),
         (
             json.dumps(Report("c", "bm25", ["nDCG@10"], [Judged("d", "", 1, 1, ROWS[:1])]).to_dict()),
@@ -83,6 +91,14 @@ def test_the_command_says_what_to_do_and_why(tmp_path: Path) -> None:
 )
 def test_what_it_cannot_do_ends_with_one_line(tmp_path: Path, content: str, message: str) -> None:
     file = tmp_path / "comparison.json"
-    file.write_text(content)
+    file.write_bytes(content.encode(errors="surrogatepass"))
     result = CliRunner().invoke(create_app(), ["tune", str(file), "--budget-gb", "0.001", "--p95-ms", "1"])
     assert result.exit_code == 1 and message in result.output and result.output.count("\n") == 1
+
+
+@pytest.mark.parametrize("limits", [("0", "1"), ("1", "0"), ("nan", "1")])
+def test_limits_of_nothing_are_refused(tmp_path: Path, limits: tuple[str, str]) -> None:
+    (tmp_path / "comparison.json").write_text(json.dumps(REPORT.to_dict()))
+    options = ["--budget-gb", limits[0], "--p95-ms", limits[1]]
+    result = CliRunner().invoke(create_app(), ["tune", str(tmp_path / "comparison.json"), *options])
+    assert result.exit_code == 2 and "Traceback" not in result.output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 import signal
@@ -256,6 +257,7 @@ def test_every_kind_of_source_gives_the_same_documents(artifact: Artifact, tmp_p
 
 
 GOOD = b'{"id": "1", "text": "a"}'
+PACKED = gzip.compress(GOOD + b"\n", mtime=0)
 
 
 @pytest.mark.parametrize(
@@ -293,7 +295,17 @@ def test_bad_rows_are_named_before_anything_is_encoded(
     [
         ("rows.csv", b"id,text", r"rows.csv: expected a .jsonl, .jsonl.gz or .parquet file"),
         ("rows.parquet", b"id,text", r"rows.parquet: expected a Parquet file"),
-        ("rows.jsonl.gz", b"\x1f\x8b\x08", r"expected a whole gzip file"),
+        ("rows.parquet", b"PAR1" * 9, r"rows.parquet: expected a Parquet file"),
+        *(
+            ("rows.jsonl.gz", content, rf"rows.jsonl.gz, after line {line}: expected a whole gzip file \({reason}")
+            for content, line, reason in (
+                (b"\x1f\x8b\x08", 0, "Compressed file ended"),
+                (b"plain", 0, "Not a gzipped file"),
+                (PACKED[:-4], 1, "Compressed file ended"),
+                (PACKED[:-8] + bytes(8), 1, "CRC check failed"),
+                (PACKED + b"x", 1, "Not a gzipped file"),
+            )
+        ),
         ("rows.jsonl", b"\n\n", r"0 rows and no document with text"),
         ("rows.jsonl", b'{"id": "1", "text": ""}', r"1 rows and no document with text"),
     ],
@@ -304,9 +316,41 @@ def test_a_source_that_is_none(artifact: Artifact, tmp_path: Path, name: str, co
         build(tmp_path / name, Store(tmp_path / "store"), artifact)
 
 
+def test_damaged_parquet_files_name_the_row(artifact: Artifact, tmp_path: Path) -> None:
+    path, store = tmp_path / "rows.parquet", Store(tmp_path / "store")
+
+    def refusal(table: pa.Table, spoil: int | None = None) -> str:
+        pq.write_table(table, path, row_group_size=300, compression="gzip")
+        if spoil is not None:
+            content = bytearray(path.read_bytes())
+            content[spoil : spoil + 50] = bytes(50)
+            path.write_bytes(content)
+        with pytest.raises(BuildError) as refused:
+            build(path, store, artifact)
+        return str(refused.value)
+
+    ids = [str(i) for i in range(600)]
+    noise = [random.Random(i).randbytes(100).hex() for i in range(600)]
+    # Of the first row group alone, so that its place is known.
+    assert f"{path}, after row 0: expected a whole Parquet file (" in refusal(
+        pa.table({"id": ids, "text": noise}), 2000
+    )
+
+    ok = pa.array([b"ok", b"\xff", b"ok"], pa.binary())
+    text = pa.Array.from_buffers(pa.string(), 3, ok.buffers())
+    message = refusal(pa.table({"id": ["1", "2", "3"], "text": text}))
+    assert f"1 of 3 rows cannot be indexed:\n  {path}, row 2: expected values that Python can hold ('utf-8'" in message
+    far = pa.table({"id": ["1", "2"], "text": ["a", "b"], "when": pa.array([0, 10**15], pa.timestamp("ms"))})
+    assert f"{path}, row 2: expected values that Python can hold (date value out of range)" in refusal(far)
+    twice = pa.table({"id": ["1", "2", "1"], "text": ["a", "b", "c"]})
+    assert f"{path}, row 3: id '1' was there before ({path}, row 1); expected distinct ids" in refusal(twice)
+    double = pa.table([pa.array(["1"]), pa.array(["2"]), pa.array(["t"])], names=["id", "id", "text"])
+    assert "has the columns ['id', 'id', 'text']; expected distinct ones" in refusal(double)
+
+
 def test_sources_without_what_a_document_needs(artifact: Artifact, tmp_path: Path) -> None:
     pq.write_table(pa.table({"id": ["1"], "body": ["b"]}), tmp_path / "rows.parquet")
-    with pytest.raises(BuildError, match=r"has the columns \['body', 'id'\]; expected text, and _id or id"):
+    with pytest.raises(BuildError, match=r"has the columns \['body', 'id'\]; expected distinct ones with text, and"):
         build(tmp_path / "rows.parquet", Store(tmp_path / "store"), artifact)
     pq.write_table(pa.table({"id": ["1", "2"], "text": ["a", None], "raw": [None, b"x"]}), tmp_path / "rows.parquet")
     with pytest.raises(BuildError, match=r"rows.parquet, row 2: expected an object"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 import sys
@@ -168,22 +169,43 @@ def test_without_a_projection_there_is_none_to_train(triplets: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("{", "row 2: expected JSON"),
-        ("[]", "row 2: expected an object"),
-        ('{"query": "q"}', "row 2: positive is None"),
-        ('{"query": " ", "positive": "p"}', "row 2: query is ' '"),
-        ('{"query": "q", "positive": "p", "negative": ""}', "row 2: negative is ''"),
-        ('{"query": "q", "positive": "p", "negatives": "n"}', "row 2: negatives is 'n'; expected a list"),
-        ('{"query": "q", "positive": "p", "negatives": ["a", "b"]}', "row 2: 2 negatives; expected 1"),
-        ("\udcff", "row 2: expected JSON in UTF-8"),
+        ("{", "rows.jsonl, line 2: expected JSON"),
+        ("[" * 100_000, "rows.jsonl, line 2: expected JSON"),
+        ("[]", "rows.jsonl, line 2: expected an object"),
+        ('{"query": "q"}', "rows.jsonl, line 2: positive is None"),
+        ('{"query": " ", "positive": "p"}', "rows.jsonl, line 2: query is ' '"),
+        ('\n{"query": "q", "positive": "p", "negative": ""}', "rows.jsonl, line 3: negative is ''"),
+        ('{"query": "q", "positive": "p", "negatives": "n"}', "rows.jsonl, line 2: negatives is 'n'; expected a list"),
+        ('{"query": "q", "positive": "p", "negatives": ["a", "b"]}', "rows.jsonl, line 2: 2 negatives; expected 1"),
+        ('{"query": "q", "positive": "\\ud800"}', "rows.jsonl, line 2: positive is '\\ud800'; expected valid Unicode"),
+        (f'{{"query": "{"x" * 300_000}", "positive": "p"}}', "line 2: query is 'xxx.*, 300000 bytes; expected 1 to"),
+        ("\udcff", "rows.jsonl, line 2: expected JSON in UTF-8"),
     ],
 )
 def test_bad_rows_are_named(row: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     good = '{"query": "q", "positive": "p", "negative": "n"}\n'
     path.write_bytes(good.encode() + row.encode(errors="surrogateescape") + b"\n")
-    with pytest.raises(TrainingDataError, match=message.replace("[", r"\[")):
+    with pytest.raises(TrainingDataError, match=message.replace("[", r"\[").replace("\\", r"\\")) as refused:
         read_examples(path)
+    assert len(str(refused.value)) < 400
+
+
+def test_damaged_files_name_the_place(triplets: Path, tmp_path: Path) -> None:
+    whole = gzip.compress(triplets.read_bytes())
+    for content, message in (
+        (b"plain", "after line 0: expected a whole gzip file"),
+        (whole[:-9], "after line 40: expected a whole gzip file"),
+        (whole[:-8] + bytes(8), r"after line 40: expected a whole gzip file \(CRC"),
+    ):
+        (tmp_path / "rows.jsonl.gz").write_bytes(content)
+        with pytest.raises(TrainingDataError, match=rf"rows\.jsonl\.gz, {message}"):
+            read_examples(tmp_path / "rows.jsonl.gz")
+    (tmp_path / "rows.parquet").write_bytes(b"PAR1")
+    with pytest.raises(TrainingDataError, match=r"rows\.parquet, after row 0: expected a whole Parquet file"):
+        read_examples(tmp_path / "rows.parquet")
+    result = CliRunner().invoke(create_app(), ["train", "default", str(tmp_path / "rows.parquet")])
+    assert result.exit_code == 1 and result.stderr.startswith(f"tridex: {tmp_path}/rows.parquet, after row 0")
 
 
 def test_parquet_is_read_as_json_lines_are(triplets: Path, tmp_path: Path) -> None:

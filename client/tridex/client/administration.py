@@ -40,7 +40,7 @@ class Administration(Connection):
         operation = self._operations.create_collection(
             collection,
             codec=codec,
-            fields=fields or {},
+            fields=fields,
             document_length=document_length,
             long_documents=long_documents,
             pooling_factor=pooling_factor,
@@ -116,7 +116,7 @@ class AsyncAdministration(AsyncConnection):
         operation = self._operations.create_collection(
             collection,
             codec=codec,
-            fields=fields or {},
+            fields=fields,
             document_length=document_length,
             long_documents=long_documents,
             pooling_factor=pooling_factor,

@@ -202,7 +202,8 @@ def encoder() -> Call[dict[str, Any]]:
 
 def is_ready() -> Call[bool]:
     """Whether the server and all of its models are ready."""
-    return Call("is_server_ready", {}, bool)
+    # It is asked to be told no at once.
+    return Call("is_server_ready", {}, bool, retried=False)
 
 
 def server_metadata() -> Call[tuple[str, str, tuple[str, ...]]]:

@@ -1,38 +1,86 @@
-"""How the client's gRPC channel behaves: message sizes and retries."""
+"""The client's gRPC channel: where it leads, which headers it takes, how large its messages may be."""
 
 from __future__ import annotations
 
-import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import grpc
 
 from tridex.protocol.limits import MAX_MESSAGE_BYTES
 
-_SERVICE = "inference.GRPCInferenceService"
+from .checks import invalid
+from .errors import InvalidArgument
 
-_SERVICE_CONFIG = {
-    "methodConfig": [
-        {
-            # Every request may be sent twice: searches read, writes leave the same documents behind. Where the answer
-            # to a create or drop was lost, the second says that it is there, or gone, already.
-            "name": [{"service": _SERVICE}],
-            "retryPolicy": {
-                "maxAttempts": 5,  # the most that gRPC allows
-                "initialBackoff": "0.1s",
-                "maxBackoff": "2s",
-                "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE"],
-            },
-        },
-        # "Are you ready?" is asked to be told no at once.
-        {"name": [{"service": _SERVICE, "method": "ServerReady"}]},
-    ]
-}
+DEFAULT_PORT = 8001
+DEFAULT_ADDRESS = f"localhost:{DEFAULT_PORT}"
 
 CHANNEL_ARGUMENTS: list[tuple[str, str | int]] = [
-    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
-    # gRPC keeps 256 KiB of a request for its retries by default, and does not retry a larger one.
-    ("grpc.per_rpc_retry_buffer_size", MAX_MESSAGE_BYTES),
     # tritonclient sets these only where no other argument is given.
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    # A server that is back is seen within two seconds; gRPC tries again after up to two minutes otherwise.
+    ("grpc.max_reconnect_backoff_ms", 2000),
 ]
-"""Retries count against a call's deadline: they end with it."""
+
+_ADDRESS = re.compile(
+    r"(?:(?P<scheme>https?|grpcs?)://)?"
+    r"(?:\[(?P<bracketed>[0-9a-f:.]+(?:%[0-9a-z_.-]+)?)\]|(?P<ipv6>[0-9a-f.]*:[0-9a-f.]*:[0-9a-f:.]*)|(?P<name>[0-9a-z_.-]+))"
+    r"(?::(?P<port>[0-9]{1,5}))?/?",
+    re.ASCII | re.IGNORECASE,
+)
+_GRPC_TARGET = re.compile(r"(?:dns|ipv4|ipv6|unix|unix-abstract):[!-~]+")
+"""What gRPC's naming.md knows beside HOST:PORT."""
+_HEADER_NAME = re.compile(r"(?!grpc-)[0-9a-z_.-]+")
+_HEADER_VALUE = re.compile(r"[ -~]*")
+
+
+def target(address: str, encrypted: bool) -> str:
+    """`address` as gRPC takes it: HOST or HOST:PORT, perhaps behind http:// or grpc://, or another target of gRPC's.
+
+    Raises InvalidArgument, also for https:// where the channel is not `encrypted`: it would not be what was asked for.
+    """
+    expected = f"HOST:PORT, like {DEFAULT_ADDRESS}"
+    if isinstance(address, str) and _GRPC_TARGET.fullmatch(address):
+        return address
+    parts = _ADDRESS.fullmatch(address) if isinstance(address, str) else None
+    port = int(parts["port"] or DEFAULT_PORT) if parts else 0
+    if not parts or not 0 < port < 1 << 16:
+        raise invalid("address", address, expected)
+    if (parts["scheme"] or "").lower() in ("https", "grpcs") and not encrypted:
+        raise invalid("address", address, f"{expected}, and credentials=grpc.ssl_channel_credentials() for TLS")
+    ipv6 = parts["bracketed"] or parts["ipv6"]
+    return f"{f'[{ipv6}]' if ipv6 else parts['name']}:{port}"
+
+
+def headers_of(given: Mapping[str, str] | None) -> dict[str, str]:
+    """Headers as gRPC sends them, their names in lower case. Raises InvalidArgument."""
+    if not (given is None or isinstance(given, Mapping)):
+        raise invalid("headers", given, "a mapping of names to values")
+    headers: dict[str, str] = {}
+    for name, value in (given or {}).items():
+        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name.lower()):
+            raise invalid("headers", name, "names of ASCII letters, digits and _.- that do not begin with grpc-")
+        headers[name.lower()] = _header_value(name, value)
+    return headers
+
+
+def check_credentials(given: grpc.ChannelCredentials | None) -> None:
+    """Raises InvalidArgument."""
+    if not (given is None or isinstance(given, grpc.ChannelCredentials)):
+        raise invalid("credentials", given, "grpc.ChannelCredentials, such as grpc.ssl_channel_credentials()")
+
+
+def _header_value(name: str, value: Any) -> Any:
+    if name.lower().endswith("-bin"):
+        legal, expected = isinstance(value, bytes), "bytes"
+    else:
+        legal, expected = (
+            isinstance(value, str) and _HEADER_VALUE.fullmatch(value) is not None,
+            "printable ASCII, a str,",
+        )
+    if not legal:
+        # The value may be a secret: it is not repeated.
+        raise InvalidArgument(f"headers: expected {expected} as the value of {name!r}, got {type(value).__name__}")
+    return value

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import operator
 import reprlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, SupportsFloat, SupportsIndex
 
@@ -22,10 +23,45 @@ _short.maxstring = _short.maxother = 80
 
 _DOCUMENT_FIELDS = {"id", "text", "metadata"}
 
+_INT64_MAX = 2**63 - 1
+"""The largest integer that a request parameter holds."""
+
+_LONGEST_TIMEOUT_S = 86_400.0
+"""gRPC takes a deadline of some hundred years and more for one that has passed."""
+
 
 def invalid(argument: str, value: object, expected: str) -> InvalidArgument:
     """The error for an argument that is not what was expected."""
-    return InvalidArgument(f"{argument}: expected {expected}, got {_short.repr(value)}")
+    try:
+        shown = _short.repr(value)
+    except ValueError:  # an integer of thousands of digits
+        shown = f"a huge {type(value).__name__}"
+    return InvalidArgument(f"{argument}: expected {expected}, got {shown}")
+
+
+def timeout(value: float) -> float:
+    """`timeout_s` in seconds; what is longer than a day, infinity too, is a day."""
+    seconds = _number(value)
+    if not seconds > 0:
+        raise invalid("timeout_s", value, "a number of seconds above 0")
+    return min(seconds, _LONGEST_TIMEOUT_S)
+
+
+def flag(argument: str, value: bool) -> bool:
+    """`value` as a bool; numpy's will do."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise invalid(argument, value, "True or False")
+    return bool(value)
+
+
+def choice(argument: str, value: str | None) -> str | None:
+    """`value`, the name of one of the server's choices; None where it is left out."""
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value:
+        raise invalid(argument, value, "a name, a str")
+    _utf8(argument, value)
+    return value
 
 
 def collection_name(value: str, argument: str = "collection") -> str:
@@ -42,7 +78,7 @@ def integer(argument: str, value: SupportsIndex, minimum: int, maximum: int | No
         number = operator.index(value)
     except TypeError:
         raise invalid(argument, value, expected) from None
-    if number < minimum or (maximum is not None and number > maximum):
+    if not minimum <= number <= (_INT64_MAX if maximum is None else maximum):
         raise invalid(argument, value, expected)
     return number
 
@@ -58,17 +94,30 @@ def text(argument: str, value: str) -> bytes:
 
 
 def document_id(argument: str, value: str) -> bytes:
-    """`value` as UTF-8."""
-    if not isinstance(value, str):
-        raise invalid(argument, value, "an id, a str")
-    return _utf8(argument, value)
+    """`value` as UTF-8: not blank, at most `limits.MAX_ID_BYTES`."""
+    if not isinstance(value, str) or not value.strip():
+        raise invalid(argument, value, "an id, a str that is not empty")
+    encoded = _utf8(argument, value)
+    if len(encoded) > limits.MAX_ID_BYTES:
+        raise invalid(argument, value, f"an id of at most {limits.MAX_ID_BYTES} bytes of UTF-8, not {len(encoded)}")
+    return encoded
 
 
-def several(argument: str, values: Sequence[Any]) -> Sequence[Any]:
-    """`values`, which must not be one str: its characters would pass for texts or ids."""
-    if isinstance(values, str):
-        raise invalid(argument, values, "a sequence of them, not one str")
-    return values
+def several(argument: str, values: Iterable[Any]) -> list[Any]:
+    """`values` as a list."""
+    return list(stream(argument, values))
+
+
+def stream(argument: str, values: Iterable[Any]) -> Iterator[Any]:
+    """An iterator over `values`, which must not be one of them alone: the characters of a str would pass for texts, the
+    keys of a mapping for documents."""
+    if isinstance(values, (str, bytes, Mapping, Document)):
+        single = "query" if argument == "queries" else argument.removesuffix("s")
+        raise invalid(argument, values, f"a sequence of them, [{single}] for one")
+    try:
+        return iter(values)
+    except TypeError:
+        raise invalid(argument, values, "a sequence") from None
 
 
 def query(argument: str, value: str | ArrayLike) -> bytes | Embeddings:
@@ -77,10 +126,13 @@ def query(argument: str, value: str | ArrayLike) -> bytes | Embeddings:
         return text(argument, value)
     expected = "text or finite token embeddings [tokens, dim]"
     try:
-        with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, which is refused below
-            embeddings: Embeddings = np.asarray(value, dtype=np.float32)
-    except (TypeError, ValueError):
-        raise invalid(argument, value, expected) from None
+        given = np.asarray(value)
+    except Exception as error:  # whatever an array of another library says, as torch of a tensor on a GPU
+        raise invalid(argument, value, f"{expected} ({error})") from None
+    if given.dtype.kind not in "fiu":
+        raise invalid(argument, value, expected)
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, which is refused below
+        embeddings: Embeddings = given.astype(np.float32, copy=False)
     if embeddings.ndim != 2 or 0 in embeddings.shape:
         raise InvalidArgument(f"{argument}: expected {expected}, got an array of shape {embeddings.shape}")
     if not np.isfinite(embeddings).all():
@@ -105,14 +157,16 @@ def document(argument: str, value: Document | Mapping[str, Any]) -> Document:
 
 
 def metadata_json(argument: str, value: Mapping[str, Any]) -> bytes:
-    """`value` as a JSON object in UTF-8; NaN, which JSON has not, is refused."""
+    """`value` as a JSON object in UTF-8, at most `limits.MAX_METADATA_BYTES`; NaN, which JSON has not, is refused."""
     if not isinstance(value, Mapping):
         raise invalid(argument, value, "a mapping")
     try:
-        encoded = json.dumps(dict(value), ensure_ascii=False, allow_nan=False)
+        encoded = _utf8(argument, json.dumps(dict(value), ensure_ascii=False, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
         raise invalid(argument, value, f"a JSON object ({error})") from None
-    return _utf8(argument, encoded)
+    if len(encoded) > limits.MAX_METADATA_BYTES:
+        raise invalid(argument, value, f"at most {limits.MAX_METADATA_BYTES} bytes of JSON, not {len(encoded)}")
+    return encoded
 
 
 def search_mode(
@@ -121,30 +175,31 @@ def search_mode(
     """How a search finds its documents, as request parameters; defaults are not sent. The server checks what goes
     together."""
     modes = [known.value for known in parameters.SearchMode]
-    if mode not in modes:
+    if not isinstance(mode, str) or mode not in modes:
         raise invalid("mode", mode, f"one of {', '.join(modes)}")
-    if not isinstance(exact, bool):
-        raise invalid("exact", exact, "True or False")
     said: dict[str, str | int] = {} if mode == parameters.DEFAULT_MODE else {parameters.MODE: mode}
-    if not exact:
-        said[parameters.EXACT] = exact
+    if not flag("exact", exact):
+        said[parameters.EXACT] = False
     if n_probe is not None:
         said[parameters.N_PROBE] = integer("n_probe", n_probe, 1, limits.MAX_PROBE)
     if n_candidates is not None:
         said[parameters.N_CANDIDATES] = integer("n_candidates", n_candidates, 1, limits.MAX_CANDIDATES)
     if maxsim_weight is not None:
-        if not isinstance(maxsim_weight, SupportsFloat) or not 0 <= float(maxsim_weight) <= 1:
+        weight = _number(maxsim_weight)
+        if not 0 <= weight <= 1:
             raise invalid("maxsim_weight", maxsim_weight, "a number from 0 to 1")
-        said[parameters.MAXSIM_WEIGHT] = repr(float(maxsim_weight))
+        said[parameters.MAXSIM_WEIGHT] = repr(weight)
     return said
 
 
 def filters_json(value: Mapping[str, Any] | None) -> str | None:
     """`value` as JSON in ASCII, times as ISO 8601; None where there is no condition. The server checks what it says."""
-    if not value:
+    if value is None:
         return None
     if not isinstance(value, Mapping):
         raise invalid("filters", value, "a mapping")
+    if not value:
+        return None
     try:
         encoded = json.dumps(dict(value), allow_nan=False, default=_time)
     except (TypeError, ValueError, RecursionError) as error:
@@ -161,13 +216,22 @@ def fields_json(value: Mapping[str, str]) -> str:
     return json.dumps(dict(value))
 
 
-def distinct(argument: str, ids: Iterable[bytes]) -> None:
-    """Refuses an id that occurs twice: which of the two documents should stay?"""
-    seen: set[bytes] = set()
-    for one in ids:
-        if one in seen:
-            raise invalid(argument, one.decode(), "every id once in a batch")
-        seen.add(one)
+def distinct(argument: str, ids: Iterable[bytes], first: int) -> None:
+    """Refuses an id that occurs twice: which of the two documents should stay? The ids begin at place `first`."""
+    places: dict[bytes, int] = {}
+    for place, one in enumerate(ids, first):
+        if one in places:
+            expected = f"every id once in a batch ({argument}[{places[one]}] has it)"
+            raise invalid(f"{argument}[{place}].id", one.decode(), expected)
+        places[one] = place
+
+
+def _number(value: SupportsFloat) -> float:
+    """`value` as a float, NaN where it is no number."""
+    try:
+        return float(value) if isinstance(value, SupportsFloat) else math.nan
+    except (TypeError, ValueError, OverflowError):  # an array, an integer of hundreds of digits
+        return math.nan
 
 
 def _time(value: object) -> str:

@@ -12,19 +12,31 @@
     └── ServerError         everything else: the server failed
 
 An error of the server is sorted by its gRPC status code, or by the tag in front of its message where Triton server has
-no code for it (tridex.protocol.refusals), and none by the words of a message; each keeps tritonclient's exception as
-its cause. An InvalidArgument that the client raises before it sends anything has no cause.
+no code for it (tridex.protocol.refusals). Words decide in two cases alone, where gRPC and Triton server use the code of
+something else: a message or header that is too large, and a restricted protocol. Each error keeps tritonclient's
+exception as its cause; one that the client raises before it sends anything has none.
 """
 
 from __future__ import annotations
 
+import re
+
 from tritonclient.utils import InferenceServerException
 
+from tridex.protocol.limits import MAX_MESSAGE_BYTES
 from tridex.protocol.refusals import Refusal, untagged
 
 
 class TridexError(Exception):
     """Base of every error this package raises."""
+
+    written: int | None = None
+    """Of an upsert that failed on the way: how many of its documents are in the store for certain. None of other
+    calls."""
+
+    def __str__(self) -> str:
+        said = super().__str__()
+        return f"{said} (the first {self.written:,} documents are written)" if self.written else said
 
 
 class InvalidArgument(TridexError):  # noqa: N818 - named as the gRPC status is
@@ -81,9 +93,22 @@ _BY_REFUSAL: dict[Refusal, type[TridexError]] = {
 }
 
 
+_TOO_LARGE = re.compile("message larger than max|metadata size exceeds")
+_RESTRICTED = "This protocol is restricted"
+
+
 def from_triton(error: InferenceServerException, timeout_s: float) -> TridexError:
     """The error of this package that stands for one of tritonclient's, of a call that was allowed `timeout_s`."""
-    kind, message = _BY_STATUS.get(error.status(), ServerError), error.message()
+    kind, message = _BY_STATUS.get(error.status(), ServerError), str(error.message())
     if error.status() == "StatusCode.INTERNAL" and (refusal := untagged(message)):
         kind, message = _BY_REFUSAL[refusal[0]], refusal[1]
-    return kind(f"{message} (timeout_s={timeout_s:g})" if kind is Timeout else message)
+    if kind is Timeout:
+        return Timeout(f"{message} (timeout_s={timeout_s:g})")
+    if kind is Overloaded and _TOO_LARGE.search(message):
+        return InvalidArgument(
+            f"one message holds at most {MAX_MESSAGE_BYTES} bytes ({message}): expected a smaller top_k or limit, "
+            "fewer queries or documents, or with_text=False"
+        )
+    if kind is Unavailable and message.startswith(_RESTRICTED):
+        return InvalidArgument(f"headers: {message}")
+    return kind(message)

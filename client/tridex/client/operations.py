@@ -7,6 +7,7 @@ documents of an upsert, which may be a stream, are checked batch by batch.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeAlias, TypeVar
@@ -19,7 +20,7 @@ from tridex.protocol.parameters import DEFAULT_MODE
 from tridex.protocol.tensors import Ensemble
 
 from . import calls, checks
-from .errors import InvalidArgument
+from .errors import InvalidArgument, TridexError
 from .progress import progress
 from .results import CollectionInfo, Document, Embeddings, ModelStatistics, RerankResult, SearchResult, ServerInfo
 from .wire import Call
@@ -28,6 +29,8 @@ T = TypeVar("T")
 Operation: TypeAlias = Generator[Call[Any], Any, T]
 Filters: TypeAlias = Mapping[str, Any]
 """Conditions on declared metadata fields, as Haystack writes them."""
+
+_POSITION = re.compile(r"documents\[([0-9]+)\]")
 
 
 class Operations:
@@ -43,7 +46,7 @@ class Operations:
     def search_batch(
         self, collection: str, queries: Sequence[str | ArrayLike], **options: Any
     ) -> Operation[list[SearchResult]]:
-        encoded = [checks.query(f"queries[{i}]", query) for i, query in enumerate(checks.several("queries", queries))]
+        encoded = [checks.query(f"queries[{i}]", query) for i, query in enumerate(checks.stream("queries", queries))]
         checks.alike("queries", encoded)
         return (yield from self._search(collection, encoded, **options))
 
@@ -69,6 +72,7 @@ class Operations:
         if mode != DEFAULT_MODE and not all(isinstance(query, bytes) for query in queries):
             raise InvalidArgument(f"mode: {mode!r} expects queries that are text, got token embeddings")
         top_k = checks.integer("top_k", top_k, 1)
+        with_text, with_metadata = checks.flag("with_text", with_text), checks.flag("with_metadata", with_metadata)
         last_write = self._versions.get(collection) if min_version is None else None
         if min_version is not None:
             min_version = checks.integer("min_version", min_version, 0)
@@ -112,6 +116,7 @@ class Operations:
     def _rerank_ids(
         self, query: bytes, collection: str, ids: Sequence[str], filters: Filters | None
     ) -> Operation[list[RerankResult]]:
+        ids = checks.several("ids", ids)
         # An id given twice is scored once and answered twice.
         candidates = list(dict.fromkeys(_ids(ids)))
         if not candidates:
@@ -143,13 +148,22 @@ class Operations:
     ) -> Operation[int]:
         checks.collection_name(collection)
         batch_size = checks.integer("batch_size", batch_size, 1, MAX_BATCH)
+        codec = checks.choice("codec", codec)
+        show_progress_bar = checks.flag("show_progress_bar", show_progress_bar)
         total = len(documents) if isinstance(documents, Sequence) else None
-        encoded = (_document_bytes(f"documents[{i}]", document) for i, document in enumerate(documents))
-        with progress("documents", total, show_progress_bar) as advance:
-            for batch in _batches(encoded, batch_size):
-                checks.distinct("documents", (document[0] for document in batch))
-                self._wrote(collection, (yield from calls.upsert(collection, batch, codec)))
-                advance(len(batch))
+        given = enumerate(checks.stream("documents", documents))
+        encoded = (_document_bytes(f"documents[{i}]", document) for i, document in given)
+        written = 0
+        try:
+            with progress("documents", total, show_progress_bar) as advance:
+                for batch in _batches(encoded, batch_size):
+                    checks.distinct("documents", (document[0] for document in batch), written)
+                    self._wrote(collection, (yield from _upsert(collection, batch, codec, written)))
+                    written += len(batch)
+                    advance(len(batch))
+        except TridexError as error:
+            error.written = written
+            raise
         return self._versions.get(collection, 0)
 
     def delete(self, collection: str, ids: Sequence[str] | None, filters: Filters | None) -> Operation[int]:
@@ -160,7 +174,7 @@ class Operations:
             raise InvalidArgument("delete: expected either ids, or filters with a condition; drop_collection for all")
         if conditions is not None:
             self._wrote(collection, (yield from calls.delete_matching(collection, conditions)))
-        for batch in _batches(dict.fromkeys(_ids(ids or ())), MAX_BATCH):
+        for batch in _batches(dict.fromkeys(_ids([] if ids is None else ids)), MAX_BATCH):
             self._wrote(collection, (yield from calls.delete(collection, batch)))
         return self._versions.get(collection, 0)
 
@@ -190,7 +204,7 @@ class Operations:
         collection: str,
         *,
         codec: str | None,
-        fields: Mapping[str, str],
+        fields: Mapping[str, str] | None,
         document_length: int | None,
         long_documents: str | None,
         pooling_factor: int | None,
@@ -198,10 +212,10 @@ class Operations:
         checks.collection_name(collection)
         yield from calls.create_collection(
             collection,
-            codec=codec,
-            fields=checks.fields_json(fields),
+            codec=checks.choice("codec", codec),
+            fields=checks.fields_json({} if fields is None else fields),
             document_length=None if document_length is None else checks.integer("document_length", document_length, 1),
-            long_documents=long_documents,
+            long_documents=checks.choice("long_documents", long_documents),
             pooling_factor=None if pooling_factor is None else checks.integer("pooling_factor", pooling_factor, 1),
         )
         return (yield from calls.collection(collection))
@@ -246,6 +260,7 @@ def _encode(
     model: Ensemble, what: str, texts: str | Sequence[str], batch_size: int, show_progress_bar: bool
 ) -> Operation[Embeddings | list[Embeddings]]:
     batch_size = checks.integer("batch_size", batch_size, 1, MAX_BATCH)
+    show_progress_bar = checks.flag("show_progress_bar", show_progress_bar)
     if isinstance(texts, str):
         (embeddings,) = yield from calls.encode(model, [checks.text("texts", texts)])
         return embeddings
@@ -259,16 +274,27 @@ def _encode(
 
 
 def _rerank_texts(query: bytes, documents: Sequence[str]) -> Operation[list[RerankResult]]:
-    texts = _texts("documents", checks.several("documents", documents))
+    texts = _texts("documents", documents)
     return (yield from calls.rerank(query, texts)) if texts else []
 
 
 def _texts(argument: str, texts: Sequence[str]) -> list[bytes]:
-    return [checks.text(f"{argument}[{i}]", text) for i, text in enumerate(texts)]
+    return [checks.text(f"{argument}[{i}]", text) for i, text in enumerate(checks.stream(argument, texts))]
 
 
 def _ids(ids: Sequence[str]) -> list[bytes]:
-    return [checks.document_id(f"ids[{i}]", id_) for i, id_ in enumerate(checks.several("ids", ids))]
+    return [checks.document_id(f"ids[{i}]", id_) for i, id_ in enumerate(checks.stream("ids", ids))]
+
+
+def _upsert(
+    collection: str, batch: Sequence[tuple[bytes, bytes, bytes]], codec: str | None, before: int
+) -> Operation[int]:
+    try:
+        return (yield from calls.upsert(collection, batch, codec))
+    except InvalidArgument as error:
+        # The server counts from the beginning of the batch.
+        error.args = (_POSITION.sub(lambda found: f"documents[{before + int(found[1])}]", str(error)),)
+        raise
 
 
 def _document_bytes(argument: str, value: Document | Mapping[str, Any]) -> tuple[bytes, bytes, bytes]:

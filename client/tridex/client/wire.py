@@ -9,11 +9,12 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc import InferInput, InferRequestedOutput, InferResult
+from tritonclient.utils import np_to_triton_dtype
 
 from tridex.protocol import limits
 from tridex.protocol.tensors import Ensemble, Model, Tensor
 
-from .errors import InvalidArgument, ServerError
+from .errors import InvalidArgument, ServerError, TridexError
 
 T = TypeVar("T")
 Array: TypeAlias = NDArray[Any]
@@ -26,23 +27,29 @@ Answer: TypeAlias = Callable[[Tensor], Array]
 class Call(Generic[T]):
     """One request: the method of tritonclient's InferenceServerClient, its arguments, and how the answer is read.
 
+    `retried` says whether it is sent again where the server could not be reached or was not ready.
+
     `answer = yield from call` inside an operation hands the call to whoever runs it and reads what comes back.
     """
 
     method: str
     arguments: Mapping[str, Any]
     read: Callable[[Any], T]
+    retried: bool = True
 
     def arguments_within(self, timeout_s: float) -> dict[str, Any]:
         """The arguments of a call that ends after so long: an inference says so, as a search may wait on the server."""
-        waits = {"timeout": round(timeout_s * 1e6)} if self.method == "infer" else {}
+        # 0 would be no end at all.
+        waits = {"timeout": max(1, round(timeout_s * 1e6))} if self.method == "infer" else {}
         return {**self.arguments, **waits}
 
     def __iter__(self) -> Generator[Call[Any], Any, T]:
         answer = yield self
         try:
             return self.read(answer)
-        except (KeyError, ValueError) as error:
+        except TridexError:
+            raise
+        except Exception as error:  # whatever a server of another version says
             raise ServerError(f"{self.method}: cannot read the server's answer: {error!r}") from error
 
 
@@ -66,6 +73,11 @@ def infer(
             array: Array | None = result.as_numpy(spec.name)
             if array is None:
                 raise ServerError(f"{model.name} answered without the tensor {spec.name}")
+            if np_to_triton_dtype(array.dtype) != spec.dtype.value or array.ndim != 1 + len(spec.shape):
+                raise ServerError(
+                    f"{model.name} answered with {spec.name} of type {array.dtype} and shape {array.shape}; expected "
+                    f"{spec.dtype.value} and {1 + len(spec.shape)} dimensions"
+                )
             return array
 
         return read(tensor)

@@ -53,10 +53,10 @@ def evaluate(
             index(client, name, judged, codec)
             retrieval = retrieve({name: served(client, name, top_k)}, judged)[name]
             described = client.describe_collection(name)
-    except (DatasetError, MeasureError) as error:
+            if run:
+                retrieval.write(run, name)
+    except (DatasetError, MeasureError, OSError) as error:
         fail(str(error), error)
-    if run:
-        retrieval.write(run, name)
     means = measure(judged.qrels, retrieval.run, wanted).means
     latency = retrieval.percentiles()
     per_document = described.device_bytes / max(described.count, 1)

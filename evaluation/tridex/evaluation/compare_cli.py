@@ -96,7 +96,7 @@ def compare(
                 runs=runs,
             )
     except (
-        ArtifactError, BuildError, CollectionError, DatasetError, MeasureError, TokenIndexError, TridexError,
+        ArtifactError, BuildError, CollectionError, DatasetError, MeasureError, OSError, TokenIndexError, TridexError,
         UnknownSystemError,
     ) as error:  # fmt: skip
         fail(str(error), error)

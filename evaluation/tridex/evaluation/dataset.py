@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tridex.client import Document, InvalidArgument
-from tridex.client.cli.documents import read_path
+from tridex.client import Document
+from tridex.client.cli.documents import checked, read_path
+from tridex.protocol.corpus import CorpusError
 
 Qrels = dict[str, dict[str, int]]
 """How relevant each judged document is, by query."""
@@ -78,8 +79,9 @@ def _file(folder: Path, *names: str) -> Path:
 
 def _rows(path: Path) -> Iterator[Document]:
     try:
-        yield from read_path(path)
-    except InvalidArgument as error:
+        for _, row in checked(read_path(path), distinct=True):
+            yield Document(*row)
+    except CorpusError as error:
         raise DatasetError(str(error)) from error
 
 
@@ -91,18 +93,22 @@ def _qrels(folder: Path, split: str) -> Qrels:
             f"{folder} has no qrels/{split}.tsv, and without judgements nothing can be measured; splits there: {there}"
         )
     qrels: Qrels = {}
-    with path.open(encoding="utf-8", newline="") as lines:
-        for number, row in enumerate(csv.reader(lines, delimiter="\t"), 1):
-            if number == 1 and row[-1:] == ["score"]:
-                continue
-            try:
-                query, document, relevance = row
-                qrels.setdefault(query, {})[document] = int(relevance)
-            except ValueError as error:
-                raise DatasetError(
-                    f"{path}, line {number}: {row!r}; expected a query's id, a document's id and a whole number, with "
-                    "tabs between"
-                ) from error
+    number = 0
+    try:
+        with path.open(encoding="utf-8", newline="") as lines:
+            for number, row in enumerate(csv.reader(lines, delimiter="\t"), 1):
+                if number == 1 and row[-1:] == ["score"]:
+                    continue
+                try:
+                    query, document, relevance = row
+                    qrels.setdefault(query, {})[document] = int(relevance)
+                except ValueError as error:
+                    raise DatasetError(
+                        f"{path}, line {number}: {row!r:.200}; expected a query's id, a document's id and a whole "
+                        "number, with tabs between"
+                    ) from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path}, after line {number}: expected tab-separated values in UTF-8 ({error})") from error
     if not qrels:
         raise DatasetError(f"{path} judges nothing")
     return qrels

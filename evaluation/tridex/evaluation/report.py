@@ -71,14 +71,25 @@ class Report:
 
     @classmethod
     def from_dict(cls, given: Any) -> Report:
-        """The inverse of to_dict. Raises ReportError."""
+        """The inverse of to_dict. Raises ReportError, also where nothing was measured or a figure is no number."""
         try:
             collections = [
-                Judged(**{**judged, "rows": [Row(**row) for row in judged["rows"]]}) for judged in given["collections"]
+                Judged(**{**judged, "rows": [_row(row) for row in judged["rows"]]}) for judged in given["collections"]
             ]
+            if not collections or not given["measures"]:
+                raise ValueError("no collections, or no measures")
             return cls(given["encoder"], given["baseline"], given["measures"], collections)
-        except (KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ReportError(f"expected what `tridex compare --json` prints ({error!r})") from error
+
+
+def _row(given: Mapping[str, Any]) -> Row:
+    row = Row(**given)
+    for name, value in (*row.measures.items(), ("p50_ms", row.p50_ms), ("p95_ms", row.p95_ms), ("p99_ms", row.p99_ms)):
+        # What was not a number is null.
+        if not isinstance(value, (int, float)):
+            raise TypeError(f"{name} of {row.system} is {value!r}")
+    return row
 
 
 def _mean(rows: Sequence[Row]) -> Row:

@@ -15,11 +15,10 @@ from tridex.encoding import latest_version_dir, load_artifact
 from tridex.index import Store
 from tridex.kernels import Codec
 from tridex.protocol import models
-from tridex.protocol.corpus import CorpusDocument
+from tridex.protocol.corpus import CorpusDocument, Row
 from tridex.protocol.limits import COLLECTION_NAME
 from tridex.serving.bulk import build_collection, local_encoder, recode
 from tridex.serving.bulk.progress import Progress
-from tridex.serving.bulk.sources import Row
 from tridex.serving.specs import new_spec, reading
 
 from .dataset import Dataset

@@ -36,13 +36,15 @@ def tune(
     from .report import Report, ReportError
     from .tuning import Limits, TuningError, options, propose, reasons
 
+    if not (budget_gb > 0 and p95_ms > 0):
+        raise typer.BadParameter(f"--budget-gb is {budget_gb:g} and --p95-ms {p95_ms:g}; expected more than 0")
     try:
-        text = sys.stdin.read() if str(comparison) == "-" else comparison.read_text(encoding="utf-8")
+        text = sys.stdin.buffer.read() if str(comparison) == "-" else comparison.read_bytes()
         report = Report.from_dict(json.loads(text))
         count = documents or max(judged.documents for judged in report.collections)
         limits = Limits(count, budget_gb * 1e9, p95_ms)
         proposal = propose(report, limits, tolerance)
-    except (ReportError, ValueError, OSError) as error:
+    except (ReportError, ValueError, RecursionError, OSError) as error:
         prefix = "" if isinstance(error, (TuningError, OSError)) else f"{comparison}: "
         fail(f"{prefix}{error}", error)
     row = proposal.chosen.row

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import warnings
 from pathlib import Path
@@ -12,6 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from tridex.protocol import strict_json
 
 if TYPE_CHECKING:
     from tridex.encoding import Artifact
@@ -59,7 +60,7 @@ def export(
             console.print(Text.assemble(("tridex export: ", "red"), str(error)), soft_wrap=True)
             raise typer.Exit(1) from error
     if as_json:
-        typer.echo(json.dumps({"path": str(artifact.directory), **artifact.manifest.to_dict()}))
+        typer.echo(strict_json.dumps({"path": str(artifact.directory), **artifact.manifest.to_dict()}))
     else:
         console.print(_table(artifact))
 

@@ -1,7 +1,7 @@
 """Documents in files: JSON lines, perhaps gzipped, alone or in a BEIR folder.
 
 A line is an object with `_id` or `id`, `text`, and perhaps `title` and `metadata`. A title goes in front of the text,
-as BEIR's own retrievers have it.
+as BEIR's own retrievers have it. What is wrong with a file is a CorpusError, which names the file and the line.
 """
 
 from __future__ import annotations
@@ -10,13 +10,18 @@ import gzip
 import json
 import reprlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
+
+from . import limits
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 _EXPECTED = "an object with _id or id, text, and perhaps title (all str) and metadata, nothing else"
+
+_MAX_LINE_BYTES = 16 << 20
+"""Far above a document of the largest text and metadata, whatever JSON escapes in it."""
 
 
 class CorpusError(ValueError):
@@ -31,27 +36,72 @@ class CorpusDocument(NamedTuple):
     metadata: Any
 
 
+class Line(NamedTuple):
+    """A line of a file that is not empty."""
+
+    place: str
+    """File and line, counted from 1."""
+    content: bytes
+
+
+class Row(NamedTuple):
+    """A row of a source of documents."""
+
+    place: str
+    """File and line, or row, counted from 1."""
+    document: CorpusDocument | CorpusError
+    """The document, or what is wrong with the row."""
+
+
 def jsonl_in(folder: Path) -> Path | None:
     """The corpus of a BEIR folder, None where it has none."""
     names = ("corpus.jsonl", "corpus.jsonl.gz")
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
-def read_lines(path: Path) -> Iterator[bytes]:
-    """The lines of a .jsonl or .jsonl.gz file. Raises CorpusError where a gzip file is cut or damaged, OSError."""
+def read_lines(path: Path) -> Iterator[Line]:
+    """The lines of a .jsonl or .jsonl.gz file. Raises CorpusError where it cannot be read to its end, OSError where it
+    cannot be opened."""
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        yield from lines_of(file, str(path))
+
+
+def lines_of(file: BinaryIO | gzip.GzipFile, source: str) -> Iterator[Line]:
+    """The lines of an open file. Raises CorpusError, which names `source` and the last line that could be read."""
+    number = 0
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
-            yield from lines
-    except (EOFError, zlib.error) as error:
-        raise CorpusError(f"{path}: expected a whole gzip file ({error})") from error
+        while content := file.readline(_MAX_LINE_BYTES + 1):
+            number += 1
+            place = f"{source}, line {number}"
+            if len(content) > _MAX_LINE_BYTES:
+                raise CorpusError(f"{place}: expected at most {_MAX_LINE_BYTES} bytes")
+            if content.strip():
+                yield Line(place, content)
+    except (EOFError, zlib.error, OSError) as error:
+        expected = "a whole gzip file" if isinstance(file, gzip.GzipFile) else "a file that can be read to its end"
+        raise CorpusError(f"{source}, after line {number}: expected {expected} ({error})") from error
+
+
+def rows_of(lines: Iterable[Line]) -> Iterator[Row]:
+    """The documents of lines, and what is wrong with those that hold none."""
+    for place, content in lines:
+        try:
+            yield Row(place, document_of_line(content, place))
+        except CorpusError as error:
+            yield Row(place, error)
+
+
+def value_of_line(line: bytes, place: str) -> Any:
+    """The JSON of a line. Raises CorpusError, which names `place`."""
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise CorpusError(f"{place}: expected JSON in UTF-8 ({error})") from error
 
 
 def document_of_line(line: bytes, place: str) -> CorpusDocument:
     """The document of a line. Raises CorpusError, which names `place`."""
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise CorpusError(f"{place}: expected JSON in UTF-8 ({error})") from error
+    row = value_of_line(line, place)
     if not isinstance(row, dict) or not set(row) <= {"_id", "id", "title", "text", "metadata"}:
         raise _unexpected(place, row)
     return document_of_row(row, row.get("metadata", {}), place)
@@ -64,6 +114,34 @@ def document_of_row(row: dict[str, Any], metadata: Any, place: str) -> CorpusDoc
     if not (isinstance(document_id, str) and isinstance(title, str) and isinstance(text, str)):
         raise _unexpected(place, row)
     return CorpusDocument(document_id, f"{title} {text}".strip(), metadata)
+
+
+def check_document(document: CorpusDocument, place: str) -> str:
+    """The metadata as JSON, of a document that can be written. Raises CorpusError, which names `place`."""
+    check_text("id", document.id, limits.MAX_ID_BYTES, place)
+    check_text("text", document.text, limits.MAX_TEXT_BYTES, place)
+    shown = _SHORT.repr(document.metadata)
+    if not isinstance(document.metadata, dict):
+        raise CorpusError(f"{place}: metadata is {shown}; expected an object")
+    try:
+        metadata = json.dumps(document.metadata, ensure_ascii=False, allow_nan=False)
+        size = len(metadata.encode())
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CorpusError(f"{place}: metadata is {shown}; expected a JSON object ({error})") from None
+    if size > limits.MAX_METADATA_BYTES:
+        raise CorpusError(f"{place}: metadata has {size} bytes; expected at most {limits.MAX_METADATA_BYTES}")
+    return metadata
+
+
+def check_text(name: str, text: str, limit: int, place: str) -> None:
+    """Raises CorpusError where a text is blank, longer than so many bytes, or not Unicode."""
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as error:
+        raise CorpusError(f"{place}: {name} is {_SHORT.repr(text)}; expected valid Unicode ({error.reason})") from None
+    if not text.strip() or size > limit:
+        shown = _SHORT.repr(text)
+        raise CorpusError(f"{place}: {name} is {shown}, {size} bytes; expected 1 to {limit} bytes, not blank")
 
 
 def _unexpected(place: str, row: Any) -> CorpusError:

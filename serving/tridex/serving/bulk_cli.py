@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from dataclasses import asdict
@@ -13,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from tridex.protocol import limits, models
+from tridex.protocol import limits, models, strict_json
 from tridex.protocol.parameters import LongDocuments
 
 
@@ -91,7 +90,7 @@ def build(
         end("build", str(error), 1)
     seconds = time.perf_counter() - started
     if as_json:
-        typer.echo(json.dumps({**asdict(done), "seconds": seconds}))
+        typer.echo(strict_json.dumps({**asdict(done), "seconds": seconds}))
         return
     encoded = done.documents - done.resumed_after
     resumed = f" ({done.resumed_after:,} were there from an earlier run)" if done.resumed_after else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from tridex.protocol import limits
+from tridex.protocol import limits, strict_json
 
 from .bulk_cli import check_names, end, one_of
 
@@ -68,7 +67,7 @@ def recode(
         end("recode", str(error), 1)
     seconds = time.perf_counter() - started
     if as_json:
-        typer.echo(json.dumps({**asdict(done), "seconds": seconds}))
+        typer.echo(strict_json.dumps({**asdict(done), "seconds": seconds}))
         return
     typer.echo(
         f"Made {target} of the {done.documents:,} documents of {source} in {seconds:,.1f} s, "

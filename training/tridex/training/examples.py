@@ -9,18 +9,21 @@ Rows are JSON objects, one a line (.jsonl, .jsonl.gz), or rows of a Parquet file
 
 from __future__ import annotations
 
-import gzip
-import json
 import random
+import reprlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pyarrow as pa
 import pyarrow.parquet as pq
+
+from tridex.protocol.corpus import CorpusError, check_text, read_lines, value_of_line
+from tridex.protocol.limits import MAX_TEXT_BYTES
 
 
 class TrainingDataError(ValueError):
-    """A file that cannot be trained on. The message names the row and what was expected."""
+    """A file that cannot be trained on. The message names the line or row and what was expected."""
 
 
 class Example(NamedTuple):
@@ -32,16 +35,21 @@ class Example(NamedTuple):
 
 
 def read_examples(path: Path) -> list[Example]:
-    """Every row of the file. Raises TrainingDataError, naming the row's number, and OSError."""
-    examples = [_example(path, number, row) for number, row in enumerate(_rows(path), 1)]
+    """Every row of the file. Raises TrainingDataError, naming the line or the row's number, and OSError."""
+    examples: list[Example] = []
+    try:
+        for place, row in _rows(path):
+            example = _example(place, row)
+            expected = len(examples[0].negatives) if examples else len(example.negatives)
+            if len(example.negatives) != expected:
+                raise TrainingDataError(
+                    f"{place}: {len(example.negatives)} negatives; expected {expected}, as in the first row"
+                )
+            examples.append(example)
+    except CorpusError as error:
+        raise TrainingDataError(str(error)) from error
     if not examples:
         raise TrainingDataError(f"{path} has no rows")
-    for number, example in enumerate(examples, 1):
-        if len(example.negatives) != len(examples[0].negatives):
-            raise TrainingDataError(
-                f"{path}, row {number}: {len(example.negatives)} negatives; expected {len(examples[0].negatives)}, as "
-                "in the first row"
-            )
     return examples
 
 
@@ -56,28 +64,35 @@ def hold_out(examples: list[Example], share: float, limit: int, seed: int) -> tu
     return [e for e in examples if e.query not in held], [e for e in examples if e.query in held]
 
 
-def _rows(path: Path) -> Iterator[Any]:
+def _rows(path: Path) -> Iterator[tuple[str, Any]]:
+    """Each row, and where it is. Raises CorpusError, OSError."""
     if path.suffix == ".parquet":
-        for batch in pq.ParquetFile(path).iter_batches():
-            yield from batch.to_pylist()
-        return
-    if not path.name.endswith((".jsonl", ".jsonl.gz")):
-        raise TrainingDataError(f"{path}: expected a file that ends with .jsonl, .jsonl.gz or .parquet")
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                yield json.loads(line)
-            except ValueError as error:
-                raise TrainingDataError(f"{path}, row {number}: expected JSON in UTF-8 ({error})") from error
+        yield from _parquet_rows(path)
+    elif path.name.endswith((".jsonl", ".jsonl.gz")):
+        for place, line in read_lines(path):
+            yield place, value_of_line(line, place)
+    else:
+        raise CorpusError(f"{path}: expected a file that ends with .jsonl, .jsonl.gz or .parquet")
 
 
-def _example(path: Path, number: int, row: Any) -> Example:
-    place = f"{path}, row {number}"
+def _parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    number = 0
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches():
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"{path}, row {number}", row
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise CorpusError(f"{path}, after row {number}: expected a whole Parquet file of texts ({error})") from error
+
+
+def _example(place: str, row: Any) -> Example:
     if not isinstance(row, dict):
-        raise TrainingDataError(f"{place}: expected an object with query, positive and perhaps negative or negatives")
+        raise CorpusError(f"{place}: expected an object with query, positive and perhaps negative or negatives")
     negatives = row["negatives"] if "negatives" in row else [row["negative"]] if "negative" in row else []
     if not isinstance(negatives, list):
-        raise TrainingDataError(f"{place}: negatives is {negatives!r}; expected a list of texts")
+        raise CorpusError(f"{place}: negatives is {reprlib.repr(negatives)}; expected a list of texts")
     return Example(
         _text(place, "query", row.get("query")),
         _text(place, "positive", row.get("positive")),
@@ -86,6 +101,7 @@ def _example(path: Path, number: int, row: Any) -> Example:
 
 
 def _text(place: str, field: str, value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise TrainingDataError(f"{place}: {field} is {value!r}; expected a text that is not empty")
+    if not isinstance(value, str):
+        raise CorpusError(f"{place}: {field} is {reprlib.repr(value)}; expected a text")
+    check_text(field, value, MAX_TEXT_BYTES, place)
     return value

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+
 import typer
 
 from . import compact, read, statistics, write
 from .collections import alias, collections
 from .extensions import add_extensions
+from .streams import run
 
 
 def create_app() -> typer.Typer:
@@ -40,4 +43,6 @@ def create_app() -> typer.Typer:
 
 def main() -> None:
     """The console script."""
-    create_app()()
+    # What stops a service ends a command as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    run(create_app())

@@ -9,10 +9,13 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from tridex.client.channel import DEFAULT_ADDRESS
 from tridex.client.checks import invalid
 from tridex.client.client import Client
-from tridex.client.connection import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S
+from tridex.client.connection import DEFAULT_TIMEOUT_S
 from tridex.client.errors import TridexError, Unavailable
+
+from .output import printable
 
 Address = Annotated[str, typer.Option(envvar="TRIDEX_ADDRESS", help="HOST:PORT of the server's gRPC endpoint.")]
 Timeout = Annotated[float, typer.Option(min=0.001, help="Seconds allowed for each request.")]
@@ -24,6 +27,9 @@ Filters = Annotated[
         "--filters", help='Conditions on metadata, as JSON: {"field": "year", "operator": ">=", "value": 2020}'
     ),
 ]
+
+INTERRUPTED = 130
+"""The exit status after Ctrl-C, as shells have it: 128 and the number of SIGINT."""
 
 ADDRESS = DEFAULT_ADDRESS
 TIMEOUT_S = DEFAULT_TIMEOUT_S
@@ -45,17 +51,18 @@ def read_filters(given: str | None) -> dict[str, Any] | None:
 @contextmanager
 def connected(address: str, timeout_s: float) -> Iterator[Client]:
     """A client whose errors, and those of files read meanwhile, end the command with one line on stderr."""
-    with Client(address, timeout_s=timeout_s) as client:
-        try:
-            yield client
-        except Unavailable as error:
-            hint = "" if client.is_ready() else " (is a server running there? start one with: tridex serve)"
-            fail(f"{error}{hint}", error)
-        except (TridexError, OSError) as error:
-            fail(str(error), error)
+    try:
+        with Client(address, timeout_s=timeout_s) as client:
+            try:
+                yield client
+            except Unavailable as error:
+                hint = "" if client.is_ready() else " (is a server running there? start one with: tridex serve)"
+                fail(f"{error}{hint}", error)
+    except (TridexError, OSError) as error:
+        fail(str(error), error)
 
 
-def fail(message: str, cause: Exception) -> NoReturn:
-    """Ends the command: one line on stderr, exit status 1."""
-    typer.echo(f"tridex: {' '.join(message.split())}", err=True)
-    raise typer.Exit(1) from cause
+def fail(message: str, cause: BaseException, status: int = 1) -> NoReturn:
+    """Ends the command: one line on stderr, and the exit status."""
+    typer.echo(f"tridex: {printable(message)}", err=True)
+    raise typer.Exit(status) from cause

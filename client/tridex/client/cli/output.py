@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,12 +11,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tridex.protocol import strict_json
+
+from .streams import to_stdout
+
 _SNIPPET_CHARACTERS = 240
 
 
 def print_json(value: Any) -> None:
-    """Prints dictionaries, lists and dataclasses as JSON on one line."""
-    typer.echo(json.dumps(value, default=dataclasses.asdict))
+    """Prints dictionaries, lists and dataclasses as JSON on one line, numbers that are not finite as null."""
+    with to_stdout():
+        typer.echo(strict_json.dumps(value))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | int | float]], caption: str = "") -> None:
@@ -30,12 +33,14 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | int | floa
         table.add_column(name, justify="right" if number else "left", no_wrap=number)
     for row in kept:
         table.add_row(*(Text(_cell(value)) for value in row))
-    Console().print(table)
+    with to_stdout():
+        Console().print(table)
 
 
 def print_line(text: str) -> None:
     """Prints a sentence, whatever is in it."""
-    typer.echo(printable(text))
+    with to_stdout():
+        typer.echo(printable(text))
 
 
 def printable(text: str) -> str:

@@ -5,18 +5,31 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tridex.client.checks import invalid
-from tridex.client.client import DEFAULT_BATCH_SIZE
+from tridex.client.client import DEFAULT_BATCH_SIZE, Client
+from tridex.client.errors import InvalidArgument
 from tridex.client.results import Document
+from tridex.protocol.corpus import lines_of, rows_of
 
-from .connection import ADDRESS, TIMEOUT_S, Address, Collection, Filters, Json, Timeout, connected, read_filters
-from .documents import DocumentStream, read_lines, read_path
+from .connection import (
+    ADDRESS,
+    INTERRUPTED,
+    TIMEOUT_S,
+    Address,
+    Collection,
+    Filters,
+    Json,
+    Timeout,
+    connected,
+    fail,
+    read_filters,
+)
+from .documents import DocumentStream, read_path
 from .output import print_json, print_line
 
 BatchSize = Annotated[int, typer.Option(help="Documents in one request.")]
@@ -37,10 +50,10 @@ def add(
     A line of the file is {"_id" or "id": ..., "title": ..., "text": ..., "metadata": {...}}, title and metadata being
     optional. Documents without text are passed over and counted. Running it again is harmless.
     """
-    documents = DocumentStream(read_path(path))
+    documents = DocumentStream(read_path(path), batch_size, distinct=True)
     started = time.perf_counter()
     with connected(address, timeout) as client:
-        version = client.upsert(collection, documents, batch_size=batch_size, codec=codec, show_progress_bar=True)
+        version = _upsert(client, collection, documents, batch_size, codec, show_progress_bar=True)
     seconds = time.perf_counter() - started
     if as_json:
         counts = {"documents": documents.count, "without_text": documents.without_text}
@@ -65,15 +78,16 @@ def upsert(
     timeout: Timeout = TIMEOUT_S,
 ) -> None:
     """Write one document given by options, or those on stdin, one JSON object a line as for index add."""
+    if (document_id is None) != (text is None):
+        raise typer.BadParameter("--id and --text go together; without both, documents are read from stdin")
     with connected(address, timeout) as client:
-        documents: Iterable[Document]
         if document_id is not None and text is not None:
-            documents = [_one(document_id, text, metadata)]
-        elif document_id is None and text is None:
-            documents = read_lines(sys.stdin.buffer, "stdin")
+            version = client.upsert(collection, [_one(document_id, text, metadata)], codec=codec)
         else:
-            raise typer.BadParameter("--id and --text go together; without both, documents are read from stdin")
-        version = client.upsert(collection, documents, batch_size=batch_size, codec=codec)
+            rows = rows_of(lines_of(sys.stdin.buffer, "stdin"))
+            # A stream of changes may write a document again; in one request it must not.
+            documents = DocumentStream(rows, batch_size, distinct=False)
+            version = _upsert(client, collection, documents, batch_size, codec, show_progress_bar=False)
     _print_version(collection, version, as_json)
 
 
@@ -91,10 +105,35 @@ def delete(
     _print_version(collection, version, as_json)
 
 
+def _upsert(
+    client: Client,
+    collection: str,
+    documents: DocumentStream,
+    batch_size: int,
+    codec: str | None,
+    *,
+    show_progress_bar: bool,
+) -> int:
+    """Client.upsert, whose errors name file and line; interrupted, it says what is written."""
+    try:
+        return client.upsert(
+            collection, documents, batch_size=batch_size, codec=codec, show_progress_bar=show_progress_bar
+        )
+    except InvalidArgument as error:
+        raise documents.located(error) from error
+    except KeyboardInterrupt as error:
+        fail(
+            f"interrupted: the first {documents.written:,} documents are written to {collection}; running it again is "
+            "harmless",
+            error,
+            status=INTERRUPTED,
+        )
+
+
 def _one(document_id: str, text: str, metadata: str) -> Document:
     try:
         return Document(document_id, text, json.loads(metadata))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise invalid("--metadata", metadata, f"a JSON object ({error})") from error
 
 

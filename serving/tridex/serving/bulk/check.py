@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 
 from tridex.index import Document, InvalidDocumentError
-from tridex.index.fields import Fields, column_values, short
-from tridex.protocol import limits
-from tridex.protocol.corpus import CorpusDocument, CorpusError
+from tridex.index.fields import Fields, column_values
+from tridex.protocol.corpus import CorpusDocument, CorpusError, check_document
+from tridex.protocol.distinct import DistinctIds
 
 from .errors import BuildError
 from .sources import Source
@@ -46,7 +44,6 @@ def documents(source: Source) -> Iterator[Document]:
 def check(source: Source, fields: Fields, report: Callable[[int], None]) -> Checked:
     """Reads a source to its end; `report` is told how many rows came each time.
 
-    Ids are compared in a temporary SQLite database, which keeps to the disk what its small cache cannot hold.
     Raises BuildError that names the first bad rows: one that is no document, an id, text or metadata that a server
     would refuse, an id that comes twice.
     """
@@ -54,8 +51,7 @@ def check(source: Source, fields: Fields, report: Callable[[int], None]) -> Chec
     bad: list[str] = []
     bad_rows = 0
     digest = hashlib.sha256()
-    with closing(sqlite3.connect("")) as seen:
-        seen.execute("CREATE TABLE seen (id TEXT PRIMARY KEY, place TEXT) WITHOUT ROWID")
+    with DistinctIds() as ids:
         for rows, (place, row) in enumerate(source.rows(), 1):
             if rows % _ROWS_PER_REPORT == 0:
                 report(_ROWS_PER_REPORT)
@@ -65,8 +61,9 @@ def check(source: Source, fields: Fields, report: Callable[[int], None]) -> Chec
                 if not row.text.strip():
                     without_text += 1
                     continue
-                metadata = _check_document(row, fields, place)
-                _check_new(seen, row.id, place)
+                metadata = check_document(row, place)
+                _check_fields(row, fields, place)
+                ids.add(row.id, place)
             except CorpusError as error:
                 bad_rows += 1
                 bad += [str(error)] if len(bad) < _SHOWN else []
@@ -82,38 +79,8 @@ def check(source: Source, fields: Fields, report: Callable[[int], None]) -> Chec
     return Checked(count, without_text, digest.hexdigest())
 
 
-def _check_new(seen: sqlite3.Connection, key: str, place: str) -> None:
-    try:
-        seen.execute("INSERT INTO seen VALUES (?, ?)", (key, place))
-    except sqlite3.IntegrityError:
-        (first,) = seen.execute("SELECT place FROM seen WHERE id = ?", (key,)).fetchone()
-        raise CorpusError(f"{place}: id {short(key)} was there before ({first}); expected distinct ids") from None
-
-
-def _check_document(row: CorpusDocument, fields: Fields, place: str) -> str:
-    """The document's metadata as JSON. Raises CorpusError."""
-    _check_text("id", row.id, limits.MAX_ID_BYTES, place)
-    _check_text("text", row.text, limits.MAX_TEXT_BYTES, place)
-    if not isinstance(row.metadata, dict):
-        raise CorpusError(f"{place}: metadata is {short(row.metadata)}; expected an object")
-    try:
-        metadata = json.dumps(row.metadata, ensure_ascii=False, allow_nan=False)
-        size = len(metadata.encode())
-    except (TypeError, ValueError, RecursionError) as error:
-        raise CorpusError(f"{place}: metadata is {short(row.metadata)}; expected a JSON object ({error})") from None
-    if size > limits.MAX_METADATA_BYTES:
-        raise CorpusError(f"{place}: metadata has {size} bytes; expected at most {limits.MAX_METADATA_BYTES}")
+def _check_fields(row: CorpusDocument, fields: Fields, place: str) -> None:
     try:
         column_values(fields, row.id, row.metadata)
     except InvalidDocumentError as error:
         raise CorpusError(f"{place}: {error}") from None
-    return metadata
-
-
-def _check_text(name: str, text: str, limit: int, place: str) -> None:
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError as error:
-        raise CorpusError(f"{place}: {name} is {short(text)}; expected valid Unicode ({error.reason})") from None
-    if not text.strip() or size > limit:
-        raise CorpusError(f"{place}: {name} is {short(text)}, {size} bytes; expected 1 to {limit} bytes, not blank")

@@ -5,28 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tridex.protocol import corpus
-from tridex.protocol.corpus import CorpusDocument, CorpusError
+from tridex.protocol.corpus import CorpusError, Row
 
 from .errors import BuildError
 
 _ROWS_PER_READ = 256
 _TEXT_COLUMNS = {"_id", "id", "title", "text", "metadata"}
 _EXPECTED = "a .jsonl, .jsonl.gz or .parquet file, a BEIR folder with corpus.jsonl[.gz], or a folder of .parquet files"
-
-
-class Row(NamedTuple):
-    """A row of a source."""
-
-    place: str
-    """File and line, or row, counted from 1."""
-    document: CorpusDocument | CorpusError
-    """The document, or what is wrong with the row."""
 
 
 class Source(Protocol):
@@ -61,13 +52,7 @@ class _JsonLines:
 
     def rows(self) -> Iterator[Row]:
         try:
-            for number, line in enumerate(corpus.read_lines(self._path), 1):
-                if line.strip():
-                    place = f"{self._path}, line {number}"
-                    try:
-                        yield Row(place, corpus.document_of_line(line, place))
-                    except CorpusError as error:
-                        yield Row(place, error)
+            yield from corpus.rows_of(corpus.read_lines(self._path))
         except CorpusError as error:
             raise BuildError(str(error)) from error
 
@@ -80,24 +65,42 @@ class _Parquet:
         self._files = files
         for file in files:
             try:
-                columns = set(pq.read_schema(file).names)
-            except (pa.ArrowInvalid, OSError) as error:
+                columns = sorted(pq.read_schema(file).names)
+            except (pa.ArrowException, OSError) as error:
                 raise BuildError(f"{file}: expected a Parquet file ({error})") from error
-            if "text" not in columns or not columns & {"_id", "id"}:
-                raise BuildError(f"{file} has the columns {sorted(columns)}; expected text, and _id or id")
+            if "text" not in columns or not {"_id", "id"} & set(columns) or len(set(columns)) < len(columns):
+                raise BuildError(f"{file} has the columns {columns}; expected distinct ones with text, and _id or id")
 
     def rows(self) -> Iterator[Row]:
         for path in self._files:
             number = 0
-            with pq.ParquetFile(path) as file:
-                for batch in file.iter_batches(batch_size=_ROWS_PER_READ):
-                    for row in batch.to_pylist():
-                        number += 1
-                        place = f"{path}, row {number}"
-                        try:
-                            yield Row(place, corpus.document_of_row(row, _metadata(row, place), place))
-                        except CorpusError as error:
-                            yield Row(place, error)
+            try:
+                with pq.ParquetFile(path) as file:
+                    for batch in file.iter_batches(batch_size=_ROWS_PER_READ):
+                        for row in _values(batch):
+                            number += 1
+                            yield _row(row, f"{path}, row {number}")
+            except (pa.ArrowException, OSError) as error:
+                raise BuildError(f"{path}, after row {number}: expected a whole Parquet file ({error})") from error
+
+
+def _values(batch: pa.RecordBatch) -> list[dict[str, Any] | Exception]:
+    """The rows of a batch; an error for each that Python cannot hold: a string that is not UTF-8, the year 20,000."""
+    try:
+        return batch.to_pylist()  # type: ignore[no-any-return]
+    except (pa.ArrowException, ValueError, OverflowError) as error:
+        if batch.num_rows == 1:
+            return [error]
+        return [row for i in range(batch.num_rows) for row in _values(batch.slice(i, 1))]
+
+
+def _row(values: dict[str, Any] | Exception, place: str) -> Row:
+    if isinstance(values, Exception):
+        return Row(place, CorpusError(f"{place}: expected values that Python can hold ({values})"))
+    try:
+        return Row(place, corpus.document_of_row(values, _metadata(values, place), place))
+    except CorpusError as error:
+        return Row(place, error)
 
 
 def _metadata(row: dict[str, Any], place: str) -> dict[str, Any]:
