@@ -102,7 +102,11 @@ class Context:
 
 
 class Service(Protocol):
-    """A served model: built once (and warm when built), then given every batch."""
+    """A served model: built once (and warm when built), then given every batch.
+
+    One that runs threads of its own may have a method `trouble(self) -> str | None` as well, asked every half second by
+    another thread: what is wrong with them, or None. A model that is in trouble makes the server not ready.
+    """
 
     def __init__(self, context: Context) -> None: ...
 

@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 
 from tridex.protocol.refusals import Refusal, tagged
 
-from .environment import memory_budget, store_folder
+from .environment import memory_budget, run_folder, store_folder
+from .health import Reporter
 from .service import Arrays, Context, Counter, ErrorCode, Request, RequestError, Result, Service
+
+_STOPPING = RequestError(ErrorCode.UNAVAILABLE, "the server is stopping")
 
 
 def python_model(service_class: type[Service]) -> type:
@@ -24,6 +27,7 @@ def python_model(service_class: type[Service]) -> type:
 
     class TritonPythonModel:
         def initialize(self, args: dict[str, str]) -> None:
+            self._reporter = Reporter(args["model_name"], args["model_instance_name"], run_folder())
             on_gpu = args["model_instance_kind"] == "GPU"
             self._service = service_class(
                 Context(
@@ -35,21 +39,29 @@ def python_model(service_class: type[Service]) -> type:
                     memory_budget=memory_budget(),
                 )
             )
+            self._reporter.service = self._service
             # What is loaded by now stays: collections need not walk through torch's and lance's objects again.
             gc.collect()
             gc.freeze()
 
         def execute(self, requests: Sequence[Any]) -> list[Any] | None:
-            results = self._service.answer([_request(request) for request in requests])
+            if not self._reporter.admit(len(requests)):
+                return [_response(request, _STOPPING) for request in requests]
+            try:
+                results = self._service.answer([_request(request) for request in requests])
+            except BaseException:
+                self._reporter.answered(len(requests))
+                raise
             ready = [result for result in results if not isinstance(result, Future)]
             if len(ready) == len(results):
+                self._reporter.answered(len(requests))
                 return [_response(request, result) for request, result in zip(requests, ready, strict=True)]
             for request, result in zip(requests, results, strict=True):
-                _send(request, result)
+                _send(request, result, self._reporter)
             return None
 
         def finalize(self) -> None:
-            self._service.close()
+            self._reporter.close()
 
     return TritonPythonModel
 
@@ -87,13 +99,16 @@ def _request(request: Any) -> Request:
     )
 
 
-def _send(request: Any, result: Result) -> None:
+def _send(request: Any, result: Result, reporter: Reporter) -> None:
     """Answers by itself, now or when the result is there; the backend wants all requests of a batch answered so."""
     if isinstance(result, Future):
-        result.add_done_callback(lambda done: _send(request, done.result()))
+        result.add_done_callback(lambda done: _send(request, done.result(), reporter))
         return
     final = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
-    request.get_response_sender().send(_response(request, result), flags=final)
+    try:
+        request.get_response_sender().send(_response(request, result), flags=final)
+    finally:
+        reporter.answered()
 
 
 def _response(request: Any, result: Arrays | RequestError) -> Any:
@@ -118,5 +133,7 @@ def _infer(model: str, inputs: Arrays, outputs: Sequence[str]) -> dict[str, NDAr
         requested_output_names=list(outputs),
     ).exec()
     if response.has_error():
-        raise RequestError(ErrorCode.INTERNAL, f"model {model}: {response.error().message()}")
+        stopping = response.error().code() == pb_utils.TritonError.UNAVAILABLE
+        code = ErrorCode.UNAVAILABLE if stopping else ErrorCode.INTERNAL
+        raise RequestError(code, f"model {model}: {response.error().message()}")
     return {tensor.name(): _array(tensor) for tensor in response.output_tensors()}

@@ -1,0 +1,63 @@
+"""What is looked at before a server starts, so that what is wrong is said in a sentence."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tridex.encoding import ArtifactError, latest_version_dir, load_artifact
+
+from .errors import ServerError
+
+
+def check_repository(repository: Path) -> None:
+    """Raises ServerError where there is no model repository with a usable encoder."""
+    try:
+        if not repository.is_dir():
+            raise ServerError(
+                f"there is no model repository at {repository}; `make export` or `tridex export` makes one"
+            )
+        if not (repository / "search" / "config.pbtxt").exists():
+            raise ServerError(f"{repository} is not Tridex's model repository: it has no search/config.pbtxt")
+        load_artifact(latest_version_dir(repository / "encoder"))
+    except ArtifactError as error:
+        raise ServerError(str(error)) from error
+    except OSError as error:
+        raise ServerError(f"the model repository cannot be read: {error.filename}: {error.strerror}") from error
+
+
+def check_store(store: Path) -> None:
+    """Makes the store's folder, for its owner alone, where there is none; raises ServerError where that cannot be.
+
+    A store that can be read and not written is served.
+    """
+    try:
+        if store.exists() and not store.is_dir():
+            raise ServerError(f"the store {store} is a file; expected a folder")
+        store.mkdir(mode=0o700, parents=True, exist_ok=True)
+        next(store.iterdir(), None)
+    except OSError as error:
+        doing = "read" if store.exists() else "made"
+        raise ServerError(
+            f"the store {store} cannot be {doing}: {error.strerror}; choose another with --store"
+        ) from error
+
+
+@contextmanager
+def appended_log(path: Path) -> Iterator[int]:
+    """A descriptor that appends to the log, which its owner alone can read. Raises ServerError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    except IsADirectoryError as error:
+        raise ServerError(f"the log {path} is a folder; choose a file with --log") from error
+    except OSError as error:
+        raise ServerError(f"the log {path} cannot be written: {error.strerror}; choose another with --log") from error
+    try:
+        if path.is_file() and os.fstat(log).st_uid == os.geteuid():
+            os.fchmod(log, 0o600)
+        yield log
+    finally:
+        os.close(log)
