@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import secrets
 import socket
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -39,6 +40,15 @@ def reserved(addresses: Mapping[str, tuple[str, int]]) -> Iterator[None]:
             except OSError as error:
                 raise ServerError(_refused(name, host, port, error)) from error
         yield
+
+
+@contextmanager
+def hidden() -> Iterator[tuple[str, int]]:
+    """An address of this machine that nobody guesses, one in 2^24 of them, and a port there, held as by `reserved`."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((".".join(("127", *(str(1 + secrets.randbelow(254)) for _ in range(3)))), 0))
+        yield sock.getsockname()
 
 
 def _refused(name: str, host: str, port: int, error: OSError) -> str:

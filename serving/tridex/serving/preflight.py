@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from tridex.encoding import ArtifactError, latest_version_dir, load_artifact
@@ -41,23 +38,5 @@ def check_store(store: Path) -> None:
     except OSError as error:
         doing = "read" if store.exists() else "made"
         raise ServerError(
-            f"the store {store} cannot be {doing}: {error.strerror}; choose another with --store"
+            f"the store {store} cannot be {doing}: {error.strerror}; choose another by --store"
         ) from error
-
-
-@contextmanager
-def appended_log(path: Path) -> Iterator[int]:
-    """A descriptor that appends to the log, which its owner alone can read. Raises ServerError."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    except IsADirectoryError as error:
-        raise ServerError(f"the log {path} is a folder; choose a file with --log") from error
-    except OSError as error:
-        raise ServerError(f"the log {path} cannot be written: {error.strerror}; choose another with --log") from error
-    try:
-        if path.is_file() and os.fstat(log).st_uid == os.geteuid():
-            os.fchmod(log, 0o600)
-        yield log
-    finally:
-        os.close(log)

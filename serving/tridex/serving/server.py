@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import logging
-import os
-import re
-import secrets
 import tempfile
-import threading
 from contextlib import ExitStack
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 
-from .environment import MEMORY_BUDGET, RUN, STORE
+from . import endpoint
 from .errors import ServerError
-from .health import RunFolder
-from .health_endpoint import HealthEndpoint
+from .launch import Launch, Settings
 from .leftovers import own_prefix, remove_leftovers
-from .ports import reserved
-from .preflight import appended_log, check_repository, check_store
-from .runtime import Runtime, find_runtime
+from .log import open_log
+from .ports import hidden, reserved
+from .preflight import check_repository, check_store
 from .supervisor import Supervisor
 from .tritonserver import TritonProcess
 
 __all__ = ["ServerError", "TritonServer"]
 
-_CLOSED_TO_CALLERS = "model-repository,model-config,shared-memory,logging,trace"
-"""Triton server's names of what runs code, reads or writes memory, or writes files for whoever asks for it."""
-
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 class TritonServer:
@@ -67,10 +56,17 @@ class TritonServer:
         self.metrics_host = metrics_host
         self.ports = {"grpc": grpc_port, "http": http_port, "metrics": metrics_port}
         self.log = (log or self.store.parent / "tritonserver.log").resolve()
-        self._http_inference = http_inference
-        self._memory_budget = memory_budget
-        self._arguments = arguments
-        self._start_timeout_s = start_timeout_s
+        self._settings = Settings(
+            repository=self.repository,
+            store=self.store,
+            host=host,
+            grpc_port=grpc_port,
+            http_port=http_port,
+            http_inference=http_inference,
+            memory_budget=memory_budget,
+            arguments=arguments,
+            start_timeout_s=start_timeout_s,
+        )
         self._stop_timeout_s = stop_timeout_s
         self._supervisor: Supervisor[TritonProcess] | None = None
         self._held = ExitStack()
@@ -85,7 +81,7 @@ class TritonServer:
         """The process id of tritonserver; another one after it was started again."""
         process = self._running().server
         if process is None:
-            raise ServerError("the server is not running; it is being started again")
+            raise ServerError("the server is not running: it is being started again")
         return process.pid
 
     @property
@@ -106,27 +102,30 @@ class TritonServer:
         """Starts the server and returns when every model is ready."""
         if self._supervisor is not None:
             raise ServerError("the server is running already")
+        check_repository(self.repository)
+        check_store(self.store)
+        hosts = {"grpc": self.host, "http": self.host, "metrics": self.metrics_host}
         with ExitStack() as held:
-            check_repository(self.repository)
-            check_store(self.store)
-            hosts = {"grpc": self.host, "http": self.host, "metrics": self.metrics_host}
             held.enter_context(reserved({name: (hosts[name], port) for name, port in self.ports.items()}))
-            log = held.enter_context(appended_log(self.log))
+            metrics = held.enter_context(hidden())
+            log = held.enter_context(open_log(self.log))
             remove_leftovers()
             held.callback(remove_leftovers)
             try:
-                work_dir = Path(held.enter_context(tempfile.TemporaryDirectory(prefix=own_prefix())))
+                folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix=own_prefix())))
             except OSError as error:
                 raise ServerError(f"no temporary folder can be made: {error}; TMPDIR says where") from error
-            lives = itertools.count(1)
-            supervisor = Supervisor(
-                lambda cancelled: self._launch(cancelled, RunFolder(work_dir / f"run-{next(lives)}"), log),
-                lambda text: self._say(text, log),
-                self._stop_timeout_s,
-            )
-            if not self._http_inference:
-                endpoint = HealthEndpoint(self.host, self.ports["http"], lambda: supervisor.is_ready)
-                held.callback(endpoint.close)
+
+            def say(text: str) -> None:
+                _logger.warning("tridex serve: %s", text)
+                log.write(text)
+
+            supervisor = Supervisor(Launch(self._settings, folder, metrics, log), say, self._stop_timeout_s)
+            listen = [(self.metrics_host, self.ports["metrics"], endpoint.metrics(*metrics))]
+            if not self._settings.http_inference:
+                listen.append((self.host, self.ports["http"], endpoint.health(lambda: supervisor.is_ready)))
+            for address in listen:
+                held.callback(endpoint.Endpoint(*address).close)
             held.callback(supervisor.stop)
             supervisor.start()
             self._supervisor = supervisor
@@ -145,80 +144,3 @@ class TritonServer:
         if self._supervisor is None:
             raise ServerError("the server is not running")
         return self._supervisor
-
-    def _launch(self, cancelled: threading.Event, run: RunFolder, log: int) -> TritonProcess | None:
-        """One life of tritonserver, ready; None where it was cancelled. For a thread that lives as long as it may."""
-        runtime = find_runtime(run.folder.parent)
-        environment = {**os.environ, **runtime.environment, STORE: str(self.store), RUN: str(run.folder)}
-        if self._memory_budget is not None:
-            environment[MEMORY_BUDGET] = str(self._memory_budget)
-        self._write(f"{runtime.name} starts with store {self.store}", log)
-        began_at = os.fstat(log).st_size
-        memory_prefix = f"{own_prefix()}{self.ports['grpc']}-"
-        process = TritonProcess(
-            self._command(runtime, memory_prefix),
-            environment,
-            log=log,
-            run=run,
-            address=self._own_address,
-            memory_prefix=memory_prefix,
-        )
-        ready = False
-        try:
-            ready = process.wait_until_ready(self._start_timeout_s, cancelled)
-        except ServerError as error:
-            raise ServerError(f"{error} {self._why(began_at)}") from error
-        finally:
-            if not ready:
-                process.kill()
-        return process if ready else None
-
-    def _command(self, runtime: Runtime, memory_prefix: str) -> list[str]:
-        # Nobody keeps this key. Whoever may list this machine's processes reads it all the same; what could run code
-        # in the server, a model that is sent with a request to load it, is closed by the control mode as well.
-        closed = f"{_CLOSED_TO_CALLERS}:tridex-launcher={secrets.token_urlsafe(32)}"
-        return [
-            str(runtime.binary),
-            *runtime.arguments,
-            f"--model-repository={self.repository}",
-            *([f"--model-config-name={runtime.encoder_config}"] if runtime.encoder_config else []),
-            "--model-control-mode=none",
-            f"--grpc-address={self.host}",
-            f"--grpc-port={self.ports['grpc']}",
-            f"--grpc-restricted-protocol={closed}",
-            f"--allow-http={str(self._http_inference).lower()}",
-            f"--http-address={self.host}",
-            f"--http-port={self.ports['http']}",
-            f"--http-restricted-api={closed}",
-            f"--metrics-address={self.metrics_host}",
-            f"--metrics-port={self.ports['metrics']}",
-            f"--backend-config=python,shm-region-prefix-name={memory_prefix}",
-            "--backend-config=python,shm-default-byte-size=4194304",
-            *self._arguments,
-        ]
-
-    @property
-    def _own_address(self) -> str:
-        """Where this process reaches it."""
-        return f"{'127.0.0.1' if self.host == '0.0.0.0' else self.host}:{self.ports['grpc']}"
-
-    def _say(self, text: str, log: int) -> None:
-        """For the operator, on standard error and in the log."""
-        _log.warning("tridex serve: %s", text)
-        self._write(text, log)
-
-    def _write(self, text: str, log: int) -> None:
-        with contextlib.suppress(OSError):  # a full disk
-            os.write(log, f"---- {datetime.now():%Y-%m-%d %H:%M:%S} tridex serve: {text}\n".encode())
-
-    def _why(self, began_at: int) -> str:
-        """The first cause that the log names for a start, without the server's timestamps, or else its last line."""
-        lines: list[str] = []
-        if self.log.is_file():
-            with self.log.open("rb") as log:
-                log.seek(began_at)
-                lines = log.read().decode(errors="replace").splitlines()
-        causes = [re.sub(r"^E\d{4} .*?\] ", "", line) for line in lines if re.match(r"E\d{4} ", line)]
-        # Without a GPU the server reports a missing CUDA driver on every start.
-        causes = [cause for cause in causes if "cuda" not in cause.lower()] or lines[-1:] or ["No error was logged."]
-        return f"{causes[0]} The log: {self.log}"

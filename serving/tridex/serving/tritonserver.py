@@ -83,7 +83,8 @@ class TritonProcess:
             ready = self._readiness.ask()
             # The Python backend sets their mode itself, whatever the umask.
             for region in shared_memory(self._memory_prefix):
-                region.chmod(0o600)
+                with contextlib.suppress(FileNotFoundError):
+                    region.chmod(0o600)
             if ready:
                 self._stubs = _stubs(self.pid)
                 return True
@@ -146,7 +147,7 @@ class TritonProcess:
                 time.sleep(_POLL_S)
         self._readiness.close()
         for region in shared_memory(self._memory_prefix):
-            region.unlink()
+            region.unlink(missing_ok=True)
 
     def _wait(self, done: Callable[[], bool], deadline: float) -> None:
         """Until something has been so for a moment, in which answers leave; or the deadline, or tritonserver's end."""
@@ -190,9 +191,9 @@ class _Readiness:
 def _stubs(tritonserver: int) -> dict[psutil.Process, str]:
     """The processes of Python models, and the model of each."""
     found = {}
-    for child in psutil.Process(tritonserver).children():
-        with contextlib.suppress(psutil.NoSuchProcess, ValueError):
-            program, model_file, *_ = child.cmdline()
+    with contextlib.suppress(psutil.NoSuchProcess):  # which is seen soon
+        for child in psutil.Process(tritonserver).children():
+            program, model_file, *_ = (*child.cmdline(), "", "")
             if Path(program).name == _STUB:
                 found[child] = Path(model_file).parts[-3]  # .../maxsim/1/model.py
     return found
