@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 
 _MAX_CONNECTIONS = 32
 _TIMEOUT_S = 5.0
+_POLL_S = 0.1
+"""How long closing takes at most."""
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +64,9 @@ class Endpoint:
 
     def __init__(self, host: str, port: int, answers: Answers) -> None:
         self._server = _Server((host, port), answers)
-        self._thread = threading.Thread(target=self._server.serve_forever, name=f"tridex-http-{port}", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(_POLL_S,), name=f"tridex-http-{port}", daemon=True
+        )
         self._thread.start()
 
     def close(self) -> None:
@@ -73,6 +77,8 @@ class Endpoint:
 
 
 class _Server(ThreadingHTTPServer):
+    request_queue_size = 128
+
     def __init__(self, address: tuple[str, int], answers: Answers) -> None:
         self.answers = answers
         self._room = threading.Semaphore(_MAX_CONNECTIONS)

@@ -36,7 +36,7 @@ def reserved(addresses: Mapping[str, tuple[str, int]]) -> Iterator[None]:
             sock = stack.enter_context(socket.socket())
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                sock.bind((host, port))
+                sock.bind((host or "no address", port))  # "" would be all addresses
             except OSError as error:
                 raise ServerError(_refused(name, host, port, error)) from error
         yield

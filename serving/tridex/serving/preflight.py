@@ -30,13 +30,14 @@ def check_store(store: Path) -> None:
 
     A store that can be read and not written is served.
     """
+    doing = "made"
     try:
-        if store.exists() and not store.is_dir():
-            raise ServerError(f"the store {store} is a file; expected a folder")
         store.mkdir(mode=0o700, parents=True, exist_ok=True)
+        doing = "read"
         next(store.iterdir(), None)
+    except FileExistsError as error:
+        raise ServerError(f"the store {store} is a file; expected a folder") from error
     except OSError as error:
-        doing = "read" if store.exists() else "made"
         raise ServerError(
             f"the store {store} cannot be {doing}: {error.strerror}; choose another by --store"
         ) from error

@@ -193,9 +193,9 @@ def _stubs(tritonserver: int) -> dict[psutil.Process, str]:
     found = {}
     with contextlib.suppress(psutil.NoSuchProcess):  # which is seen soon
         for child in psutil.Process(tritonserver).children():
-            program, model_file, *_ = (*child.cmdline(), "", "")
-            if Path(program).name == _STUB:
-                found[child] = Path(model_file).parts[-3]  # .../maxsim/1/model.py
+            command: list[str] = child.cmdline()
+            if command and Path(command[0]).name == _STUB:
+                found[child] = Path(command[1]).parts[-3]  # .../maxsim/1/model.py
     return found
 
 
