@@ -101,7 +101,7 @@ def test_a_killed_server_loses_nothing_acknowledged(
             writer.start()
             time.sleep(rng.uniform(0.2, 2.0))
             os.kill(server.pid, signal.SIGKILL)
-            server.wait()
+            server.stop()  # before it is started again
             writer.join()
         finally:
             server.stop()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 import time
 from pathlib import Path
@@ -43,8 +41,7 @@ def test_32_clients_search_upsert_and_delete(repository: Path, tmp_path: Path) -
             stored = client.get("shared", list(survivors))
             assert {document.id: document.text for document in stored if document} == survivors
         started = time.monotonic()
-        os.kill(server.pid, signal.SIGTERM)
-        assert server.wait() == 0
+        server.stop()
         assert time.monotonic() - started < 15
     assert shared_memory() == regions_before
 

@@ -36,9 +36,6 @@ class CatalogService(Service):
     def answer(self, requests: Sequence[Request]) -> list[Result]:
         return each(requests, self._answer_one)
 
-    def close(self) -> None:
-        pass
-
     def _answer_one(self, request: Request) -> Arrays:
         rows = self._rows(request, arguments.choice(request, parameters.OPERATION, CatalogOperation))
         # One empty string where there is no row: no answer has a tensor without elements.

@@ -37,9 +37,6 @@ class EncoderService(Service):
             results[i] = {models.EMBEDDINGS.name: embeddings}
         return [results[i] for i in range(len(requests))]
 
-    def close(self) -> None:
-        pass
-
     def _token_batch(self, request: Request) -> TokenBatch:
         """What the graph can run: a text that it cannot would fail the others of its batch."""
         ids, *masks = (np.asarray(request.inputs[tensor.name]) for tensor in models.ENCODER.inputs)

@@ -5,6 +5,7 @@
 | TRIDEX_STORE           | the folder that holds the collections                         | none                |
 | TRIDEX_MEMORY_BUDGET   | bytes for collections on the device that searches             | a share (memory.py) |
 | TRIDEX_CERTIFIED_SHARE | share of the searches by candidates that are run exactly, too | 0.01                |
+| TRIDEX_RUN             | the run folder (health.py); `tridex serve` sets it            | none                |
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 STORE = "TRIDEX_STORE"
 MEMORY_BUDGET = "TRIDEX_MEMORY_BUDGET"
 CERTIFIED_SHARE = "TRIDEX_CERTIFIED_SHARE"
+RUN = "TRIDEX_RUN"
 
 
 def store_folder() -> Path:
@@ -41,3 +43,9 @@ def certified_share() -> float:
     if not 0 <= share <= 1:
         raise ValueError(f"{CERTIFIED_SHARE} is {given!r}; expected a number from 0 to 1")
     return share
+
+
+def run_folder() -> Path | None:
+    """Where models report, where `tridex serve` started them."""
+    folder = os.environ.get(RUN)
+    return Path(folder) if folder else None

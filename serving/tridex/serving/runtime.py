@@ -10,9 +10,7 @@ import sysconfig
 from dataclasses import dataclass, field
 from pathlib import Path
 
-
-class RuntimeNotFoundError(RuntimeError):
-    """There is no tritonserver on this machine; the message says how to get one."""
+from .errors import ServerError
 
 
 @dataclass(frozen=True)
@@ -30,14 +28,14 @@ def find_runtime(work_dir: Path) -> Runtime:
     """The container's tritonserver where there is one, the embedded one otherwise.
 
     `work_dir` is where the embedded runtime lays out its backend folder; it must outlive the server.
-    Raises RuntimeNotFoundError where neither is installed.
+    Raises ServerError where neither is installed.
     """
     installed = shutil.which("tritonserver")
     if installed:
         return Runtime("Triton Inference Server", Path(installed))
     spec = importlib.util.find_spec("pytriton")
     if spec is None or not spec.submodule_search_locations:
-        raise RuntimeNotFoundError(
+        raise ServerError(
             "no tritonserver on PATH and no embedded one: pip install 'tridex[embedded]', "
             "or run inside an image of NVIDIA Triton Inference Server"
         )
@@ -53,7 +51,7 @@ def _embedded(package: Path, work_dir: Path) -> Runtime:
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     stub = home / "python_backend_stubs" / version / "triton_python_backend_stub"
     if not stub.exists():
-        raise RuntimeNotFoundError(f"the embedded tritonserver has no stub for Python {version}; it runs 3.8 to 3.13")
+        raise ServerError(f"the embedded tritonserver has no stub for Python {version}; it runs 3.8 to 3.13")
     for source in (*(home / "backends" / "python").glob("*.*"), stub):
         link = backend / source.name
         link.unlink(missing_ok=True)

@@ -1,38 +1,34 @@
-"""Starts a Triton server on a model repository and a store, waits until it is ready, stops it."""
+"""Starts a Triton server on a model repository and a store, keeps it running, stops it: docs/operations.md."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import re
-import signal
-import socket
-import subprocess
+import logging
 import tempfile
-import time
-import urllib.error
-import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-from tridex.encoding import ArtifactError, latest_version_dir, load_artifact
+from . import endpoint
+from .errors import ServerError
+from .launch import Launch, Settings
+from .leftovers import own_prefix, remove_leftovers
+from .log import open_log
+from .ports import hidden, reserved
+from .preflight import check_repository, check_store
+from .supervisor import Supervisor
+from .tritonserver import TritonProcess
 
-from .environment import MEMORY_BUDGET, STORE
-from .guard import GuardError, guard_environment
-from .runtime import find_runtime
+__all__ = ["ServerError", "TritonServer"]
 
-_SHARED_MEMORY = Path("/dev/shm")
-_PREFIX = "tridex-"
-
-
-class ServerError(RuntimeError):
-    """The server could not start or died; the message says why and what to do."""
+_logger = logging.getLogger(__name__)
 
 
 class TritonServer:
-    """One tritonserver process over one model repository and one store.
+    """A tritonserver over one model repository and one store, started again whenever it or a model's process dies.
 
     `memory_budget` is how many bytes collections may take on the device; a share of what it has where left out.
+    `http_inference` turns on Triton server's own HTTP front end, which takes requests to models; where it is off, the
+    HTTP port serves health alone. `stop_timeout_s` is how long what is under way may take when the server stops.
     A context manager: ready on entry, gone on exit. Raises ServerError where a port is taken, where the repository has
     no usable encoder, or where a model does not load.
     """
@@ -46,6 +42,8 @@ class TritonServer:
         grpc_port: int = 8001,
         http_port: int = 8000,
         metrics_port: int = 8002,
+        metrics_host: str = "127.0.0.1",
+        http_inference: bool = False,
         log: Path | None = None,
         memory_budget: int | None = None,
         arguments: tuple[str, ...] = (),
@@ -55,14 +53,23 @@ class TritonServer:
         self.repository = repository.resolve()
         self.store = store.resolve()
         self.host = host
+        self.metrics_host = metrics_host
         self.ports = {"grpc": grpc_port, "http": http_port, "metrics": metrics_port}
         self.log = (log or self.store.parent / "tritonserver.log").resolve()
-        self._memory_budget = memory_budget
-        self._arguments = arguments
-        self._start_timeout_s = start_timeout_s
+        self._settings = Settings(
+            repository=self.repository,
+            store=self.store,
+            host=host,
+            grpc_port=grpc_port,
+            http_port=http_port,
+            http_inference=http_inference,
+            memory_budget=memory_budget,
+            arguments=arguments,
+            start_timeout_s=start_timeout_s,
+        )
         self._stop_timeout_s = stop_timeout_s
-        self._process: subprocess.Popen[bytes] | None = None
-        self._work_dir: tempfile.TemporaryDirectory[str] | None = None
+        self._supervisor: Supervisor[TritonProcess] | None = None
+        self._held = ExitStack()
 
     @property
     def address(self) -> str:
@@ -71,8 +78,16 @@ class TritonServer:
 
     @property
     def pid(self) -> int:
-        """The process id of the running tritonserver."""
-        return self._running().pid
+        """The process id of tritonserver; another one after it was started again."""
+        process = self._running().server
+        if process is None:
+            raise ServerError("the server is not running: it is being started again")
+        return process.pid
+
+    @property
+    def is_ready(self) -> bool:
+        """What the health endpoint says: every process lives, no model is in trouble, nobody has asked it to stop."""
+        return self._supervisor is not None and self._supervisor.is_ready
 
     def __enter__(self) -> TritonServer:
         self.start()
@@ -85,128 +100,47 @@ class TritonServer:
 
     def start(self) -> None:
         """Starts the server and returns when every model is ready."""
-        self._check_repository()
-        self._check_ports()
-        _remove_stale_shared_memory()
-        self.store.mkdir(parents=True, exist_ok=True)
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        self._work_dir = tempfile.TemporaryDirectory(prefix="tridex-")
-        runtime = find_runtime(Path(self._work_dir.name))
-        command = [
-            str(runtime.binary),
-            *runtime.arguments,
-            f"--model-repository={self.repository}",
-            *(f"--{name}-address={self.host}" for name in self.ports),
-            *(f"--{name}-port={port}" for name, port in self.ports.items()),
-            *([f"--model-config-name={runtime.encoder_config}"] if runtime.encoder_config else []),
-            # Explicit, so that one model can be reloaded after an export without a restart.
-            "--model-control-mode=explicit",
-            "--load-model=*",
-            f"--backend-config=python,shm-region-prefix-name={_PREFIX}{os.getpid()}-{self.ports['grpc']}-",
-            "--backend-config=python,shm-default-byte-size=4194304",
-            "--exit-timeout-secs=10",
-            *self._arguments,
-        ]
-        environment = {**os.environ, **runtime.environment, **self._guard(), STORE: str(self.store)}
-        if self._memory_budget is not None:
-            environment[MEMORY_BUDGET] = str(self._memory_budget)
-        with self.log.open("wb") as log:
-            self._process = subprocess.Popen(
-                command,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                # A group of its own: a Ctrl-C reaches the server through stop() alone, and stop() finds the stubs.
-                start_new_session=True,
-            )
-        try:
-            self._wait_until_ready()
-        except BaseException:
-            self.stop()
-            raise
+        if self._supervisor is not None:
+            raise ServerError("the server is running already")
+        check_repository(self.repository)
+        check_store(self.store)
+        hosts = {"grpc": self.host, "http": self.host, "metrics": self.metrics_host}
+        with ExitStack() as held:
+            held.enter_context(reserved({name: (hosts[name], port) for name, port in self.ports.items()}))
+            metrics = held.enter_context(hidden())
+            log = held.enter_context(open_log(self.log))
+            remove_leftovers()
+            held.callback(remove_leftovers)
+            try:
+                folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix=own_prefix())))
+            except OSError as error:
+                raise ServerError(f"no temporary folder can be made: {error}; TMPDIR says where") from error
+
+            def say(text: str) -> None:
+                _logger.warning("tridex serve: %s", text)
+                log.write(text)
+
+            supervisor = Supervisor(Launch(self._settings, folder, metrics, log), say, self._stop_timeout_s)
+            listen = [(self.metrics_host, self.ports["metrics"], endpoint.metrics(*metrics))]
+            if not self._settings.http_inference:
+                listen.append((self.host, self.ports["http"], endpoint.health(lambda: supervisor.is_ready)))
+            for address in listen:
+                held.callback(endpoint.Endpoint(*address).close)
+            held.callback(supervisor.stop)
+            supervisor.start()
+            self._supervisor = supervisor
+            self._held = held.pop_all()
 
     def stop(self) -> None:
-        """Asks the server to end (SIGTERM), insists after `stop_timeout_s` (SIGKILL), cleans up. Safe to call twice."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(self._stop_timeout_s)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            # The Python backend's stubs outlive a server that was killed.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-        if self._work_dir is not None:
-            self._work_dir.cleanup()
-            self._work_dir = None
-        for left in _SHARED_MEMORY.glob(f"{_PREFIX}{os.getpid()}-{self.ports['grpc']}-*"):
-            left.unlink(missing_ok=True)
+        """Refuses what is new, answers what is under way, ends every process, cleans up. Safe to call twice."""
+        self._supervisor = None
+        self._held.close()
 
-    def wait(self) -> int:
-        """Blocks until the server ends by itself; returns its exit status."""
-        return self._running().wait()
+    def wait(self) -> None:
+        """Blocks until the server was stopped."""
+        self._running().wait()
 
-    def _guard(self) -> dict[str, str]:
-        assert self._work_dir is not None
-        try:
-            return guard_environment(Path(self._work_dir.name))
-        except GuardError as error:
-            raise ServerError(str(error)) from error
-
-    def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is None:
+    def _running(self) -> Supervisor[TritonProcess]:
+        if self._supervisor is None:
             raise ServerError("the server is not running")
-        return self._process
-
-    def _check_repository(self) -> None:
-        if not (self.repository / "search" / "config.pbtxt").exists():
-            raise ServerError(f"{self.repository} is not Tridex's model repository: it has no search/config.pbtxt")
-        try:
-            load_artifact(latest_version_dir(self.repository / "encoder"))
-        except ArtifactError as error:
-            raise ServerError(str(error)) from error
-
-    def _check_ports(self) -> None:
-        for name, port in self.ports.items():
-            with socket.socket() as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                try:
-                    probe.bind((self.host, port))
-                except OSError as error:
-                    raise ServerError(
-                        f"the {name} port {port} on {self.host} is in use ({error.strerror}): stop what listens there, "
-                        f"or choose another with --{name}-port"
-                    ) from error
-
-    def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + self._start_timeout_s
-        url = f"http://{self.host}:{self.ports['http']}/v2/health/ready"
-        process = self._running()
-        while time.monotonic() < deadline:
-            if process.poll() is not None:
-                raise ServerError(f"tritonserver ended with status {process.returncode} while starting. {self._why()}")
-            try:
-                with urllib.request.urlopen(url, timeout=2):
-                    return
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.1)
-        raise ServerError(f"tritonserver was not ready after {self._start_timeout_s:.0f} s. {self._why()}")
-
-    def _why(self) -> str:
-        """The first cause that the log names, without the server's timestamps."""
-        lines = self.log.read_text(errors="replace").splitlines()
-        causes = [re.sub(r"^E\d{4} .*?\] ", "", line) for line in lines if re.match(r"E\d{4} ", line)]
-        # Without a GPU the server reports a missing CUDA driver on every start.
-        causes = [cause for cause in causes if "cuda" not in cause.lower()]
-        return f"{causes[0] if causes else 'No error was logged.'} The log: {self.log}"
-
-
-def _remove_stale_shared_memory() -> None:
-    """Removes what a server that was killed left behind: the prefix holds the process that started it."""
-    for region in _SHARED_MEMORY.glob(f"{_PREFIX}*"):
-        owner = region.name[len(_PREFIX) :].partition("-")[0]
-        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
-            region.unlink(missing_ok=True)
+        return self._supervisor

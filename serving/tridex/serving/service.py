@@ -128,7 +128,15 @@ class Service(Protocol):
         """One result per request, in order. A RequestError among them fails its request only."""
         ...
 
-    def close(self) -> None: ...
+    def trouble(self) -> str | None:
+        """What is wrong with the service's threads, None where nothing is: asked every half second, by another thread.
+
+        A model that is in trouble makes the server not ready.
+        """
+        return None
+
+    def close(self) -> None:
+        """Ends the service's threads."""
 
 
 def each(requests: Sequence[Request], answer_one: Any) -> list[Result]:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from tridex.protocol.refusals import Refusal, tagged
 
-from .environment import memory_budget, store_folder
+from .environment import memory_budget, run_folder, store_folder
+from .health import Reporter
 from .service import (
     Arrays,
     Context,
@@ -33,6 +34,8 @@ from .service import (
 
 _log = logging.getLogger(__name__)
 
+_STOPPING = RequestError(ErrorCode.UNAVAILABLE, "the server is stopping")
+
 
 def python_model(service_class: type[Service]) -> type:
     """The class that the Python backend instantiates, answering through `service_class`."""
@@ -40,6 +43,7 @@ def python_model(service_class: type[Service]) -> type:
     class TritonPythonModel:
         def initialize(self, args: dict[str, str]) -> None:
             os.nice(service_class.NICENESS)
+            self._reporter = Reporter(args["model_name"], args["model_instance_name"], run_folder())
             on_gpu = args["model_instance_kind"] == "GPU"
             self._service = service_class(
                 Context(
@@ -51,27 +55,40 @@ def python_model(service_class: type[Service]) -> type:
                     memory_budget=memory_budget(),
                 )
             )
+            self._reporter.service = self._service
             # What is loaded by now stays: collections need not walk through torch's and lance's objects again.
             gc.collect()
             gc.freeze()
 
         def execute(self, requests: Sequence[Any]) -> None:
             """Every request is answered by its own sender (0.01 ms more than by the returned list), now or later."""
+            if not self._reporter.admit(len(requests)):
+                for request in requests:
+                    _send(request, _STOPPING)
+                return
             good: dict[int, Request] = {}
             for i, request in enumerate(requests):
                 try:
                     good[i] = _request(request)
                 except Exception as error:
-                    _send(request, _refusal(error))
+                    self._answer(request, _refusal(error))
             try:
                 results: Sequence[Result] = self._service.answer(list(good.values()))
             except Exception as error:
                 results = [_refusal(error)] * len(good)
             for i, result in zip(good, results, strict=True):
-                _send(requests[i], result)
+                self._answer(requests[i], result)
+
+        def _answer(self, request: Any, result: Result) -> None:
+            """Answers a request that was admitted, now or when the result is there."""
+            if isinstance(result, Future):
+                result.add_done_callback(lambda done: self._answer(request, done.result()))
+                return
+            _send(request, result)
+            self._reporter.answered()
 
         def finalize(self) -> None:
-            self._service.close()
+            self._reporter.close()
 
     return TritonPythonModel
 
@@ -116,11 +133,7 @@ def _request(request: Any) -> Request:
     )
 
 
-def _send(request: Any, result: Result) -> None:
-    """Answers a request, now or when the result is there."""
-    if isinstance(result, Future):
-        result.add_done_callback(lambda done: _send(request, done.result()))
-        return
+def _send(request: Any, result: Arrays | RequestError) -> None:
     final = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
     try:
         request.get_response_sender().send(_response(request, result), flags=final)
@@ -162,6 +175,3 @@ def _infer(model: str, inputs: Arrays, outputs: Sequence[str]) -> dict[str, NDAr
         requested_output_names=list(outputs),
     ).exec()
     if response.has_error():
-        _log.error("model %s: %s", model, response.error().message())
-        raise RequestError(ErrorCode.INTERNAL, f"the model {model} failed; the server's log says why")
-    return {tensor.name(): _array(tensor) for tensor in response.output_tensors()}

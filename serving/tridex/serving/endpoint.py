@@ -1,0 +1,128 @@
+"""What the launcher itself answers over HTTP: a few paths by GET.
+
+Triton server's own HTTP front end reads a request's body whatever is asked of it. In the embedded release, 54 MB sent
+in chunks of one byte end it, or, where they are sent to its metrics port, take 9 GB. This one reads no body.
+"""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import socketserver
+import threading
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, NamedTuple
+
+_MAX_CONNECTIONS = 32
+_TIMEOUT_S = 5.0
+_POLL_S = 0.1
+"""How long closing takes at most."""
+
+_log = logging.getLogger(__name__)
+
+
+class Answer(NamedTuple):
+    """To one request."""
+
+    status: HTTPStatus = HTTPStatus.OK
+    body: bytes = b""
+
+
+Answers = Mapping[str, Callable[[], Answer]]
+"""By path."""
+
+
+def health(is_ready: Callable[[], bool]) -> Answers:
+    """Liveness and readiness, by Triton server's paths: 200, or 503 for no."""
+    return {
+        "/v2/health/live": Answer,
+        "/v2/health/ready": lambda: Answer(HTTPStatus.OK if is_ready() else HTTPStatus.SERVICE_UNAVAILABLE),
+    }
+
+
+def metrics(host: str, port: int) -> Answers:
+    """The metrics that Triton server serves there."""
+    return {"/metrics": lambda: _fetch(host, port, "/metrics")}
+
+
+def _fetch(host: str, port: int, path: str) -> Answer:
+    connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return Answer(HTTPStatus(answer.status), answer.read())
+    except (OSError, http.client.HTTPException):
+        return Answer(HTTPStatus.SERVICE_UNAVAILABLE)
+    finally:
+        connection.close()
+
+
+class Endpoint:
+    """Listens from when it is made until it is closed."""
+
+    def __init__(self, host: str, port: int, answers: Answers) -> None:
+        self._server = _Server((host, port), answers)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(_POLL_S,), name=f"tridex-http-{port}", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """Lets go of the port."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128
+
+    def __init__(self, address: tuple[str, int], answers: Answers) -> None:
+        self.answers = answers
+        self._room = threading.Semaphore(_MAX_CONNECTIONS)
+        super().__init__(address, _Handler)
+
+    def server_bind(self) -> None:
+        # HTTPServer's own asks the domain name service for the host's name, which may take seconds.
+        socketserver.TCPServer.server_bind(self)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._room.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
+
+    def handle_error(self, _request: Any, client_address: Any) -> None:
+        _log.debug("a request from %s failed", client_address, exc_info=True)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    timeout = _TIMEOUT_S
+    server_version = "tridex"
+    sys_version = ""
+    error_content_type = "text/plain"
+    error_message_format = "%(message)s\n"
+    server: _Server
+
+    def do_GET(self) -> None:
+        find = self.server.answers.get(self.path)
+        if find is None:
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return
+        answer = find()
+        self.send_response(answer.status)
+        self.send_header("Content-Type", "text/plain; charset=utf-8")
+        self.send_header("Content-Length", str(len(answer.body)))
+        self.end_headers()
+        self.wfile.write(answer.body)
+
+    def log_message(self, *_: Any) -> None:
+        """Says nothing: probes come every few seconds."""

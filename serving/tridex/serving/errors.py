@@ -1,0 +1,7 @@
+"""What ends a start of the server."""
+
+from __future__ import annotations
+
+
+class ServerError(RuntimeError):
+    """The server could not start, or is not running; the message says why and what to do."""

@@ -1,0 +1,61 @@
+"""The server's log: what tritonserver, its models and the launcher write, start after start."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from .errors import ServerError
+
+
+class Log:
+    """An open log, appended to; its owner alone can read it."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path = path
+        self.descriptor = descriptor
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return os.fstat(self.descriptor).st_size
+
+    def write(self, text: str) -> None:
+        """Adds a line of the launcher's own."""
+        with contextlib.suppress(OSError):  # as where the disk is full
+            os.write(self.descriptor, f"---- {datetime.now():%Y-%m-%d %H:%M:%S} tridex serve: {text}\n".encode())
+
+    def cause(self, since: int) -> str:
+        """The first error behind so many bytes, without Triton server's timestamp, or the last line; and the path."""
+        lines: list[str] = []
+        if self.path.is_file():
+            with self.path.open("rb") as log:
+                log.seek(since)
+                lines = log.read().decode(errors="replace").splitlines()
+        errors = [re.sub(r"^E\d{4} .*?\] ", "", line) for line in lines if re.match(r"E\d{4} ", line)]
+        # Without a GPU the server reports a missing CUDA driver on every start.
+        causes = [error for error in errors if "cuda" not in error.lower()] or lines[-1:] or ["No error was logged."]
+        return f"{causes[0]} The log: {self.path}"
+
+
+@contextmanager
+def open_log(path: Path) -> Iterator[Log]:
+    """The log at this path, which is made where there is none. Raises ServerError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    except IsADirectoryError as error:
+        raise ServerError(f"the log {path} is a folder; choose a file by --log") from error
+    except OSError as error:
+        raise ServerError(f"the log {path} cannot be written: {error.strerror}; choose another by --log") from error
+    try:
+        if path.is_file() and os.fstat(descriptor).st_uid == os.geteuid():
+            os.fchmod(descriptor, 0o600)
+        yield Log(path, descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,90 @@
+"""What the launcher answers over HTTP, and what it does not."""
+
+from __future__ import annotations
+
+import http.client
+import select
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+from servers import free_ports
+
+from tridex.serving.endpoint import Answer, Answers, Endpoint, health, metrics
+
+
+@pytest.fixture
+def ready() -> list[bool]:
+    return [True]
+
+
+@pytest.fixture
+def port(ready: list[bool]) -> Iterator[int]:
+    with serving(health(lambda: ready[0])) as port:
+        yield port
+
+
+class serving:  # noqa: N801
+    """An endpoint on a free port."""
+
+    def __init__(self, answers: Answers) -> None:
+        (self._port,) = free_ports(1)
+        self._endpoint = Endpoint("127.0.0.1", self._port, answers)
+
+    def __enter__(self) -> int:
+        return self._port
+
+    def __exit__(self, *_: object) -> None:
+        self._endpoint.close()
+
+
+def ask(port: int, path: str, method: str = "GET", body: bytes | None = None) -> tuple[int, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request(method, path, body)
+    answer = connection.getresponse()
+    return answer.status, answer.read().decode()
+
+
+def test_health_is_alive_and_ready_or_not(port: int, ready: list[bool]) -> None:
+    assert ask(port, "/v2/health/live") == ask(port, "/v2/health/ready") == (200, "")
+    ready[0] = False
+    assert ask(port, "/v2/health/live") == (200, "")
+    assert ask(port, "/v2/health/ready") == (503, "")
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics", "/v2/models/search/infer", "/v2/health/ready/../live"])
+def test_there_is_nothing_else(port: int, path: str) -> None:
+    assert ask(port, path)[0] == 404
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "HEAD", "<script>"])
+def test_nothing_but_get(port: int, method: str) -> None:
+    assert ask(port, "/v2/health/ready", method, b"x" * 10_000)[0] == 501
+
+
+def test_what_is_not_http_holds_up_nobody(port: int) -> None:
+    silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(10)]
+    with socket.create_connection(("127.0.0.1", port)) as rude:
+        rude.sendall(b"\x00\xff" * 50_000)
+        assert ask(port, "/v2/health/live")[0] == 200
+    for connection in silent:
+        connection.close()
+
+
+def test_connections_have_a_limit(port: int) -> None:
+    held = [socket.create_connection(("127.0.0.1", port)) for _ in range(40)]
+    time.sleep(1)
+    closed, _, _ = select.select(held, [], [], 0)
+    for connection in held:
+        connection.close()
+    assert len(closed) == 40 - 32
+
+
+def test_metrics_are_those_of_another_server() -> None:
+    answers = {"/metrics": lambda: Answer(body=b"nv_inference_count 1\n")}
+    with serving(answers) as inner, serving(metrics("127.0.0.1", inner)) as outer:
+        assert ask(outer, "/metrics") == (200, "nv_inference_count 1\n")
+        assert ask(outer, "/metrics", "POST")[0] == 501
+    with serving(metrics("127.0.0.1", inner)) as outer:
+        assert ask(outer, "/metrics") == (503, "")

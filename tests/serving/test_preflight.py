@@ -1,0 +1,144 @@
+"""Paths that cannot be used are said in a sentence before anything starts; what servers that were killed left goes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tridex.serving.errors import ServerError
+from tridex.serving.leftovers import own_prefix, remove_leftovers
+from tridex.serving.log import Log, open_log
+from tridex.serving.preflight import check_repository, check_store
+
+
+@pytest.fixture
+def unprivileged(tmp_path: Path) -> Iterator[Path]:
+    """A folder, and no right to read or write what its modes forbid, which root has."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    for parent in (tmp_path, *tmp_path.parents[:2]):
+        parent.chmod(parent.stat().st_mode | 0o055)
+    before = os.geteuid()
+    if before == 0:
+        os.chown(folder, 65534, 65534)
+        os.seteuid(65534)
+    yield folder
+    os.seteuid(before)
+
+
+def test_a_store_is_made_for_its_owner_alone(tmp_path: Path) -> None:
+    check_store(tmp_path / "data" / "store")
+    assert (tmp_path / "data" / "store").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_store_keeps_the_modes_it_has(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir(mode=0o750)
+    check_store(tmp_path / "store")
+    assert (tmp_path / "store").stat().st_mode & 0o777 == 0o750
+
+
+def test_a_store_that_is_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "store").touch()
+    with pytest.raises(ServerError, match=r"store/?\S* is a file; expected a folder"):
+        check_store(tmp_path / "store")
+    with pytest.raises(ServerError, match=r"store/below cannot be made: Not a directory; .* --store"):
+        check_store(tmp_path / "store" / "below")
+
+
+def test_a_store_that_cannot_be_written_is_served(unprivileged: Path) -> None:
+    (unprivileged / "store").mkdir(mode=0o500)
+    check_store(unprivileged / "store")
+
+
+def test_a_store_that_cannot_be_made_or_read_is_named(unprivileged: Path) -> None:
+    (unprivileged / "closed").mkdir(mode=0o000)
+    with pytest.raises(ServerError, match="closed cannot be read: Permission denied"):
+        check_store(unprivileged / "closed")
+    (unprivileged / "fixed").mkdir(mode=0o500)
+    with pytest.raises(ServerError, match="fixed/store cannot be made: Permission denied"):
+        check_store(unprivileged / "fixed" / "store")
+    with pytest.raises(ServerError, match="closed/store cannot be made: Permission denied"):
+        check_store(unprivileged / "closed" / "store")
+
+
+def test_a_repository_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ServerError, match=f"no model repository at {tmp_path}/nothing; .*tridex export"):
+        check_repository(tmp_path / "nothing")
+
+
+def test_a_repository_that_cannot_be_read_is_named(unprivileged: Path) -> None:
+    search = unprivileged / "repository" / "search"
+    search.mkdir(parents=True)
+    (search / "config.pbtxt").touch()
+    search.parent.chmod(0o000)
+    with pytest.raises(ServerError, match=r"cannot be read: .*repository/search/config\.pbtxt: Permission denied"):
+        check_repository(search.parent)
+    search.parent.chmod(0o700)
+
+
+@contextlib.contextmanager
+def written(path: Path, text: str) -> Iterator[Log]:
+    with open_log(path) as log:
+        log.write(text)
+        yield log
+
+
+def test_a_log_is_appended_to_and_read_by_its_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "logs" / "server.log"
+    with written(path, "first start"):
+        path.chmod(0o644)
+    with written(path, "second start"):
+        assert path.stat().st_mode & 0o777 == 0o600
+    lines = path.read_text().splitlines()
+    assert [line.partition("tridex serve: ")[2] for line in lines] == ["first start", "second start"]
+
+
+def test_the_cause_is_of_this_start_alone(tmp_path: Path) -> None:
+    with written(tmp_path / "log", "first start") as log:
+        os.write(log.descriptor, b'E1126 01:02:03.4 7 model.cc:1] "old trouble"\n')
+        began_at = log.size
+        assert log.cause(began_at).startswith("No error was logged.")
+        os.write(log.descriptor, b"error while loading shared libraries\n")
+        assert log.cause(began_at) == f"error while loading shared libraries The log: {tmp_path}/log"
+        os.write(
+            log.descriptor, b'E1126 01:02:03.4 7 cuda.cc:1] "CUDA driver"\nE1126 01:02:03.4 7 m.cc:1] "new trouble"\n'
+        )
+        assert log.cause(began_at) == f'"new trouble" The log: {tmp_path}/log'
+
+
+def test_a_log_that_cannot_be_written_is_named(unprivileged: Path) -> None:
+    with pytest.raises(ServerError, match="own is a folder; choose a file by --log"), open_log(unprivileged):
+        pass
+    (unprivileged / "fixed").mkdir(mode=0o500)
+    with (
+        pytest.raises(ServerError, match=r"fixed/log cannot be written: Permission denied; .*--log"),
+        open_log(unprivileged / "fixed" / "log"),
+    ):
+        pass
+    with (
+        pytest.raises(ServerError, match=r"fixed/logs/log cannot be written: Permission denied"),
+        open_log(unprivileged / "fixed" / "logs" / "log"),
+    ):
+        pass
+
+
+def test_leftovers_of_processes_that_ended_go() -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    region = Path("/dev/shm") / f"tridex-{ended.pid}-8001-left"
+    region.touch()
+    folder = Path(tempfile.gettempdir()) / f"tridex-{ended.pid}-left"
+    (folder / "run-1").mkdir(parents=True)
+    own = Path(tempfile.mkdtemp(prefix=own_prefix()))
+    other = Path(tempfile.mkdtemp(prefix="tridex-cases-"))
+    remove_leftovers()
+    assert (region.exists(), folder.exists(), own.exists(), other.exists()) == (False, False, True, True)
+    own.rmdir()
+    other.rmdir()
