@@ -16,7 +16,7 @@ from .fields import short
 UNREADABLE = "_unreadable"
 """The one key of what stands for metadata that cannot be given back; its value is the reason."""
 
-_MAX_DEPTH = 128
+MAX_DEPTH = 128
 """Objects and lists inside each other: what handles them, here and at the caller, takes two or three frames a level."""
 
 
@@ -28,8 +28,8 @@ def encoded(key: str, metadata: dict[str, Any]) -> str:
         _decoded(text)
     except (ValueError, TypeError, RecursionError) as error:
         raise InvalidDocumentError(
-            f"metadata of document {short(key)} cannot be given back as JSON ({error}); expected strings of valid "
-            f"Unicode, finite numbers, and objects and lists in at most {_MAX_DEPTH} levels"
+            f"metadata of document {short(key)} is {short(metadata)}; expected a JSON object of finite numbers and "
+            f"valid Unicode, with objects and lists in at most {MAX_DEPTH} levels ({error})"
         ) from None
     return text
 
@@ -51,7 +51,7 @@ def sendable(text: str) -> str:
 def _decoded(text: str) -> dict[str, Any]:
     """Raises ValueError or RecursionError."""
     metadata: dict[str, Any] = json.loads(text, parse_constant=_refuse, parse_float=_finite)
-    if text.count("{") + text.count("[") > _MAX_DEPTH:
+    if text.count("{") + text.count("[") > MAX_DEPTH:
         _check_depth(metadata)
     return metadata
 
@@ -67,7 +67,7 @@ def _finite(number: str) -> float:
 
 def _check_depth(value: Any) -> None:
     level = [value]
-    for _ in range(_MAX_DEPTH + 1):
+    for _ in range(MAX_DEPTH + 1):
         level = [
             inner
             for outer in level
@@ -75,4 +75,4 @@ def _check_depth(value: Any) -> None:
         ]
         if not level:
             return
-    raise ValueError(f"nested deeper than {_MAX_DEPTH} levels")
+    raise ValueError(f"nested deeper than {MAX_DEPTH} levels")

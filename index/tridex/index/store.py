@@ -67,8 +67,18 @@ class Store:
 
     def names(self) -> list[str]:
         """The collections there are, sorted; without aliases and unfinished builds, with what is damaged."""
-        meanings = self._names.all().items()
-        return [name for name, meaning in meanings if not meaning.alias_of and not meaning.built_from]
+        return list(self.folders())
+
+    def folders(self) -> dict[str, Path | None]:
+        """The folder of each of `names`; None where the name's file is damaged or could not be read just now.
+
+        Raises StoreUnavailableError where the names themselves could not be listed.
+        """
+        return {
+            name: self._collections / meaning.folder if meaning.folder else None
+            for name, meaning in self._names.all().items()
+            if not meaning.alias_of and not meaning.built_from
+        }
 
     def aliases(self) -> dict[str, str]:
         """Every alias, sorted, and the collection that it leads to."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,16 @@ import torch
 from numpy.typing import NDArray
 
 from tridex.encoding import latest_version_dir, load_artifact
-from tridex.index import Collection, CollectionNotFoundError, Document, Size, Store, declared_fields
+from tridex.index import (
+    Collection,
+    CollectionNotFoundError,
+    Document,
+    ReadOnlyStoreError,
+    Size,
+    Store,
+    WriterLock,
+    declared_fields,
+)
 from tridex.kernels import Codec
 from tridex.protocol import models, parameters
 from tridex.protocol.parameters import IngestOperation
@@ -22,7 +32,6 @@ from .memory import Admission, default_budget
 from .refusals import refusing
 from .service import Context, Request, RequestError, Result, invalid
 from .specs import DEFAULT_CODEC, new_spec, reading
-from .text_indexing import TextIndexing
 from .upkeep import Upkeep
 
 
@@ -52,13 +61,20 @@ class IngestService:
         self._artifact = load_artifact(latest_version_dir(context.repository / models.ENCODER.name))
         self._embedder = Embedder(self._artifact, context.infer)
         self._store = Store(context.store)
-        self._upkeep = Upkeep()
-        self._text_indexing = TextIndexing(self._store)
+        self._writer = WriterLock(self._store.folder)
+        with suppress(ReadOnlyStoreError):  # tried again when a write comes
+            self._writer.acquire()
+        self._upkeep = Upkeep(self._store, self._writer)
         searching = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._admission = Admission(self._store, context.memory_budget or default_budget(searching))
 
     def answer(self, requests: Sequence[Request]) -> list[Result]:
         """Consecutive requests of one kind on one collection become one transaction; the rest keep their order."""
+        try:
+            with refusing():
+                self._writer.acquire()
+        except RequestError as error:
+            return [error] * len(requests)
         results: dict[int, Result] = {}
         run: dict[int, _Write] = {}
         for i, request in enumerate(requests):
@@ -80,7 +96,7 @@ class IngestService:
 
     def close(self) -> None:
         self._upkeep.close()
-        self._text_indexing.close()
+        self._writer.release()
 
     def _write(self, run: Mapping[int, _Write]) -> dict[int, Result]:
         """One transaction for all of these; a result for each."""
@@ -90,12 +106,14 @@ class IngestService:
             with refusing():
                 if first.operation is IngestOperation.DELETE:
                     good = dict(run)
-                    version = self._store.open(first.collection).delete([key for w in run.values() for key in w.ids])
+                    with self._writer:
+                        collection = self._store.open(first.collection)
+                        version = collection.delete([key for w in run.values() for key in w.ids])
                 else:
                     collection = self._open_or_create(first)
                     good = _storable(collection, run, results)
                     version = self._upsert(collection, [d for write in good.values() for d in write.documents])
-                    self._text_indexing.wrote(first.collection)
+                self._upkeep.wrote(first.collection)
         except RequestError as error:
             return {i: results.get(i, error) for i in run}
         return results | {i: _version(version, len(write.ids)) for i, write in good.items()}
@@ -111,7 +129,8 @@ class IngestService:
         id_bytes = sum(len(document.id.encode()) for document in distinct)
         more = Size(len(distinct), sum(map(len, embeddings)), id_bytes)
         self._admission.check(collection, more)
-        version = collection.upsert(distinct, embeddings)
+        with self._writer:
+            version = collection.latest().upsert(distinct, embeddings)
         self._admission.wrote(collection, more)
         return version
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from tridex.index import Document, InvalidDocumentError
 from tridex.index.fields import Fields, column_values, short
+from tridex.index.metadata import encoded
 from tridex.protocol import limits
 from tridex.protocol.corpus import CorpusDocument, CorpusError
 
@@ -97,16 +98,13 @@ def _check_document(row: CorpusDocument, fields: Fields, place: str) -> str:
     if not isinstance(row.metadata, dict):
         raise CorpusError(f"{place}: metadata is {short(row.metadata)}; expected an object")
     try:
-        metadata = json.dumps(row.metadata, ensure_ascii=False, allow_nan=False)
-        size = len(metadata.encode())
-    except (TypeError, ValueError, RecursionError) as error:
-        raise CorpusError(f"{place}: metadata is {short(row.metadata)}; expected a JSON object ({error})") from None
-    if size > limits.MAX_METADATA_BYTES:
-        raise CorpusError(f"{place}: metadata has {size} bytes; expected at most {limits.MAX_METADATA_BYTES}")
-    try:
+        metadata = encoded(row.id, row.metadata)
         column_values(fields, row.id, row.metadata)
     except InvalidDocumentError as error:
         raise CorpusError(f"{place}: {error}") from None
+    size = len(metadata.encode())
+    if size > limits.MAX_METADATA_BYTES:
+        raise CorpusError(f"{place}: metadata has {size} bytes; expected at most {limits.MAX_METADATA_BYTES}")
     return metadata
 
 
