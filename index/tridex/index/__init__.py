@@ -12,7 +12,9 @@ from .errors import (
     InvalidFieldError,
     InvalidFilterError,
     MemoryBudgetError,
+    ReadOnlyStoreError,
     StoreFullError,
+    StoreUnavailableError,
     TokenIndexError,
 )
 from .fields import FieldType, declared_fields
@@ -20,8 +22,10 @@ from .follower import Follower
 from .memory import MemoryBudget, budget_for, check_room, needed_bytes, packed_bytes
 from .ranking import Ranking, fuse_ranks, fuse_scores
 from .spec import CollectionSpec
+from .storage import is_fault
 from .store import Location, Store
 from .view import View
+from .writer import WriterLock
 
 __all__ = [
     "Build",
@@ -42,16 +46,20 @@ __all__ = [
     "MemoryBudget",
     "MemoryBudgetError",
     "Ranking",
+    "ReadOnlyStoreError",
     "Size",
     "Store",
     "StoreFullError",
+    "StoreUnavailableError",
     "TokenIndexError",
     "View",
+    "WriterLock",
     "budget_for",
     "check_room",
     "declared_fields",
     "fuse_ranks",
     "fuse_scores",
+    "is_fault",
     "needed_bytes",
     "packed_bytes",
 ]

@@ -6,7 +6,7 @@ readers keep the version they opened, deletes are marks beside immutable files.
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
@@ -24,16 +24,22 @@ from numpy.typing import NDArray
 from tridex.kernels import Codebook
 
 from .codebooks import load_codebook, save_codebook
-from .compaction import clean_up, compact, is_compaction
+from .compaction import clean_up, compact, compact_some, is_compaction
+from .doubles import is_newest
 from .errors import InvalidDocumentError
 from .fields import FieldType, column_values, columns
 from .filters import to_sql
+from .metadata import decoded, encoded, sendable
 from .ranking import Ranking
 from .spec import CollectionSpec, read_spec, schema_of
-from .storage import guarded, open_dataset
+from .storage import guarded, open_dataset, writing
 from .texts import create_text_index, index_new_texts, search_texts
 
 _DOCUMENT = ("id", "text", "metadata")
+
+_ROWS_PER_REPAIR = 10_000
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -113,22 +119,59 @@ class Collection:
     def compactions_since(self, version: int) -> list[int]:
         """The versions after `version`, up to this one, that moved rows and changed none (0.2 ms for each version).
 
-        Raises OSError where one of them is cleaned up.
+        Raises OSError where one of them is cleaned up, and what else Lance raises where it cannot read one.
         """
         return [v for v in range(version + 1, self.version + 1) if is_compaction(self.dataset, v)]
 
-    @guarded
+    @writing
     def compact(self, *, copy_pages: bool = False) -> int:
-        """Rewrites small and half deleted files (compaction.py); returns the version that this made, or found."""
+        """Rewrites small and half deleted files (compaction.py); returns the version that this made, or found.
+
+        Ids that are there twice are repaired first.
+        """
+        self.repair_doubles()
         self.dataset = compact(self.dataset, copy_pages=copy_pages)
         return self.version
 
+    @writing
+    def compact_some(self) -> bool:
+        """Rewrites a few files where that is worth it (compaction.py), and may have to be called again; whether it was.
+
+        For the one writer: who else writes meanwhile makes it raise StoreUnavailableError.
+        """
+        return compact_some(self.dataset)
+
+    @writing
+    def repair_doubles(self) -> int:
+        """Deletes all rows but the newest of an id that is there more than once; returns how many."""
+        ids, addresses = self.rows()
+        older = addresses[~is_newest(ids, addresses)].tolist()
+        for first in range(0, len(older), _ROWS_PER_REPAIR):
+            these = ", ".join(map(str, older[first : first + _ROWS_PER_REPAIR]))
+            self.dataset.delete(f"_rowaddr IN ({these})")
+        if older:
+            _log.warning(
+                "collection %r: %d rows had ids that another row has too, as an earlier version could leave them; the "
+                "newest row of each id stays",
+                self.name,
+                len(older),
+            )
+        return len(older)
+
     @guarded
+    def rows(
+        self, fragments: Sequence[lance.LanceFragment] | None = None
+    ) -> tuple[pa.LargeStringArray, NDArray[np.uint64]]:
+        """Ids and addresses of all live rows, or of those of these files, in the store's order."""
+        heads = self.dataset.scanner(columns=["id"], fragments=fragments, with_row_address=True).to_table()
+        return large_ids(heads), np.asarray(heads["_rowaddr"], np.uint64)
+
+    @writing
     def clean_up(self, unread_for: timedelta) -> int:
         """Removes the versions that have not been the newest one for that long, and their files; returns the bytes."""
         return clean_up(self.dataset, unread_for)
 
-    @guarded
+    @writing
     def upsert(self, documents: Sequence[Document], embeddings: Iterable[NDArray[np.float32]]) -> int:
         """Inserts documents, replacing those whose id is there, in one transaction; returns the version it made.
 
@@ -167,7 +210,7 @@ class Collection:
             {
                 "id": [document.id for document in documents],
                 "text": [document.text for document in documents],
-                "metadata": [json.dumps(document.metadata, ensure_ascii=False) for document in documents],
+                "metadata": [encoded(document.id, document.metadata) for document in documents],
                 "tokens": tokens,
                 "codes": codes,
                 **{column: [row[i] for row in values] for i, column in enumerate(columns(self.spec.fields).values())},
@@ -180,7 +223,7 @@ class Collection:
         """The best `top_k` documents of a text by BM25 (texts.py), of those for which the SQL `condition` holds."""
         return search_texts(self.dataset, query, top_k, condition)
 
-    @guarded
+    @writing
     def index_new_texts(self) -> bool:
         """Brings new documents into the index that BM25 reads, where there are enough (texts.py); whether there were.
 
@@ -189,20 +232,22 @@ class Collection:
         return index_new_texts(self.dataset)
 
     def check_metadata(self, documents: Sequence[Document]) -> None:
-        """Raises InvalidDocumentError where a declared field holds what is not of its type; others may hold anything.
+        """Raises InvalidDocumentError where a declared field holds what is not of its type; others may hold anything
+        that can be given back (metadata.py).
 
         A declared field may be absent or null.
         """
         for document in documents:
             column_values(self.spec.fields, document.id, document.metadata)
+            encoded(document.id, document.metadata)
 
-    @guarded
+    @writing
     def delete(self, ids: Sequence[str]) -> int:
         """Deletes the documents of these ids, those there are, in one transaction; returns the version it made."""
         self.dataset.delete(_id_filter(ids))
         return self.version
 
-    @guarded
+    @writing
     def delete_matching(self, filters: Any) -> int:
         """Deletes the documents that match, in one transaction; returns the version it made."""
         self.dataset.delete(to_sql(filters, self.spec.fields))
@@ -248,7 +293,7 @@ class Collection:
     def payload(self, addresses: NDArray[np.uint64]) -> tuple[list[str], list[str]]:
         """Texts and metadata (JSON) of the rows at these addresses (0.3 ms for ten rows)."""
         rows = self.dataset._take_rows(addresses.tolist(), columns=["text", "metadata"])
-        return rows["text"].to_pylist(), rows["metadata"].to_pylist()
+        return rows["text"].to_pylist(), [sendable(text) for text in rows["metadata"].to_pylist()]
 
     @guarded
     def size(self, fragments: Sequence[lance.LanceFragment] | None = None) -> Size:
@@ -282,4 +327,9 @@ def _id_filter(ids: Sequence[str]) -> str:
 
 
 def _documents(rows: pa.Table) -> list[Document]:
-    return [Document(row["id"], row["text"], json.loads(row["metadata"])) for row in rows.to_pylist()]
+    return [Document(row["id"], row["text"], decoded(row["metadata"])) for row in rows.to_pylist()]
+
+
+def large_ids(heads: pa.Table) -> pa.LargeStringArray:
+    """The column of ids as one array."""
+    return pa.concat_arrays(heads["id"].cast(pa.large_string()).chunks or [pa.array([], pa.large_string())])

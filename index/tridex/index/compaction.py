@@ -1,12 +1,18 @@
-"""Rewriting small and half deleted files of a dataset as large ones, and removing what nobody reads any more."""
+"""Rewriting small and half deleted files of a dataset as large ones, and removing what nobody reads any more.
+
+A rewrite costs more than its rows: Lance also rewrites the parts of the text index that know them (0.17 s for a part of
+20,000 texts of 40 words). So `compact_some` rewrites few files at a time, young ones, whose part of the index is small.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import lance
+from lance.optimize import Compaction, CompactionOptions
 
 from .storage import open_dataset
 
@@ -16,6 +22,41 @@ _ATTEMPTS = 5
 _ROWS_PER_FRAGMENT = 1 << 16
 _ROWS_PER_COPY = 64
 """Rows that are decoded at a time: 6 MB of float32 codes of 200 tokens. Lance's own 8,192 would be 800 MB."""
+
+_STEP_BYTES = 32 * 2**20
+"""Files that one step rewrites: 0.1 s on one core, which writes wait for."""
+
+_STEP_FILES = 64
+_MIN_FILES = 8
+"""Neighbours that are worth a merge."""
+
+_DEAD_SHARE = 1 / 4
+"""Deleted rows of a file that is worth rewriting."""
+
+_DEAD_SHARE_OF_ALL = 1 / 8
+_MIN_DEAD_BYTES = 2**20
+"""What deleted rows take in such files that is worth a step: this share of all files, and so many bytes at least."""
+
+_STEPS_TO_REWRITE_ALL = 16
+"""At most so many steps for the dead rows of a collection, however large it is."""
+
+
+class _File(NamedTuple):
+    """A fragment, as far as it matters here."""
+
+    id: int
+    live: int
+    dead: int
+    bytes: int
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is not merged any more."""
+        return self.bytes >= _STEP_BYTES // 2 or self.live >= _ROWS_PER_FRAGMENT // 2
+
+    @property
+    def dead_bytes(self) -> float:
+        return self.bytes * self.dead / (self.live + self.dead)
 
 
 def compact(dataset: lance.LanceDataset, *, copy_pages: bool = False) -> lance.LanceDataset:
@@ -41,9 +82,83 @@ def compact(dataset: lance.LanceDataset, *, copy_pages: bool = False) -> lance.L
     return dataset
 
 
+def compact_some(dataset: lance.LanceDataset) -> bool:
+    """Rewrites a few files in one transaction, where that is worth it; whether it was. For the one writer."""
+    files = _files(dataset)
+    chosen = {file.id for file in _worth_merging(files) or _worth_clearing(files)}
+    if not chosen:
+        return False
+    options: CompactionOptions = {
+        "target_rows_per_fragment": _ROWS_PER_FRAGMENT,
+        "batch_size": _ROWS_PER_COPY,
+        "num_threads": 1,
+        "materialize_deletions_threshold": 0.0,
+        "excluded_fragment_ids": [file.id for file in files if file.id not in chosen],
+    }
+    # Lance does not merge files that the text index knows with those that it does not, so there may be no task.
+    rewritten = [task.execute(dataset) for task in Compaction.plan(dataset, options).tasks]
+    if rewritten:
+        Compaction.commit(dataset, rewritten, options)
+    return bool(rewritten)
+
+
+def _files(dataset: lance.LanceDataset) -> list[_File]:
+    files = []
+    for fragment in dataset.get_fragments():
+        size = sum(file.file_size_bytes or 0 for file in fragment.metadata.files)
+        dead = fragment.num_deletions
+        files.append(_File(fragment.fragment_id, fragment.physical_rows - dead, dead, size))
+    return files
+
+
+def _worth_merging(files: Sequence[_File]) -> Sequence[_File]:
+    """The oldest neighbours whose merge makes a file of twice the rows that any of them has, or more.
+
+    So a row is copied once for every doubling of its file, and the files that stay are few: at most _MIN_FILES between
+    each size and its double.
+    """
+    for first in range(len(files)):
+        size = 0
+        best: Sequence[_File] = ()
+        rows = largest = 0
+        for end, file in enumerate(files[first : first + _STEP_FILES], first + 1):
+            size += file.bytes
+            if file.is_full or size > _STEP_BYTES:
+                break
+            rows += file.live
+            largest = max(largest, file.live)
+            if end - first >= _MIN_FILES and rows >= 2 * largest:
+                best = files[first:end]
+        if best:
+            return best
+    return ()
+
+
+def _worth_clearing(files: Sequence[_File]) -> Sequence[_File]:
+    """The oldest of the files with many dead rows, where these files together have many."""
+    half_dead = [file for file in files if file.dead > _DEAD_SHARE * (file.live + file.dead)]
+    everything = sum(file.bytes for file in files)
+    if sum(file.dead_bytes for file in half_dead) < max(_MIN_DEAD_BYTES, _DEAD_SHARE_OF_ALL * everything):
+        return ()
+    room = max(_STEP_BYTES, everything // _STEPS_TO_REWRITE_ALL)
+    chosen: list[_File] = []
+    for file in half_dead:
+        room -= file.bytes
+        if chosen and room < 0:
+            break
+        chosen.append(file)
+    return chosen
+
+
 def is_compaction(dataset: lance.LanceDataset, version: int) -> bool:
-    """Whether that version moved rows and changed none. Raises OSError where it is cleaned up."""
-    transaction = dataset.read_transaction(version)
+    """Whether that version moved rows and changed none. Raises OSError where it is cleaned up, and more."""
+    try:
+        transaction = dataset.read_transaction(version)
+    except TypeError as error:
+        # pylance 14 cannot make the RewrittenIndex of a compaction that moved rows of an index; nothing else has one.
+        if "RewrittenIndex" not in str(error):
+            raise
+        return True
     return transaction is not None and isinstance(transaction.operation, lance.LanceOperation.Rewrite)
 
 

@@ -5,7 +5,9 @@ TokenIndexError
 ├── CollectionExistsError     the name means something already
 ├── CollectionInUseError      dropping a collection that an alias leads to
 ├── DamagedCollectionError    files that are truncated, overwritten or missing
+├── StoreUnavailableError     files that could not be read just now, and are not known to be damaged
 ├── StoreFullError            no room for a write on the disk
+├── ReadOnlyStoreError        a write by who may only read: another server writes, or the file system refuses
 ├── MemoryBudgetError         no room for a collection in the device's memory
 ├── CheckpointMismatchError   token embeddings of another checkpoint than the collection's
 ├── InvalidFieldError         a declaration of metadata fields that cannot be
@@ -32,6 +34,14 @@ class CollectionInUseError(TokenIndexError):
 
 class DamagedCollectionError(TokenIndexError):
     """Files of the collection, or of its name, cannot be read; the other collections can."""
+
+
+class StoreUnavailableError(TokenIndexError):
+    """Files could not be read or written just now, and are not known to be damaged: trying again is safe."""
+
+
+class ReadOnlyStoreError(TokenIndexError):
+    """This process may only read the store: another one writes to it, or its file system refuses writes."""
 
 
 class StoreFullError(TokenIndexError):

@@ -6,20 +6,25 @@ neither.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from dataclasses import replace
 
 import lance
+import numpy as np
+import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 
 from .candidates import lists_bytes, make_lists
 from .collection import Collection, Size
+from .doubles import is_newest
 from .errors import MemoryBudgetError
 from .memory import MAX_DEAD_SHARE, MemoryBudget, needed_bytes
-from .segments import IndexedSegment, live_ids, load_segments, merge_segments
-from .storage import storage_errors
+from .segments import IndexedSegment, load_segments, merge_segments, read_codes, same_codes
+from .storage import forget_cached, is_fault, storage_errors
 from .store import Store
 from .view import View
 
@@ -34,6 +39,8 @@ _RETRY_LISTS_S = 60.0
 
 _SEGMENT_BYTES = 2**30
 """Codes of the largest segment: what a merge needs beside the segments that are there."""
+
+_log = logging.getLogger(__name__)
 
 
 class Follower:
@@ -68,18 +75,15 @@ class Follower:
             self._reserve(collection, fragments)
             self._codebook = None if collection.codebook is None else collection.codebook.to(device)
             segments = load_segments(collection, fragments, device, self._max_tokens, self._codebook)
-            self.view = View(collection, tuple(segments))
+            self.view = _view(collection, segments)
 
     def refresh(self) -> View:
         """Moves the view to the store's newest version; asks the store only, where it is there already."""
         with self._changing:
             if self.view.collection.latest_version() != self.view.version:
                 newest = self.view.collection.latest()
-                # Where the history is cleaned up, what moved is read again.
-                with suppress(OSError, ValueError):
-                    self._keep_what_moved(newest)
                 with storage_errors(newest.name, newest.folder):
-                    self.view = self._follow(newest)
+                    self.view = self._caught_up(newest)
             return self.view
 
     def merge(self) -> bool:
@@ -98,8 +102,12 @@ class Follower:
                     return True  # The store was compacted meanwhile; the next call merges again.
                 if merged and now.version != seen.version:
                     merged = merged.with_live(merged.live_after(now.collection, merged.fragments()))
+                    if now.doubles:
+                        for newer in now.segments[run.stop :]:
+                            merged = merged.without(newer.ids)
                 middle = (merged,) if merged else ()
-                self.view = View(now.collection, (*now.segments[: run.start], *middle, *now.segments[run.stop :]))
+                segments = (*now.segments[: run.start], *middle, *now.segments[run.stop :])
+                self.view = View(now.collection, segments, doubles=now.doubles)
             return True
 
     def make_lists(self) -> None:
@@ -128,29 +136,84 @@ class Follower:
         for part in self.view.segments:
             part.inverted.lists = None
 
-    def _keep_what_moved(self, newest: Collection) -> None:
+    def _caught_up(self, newest: Collection) -> View:
+        """The view of `newest`, by as little loading as what is known of the store allows."""
+        if newest.version < self.view.version:
+            # A backup took the files' place, so nothing of what is there is what its number says.
+            forget_cached()
+            newest = newest.latest()
+            before = set(_deletions(self.view.collection))
+            return self._compare(newest, before, newest.dataset.get_fragments())
+        if self._keep_what_moved(newest):
+            return self._follow(newest)
+        before, after = set(_deletions(self.view.collection)), set(_deletions(newest))
+        return self._compare(newest, before - after, newest.fragments(after - before))
+
+    def _keep_what_moved(self, newest: Collection) -> bool:
         """Follows the store's compactions, one by one: the rows stay in memory and are found elsewhere in the store.
 
-        Raises OSError or ValueError where a version in between is gone.
+        False where the history does not say where they are: one of its versions is cleaned up, or cannot be read, or
+        an id is there twice.
         """
         if not _deletions(self.view.collection).keys() - _deletions(newest).keys():
-            return
-        for version in newest.compactions_since(self.view.version):
-            self.view = self._follow(newest.at(version - 1))
-            compacted = newest.at(version)
-            before, after = _deletions(self.view.collection).keys(), _deletions(compacted).keys()
-            ids, addresses = live_ids(compacted, compacted.fragments(after - before))
-            gone = before - after
-            self.view = View(compacted, tuple(part.relocated(gone, ids, addresses) for part in self.view.segments))
+            return True
+        try:
+            for version in newest.compactions_since(self.view.version):
+                self.view = self._follow(newest.at(version - 1))
+                if self.view.doubles:
+                    return False
+                compacted = newest.at(version)
+                before, after = _deletions(self.view.collection).keys(), _deletions(compacted).keys()
+                ids, addresses = compacted.rows(compacted.fragments(after - before))
+                gone = before - after
+                self.view = View(compacted, tuple(part.relocated(gone, ids, addresses) for part in self.view.segments))
+        except MemoryBudgetError:
+            raise
+        except BaseException as error:
+            if not is_fault(error):
+                raise
+            _log.info("collection %r: its history cannot be read, so rows are compared (%s)", newest.name, error)
+            return False
+        return True
 
-    def _reserve(self, collection: Collection, new: Sequence[lance.LanceFragment]) -> None:
-        """Raises MemoryBudgetError where the device has no room for these rows more."""
+    def _compare(self, newest: Collection, gone: set[int], new: Sequence[lance.LanceFragment]) -> View:
+        """The view of `newest`, where nothing says what became of the rows of files that are gone: they are looked for
+        in the files that are new, by id and codes, so that only what changed is loaded."""
+        before, after = _deletions(self.view.collection), _deletions(newest)
+        changed = {key for key in before.keys() - gone if before[key] != after.get(key)}
+        parts = [part.with_live(part.live_after(newest, changed)) for part in self.view.segments]
+        moved = [part.addresses.copy() for part in parts]
+        alive = [part.live & ~part.lies_in(gone) for part in parts]
+        ids, addresses = newest.rows(new)
+        unseen = is_newest(ids, addresses)
+        end = 0
+        for batch in read_codes(newest, new):
+            first, end = end, end + len(batch)
+            for part, place, live in zip(parts, moved, alive, strict=True):
+                rows = part.rows_of(ids[first:end])
+                there = np.flatnonzero((rows >= 0) & unseen[first:end])
+                there = there[~live[rows[there]]]
+                there = there[same_codes(part, rows[there], batch["codes"].take(pa.array(there)), newest.spec)]
+                place[rows[there]] = addresses[first:end][there]
+                live[rows[there]] = True
+                unseen[first + there] = False
+        self._reserve(newest)
+        found = [
+            replace(part, addresses=place).with_live(live)
+            for part, place, live in zip(parts, moved, alive, strict=True)
+        ]
+        return self._joined(newest, found, new, addresses[unseen])
+
+    def _reserve(self, collection: Collection, new: Sequence[lance.LanceFragment] | None = None) -> None:
+        """Raises MemoryBudgetError where the device has no room for these files' rows more, or for the collection."""
         if self._budget is None:
             return
-        size = self._size + collection.size(new)
+        size = collection.size() if new is None else self._size + collection.size(new)
         try:
             self._budget.reserve(collection, needed_bytes(collection.spec, size, collection.codebook))
         except MemoryBudgetError:
+            if new is None:
+                raise
             # Rows that these replace, or that were deleted, are counted still.
             size = collection.size()
             self._budget.reserve(collection, needed_bytes(collection.spec, size, collection.codebook))
@@ -163,10 +226,32 @@ class Follower:
         segments = list(self.view.segments)
         if changed:
             segments = [part.with_live(part.live_after(collection, changed)) for part in segments]
-        if new := collection.fragments(after.keys() - before.keys()):
+        new = collection.fragments(after.keys() - before.keys())
+        if new:
             self._reserve(collection, new)
-            segments += load_segments(collection, new, self._device, self._max_tokens, self._codebook)
-        return View(collection, tuple(segments))
+        return self._joined(collection, segments, new)
+
+    def _joined(
+        self,
+        collection: Collection,
+        segments: list[IndexedSegment],
+        new: Sequence[lance.LanceFragment],
+        only: NDArray[np.uint64] | None = None,
+    ) -> View:
+        """The view of these segments and of the rows of new files, all or some. A new row is the newest of its id."""
+        loaded = (
+            load_segments(collection, new, self._device, self._max_tokens, self._codebook, only)
+            if new and (only is None or len(only))
+            else []
+        )
+        for more in loaded:
+            segments = [part.without(more.ids) for part in segments]
+        return _view(collection, [*segments, *loaded])
+
+
+def _view(collection: Collection, segments: Sequence[IndexedSegment]) -> View:
+    shown = sum(int(part.live.sum()) for part in segments)
+    return View(collection, tuple(segments), doubles=collection.count() - shown)
 
 
 def _deletions(collection: Collection) -> dict[int, int]:

@@ -10,11 +10,12 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import DamagedCollectionError
+from .errors import DamagedCollectionError, StoreUnavailableError
+from .storage import touch, write_errors
 
 _STAGED = ".staged"
 
@@ -37,21 +38,40 @@ UNREADABLE = Meaning()
 
 
 class Names:
-    """The names of one store. Writers hold `locked()`; readers need nothing."""
+    """The names of one store. Writers hold `locked()`; readers need nothing.
+
+    Reading raises DamagedCollectionError for a file that is no name, StoreUnavailableError for one that could not be
+    read just now.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._was_there = False
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other writers out, in this process and in others; a process that dies lets go."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with (self._folder / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        """Keeps other writers out, in this process and in others; a process that dies lets go.
+
+        Raises as write_errors, as all writing does.
+        """
+        with ExitStack() as held:
+            with self._writing():
+                self._folder.mkdir(parents=True, exist_ok=True)
+                lock = held.enter_context((self._folder / ".lock").open("w"))
+                fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
+    def stamp(self) -> int:
+        """Another one whenever a name was given or taken; 0 before the first. A hand that edits a file leaves it."""
+        try:
+            return self._folder.stat().st_mtime_ns
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            raise StoreUnavailableError(f"the names in {self._folder} could not be read just now ({error})") from error
+
     def get(self, name: str) -> Meaning | None:
-        """What the name means now, None where it means nothing (18 µs). Raises DamagedCollectionError."""
+        """What the name means now, None where it means nothing (18 µs)."""
         path = self._folder / name
         try:
             meaning = Meaning(**json.loads(path.read_bytes()))
@@ -59,20 +79,39 @@ class Names:
                 raise TypeError("it says neither a folder nor a collection")
             return meaning
         except FileNotFoundError:
+            if self._was_there:
+                self.listed()  # Raises where not this name alone is gone.
             return None
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError, IsADirectoryError) as error:
             raise DamagedCollectionError(
                 f"the file {path}, which says what {name!r} means, is damaged or of a newer Tridex ({error}); "
                 "an alias may be set or dropped as if it were whole"
             ) from error
+        except OSError as error:
+            raise StoreUnavailableError(
+                f"the file {path}, which says what {name!r} means, could not be read just now ({error}): try again"
+            ) from error
+
+    def listed(self) -> list[str]:
+        """Every name, sorted, whatever it means. Raises StoreUnavailableError, also where all of them have vanished."""
+        try:
+            names = sorted(path.name for path in self._folder.iterdir() if not path.name.startswith("."))
+        except FileNotFoundError as error:
+            if self._was_there:
+                raise StoreUnavailableError(f"{self._folder}, which holds the store's names, is gone") from error
+            return []
+        except OSError as error:
+            raise StoreUnavailableError(f"the names in {self._folder} could not be read just now ({error})") from error
+        self._was_there = True
+        return names
 
     def all(self) -> dict[str, Meaning]:
-        """Every name, sorted; UNREADABLE for one whose file is damaged."""
+        """Every name, sorted; UNREADABLE for one whose file is damaged or could not be read just now."""
         meanings = {}
-        for name in sorted(path.name for path in self._folder.glob("[!.]*")):
+        for name in self.listed():
             try:
                 meaning = self.get(name)
-            except DamagedCollectionError:
+            except (DamagedCollectionError, StoreUnavailableError):
                 meaning = UNREADABLE
             if meaning:
                 meanings[name] = meaning
@@ -81,22 +120,28 @@ class Names:
     def set(self, name: str, meaning: Meaning) -> None:
         """Gives the name this meaning, whatever it meant before."""
         staged = self._folder / _STAGED
-        with staged.open("w") as file:
-            json.dump({key: value for key, value in vars(meaning).items() if value}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        staged.replace(self._folder / name)
-        self._sync()
+        with self._writing():
+            with staged.open("w") as file:
+                json.dump({key: value for key, value in vars(meaning).items() if value}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            staged.replace(self._folder / name)
+            self._sync()
 
     def remove(self, name: str) -> None:
         """Takes the name's meaning away."""
-        (self._folder / name).unlink()
-        self._sync()
+        with self._writing():
+            (self._folder / name).unlink()
+            self._sync()
+
+    def _writing(self) -> AbstractContextManager[None]:
+        return write_errors(f"the names in {self._folder}")
 
     def _sync(self) -> None:
-        """Makes the last change of names survive a loss of power."""
+        """Makes the last change of names survive a loss of power, and tells those who follow."""
         folder = os.open(self._folder, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
+        touch(self._folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from tridex.kernels import Codebook, Planes, Segment, pack_bitmap
 
 from .candidates import ListsSlot
-from .collection import Collection
+from .collection import Collection, large_ids
+from .doubles import is_newest
 from .spec import CollectionSpec
 
 _ROWS_PER_COPY = 1024
@@ -26,6 +27,9 @@ longer than one such step holds it."""
 
 _READ_AHEAD_BYTES = 128 * 2**20
 """What Lance holds of codes that are not packed yet; it takes 2 GiB by itself."""
+
+_FEW = 100
+"""Ids that are looked up one by one, 13 µs each among a million; more of them all at once, in 1.4 ms and more."""
 
 _FRAGMENT_SHIFT = 32
 """Lance's row address: fragment id in the upper 32 bits, position in the fragment below."""
@@ -44,11 +48,37 @@ class IndexedSegment:
     """[documents], what the segment's bitmap says."""
     inverted: ListsSlot = field(default_factory=ListsSlot)
 
-    def row_of(self, key: str) -> int | None:
-        """The live row that holds this id."""
-        documents = len(self.ids)
-        row = bisect_left(range(documents), key, key=lambda i: self.ids[i].as_py())
-        return row if row < documents and self.ids[row].as_py() == key and self.live[row] else None
+    def rows_of(self, ids: pa.LargeStringArray) -> NDArray[np.int64]:
+        """The live row that holds each id, [ids]; -1 where none does."""
+        low = self._places(ids)
+        inside = np.flatnonzero(low < len(self.ids))
+        at = low[inside]
+        same = np.asarray(pc.equal(self.ids.take(pa.array(at)), ids.take(pa.array(inside)))) & self.live[at]
+        rows = np.full(len(ids), -1)
+        rows[inside[same]] = at[same]
+        return rows
+
+    def _places(self, ids: pa.LargeStringArray) -> NDArray[np.int64]:
+        """How many rows have a lower id than each, by binary search."""
+        if len(ids) <= _FEW:
+            rows = range(len(self.ids))
+            return np.array([bisect_left(rows, key, key=lambda i: self.ids[i].as_py()) for key in ids.to_pylist()], int)
+        low, high = np.zeros(len(ids), np.int64), np.full(len(ids), len(self.ids))
+        while (searched := low < high).any():
+            middle = np.where(searched, (low + high) // 2, 0)
+            before = np.asarray(pc.less(self.ids.take(pa.array(middle)), ids))
+            low = np.where(searched & before, middle + 1, low)
+            high = np.where(searched & ~before, middle, high)
+        return low
+
+    def without(self, ids: pa.LargeStringArray) -> IndexedSegment:
+        """The same rows, of which those with one of these ids are dead."""
+        rows = self.rows_of(ids)
+        if not (rows >= 0).any():
+            return self
+        live = self.live.copy()
+        live[rows[rows >= 0]] = False
+        return self.with_live(live)
 
     def with_live(self, live: NDArray[np.bool_]) -> IndexedSegment:
         """The same rows with other ones alive."""
@@ -56,7 +86,7 @@ class IndexedSegment:
 
     def live_after(self, collection: Collection, fragments: set[int]) -> NDArray[np.bool_]:
         """Which rows live on, [documents], now that the deletes of `fragments` have changed."""
-        return self.live & (~self._in(fragments) | np.isin(self.addresses, _live_addresses(collection, fragments)))
+        return self.live & (~self.lies_in(fragments) | np.isin(self.addresses, _live_addresses(collection, fragments)))
 
     def fragments(self) -> set[int]:
         """The fragments that its rows lie in."""
@@ -67,7 +97,7 @@ class IndexedSegment:
 
         Raises ValueError where a live row is not among them.
         """
-        rows = np.flatnonzero(self.live & self._in(fragments))
+        rows = np.flatnonzero(self.live & self.lies_in(fragments))
         places = pc.index_in(self.ids.take(pa.array(rows)), ids)
         if places.null_count:
             raise ValueError(f"{places.null_count} rows of {len(rows)} are not where their fragments went")
@@ -75,7 +105,8 @@ class IndexedSegment:
         moved[rows] = addresses[np.asarray(places)]
         return replace(self, addresses=moved)
 
-    def _in(self, fragments: set[int]) -> NDArray[np.bool_]:
+    def lies_in(self, fragments: set[int]) -> NDArray[np.bool_]:
+        """bool [documents]: whether a row is one of these fragments'."""
         return np.isin(self.addresses >> np.uint64(_FRAGMENT_SHIFT), np.fromiter(fragments, np.uint64))
 
 
@@ -118,8 +149,10 @@ def load_segments(
     device: torch.device,
     max_tokens: int,
     codebook: Codebook | None,
+    only: NDArray[np.uint64] | None = None,
 ) -> list[IndexedSegment]:
-    """Reads fragments of the store into segments on `device` of at most `max_tokens` and a document each.
+    """Reads fragments of the store, or the rows at these addresses of them alone, into segments on `device` of at most
+    `max_tokens` and a document each. Where an id comes twice, the newest row is read.
 
     `codebook` is the collection's, on that device: all of its segments share one.
 
@@ -128,32 +161,64 @@ def load_segments(
     """
     dataset, spec = collection.dataset, collection.spec
     heads = dataset.scanner(columns=["id", "tokens"], fragments=fragments, with_row_address=True).to_table()
-    ids = _ids(heads)
+    ids = large_ids(heads)
     addresses = np.asarray(heads["_rowaddr"], np.uint64)
-    tokens = np.asarray(heads["tokens"], np.int64)
+    kept = is_newest(ids, addresses)
+    if only is not None:
+        kept &= np.isin(addresses, only)
+    ids, addresses = ids.filter(pa.array(kept)), addresses[kept]
+    tokens = np.asarray(heads["tokens"], np.int64)[kept]
     slices = _slices(tokens, max_tokens)
     packings = [
         _Packing(spec, ids[rows.start : rows.stop], addresses[rows], tokens[rows], device, codebook) for rows in slices
     ]
-    row_bytes = spec.codec.bytes_per_token(spec.dim)
-    first = 0
-    reader = dataset.scanner(
+    first = seen = 0
+    for batch in read_codes(collection, fragments):
+        here = kept[seen : seen + len(batch)]
+        seen += len(batch)
+        codes = batch["codes"] if here.all() else batch["codes"].filter(pa.array(here))
+        end = first + len(codes)
+        for rows, packing in zip(slices, packings, strict=True):
+            begin, stop = max(first, rows.start), min(end, rows.stop)
+            if begin < stop:
+                planes = _planes(spec, codes.slice(begin - first, stop - begin), device)
+                packing.put(slice(begin - rows.start, stop - rows.start), planes)
+        first = end
+    return [packing.done() for packing in packings]
+
+
+def read_codes(collection: Collection, fragments: Sequence[lance.LanceFragment]) -> Iterator[pa.RecordBatch]:
+    """The codes of these fragments' live rows, some rows at a time, in the store's order."""
+    scanner = collection.dataset.scanner(
         columns=["codes"],
         fragments=fragments,
         batch_size=_ROWS_PER_COPY,
         io_buffer_size=_READ_AHEAD_BYTES,
         scan_in_order=True,
     )
-    for batch in reader.to_batches():
-        end = first + batch.num_rows
-        for rows, packing in zip(slices, packings, strict=True):
-            begin, stop = max(first, rows.start), min(end, rows.stop)
-            if begin < stop:
-                read = _packed_bytes(batch["codes"].slice(begin - first, stop - begin))
-                source = torch.from_numpy(read.reshape(-1, row_bytes).copy()).to(device)
-                packing.put(slice(begin - rows.start, stop - rows.start), spec.codec.split(source))
-        first = end
-    return [packing.done() for packing in packings]
+    yield from scanner.to_batches()
+
+
+def same_codes(
+    part: IndexedSegment, rows: NDArray[np.int64], codes: pa.LargeBinaryArray, spec: CollectionSpec
+) -> NDArray[np.bool_]:
+    """bool [rows]: whether these rows of a segment have these codes of the store."""
+    ends = part.segment.offsets.cpu().numpy()
+    lengths = np.asarray(pc.binary_length(codes), np.int64) // spec.codec.bytes_per_token(spec.dim)
+    same: NDArray[np.bool_] = np.diff(ends)[rows] == lengths
+    rows, lengths = rows[same], lengths[same]
+    if not len(rows):
+        return same
+    held = torch.from_numpy(_token_rows(ends[rows], lengths)).to(part.segment.device)
+    given = _planes(spec, codes.filter(pa.array(same)), part.segment.device)
+    differs = torch.zeros(len(held), dtype=torch.bool, device=part.segment.device)
+    for mine, stored in zip(part.segment.planes, given, strict=True):
+        if mine is not None and stored is not None:
+            differs |= (mine[held] != stored).reshape(len(held), -1).any(dim=1)
+    until = np.concatenate([np.zeros(1, np.int64), np.cumsum(differs.cpu().numpy())])
+    bounds = _offsets(lengths)
+    same[same] = until[bounds[1:]] == until[bounds[:-1]]
+    return same
 
 
 def merge_segments(parts: Sequence[IndexedSegment], spec: CollectionSpec) -> IndexedSegment | None:
@@ -179,14 +244,6 @@ def merge_segments(parts: Sequence[IndexedSegment], spec: CollectionSpec) -> Ind
             packing.put(slice(first, first + len(some)), picked)
             first += len(some)
     return replace(packing.done(), inverted=ListsSlot(wanted=any(part.inverted.wanted for part in parts)))
-
-
-def live_ids(
-    collection: Collection, fragments: Sequence[lance.LanceFragment]
-) -> tuple[pa.LargeStringArray, NDArray[np.uint64]]:
-    """Ids and addresses of the live rows of these fragments."""
-    heads = collection.dataset.scanner(columns=["id"], fragments=fragments, with_row_address=True).to_table()
-    return _ids(heads), np.asarray(heads["_rowaddr"], np.uint64)
 
 
 class _Packing:
@@ -241,10 +298,6 @@ def _each_plane(function: Callable[..., torch.Tensor], *tokens: Planes) -> Plane
     return Planes(codes, scales, centroid_ids)
 
 
-def _ids(heads: pa.Table) -> pa.LargeStringArray:
-    return pa.concat_arrays(heads["id"].cast(pa.large_string()).chunks or [pa.array([], pa.large_string())])
-
-
 def _slices(tokens: NDArray[np.int64], max_tokens: int) -> list[slice]:
     """The documents of each segment."""
     segment = (np.cumsum(tokens) - tokens) // max_tokens
@@ -260,6 +313,12 @@ def _token_rows(starts: NDArray[np.int64], tokens: NDArray[np.int64]) -> NDArray
     """The token rows of documents that start at `starts`, one document after the other, [sum of tokens]."""
     within = np.arange(int(tokens.sum()), dtype=np.int64) - np.repeat(_offsets(tokens)[:-1], tokens)
     return np.repeat(starts, tokens) + within
+
+
+def _planes(spec: CollectionSpec, codes: pa.LargeBinaryArray, device: torch.device) -> Planes:
+    """The tokens of documents as the store has them, one document after the other."""
+    read = _packed_bytes(codes).reshape(-1, spec.codec.bytes_per_token(spec.dim))
+    return spec.codec.split(torch.from_numpy(read.copy()).to(device))
 
 
 def _packed_bytes(codes: pa.LargeBinaryArray) -> NDArray[np.uint8]:

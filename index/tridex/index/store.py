@@ -10,6 +10,10 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
+from bisect import bisect_left
+from collections.abc import Callable
+from contextlib import suppress
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,11 +26,21 @@ from .errors import (
     CollectionInUseError,
     CollectionNotFoundError,
     DamagedCollectionError,
+    StoreUnavailableError,
     TokenIndexError,
 )
 from .names import UNREADABLE, Meaning, Names
 from .spec import CollectionSpec
-from .storage import open_dataset, storage_errors
+from .storage import open_dataset, storage_errors, write_errors
+
+_DROPPED = ".dropped-"
+"""Begins the name of a folder that is being removed: nobody takes it for a damaged collection meanwhile."""
+
+_NEAR = 3
+"""Names that a message offers for one that means nothing."""
+
+_COMPARED = 1000
+"""Names that are compared with it, those next to it in their order: 20 µs each."""
 
 
 class Location(NamedTuple):
@@ -53,12 +67,36 @@ class Store:
 
     def names(self) -> list[str]:
         """The collections there are, sorted; without aliases and unfinished builds, with what is damaged."""
-        meanings = self._names.all().items()
-        return [name for name, meaning in meanings if not meaning.alias_of and not meaning.built_from]
+        return list(self.folders())
+
+    def folders(self) -> dict[str, Path | None]:
+        """The folder of each of `names`; None where the name's file is damaged or could not be read just now.
+
+        Raises StoreUnavailableError where the names themselves could not be listed.
+        """
+        return {
+            name: self._collections / meaning.folder if meaning.folder else None
+            for name, meaning in self._names.all().items()
+            if not meaning.alias_of and not meaning.built_from
+        }
 
     def aliases(self) -> dict[str, str]:
         """Every alias, sorted, and the collection that it leads to."""
         return {name: meaning.alias_of for name, meaning in self._names.all().items() if meaning.alias_of}
+
+    def stamp(self) -> tuple[int, int]:
+        """Another pair whenever a name was given or taken, and whenever a collection was written to (4 µs).
+
+        Not where this process may not set a folder's time, nor on file systems that tell late: look now and then.
+        Raises StoreUnavailableError.
+        """
+        try:
+            written = self._collections.stat().st_mtime_ns
+        except FileNotFoundError:
+            written = 0
+        except OSError as error:
+            raise StoreUnavailableError(f"{self._collections} could not be read just now ({error})") from error
+        return self._names.stamp(), written
 
     def locate(self, name: str) -> Location:
         """Where a collection's name or an alias leads now. Raises CollectionNotFoundError."""
@@ -66,8 +104,7 @@ class Store:
         target = (alias and alias.alias_of) or name
         meaning = self._names.get(target)
         if meaning is None or meaning.folder is None or meaning.built_from:
-            there = ", ".join(self.names()) or "none"
-            raise CollectionNotFoundError(f"collection {name!r} does not exist; there are: {there}")
+            raise CollectionNotFoundError(f"collection {name!r} does not exist; {self._near(name, self._is_found)}")
         return Location(target, self._collections / meaning.folder, alias.version if alias else 0)
 
     def create(self, name: str, spec: CollectionSpec, codebook: Codebook | None = None) -> Collection:
@@ -77,8 +114,7 @@ class Store:
         """
         with self._names.locked():
             self.check_free(name)
-            folder = self._new_folder(name)
-            write_empty(spec, folder, codebook)
+            folder = self._made(name, spec, codebook)
             self._names.set(name, Meaning(folder=folder.name))
         return self.open(name)
 
@@ -86,8 +122,7 @@ class Store:
         """Makes an empty collection that nobody sees before `finish_build`. Raises as `create`."""
         with self._names.locked():
             self.check_free(name)
-            folder = self._new_folder(name)
-            write_empty(spec, folder, codebook)
+            folder = self._made(name, spec, codebook)
             lock = lock_folder(name, folder)
             self._names.set(name, Meaning(folder=folder.name, built_from=source))
         return Build(Collection(name, open_dataset(folder)), source, lock)
@@ -175,8 +210,8 @@ class Store:
         with self._names.locked():
             aliases = self.aliases()
             if alias not in aliases and not self._is_damaged_alias(alias):
-                there = ", ".join(aliases) or "none"
-                raise CollectionNotFoundError(f"alias {alias!r} does not exist; there are: {there}")
+                near = self._near(alias, aliases.__contains__)
+                raise CollectionNotFoundError(f"alias {alias!r} does not exist; {near}")
             self._names.remove(alias)
 
     def check_free(self, name: str) -> None:
@@ -207,8 +242,30 @@ class Store:
                 )
         return True
 
-    def _new_folder(self, name: str) -> Path:
-        return self._collections / f"{name}-{secrets.token_hex(4)}.lance"
+    def _near(self, name: str, is_meant: Callable[[str], bool]) -> str:
+        """The names most like this one, of those that may be meant, for a message of any length of the list."""
+        names = self._names.listed()
+        few = len(names) <= _NEAR
+        if not few:
+            place = bisect_left(names, name)
+            compared = names[max(place - _COMPARED // 2, 0) : place + _COMPARED // 2]
+            names = get_close_matches(name, compared, n=_NEAR**2)
+        near = ", ".join([other for other in names if is_meant(other)][:_NEAR])
+        return f"{'there are' if few else 'names like it'}: {near or 'none'}"
+
+    def _is_found(self, name: str) -> bool:
+        """Whether the name leads to a collection, as far as its own file says."""
+        with suppress(TokenIndexError):
+            meaning = self._names.get(name)
+            return meaning is not None and not meaning.built_from
+        return False
+
+    def _made(self, name: str, spec: CollectionSpec, codebook: Codebook | None) -> Path:
+        """A new folder with an empty collection."""
+        folder = self._collections / f"{name}-{secrets.token_hex(4)}.lance"
+        with write_errors(f"collection {name!r}"):
+            write_empty(spec, folder, codebook)
+        return folder
 
     def _remove_nameless(self) -> None:
         """Removes the folders of dropped collections, and of those whose making ended halfway.
@@ -221,4 +278,7 @@ class Store:
         named = {meaning.folder for meaning in meanings}
         for folder in self._collections.iterdir():
             if folder.name not in named:
-                shutil.rmtree(folder, ignore_errors=True)
+                dropped = folder
+                if not folder.name.startswith(_DROPPED):
+                    dropped = folder.rename(folder.with_name(f"{_DROPPED}{folder.name}"))
+                shutil.rmtree(dropped, ignore_errors=True)

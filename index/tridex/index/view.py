@@ -49,6 +49,8 @@ class View:
     """At this view's version."""
     segments: tuple[IndexedSegment, ...]
     """Oldest first."""
+    doubles: int = 0
+    """Rows of the store that are left out because a newer one has the same id."""
     condition: str | None = None
     """The SQL of the filter that this is the view of, if it is one."""
     _filtered: _FilteredViews = field(default_factory=_FilteredViews, repr=False, compare=False)
@@ -70,7 +72,9 @@ class View:
         condition = to_sql(filters, self.collection.spec.fields)
         return self._filtered.get(
             condition,
-            lambda: View(self.collection, tuple(narrow(self.segments, self.collection, condition)), condition),
+            lambda: View(
+                self.collection, tuple(narrow(self.segments, self.collection, condition)), self.doubles, condition
+            ),
         )
 
     def search(self, queries: torch.Tensor, mask: torch.Tensor, top_k: int) -> list[Ranking]:
@@ -112,7 +116,8 @@ class View:
 
     def search_texts(self, query: str, top_k: int) -> Ranking:
         """The best `top_k` documents of a text by BM25 (texts.py)."""
-        return self.collection.search_texts(query, top_k, self.condition)
+        found = self.collection.search_texts(query, top_k + self.doubles, self.condition)
+        return self._shown(found).first(top_k) if self.doubles else found
 
     def rescore(self, query: torch.Tensor, mask: torch.Tensor, candidates: Sequence[str]) -> Ranking:
         """Ranks these documents for one query; ids that the collection does not hold are left out.
@@ -120,13 +125,29 @@ class View:
         query: [tokens, dim]; mask: bool [tokens].
         """
         parts = []
+        wanted = pa.array(candidates, pa.large_string())
         for part in self.segments:
-            rows = sorted({row for row in map(part.row_of, candidates) if row is not None})
-            if rows:
-                there = torch.tensor([rows], dtype=torch.int64, device=part.segment.codes.device)
+            rows = np.unique(part.rows_of(wanted))
+            rows = rows[rows >= 0]
+            if len(rows):
+                there = torch.from_numpy(rows)[None].to(part.segment.codes.device)
                 scores = kernels.rescore(query[None], part.segment, there, query_mask=mask[None])
-                parts.append((part, scores[0].cpu().numpy(), np.asarray(rows)))
+                parts.append((part, scores[0].cpu().numpy(), rows))
         return _rank(parts, len(candidates))
+
+    def _shown(self, found: Ranking) -> Ranking:
+        """What is left of a ranking of the store's rows where this view leaves some out."""
+        ids = pa.array(found.ids, pa.large_string())
+        shown = np.zeros(len(ids), np.bool_)
+        for part in self.segments:
+            rows = part.rows_of(ids)
+            there = np.flatnonzero(rows >= 0)
+            shown[there] |= part.addresses[rows[there]] == found.addresses[there]
+        return Ranking(
+            ids=[key for key, seen in zip(found.ids, shown, strict=True) if seen],
+            scores=found.scores[shown],
+            addresses=found.addresses[shown],
+        )
 
 
 _Found = tuple[IndexedSegment, NDArray[np.float32], NDArray[np.int64]]

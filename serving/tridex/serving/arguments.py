@@ -222,10 +222,10 @@ def _metadata(name: str, raw: bytes) -> dict[str, Any]:
     text = _text(name, raw, limits.MAX_METADATA_BYTES)
     try:
         value = _json(text)
-        # Half of a surrogate pair: JSON can escape it, the store cannot hold it.
-        json.dumps(value, ensure_ascii=False).encode()
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise invalid(f"input {name} holds {_SHORT.repr(raw)}; expected a JSON object")
+        # Half of a surrogate pair: JSON can escape it, the store cannot hold it. 1e999: JSON has it, no float does.
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        if not isinstance(value, dict):
+            raise TypeError("it is none")
+    except (ValueError, TypeError, RecursionError) as error:
+        raise invalid(f"input {name} holds {_SHORT.repr(raw)}; expected a JSON object ({error})") from None
     return value

@@ -11,16 +11,16 @@ k is the largest of 1, 10, 100 and 1000 that the search asked for.
 
 from __future__ import annotations
 
-import logging
 import queue
 import random
-import threading
+from contextlib import suppress
 from typing import NamedTuple
 
 import torch
 
 from tridex.index import Ranking, View
 
+from .background import Background
 from .environment import certified_share
 from .service import Counter, Metrics
 
@@ -30,7 +30,8 @@ EXPECTED = "tridex_certified_hits_expected"
 _CUTOFFS = (1000, 100, 10, 1)
 _MAX_WAITING = 4
 
-_log = logging.getLogger(__name__)
+_LONG_S = 900.0
+"""More than an exact search takes."""
 
 
 class _Sample(NamedTuple):
@@ -51,8 +52,8 @@ class RecallCertificate:
         self._share = certified_share()
         self._found: Counter = metrics.counter(FOUND, "Documents of the exact top k that candidate search found")
         self._expected: Counter = metrics.counter(EXPECTED, "Documents of the exact top k of certified searches")
-        self._waiting: queue.Queue[_Sample | None] = queue.Queue(_MAX_WAITING)
-        self._thread = threading.Thread(target=self._certify, name="tridex-certificate", daemon=True)
+        self._waiting: queue.Queue[_Sample] = queue.Queue(_MAX_WAITING)
+        self._thread = Background("certificate", "certifies recall", self._certify, stuck_after_s=_LONG_S)
         self._thread.start()
 
     def sample(self, view: View, query: torch.Tensor, mask: torch.Tensor, top_k: int, found: Ranking) -> None:
@@ -61,19 +62,24 @@ class RecallCertificate:
             return
         k = next(cutoff for cutoff in _CUTOFFS if cutoff <= top_k)
         # Copies: the request's tensors lie in memory that the server takes back with the answer.
-        self._waiting.put_nowait(_Sample(view, query[None].clone(), mask[None].clone(), k, found.ids[:k]))
+        sample = _Sample(view, query[None].clone(), mask[None].clone(), k, found.ids[:k])
+        with suppress(queue.Full):
+            self._waiting.put_nowait(sample)
+        self._thread.wake()
+
+    def trouble(self) -> str | None:
+        """What keeps searches from being certified, None while nothing does."""
+        return self._thread.trouble()
 
     def close(self) -> None:
         """Certifies what is waiting and ends."""
-        self._waiting.put(None)
-        self._thread.join()
+        self._thread.close()
+        self._certify()
 
     def _certify(self) -> None:
-        while (sample := self._waiting.get()) is not None:
-            try:
-                (exact,) = sample.view.search(sample.query, sample.mask, sample.k)
-                labels = {"collection": sample.view.collection.name, "k": str(sample.k)}
-                self._found(labels, len({*exact.ids} & {*sample.found}))
-                self._expected(labels, len(exact.ids))
-            except Exception:
-                _log.exception("a search of collection %r could not be certified", sample.view.collection.name)
+        while not self._waiting.empty():
+            sample = self._waiting.get()
+            (exact,) = sample.view.search(sample.query, sample.mask, sample.k)
+            labels = {"collection": sample.view.collection.name, "k": str(sample.k)}
+            self._found(labels, len({*exact.ids} & {*sample.found}))
+            self._expected(labels, len(exact.ids))

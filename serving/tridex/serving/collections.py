@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,20 +19,31 @@ from tridex.index import (
     Follower,
     Location,
     MemoryBudget,
-    MemoryBudgetError,
     Store,
     TokenIndexError,
     View,
+    is_fault,
 )
 
+from .background import Background, Told
 from .refusals import refusing, request_error
 from .service import ErrorCode, RequestError
 
 _POLL_S = 0.05
-"""How soon a write by another process shows up in searches that did not ask for it. A poll costs 20 µs a collection."""
+"""How soon a write shows up in searches that did not ask for it. The times of two folders tell whether there is one."""
+
+_PASS_S = 2.0
+"""How often every name and collection is looked at nevertheless: 10 ms for 600 empty ones. Not all that change a store
+say so: people, file systems that tell times late."""
 
 _RETRY_S = 5.0
 """How long a collection that could not be loaded is left alone."""
+
+_LISTS_S = 0.5
+"""How often searches' wishes for inverted lists are looked for."""
+
+_LONG_S = 900.0
+"""More than it takes to load a collection, to merge its segments or to make its lists."""
 
 _log = logging.getLogger(__name__)
 
@@ -44,8 +54,13 @@ class NotYetError(Exception):
 
 @dataclass(frozen=True)
 class _Failure:
-    error: RequestError
+    code: ErrorCode
+    message: str
     retry_at: float
+
+    def error(self) -> RequestError:
+        """A new one each time: one that is raised again and again keeps the frames of all who raised it."""
+        return RequestError(self.code, self.message)
 
 
 class Collections:
@@ -58,26 +73,28 @@ class Collections:
         self._store = store
         self._budget = budget
         self._device = device
+        self._names: dict[str, Path] = {}
+        """The folder that each collection's name led to when it could be read last."""
         self._followers: dict[Path, Follower] = {}
         """By the collection's folder: a name may lead to another one at any time."""
-        self._opening: dict[Path, Future[Follower]] = {}
         self._failures: dict[Path, _Failure] = {}
-        self._opener = ThreadPoolExecutor(1, "tridex-open", initializer=_stay_on_one_core)
+        self._told = Told()
+        self._lists_told = Told()
+        self._to_open: dict[Path, str] = {}
+        self._to_merge: set[Path] = set()
+        self._wanted = False
+        """Whether a search waits for what the store has."""
+        self._stamp = (0, 0)
+        self._next_pass = 0.0
         self.changed = threading.Condition()
-        self._closed = threading.Event()
-        self._wanted = threading.Event()
-        self._merge = threading.Event()
-        self._follow()
-        while self._opening:
-            wait(self._opening.values())
-            self._follow()
-        self._threads = [
-            threading.Thread(target=work, name=f"tridex-{name}", daemon=True)
-            for name, work in (("follow", self._poll), ("merge", self._merge_when_changed))
-        ]
-        # Not joined at the end: lists that are half made are of no use to anybody.
-        maker = threading.Thread(target=self._make_lists, name="tridex-make-lists", daemon=True)
-        for thread in (*self._threads, maker):
+        self._following = Background("follow", "follows the store", self._follow, stuck_after_s=60)
+        self._opening = Background("open", "loads collections", self._open_all, stuck_after_s=_LONG_S)
+        self._merging = Background("merge", "merges segments", self._merge_all, stuck_after_s=_LONG_S)
+        self._making = Background("make-lists", "makes inverted lists", self._make_lists, stuck_after_s=_LONG_S)
+        self._list_names()
+        for folder, name in self._by_folder().items():
+            self._open(folder, name)
+        for thread in self._threads:
             thread.start()
 
     def locate(self, name: str) -> Location:
@@ -95,124 +112,183 @@ class Collections:
         follower = self._followers.get(location.folder)
         if follower is None:
             if failure := self._failures.get(location.folder):
-                raise failure.error
-            self._wanted.set()
+                raise failure.error()
+            self._want()
             raise NotYetError(f"collection {location.name!r} is being loaded")
         view = follower.view
         wanted = max(location.version, min_version, last_write)
         if view.version < wanted:
-            reached = view.collection.latest_version()
+            with refusing():
+                reached = view.collection.latest_version()
             if reached < min_version:
                 raise RequestError(
                     ErrorCode.INVALID_ARGUMENT,
                     f"parameter min_version is {min_version}; collection {location.name!r} is at version {reached}",
                 )
             if view.version < min(wanted, reached):
-                self._wanted.set()
+                self._want()
                 failure = self._failures.get(location.folder)
                 raise NotYetError(
                     f"collection {location.name!r} is searched at version {view.version}, this search must see "
-                    f"{min(wanted, reached)}{f' ({failure.error})' if failure else ''}"
+                    f"{min(wanted, reached)}{f' ({failure.message})' if failure else ''}"
                 )
         return view
 
+    def trouble(self) -> str | None:
+        """What keeps views from following the store, None while nothing does."""
+        return next((trouble for thread in self._threads if (trouble := thread.trouble())), None)
+
     def close(self) -> None:
         """Stops following."""
-        self._closed.set()
-        self._wanted.set()
-        self._merge.set()
-        for thread in self._threads:
-            thread.join()
-        self._opener.shutdown(cancel_futures=True)
+        # Not waited for: lists that are half made are of no use to anybody.
+        self._making.close(join=False)
+        for thread in (self._following, self._opening, self._merging):
+            thread.close()
 
-    def _poll(self) -> None:
-        _stay_on_one_core()
-        while not self._closed.is_set():
-            self._wanted.wait(_POLL_S)
-            self._wanted.clear()
-            self._follow()
+    @property
+    def _threads(self) -> tuple[Background, ...]:
+        return (self._following, self._opening, self._merging, self._making)
 
-    def _follow(self) -> None:
+    def _want(self) -> None:
+        self._wanted = True
+        self._following.wake()
+
+    def _follow(self) -> float:
         """Refreshes what is there, has what is new loaded, lets go of what was dropped."""
-        there: dict[Path, str] = {}
-        for name in self._store.names():
+        _stay_on_one_core()
+        wanted, self._wanted = self._wanted, False
+        stamp = self._store.stamp()
+        everything = time.monotonic() >= self._next_pass
+        if wanted or everything or stamp[0] != self._stamp[0]:
+            self._next_pass = time.monotonic() + _PASS_S
             try:
-                there[self._store.locate(name).folder] = name
-            except TokenIndexError:
-                continue  # dropped since it was listed, or its name's file is damaged, which `locate` says
-        changed = [self._follow_one(folder, name) for folder, name in there.items()]
-        gone = {folder for folder, opening in self._opening.items() if opening.done()} - there.keys()
-        for folder in gone | self._followers.keys() | self._failures.keys():
-            if folder not in there:
-                for kept in (self._opening, self._followers, self._failures):
-                    kept.pop(folder, None)
-                self._budget.release(folder)
-        if any(changed):
-            self._merge.set()
-            with self.changed:
-                self.changed.notify_all()
+                self._list_names()
+            finally:
+                # Where the names cannot be read just now, what is followed already goes on.
+                self._look_at_collections()
+        elif stamp != self._stamp:
+            self._look_at_collections()
+        self._stamp = stamp
+        return _POLL_S
 
-    def _follow_one(self, folder: Path, name: str) -> bool:
-        """Whether the collection has another view now, or another reason for having none."""
-        try:
+    def _list_names(self) -> None:
+        """Raises StoreUnavailableError, and then knows the names that it knew."""
+        names: dict[str, Path] = {}
+        for name, folder in self._store.folders().items():
+            if folder is not None:
+                names[name] = folder
+            elif name in self._names:
+                # That its file cannot be read is no reason to let go of what it led to.
+                names[name] = self._names[name]
+        self._names = names
+
+    def _by_folder(self) -> dict[Path, str]:
+        return {folder: name for name, folder in self._names.items()}
+
+    def _look_at_collections(self) -> None:
+        there = self._by_folder()
+        changed = False
+        for folder, name in there.items():
             if follower := self._followers.get(folder):
-                before = follower.view.version
-                if self._may_try(folder):
-                    follower.refresh()
-                    self._failures.pop(folder, None)
-                return follower.view.version != before
-            if opening := self._opening.get(folder):
-                if not opening.done():
-                    return False
-                del self._opening[folder]
-                follower = opening.result()
-                # Perhaps not that folder: the name may have been dropped and made anew since it was looked up.
-                self._followers[follower.view.collection.folder] = follower
-                self._failures.pop(folder, None)
-                return True
-            if self._may_try(folder):
-                self._opening[folder] = self._opener.submit(
-                    Follower, self._store, name, self._device, budget=self._budget
-                )
-        except CollectionNotFoundError:
-            pass  # dropped since it was listed
-        except Exception as error:
-            # The view, where there is one, stays where it is, and searches go on.
-            _log.exception("collection %r could not be followed; next try in %g s", name, _RETRY_S)
-            self._failures[folder] = _Failure(request_error(error), time.monotonic() + _RETRY_S)
-            if folder not in self._followers:
+                changed |= self._refresh(folder, name, follower)
+            elif self._may_try(folder) and folder not in self._to_open:
+                self._to_open[folder] = name
+                self._opening.wake()
+        # Copies: another thread opens collections meanwhile.
+        for folder in {*list(self._followers), *list(self._failures), *list(self._to_open)} - there.keys():
+            for kept in (self._followers, self._failures, self._to_open):
+                kept.pop(folder, None)
+            self._told.over(folder)
+            self._budget.release(folder)
+        if changed:
+            self._notify()
+
+    def _refresh(self, folder: Path, name: str, follower: Follower) -> bool:
+        """Whether the collection has another view now, or another reason for not having one."""
+        if not self._may_try(folder):
+            return False
+        before = follower.view
+        try:
+            follower.refresh()
+        except BaseException as error:
+            # The view stays where it is, and searches go on.
+            return self._failed(folder, name, error)
+        self._worked(folder)
+        if follower.view is before:
+            return False
+        self._to_merge.add(folder)
+        self._merging.wake()
+        return True
+
+    def _open_all(self) -> None:
+        _stay_on_one_core()
+        while self._to_open and not self._opening.closed:
+            folder, name = next(iter(self._to_open.items()))
+            self._open(folder, name)
+            self._to_open.pop(folder, None)
+            self._want()
+            self._merging.wake()
+            self._notify()
+
+    def _open(self, folder: Path, name: str) -> None:
+        try:
+            follower = Follower(self._store, name, self._device, budget=self._budget)
+        except BaseException as error:
+            if self._failed(folder, name, error):
                 self._budget.release(folder)
-            return True
-        return False
+            return
+        # Perhaps not that folder: the name may have been dropped and made anew since it was looked up.
+        self._followers[follower.view.collection.folder] = follower
+        self._worked(folder)
+        self._to_merge.add(folder)
+
+    def _failed(self, folder: Path, name: str, error: BaseException) -> bool:
+        """Remembers it, and when to try again; False where there is nothing left to try."""
+        if isinstance(error, CollectionNotFoundError):
+            return False  # dropped since it was listed
+        if not is_fault(error):
+            raise error
+        message = f"collection {name!r} could not be followed; next try in {_RETRY_S:g} s"
+        self._told.tell(folder, error, message, trace=not isinstance(error, TokenIndexError))
+        refusal = request_error(error)
+        self._failures[folder] = _Failure(refusal.code, str(refusal), time.monotonic() + _RETRY_S)
+        return True
+
+    def _worked(self, folder: Path) -> None:
+        if self._failures.pop(folder, None):
+            self._told.over(folder)
 
     def _may_try(self, folder: Path) -> bool:
         failure = self._failures.get(folder)
         return failure is None or time.monotonic() >= failure.retry_at
 
-    def _merge_when_changed(self) -> None:
-        _stay_on_one_core()
-        while not self._closed.is_set():
-            self._merge.wait()
-            self._merge.clear()
-            for folder, follower in list(self._followers.items()):
-                try:
-                    while not self._closed.is_set() and follower.merge():
-                        pass
-                except Exception:
-                    _log.exception("segments of %s could not be merged", folder)
+    def _notify(self) -> None:
+        with self.changed:
+            self.changed.notify_all()
 
-    def _make_lists(self) -> None:
+    def _merge_all(self) -> None:
         _stay_on_one_core()
-        while not self._closed.wait(_POLL_S):
-            for follower in list(self._followers.values()):
-                try:
-                    follower.make_lists()
-                except MemoryBudgetError as error:
-                    _log.warning("%s", error)
-                except Exception:
-                    # Its searches stay exact.
-                    name = follower.view.collection.name
-                    _log.exception("inverted lists of collection %r could not be made", name)
+        while self._to_merge and not self._merging.closed:
+            folder = self._to_merge.pop()
+            follower = self._followers.get(folder)
+            try:
+                while follower and not self._merging.closed and follower.merge():
+                    pass
+            except Exception:
+                _log.exception("segments of %s could not be merged", folder)
+
+    def _make_lists(self) -> float:
+        _stay_on_one_core()
+        for folder, follower in list(self._followers.items()):
+            try:
+                follower.make_lists()
+            except Exception as error:
+                # Its searches stay exact.
+                message = f"inverted lists of collection {follower.view.collection.name!r} could not be made"
+                self._lists_told.tell(folder, error, message, trace=not isinstance(error, TokenIndexError))
+            else:
+                self._lists_told.over(folder)
+        return _LISTS_S
 
 
 def _stay_on_one_core() -> None:

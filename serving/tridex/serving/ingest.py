@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -13,7 +14,16 @@ import torch
 from numpy.typing import NDArray
 
 from tridex.encoding import DocumentReading, TokenBatch, latest_version_dir, load_artifact
-from tridex.index import Collection, CollectionNotFoundError, Document, Size, Store, declared_fields
+from tridex.index import (
+    Collection,
+    CollectionNotFoundError,
+    Document,
+    ReadOnlyStoreError,
+    Size,
+    Store,
+    WriterLock,
+    declared_fields,
+)
 from tridex.kernels import Codec
 from tridex.protocol import limits, models, parameters
 from tridex.protocol.parameters import IngestOperation
@@ -26,7 +36,6 @@ from .remote_encoder import encode_remotely
 from .scheduler import Lane, Scheduler, Task
 from .service import Arrays, Context, Request, RequestError, Result, Service, invalid
 from .specs import DEFAULT_CODEC, new_spec, reading
-from .text_indexing import TextIndexing
 from .upkeep import Upkeep
 
 
@@ -61,8 +70,10 @@ class IngestService(Service):
         self._artifact = load_artifact(latest_version_dir(context.repository / models.ENCODER.name))
         self._tokenizer = self._artifact.tokenizer()
         self._store = Store(context.store)
-        self._upkeep = Upkeep()
-        self._text_indexing = TextIndexing(self._store)
+        self._writer = WriterLock(self._store.folder)
+        with suppress(ReadOnlyStoreError):  # tried again when a write comes
+            self._writer.acquire()
+        self._upkeep = Upkeep(self._store, self._writer)
         searching = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._admission = Admission(self._store, context.memory_budget or default_budget(searching))
         self._writes: dict[Task, _Write] = {}
@@ -79,14 +90,16 @@ class IngestService(Service):
         return results
 
     def trouble(self) -> str | None:
-        return self._scheduler.trouble()
+        return self._scheduler.trouble() or self._upkeep.trouble()
 
     def close(self) -> None:
         self._scheduler.close()
         self._upkeep.close()
-        self._text_indexing.close()
+        self._writer.release()
 
     def _admit(self, request: Request) -> Future[Arrays | RequestError]:
+        with refusing():
+            self._writer.acquire()
         operation = arguments.choice(request, parameters.OPERATION, IngestOperation)
         write = _check(request, operation)
         if write is None:
@@ -150,12 +163,14 @@ class IngestService(Service):
         try:
             with refusing():
                 if first.operation is IngestOperation.DELETE:
-                    version = self._store.open(first.collection).delete([key for w in run.values() for key in w.ids])
+                    with self._writer:
+                        collection = self._store.open(first.collection)
+                        version = collection.delete([key for w in run.values() for key in w.ids])
                 else:
                     collection = self._open_or_create(first)
                     self._sort_out(collection, run)
                     version = self._upsert(collection, run)
-                    self._text_indexing.wrote(first.collection)
+                self._upkeep.wrote(first.collection)
         except RequestError as error:
             for task in run:
                 task.answer.set_result(error)
@@ -194,7 +209,8 @@ class IngestService(Service):
         id_bytes = sum(len(key.encode()) for key in distinct)
         more = Size(len(distinct), sum(map(len, embeddings)), id_bytes)
         self._admission.check(collection, more)
-        version = collection.upsert(documents, embeddings)
+        with self._writer:
+            version = collection.latest().upsert(documents, embeddings)
         self._admission.wrote(collection, more)
         return version
 

@@ -27,7 +27,7 @@ def default_budget(device: torch.device) -> int:
 
 
 class _Counted(NamedTuple):
-    """The size of a collection at a version; perhaps more than there is, where upserts replaced some."""
+    """The size of a collection, or more: rows that were replaced or deleted since it was counted are in it still."""
 
     collection: Collection
     size: Size
@@ -38,48 +38,49 @@ class _Counted(NamedTuple):
 
 
 class Admission:
-    """Refuses what the searching process could not load. For the one writer: it remembers the sizes it has counted."""
+    """Refuses what the searching process could not load. For the one writer: nobody adds to what it has counted."""
 
     def __init__(self, store: Store, size: int) -> None:
         self._store = store
         self._budget = MemoryBudget(size)
         self._sizes: dict[Path, _Counted] = {}
+        self._names: dict[str, Path | None] = {}
+        """Where each collection is, as of `_stamp`."""
+        self._stamp = -1
 
     def check(self, collection: Collection, more: Size) -> None:
         """Raises MemoryBudgetError where the collection with these documents more does not fit beside the others."""
         others = self._others(collection)
         if others + self._size(collection).need_with(more) > self._budget.usable:
-            check_room(collection, self._count(collection).need_with(more), others, self._budget)
+            self._sizes.clear()
+            check_room(collection, self._size(collection).need_with(more), self._others(collection), self._budget)
 
     def wrote(self, collection: Collection, more: Size) -> None:
-        """What was checked is in the collection, which is at the version that this made."""
-        self._sizes[collection.folder] = _Counted(collection, self._sizes[collection.folder].size + more)
+        """What was checked is in the collection."""
+        counted = self._size(collection)
+        self._sizes[collection.folder] = counted._replace(size=counted.size + more)
 
     def _size(self, collection: Collection) -> _Counted:
-        size = self._sizes.get(collection.folder)
-        return size if size and size.collection.version == collection.version else self._count(collection)
-
-    def _count(self, collection: Collection) -> _Counted:
-        self._sizes[collection.folder] = _Counted(collection, collection.size())
+        if collection.folder not in self._sizes:
+            self._sizes[collection.folder] = _Counted(collection, collection.size())
         return self._sizes[collection.folder]
 
     def _others(self, collection: Collection) -> int:
         """What the other collections take, those that are loaded: in the order of names, as long as there is room."""
+        stamp, _ = self._store.stamp()
+        if stamp != self._stamp:
+            self._names, self._stamp = self._store.folders(), stamp
+            for gone in self._sizes.keys() - set(self._names.values()) - {collection.folder}:
+                del self._sizes[gone]
         taken, others = 0, 0
-        there = set()
-        for name in self._store.names():
+        for name, folder in self._names.items():
             try:
-                location = self._store.locate(name)
-                known = self._sizes.get(location.folder)
-                fresh = known and known.collection.latest_version() == known.collection.version
-                size = known if known and fresh else self._count(self._store.open(name))
+                known = self._sizes.get(folder) if folder else None
+                size = known or self._size(self._store.open(name))
             except TokenIndexError:
                 continue  # dropped, or damaged and not loaded
-            there.add(location.folder)
             need = size.need_with(Size())
             if taken + need <= self._budget.usable:
                 taken += need
-                others += need * (location.folder != collection.folder)
-        for folder in self._sizes.keys() - there - {collection.folder}:
-            del self._sizes[folder]
+                others += need * (folder != collection.folder)
         return others

@@ -10,7 +10,9 @@ from tridex.index import (
     CollectionNotFoundError,
     DamagedCollectionError,
     MemoryBudgetError,
+    ReadOnlyStoreError,
     StoreFullError,
+    StoreUnavailableError,
     TokenIndexError,
 )
 
@@ -26,7 +28,7 @@ def refusing() -> Iterator[None]:
         raise request_error(error) from error
 
 
-def request_error(error: Exception) -> RequestError:
+def request_error(error: BaseException) -> RequestError:
     """What a request is told of an error of the index; INTERNAL for one that the index does not know."""
     match error:
         case CollectionNotFoundError():
@@ -35,6 +37,10 @@ def request_error(error: Exception) -> RequestError:
             code = ErrorCode.ALREADY_EXISTS
         case MemoryBudgetError() | StoreFullError():
             code = ErrorCode.RESOURCE_EXHAUSTED
+        case ReadOnlyStoreError():
+            code = ErrorCode.READ_ONLY
+        case StoreUnavailableError():
+            code = ErrorCode.UNAVAILABLE
         case DamagedCollectionError():
             code = ErrorCode.INTERNAL
         case TokenIndexError():

@@ -21,7 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tridex.encoding import TokenBatch
+from tridex.index import is_fault
 
+from .background import Background
 from .service import Arrays, ErrorCode, Request, RequestError, internal_error
 
 UNIT_TOKENS = 512
@@ -169,9 +171,9 @@ class Scheduler:
         self._held = 0
         self._tokens = 0
         self._changed = threading.Condition()
-        self._closed = False
-        self._turned_at = time.monotonic()
-        self._thread = threading.Thread(target=self._run, name="tridex-schedule", daemon=True)
+        self._thread = Background(
+            "schedule", "encodes texts", self._turns, stuck_after_s=_STUCK_S, condition=self._changed
+        )
         self._thread.start()
 
     def submit(self, task: Task, lane: Lane) -> Future[Arrays | RequestError]:
@@ -179,7 +181,7 @@ class Scheduler:
         timeout_s = task.request.timeout_s
         most = lane.patience_s if timeout_s is None else _SHARE * timeout_s
         with self._changed:
-            if self._closed:
+            if self._thread.closed:
                 raise RequestError(ErrorCode.UNAVAILABLE, "the server is stopping")
             wait_s = lane.wait_s()
             if wait_s > most:
@@ -204,16 +206,12 @@ class Scheduler:
             self._add(task, lane)
 
     def trouble(self) -> str | None:
-        """What keeps tasks from being done, None where nothing does."""
-        stuck_s = time.monotonic() - self._turned_at
-        return f"the thread that encodes has been stuck for {stuck_s:.0f} s" if stuck_s > _STUCK_S else None
+        """What keeps tasks from being done, None while nothing does."""
+        return self._thread.trouble()
 
     def close(self) -> None:
         """Ends after the unit under way, and refuses what still waits."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-        self._thread.join()
+        self._thread.close()
         for lane in self._lanes:
             while lane.waiting:
                 self._drop(lane, lane.waiting.popleft(), RequestError(ErrorCode.UNAVAILABLE, "the server is stopping"))
@@ -224,20 +222,14 @@ class Scheduler:
         lane.waiting.append(task)
         lane.weight += task.weight
         self._held += task.size
-        self._changed.notify_all()
+        self._thread.wake()
 
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                while not self._closed and not any(lane.waiting for lane in self._lanes):
-                    self._turned_at = time.monotonic()
-                    self._changed.wait(1.0)
-                if self._closed:
-                    return
-            for lane in self._lanes:
-                self._turned_at = time.monotonic()
-                if lane.waiting:
-                    self._turn(lane)
+    def _turns(self) -> float | None:
+        """A turn for each lane that has work; the seconds until the next."""
+        for lane in self._lanes:
+            if lane.waiting:
+                self._turn(lane)
+        return 0.0 if any(lane.waiting for lane in self._lanes) else None
 
     def _turn(self, lane: Lane) -> None:
         """One unit of a lane's work."""
@@ -262,7 +254,9 @@ class Scheduler:
                     with self._changed:
                         crowded = self._tokens > _MAX_HELD_TOKENS
                         (lane.waiting.appendleft if crowded else lane.waiting.append)(task)
-            except Exception as error:
+            except BaseException as error:
+                if not is_fault(error):
+                    raise
                 unit.give_back(task)
                 self._drop(lane, task, _as_refusal(error, "a request could not be tokenised"))
         self._tokens += unit.tokens
@@ -274,7 +268,9 @@ class Scheduler:
             return
         try:
             embeddings = self._encode([row for _, row in unit])
-        except Exception as error:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             refusal = _as_refusal(error, f"{len(unit)} texts could not be encoded")
             for task in dict.fromkeys(task for task, _ in unit):
                 with self._changed:
@@ -289,7 +285,9 @@ class Scheduler:
             return
         try:
             lane.finish(tasks)
-        except Exception as error:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             refusal = _as_refusal(error, f"{len(tasks)} requests could not be answered")
             for task in tasks:
                 if not task.answer.done() and task not in lane.waiting:
@@ -311,7 +309,7 @@ class Scheduler:
         lane.weight -= task.weight
 
 
-def _as_refusal(error: Exception, event: str) -> RequestError:
+def _as_refusal(error: BaseException, event: str) -> RequestError:
     """What a request is told of an error that is not its own fault: the log has the rest."""
     if isinstance(error, RequestError):
         return error

@@ -63,7 +63,7 @@ class SearchService(Service):
         return results
 
     def trouble(self) -> str | None:
-        return self._encoding.trouble() or self._reading.trouble()
+        return self._encoding.trouble() or self._reading.trouble() or self._searching.trouble()
 
     def close(self) -> None:
         self._encoding.close()

@@ -90,6 +90,10 @@ class Searching:
             for request, result in zip(requests, results, strict=True)
         ]
 
+    def trouble(self) -> str | None:
+        """What keeps searches from seeing what is stored, or from their answers; None while nothing does."""
+        return self._collections.trouble() or self._waiting.trouble() or self._certificate.trouble()
+
     def close(self) -> None:
         self._collections.close()
         self._waiting.close()

@@ -50,7 +50,7 @@ def invalid(message: str) -> RequestError:
     return RequestError(ErrorCode.INVALID_ARGUMENT, message)
 
 
-def internal_error(error: Exception) -> RequestError:
+def internal_error(error: BaseException) -> RequestError:
     """What a caller is told of an error that nobody expected; what else it says belongs into the log."""
     return RequestError(ErrorCode.INTERNAL, f"internal error ({type(error).__name__}); the server's log says more")
 

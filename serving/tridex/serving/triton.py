@@ -175,3 +175,6 @@ def _infer(model: str, inputs: Arrays, outputs: Sequence[str]) -> dict[str, NDAr
         requested_output_names=list(outputs),
     ).exec()
     if response.has_error():
+        _log.error("model %s: %s", model, response.error().message())
+        raise RequestError(ErrorCode.INTERNAL, f"the model {model} failed; the server's log says why")
+    return {tensor.name(): _array(tensor) for tensor in response.output_tensors()}

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+from .background import Background
 from .collections import NotYetError
 from .service import Arrays, ErrorCode, Request, RequestError
 
@@ -42,45 +43,47 @@ class Waiting:
         self._changed = changed
         self._answer = answer
         self._waiters: list[_Waiter] = []
-        self._closed = False
-        self._thread = threading.Thread(target=self._run, name="tridex-wait", daemon=True)
+        self._thread = Background("wait", "answers searches that waited", self._try, condition=changed)
         self._thread.start()
 
     def add(self, request: Request) -> Future[Arrays | RequestError]:
         """The request's answer, when there is one; after its time, a RequestError UNAVAILABLE."""
         wait_s = _DEFAULT_WAIT_S if request.timeout_s is None else _SHARE * request.timeout_s
-        waiter = _Waiter(request, time.monotonic() + wait_s)
+        waiter = _Waiter(request, request.arrived_at + wait_s)
         with self._changed:
             self._waiters.append(waiter)
-            self._changed.notify_all()
+        self._thread.wake()
+        if self._thread.closed:
+            self._refuse()
         return waiter.answer
+
+    def trouble(self) -> str | None:
+        """What keeps searches from being tried again, None while nothing does."""
+        return self._thread.trouble()
 
     def close(self) -> None:
         """Refuses what still waits."""
+        self._thread.close()
+        self._refuse()
+
+    def _refuse(self) -> None:
+        for waiter in self._taken():
+            waiter.answer.set_result(RequestError(ErrorCode.UNAVAILABLE, "the server is stopping"))
+
+    def _taken(self) -> list[_Waiter]:
         with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-        self._thread.join()
+            waiters, self._waiters = self._waiters, []
+        return waiters
 
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                if not self._closed:
-                    self._changed.wait(_LOOK_S if self._waiters else None)
-                tried, self._waiters = self._waiters, []
-                closed = self._closed
-            if closed:
-                for waiter in tried:
-                    waiter.answer.set_result(RequestError(ErrorCode.UNAVAILABLE, "the server is stopping"))
-                return
-            self._try(tried)
-
-    def _try(self, waiters: Sequence[_Waiter]) -> None:
+    def _try(self) -> float | None:
+        waiters = self._taken()
         try:
             results = self._answer([waiter.request for waiter in waiters]) if waiters else []
-        except Exception as error:
+        except BaseException:
+            # Whatever it was: nobody else would answer them.
             _log.exception("searches that had waited could not be answered")
-            results = [RequestError(ErrorCode.INTERNAL, repr(error))] * len(waiters)
+            lost = RequestError(ErrorCode.INTERNAL, "the search failed while it waited; the server's log says why")
+            results = [lost] * len(waiters)
         for waiter, result in zip(waiters, results, strict=True):
             if not isinstance(result, NotYetError):
                 waiter.answer.set_result(result)
@@ -89,3 +92,4 @@ class Waiting:
             else:
                 with self._changed:
                     self._waiters.append(waiter)
+        return _LOOK_S if self._waiters else None

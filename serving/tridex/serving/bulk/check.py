@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from tridex.index import Document, InvalidDocumentError
 from tridex.index.fields import Fields, column_values
+from tridex.index.metadata import encoded
 from tridex.protocol.corpus import CorpusDocument, CorpusError, check_document
 from tridex.protocol.distinct import DistinctIds
 
@@ -80,7 +81,9 @@ def check(source: Source, fields: Fields, report: Callable[[int], None]) -> Chec
 
 
 def _check_fields(row: CorpusDocument, fields: Fields, place: str) -> None:
+    """Raises CorpusError where the index would refuse the document's metadata."""
     try:
+        encoded(row.id, row.metadata)
         column_values(fields, row.id, row.metadata)
     except InvalidDocumentError as error:
         raise CorpusError(f"{place}: {error}") from None

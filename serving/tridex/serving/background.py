@@ -1,0 +1,124 @@
+"""Threads that go on whatever happens to them, and know when they do not."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Hashable
+
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 5.0
+"""Between turns that fail: the first, doubled up to this."""
+
+_STUCK_S = 30.0
+
+_log = logging.getLogger(__name__)
+
+
+class Background:
+    """A thread that takes turns at one job until it is closed, whatever a turn raises.
+
+    `turn` returns the seconds until the next turn, None to wait for `wake` alone. One that raises is logged, once as
+    long as it is the same trouble, and taken again after a pause that grows. A panic in Lance is no Exception, and
+    nothing else may end the thread either, so everything is caught.
+
+    `does` completes "the thread that"; `stuck_after_s` is more than a good turn can take. Whoever notifies `condition`
+    wakes the thread, too.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        does: str,
+        turn: Callable[[], float | None],
+        *,
+        stuck_after_s: float = _STUCK_S,
+        condition: threading.Condition | None = None,
+    ) -> None:
+        self._does = does
+        self._turn = turn
+        self._stuck_after_s = stuck_after_s
+        self._condition = condition or threading.Condition()
+        self._woken = False
+        self._closed = threading.Event()
+        self._since: float | None = None
+        """When the turn began that has not ended well yet, or the first of several."""
+        self._last: str | None = None
+        """What the last turn ended with, where it did not end well."""
+        self._thread = threading.Thread(target=self._run, name=f"tridex-{name}", daemon=True)
+
+    def start(self) -> None:
+        """Begins with a turn."""
+        self._thread.start()
+
+    @property
+    def closed(self) -> bool:
+        """For a long turn, to end early."""
+        return self._closed.is_set()
+
+    def wake(self) -> None:
+        """Has the next turn begin at once, or a further one after that which is under way."""
+        with self._condition:
+            self._woken = True
+            self._condition.notify_all()
+
+    def trouble(self) -> str | None:
+        """What keeps the job from being done, None while it is done."""
+        since, last = self._since, self._last
+        if not self._thread.is_alive() and not self.closed:
+            return f"the thread that {self._does} has ended"
+        if since is None or (stuck := time.monotonic() - since) < self._stuck_after_s:
+            return None
+        return f"the thread that {self._does} has been stuck for {stuck:.0f} s{f' ({last})' if last else ''}"
+
+    def close(self, *, join: bool = True) -> None:
+        """Ends it after the turn that is under way, and waits for that unless told otherwise."""
+        self._closed.set()
+        self.wake()
+        if join and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _run(self) -> None:
+        pause: float | None = 0.0
+        failures = 0
+        told = Told()
+        while True:
+            with self._condition:
+                if not self._woken and not self.closed:
+                    self._condition.wait(pause)
+                self._woken = False
+            if self.closed:
+                return
+            if self._since is None:
+                self._since = time.monotonic()
+            try:
+                pause = self._turn()
+                failures = 0
+                self._since = self._last = None
+                told.over(self._does)
+            except BaseException as error:
+                self._last = f"{type(error).__name__}: {error}"
+                told.tell(self._does, error, f"the thread that {self._does} failed; it goes on trying")
+                # Not the condition: whoever wakes it would have it fail again at once.
+                self._closed.wait(min(_FIRST_PAUSE_S * 2 ** min(failures, 10), _LONGEST_PAUSE_S))
+                pause, failures = 0.0, failures + 1
+
+
+class Told:
+    """Which troubles were logged: each one once, until it is over or another one."""
+
+    def __init__(self) -> None:
+        self._told: dict[Hashable, str] = {}
+
+    def tell(self, about: Hashable, error: BaseException, message: str, *, trace: bool = True) -> None:
+        """Logs the message with the error, and its traceback where wanted."""
+        words = f"{type(error).__name__}: {error}"
+        if self._told.get(about) == words:
+            return
+        self._told[about] = words
+        _log.error("%s (%s)", message, words, exc_info=error if trace else None)
+
+    def over(self, about: Hashable) -> None:
+        """It may be told again."""
+        self._told.pop(about, None)
