@@ -274,7 +274,7 @@ PACKED = gzip.compress(GOOD + b"\n", mtime=0)
         (b'{"id": "2", "text": "' + b"x" * 300_000 + b'"}', r"line 2: text is .*300000 bytes; expected 1 to 262144"),
         (b'\n{"id": "1", "text": "b"}', r"line 3: id '1' was there before \(.*rows.jsonl, line 1\)"),
         (b'{"id": "2", "text": "b", "metadata": [1]}', r"line 2: metadata is \[1\]; expected an object"),
-        (b'{"id": "2", "text": "b", "metadata": {"x": NaN}}', r"line 2: metadata of document '2' is .*a JSON object"),
+        (b'{"id": "2", "text": "b", "metadata": {"x": NaN}}', r"line 2: metadata is .*a JSON object"),
         (b'{"id": "2", "text": "b", "metadata": {"n": "x"}}', r"line 2: metadata field 'n' of document '2' is 'x'"),
         (b'{"id": 2, "text": "b"}\n' * 12, r"12 of 13 rows cannot be indexed:\n(.*\n)+.*and 2 more"),
     ],
