@@ -159,7 +159,7 @@ def test_a_model_process_that_dies_is_seen_at_once_and_brought_back(served: Serv
         assert refused.value.status() == "StatusCode.UNAVAILABLE"
         assert time.monotonic() - began < 2
     assert served.get("/v2/health/live")[0] == 200
-    eventually(lambda: served.ready, within_s=120)
+    eventually(lambda: served.ready, within_s=180)
     with Client(served.address, timeout_s=60) as client:
         assert [hit.id for hit in client.search("docs", "late interaction")] == ["1"]
     said = f"model maxsim: its process {victim.pid} died; starting the server again"
