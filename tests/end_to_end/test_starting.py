@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 from pathlib import Path
@@ -22,7 +23,7 @@ def test_a_port_in_use_is_named(repository: Path, tmp_path: Path) -> None:
         server = TritonServer(
             repository, tmp_path / "store", grpc_port=port, http_port=http_port, metrics_port=metrics_port
         )
-        with pytest.raises(ServerError, match=f"grpc port {port} .*in use.*--grpc-port"):
+        with pytest.raises(ServerError, match=f"grpc port {port} .*in use by process {os.getpid()} .*--grpc-port"):
             server.start()
 
 

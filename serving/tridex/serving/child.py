@@ -1,7 +1,11 @@
 """Runs a program that does not outlive the process that starts it: `python -I -S child.py PARENT PROGRAM ARGUMENT...`.
 
-PARENT is that process's id. A file of its own, run before the program, and not a `preexec_fn`: that would run Python
-between fork and exec, in a process whose other threads' locks stay locked for ever.
+PARENT is that process's id. What the program starts does not outlive the program either, as long as it stays in its
+process group, which is to be a new one. A model's process that is left alone can hang for good in the Python backend's
+own attempt to end it, and Python code in it can do nothing about that.
+
+A file of its own, run before the program, and not a `preexec_fn`: that would run Python between fork and exec, in a
+process whose other threads' locks stay locked for ever.
 """
 
 from __future__ import annotations
@@ -10,8 +14,10 @@ import ctypes
 import os
 import signal
 import sys
+import time
 
 _PR_SET_PDEATHSIG = 1
+_LOOK_S = 0.1
 
 
 def main(parent: int, program: list[str]) -> None:
@@ -21,10 +27,20 @@ def main(parent: int, program: list[str]) -> None:
         sys.exit(f"prctl(PR_SET_PDEATHSIG): {os.strerror(ctypes.get_errno())}")
     if os.getppid() != parent:
         sys.exit(f"process {parent} ended before {program[0]} began")
+    pid = os.getpid()
+    if os.fork() == 0:
+        _end_with(pid)
     try:
         os.execv(program[0], program)
     except OSError as error:
         sys.exit(f"{program[0]} cannot be run: {error.strerror}")
+
+
+def _end_with(parent: int) -> None:
+    """Ends the process group when the process's parent has ended."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK_S)
+    os.killpg(0, signal.SIGKILL)
 
 
 if __name__ == "__main__":

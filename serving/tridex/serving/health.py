@@ -19,8 +19,9 @@ from tridex.protocol.models import MODELS
 
 from .service import Service
 
-_PERIOD_S = 0.5
-_PERIOD_WHILE_STOPPING_S = 0.05
+_LOOK_S = 0.1
+_REPORT_S = 0.5
+"""Between reports, but while the server stops: then one follows every look."""
 _BYTES = 4096
 """Of a report, padded: written at once and over the one before, so that the file never grows."""
 _MAX_TROUBLE = 300
@@ -120,6 +121,7 @@ class Reporter:
         self._in_flight = 0
         self._accepting = True
         self._heard = _SERVING
+        self._reported_s = 0.0
         self._closed = False
         self._ended = threading.Event()
         self._failing = False
@@ -143,14 +145,16 @@ class Reporter:
         self._ended.set()
 
     def _run(self) -> None:
-        while not self._ended.wait(_PERIOD_S if self._heard == _SERVING else _PERIOD_WHILE_STOPPING_S):
+        while not self._ended.wait(_LOOK_S):
             if os.getppid() != self._parent:
                 # Without tritonserver nobody hears an answer, and a new server wants the memory and the store.
                 os._exit(1)
             try:
                 if self._folder:
                     self._listen(self._folder)
-                    self._report(self._folder)
+                    if self._heard != _SERVING or time.monotonic() - self._reported_s >= _REPORT_S:
+                        self._report(self._folder)
+                        self._reported_s = time.monotonic()
                 self._failing = False
             except Exception:
                 if not self._failing:

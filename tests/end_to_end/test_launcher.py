@@ -1,0 +1,241 @@
+"""`tridex serve` as an operator has it: what is closed, what ends with what, and how it stops."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import tritonclient.grpc as triton
+from servers import free_ports
+from tritonclient.utils import InferenceServerException
+
+from tridex.client import Client, Document, TridexError
+from tridex.serving.leftovers import remove_leftovers
+
+
+class Serve:
+    """A `tridex serve` of its own, ready when made."""
+
+    def __init__(self, repository: Path, folder: Path, *options: str) -> None:
+        self.grpc_port, self.http_port, self.metrics_port = free_ports(3)
+        self.store = folder / "data" / "store"
+        self.log = folder / "data" / "tritonserver.log"
+        self.errors = folder / "errors"
+        self.command = [
+            *(str(Path(sys.executable).with_name("tridex")), "serve", "--json"),
+            *("--repository", str(repository), "--store", str(self.store)),
+            *("--grpc-port", str(self.grpc_port), "--http-port", str(self.http_port)),
+            *("--metrics-port", str(self.metrics_port)),
+            *options,
+        ]
+        with self.errors.open("w") as errors:
+            self.launcher = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=errors)
+        ready = self.launcher.stdout.readline()
+        assert ready, self.errors.read_text()
+        self.address = json.loads(ready)["address"]
+
+    @property
+    def processes(self) -> list[psutil.Process]:
+        """tritonserver, and what it started."""
+        return psutil.Process(self.launcher.pid).children(recursive=True)
+
+    def process_of(self, model: str) -> psutil.Process:
+        (process,) = [process for process in self.processes if f"/{model}/1/model.py" in " ".join(process.cmdline())]
+        return process
+
+    def get(self, path: str, method: str = "GET", body: str | None = None) -> tuple[int, str]:
+        """Status and body, over HTTP."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=10)
+        connection.request(method, path, body)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+
+    @property
+    def ready(self) -> bool:
+        return self.get("/v2/health/ready")[0] == 200
+
+    def left(self) -> list[str]:
+        """What it has in shared memory and among temporary files."""
+        prefix = f"tridex-{self.launcher.pid}-*"
+        return [str(path) for place in ("/dev/shm", "/tmp") for path in Path(place).glob(prefix)]
+
+    def end(self) -> None:
+        self.launcher.terminate()
+        self.launcher.wait(60)
+
+
+@pytest.fixture(scope="module")
+def served(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+    served = Serve(repository, tmp_path_factory.mktemp("served"))
+    with Client(served.address, timeout_s=60) as client:
+        client.upsert("docs", [Document("1", "late interaction keeps every token", {})])
+    yield served
+    served.end()
+
+
+@pytest.fixture
+def raw(served: Serve) -> Iterator[triton.InferenceServerClient]:
+    with triton.InferenceServerClient(served.address) as raw:
+        yield raw
+
+
+def eventually(is_so: Callable[[], bool], within_s: float) -> float:
+    """Seconds until something is so."""
+    began = time.monotonic()
+    while not is_so():
+        assert time.monotonic() - began < within_s
+        time.sleep(0.02)
+    return time.monotonic() - began
+
+
+CLOSED: dict[str, Callable[[triton.InferenceServerClient], object]] = {
+    "code upload": lambda raw: raw.load_model("new", config="{}", files={"file:1/model.py": b"raise SystemExit"}),
+    "load": lambda raw: raw.load_model("search"),
+    "unload": lambda raw: raw.unload_model("search"),
+    "repository index": lambda raw: raw.get_model_repository_index(),
+    "model config": lambda raw: raw.get_model_config("search"),
+    "shared memory": lambda raw: raw.register_system_shared_memory("region", "/region", 64),
+    "shared memory gone": lambda raw: raw.unregister_system_shared_memory(),
+    "shared memory status": lambda raw: raw.get_system_shared_memory_status(),
+    "CUDA memory": lambda raw: raw.register_cuda_shared_memory("region", b"", 0, 64),
+    "CUDA memory gone": lambda raw: raw.unregister_cuda_shared_memory(),
+    "CUDA memory status": lambda raw: raw.get_cuda_shared_memory_status(),
+    "log settings": lambda raw: raw.get_log_settings(),
+    "log to a file": lambda raw: raw.update_log_settings({"log_file": "/tmp/by-a-caller"}),
+    "trace settings": lambda raw: raw.get_trace_settings(),
+    "trace to a file": lambda raw: raw.update_trace_settings(settings={"trace_file": "/tmp/by-a-caller"}),
+}
+
+
+def test_what_administers_the_server_is_closed(raw: triton.InferenceServerClient) -> None:
+    for name, call in CLOSED.items():
+        with pytest.raises(InferenceServerException) as refused:
+            call(raw)
+        assert "This protocol is restricted" in str(refused.value), name
+    assert raw.is_server_live() and raw.is_server_ready() and raw.is_model_ready("search")
+    assert raw.get_server_metadata().name == "triton"
+    assert raw.get_model_metadata("search").name == "search"
+    assert raw.get_inference_statistics("catalog").model_stats[0].name == "catalog"
+
+
+def test_health_is_all_there_is_over_http(served: Serve) -> None:
+    assert served.get("/v2/health/live") == served.get("/v2/health/ready") == (200, "")
+    assert served.get("/v2/models/search/infer", "POST", "{}")[0] == 501
+    assert served.get("/v2/repository/index", "POST", "{}")[0] == 501
+    tritonserver = psutil.Process(served.process_of("maxsim").ppid())
+    listening = {c.laddr for c in tritonserver.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+    assert {port for _, port in listening} & {served.http_port, served.metrics_port} == set()
+
+
+def test_files_are_for_their_owner_alone(served: Serve) -> None:
+    regions = [path for path in served.left() if path.startswith("/dev/shm")]
+    assert len(regions) == 6
+    files = [served.log, *map(Path, regions), *(path for path in served.store.rglob("*"))]
+    assert len(files) > 10
+    open_to_others = {str(path): oct(path.stat().st_mode) for path in files if path.stat().st_mode & 0o077}
+    assert open_to_others == {}
+    assert served.store.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_model_process_that_dies_is_seen_at_once_and_brought_back(served: Serve) -> None:
+    victim = served.process_of("maxsim")
+    victim.kill()
+    assert eventually(lambda: not served.ready, within_s=10) < 2
+    with triton.InferenceServerClient(served.address) as raw:
+        began = time.monotonic()
+        with pytest.raises(InferenceServerException) as refused:
+            raw.get_server_metadata(client_timeout=10)
+        assert refused.value.status() == "StatusCode.UNAVAILABLE"
+        assert time.monotonic() - began < 2
+    assert served.get("/v2/health/live")[0] == 200
+    eventually(lambda: served.ready, within_s=180)
+    with Client(served.address, timeout_s=60) as client:
+        assert [hit.id for hit in client.search("docs", "late interaction")] == ["1"]
+    said = f"model maxsim: its process {victim.pid} died; starting the server again"
+    assert said in served.errors.read_text()
+    log = served.log.read_text()
+    assert said in log
+    assert log.count("starts with store") == 2
+
+
+def test_ending_it_under_load_tells_callers_that_it_is_unavailable(served: Serve) -> None:
+    told: Counter[str] = Counter()
+    over = threading.Event()
+
+    def load(i: int) -> None:
+        with Client(served.address, timeout_s=3) as client:
+            while not over.is_set():
+                try:
+                    if i % 2:
+                        client.search("docs", "late interaction")
+                    else:
+                        client.upsert("docs", [Document(f"{i}", "a document", {})])
+                    told["answered"] += 1
+                except TridexError as error:
+                    told[type(error).__name__] += 1
+
+    threads = [threading.Thread(target=load, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    time.sleep(2)
+    processes = served.processes
+    served.launcher.send_signal(signal.SIGTERM)
+    eventually(lambda: not served.ready, within_s=1)
+    assert served.launcher.wait(30) == 0
+    over.set()
+    for thread in threads:
+        thread.join()
+    assert told["answered"] > 10
+    assert told.keys() == {"answered", "Unavailable"}
+    assert [process for process in processes if process.is_running()] == []
+    assert served.left() == []
+
+
+def test_triton_servers_own_http_keeps_administration_closed_and_all_ends_with_the_launcher(
+    repository: Path, tmp_path: Path
+) -> None:
+    served = Serve(repository, tmp_path, "--http-inference")
+    text = {"name": "QUERY", "shape": [1, 1], "datatype": "BYTES", "data": ["a query"]}
+    assert served.get("/v2/models/encode_query/infer", "POST", json.dumps({"inputs": [text]}))[0] == 200
+    for path in (
+        "repository/index",
+        "repository/models/search/load",
+        "repository/models/search/unload",
+        "systemsharedmemory/region/a/register",
+        "cudasharedmemory/region/a/register",
+        "logging",
+        "trace/setting",
+    ):
+        assert served.get(f"/v2/{path}", "POST", "{}")[0] == 403, path
+    for path in ("models/search/config", "systemsharedmemory/status", "logging", "trace/setting"):
+        assert served.get(f"/v2/{path}")[0] == 403, path
+
+    second = subprocess.run(served.command, check=False, capture_output=True, text=True, timeout=60)
+    assert second.returncode == 1
+    assert f"grpc port {served.grpc_port} on 127.0.0.1 is in use by process {served.launcher.pid}" in second.stderr
+    assert second.stderr.count("\n") == 1
+
+    processes = served.processes
+    assert len(processes) == 8  # tritonserver, its guard, six models
+    served.launcher.kill()
+    eventually(lambda: not any(map(_lives, processes)), within_s=2)
+    served.launcher.wait()
+    remove_leftovers()
+    assert served.left() == []
+
+
+def _lives(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.status() != psutil.STATUS_ZOMBIE
+    return False
