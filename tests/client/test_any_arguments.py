@@ -128,6 +128,17 @@ def test_any_arguments(call, triton):
     assert len(answered) > len(METHODS) // 2, "some of the arguments are good ones"
 
 
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_any_arguments_of_a_new_client(kind):
+    @MANY
+    @given(st.dictionaries(st.sampled_from(["address", "timeout_s", "headers", "credentials"]), VALUES))
+    def check(arguments: dict[str, Any]) -> None:
+        with suppress(TridexError):
+            kind(**arguments)
+
+    check()
+
+
 STRINGS = st.sampled_from(
     [b"", b"a", b"\xff", b"null", b"{}", b"[1]", b"7", b'{"id": 1}', b"[" * 5000, b'{"count": "x"}']
 )
