@@ -81,7 +81,7 @@ def test_what_the_server_refuses_of_a_file_names_the_line(indexed: TritonServer,
     (tmp_path / "rows.jsonl").write_text("\n" + "".join(json.dumps(row) + "\n" for row in rows))
     refused = tridex(indexed, "index", "add", str(tmp_path / "rows.jsonl"), "--collection", "typed")
     assert refused.returncode == 1 and refused.stderr.splitlines()[-1].endswith(
-        f"document '21' is 'x'; expected int ({tmp_path}/rows.jsonl, line 23) (the first 16 documents are written)"
+        f"as the collection declares it int ({tmp_path}/rows.jsonl, line 23) (the first 16 documents are written)"
     )
     assert answer(indexed, "collections", "describe", "typed")["count"] == 16
 
