@@ -20,7 +20,7 @@ from tridex.client import AsyncClient, Client, Document, TridexError
 
 METHODS = sorted(name for name, _ in inspect.getmembers(Client, inspect.isfunction) if name[0] != "_")
 METHODS.remove("close")
-MANY = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+MANY = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 class Odd:
@@ -126,6 +126,17 @@ def test_any_arguments(call, triton):
 
     check()
     assert len(answered) > len(METHODS) // 2, "some of the arguments are good ones"
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_any_arguments_of_a_new_client(kind):
+    @MANY
+    @given(st.dictionaries(st.sampled_from(["address", "timeout_s", "headers", "credentials"]), VALUES))
+    def check(arguments: dict[str, Any]) -> None:
+        with suppress(TridexError):
+            kind(**arguments)
+
+    check()
 
 
 STRINGS = st.sampled_from(

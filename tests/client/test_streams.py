@@ -18,7 +18,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from tridex.client.cli import create_app
 from tridex.protocol import strict_json
 
 TRIDEX = Path(sys.executable).parent / "tridex"
@@ -58,16 +60,14 @@ def test_a_full_disk_is_one_line(shell, options):
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"tridex: {FULL}\n")
 
 
-@pytest.mark.parametrize("command", ["--help", "index --help", "search --help"])
-def test_help_on_a_full_disk_is_one_line(shell, command):
-    done = shell(f"$TRIDEX {command} > /dev/full")
+def test_help_on_a_full_disk_is_one_line(shell):
+    done = shell("$TRIDEX --help > /dev/full")
     assert done.returncode == 1 and re.fullmatch(r"tridex: .*No space left on device.*\n", done.stderr)
 
 
-@pytest.mark.parametrize("options", ["", "--json"])
 @pytest.mark.usefixtures("hits")
-def test_a_reader_that_is_gone_is_no_error_to_print(shell, options):
-    done = shell(f"$TRIDEX search docs q {options} | head -c 9")
+def test_a_reader_that_is_gone_is_no_error_to_print(shell):
+    done = shell("$TRIDEX search docs q | head -c 9")
     assert len(done.stdout) <= 9 and done.stderr == ""
 
 
@@ -77,23 +77,23 @@ def test_characters_that_the_stream_has_not_are_replaced(shell, encoding):
     done = shell("$TRIDEX search docs q", **encoding)
     assert done.returncode == 0 and done.stderr == ""
     assert "?399" in done.stdout and "gr??er" in done.stdout and done.stdout.isascii()
-    done = shell("$TRIDEX search docs q --json", **encoding)
-    assert json.loads(done.stdout)["hits"][0]["id"] == "ü0"
 
 
-@pytest.mark.parametrize("where", ["/dev/full", "/dev/null", "&-"])
+@pytest.mark.parametrize("where", ["/dev/full", "&-"])
 def test_a_command_does_its_work_where_nobody_sees_its_progress(shell, triton, tmp_path, where):
     triton.answer = lambda request: {"VERSION": np.full((len(request.inputs["ID"]), 1), 1)}
     (tmp_path / "docs.jsonl").write_text("".join(f'{{"id": "{i}", "text": "t"}}\n' for i in range(40)))
     done = shell(f"$TRIDEX index add {tmp_path}/docs.jsonl --collection docs --json 2>{where}")
     assert done.returncode == 0 and json.loads(done.stdout)["documents"] == 40
     assert len(triton.requests) == 3
-    done = shell(f"$TRIDEX index add {tmp_path}/none.jsonl --collection docs --json 2>{where}")
-    assert done.returncode == 1 and done.stdout == done.stderr == ""
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("source", ["file", "stdin"])
+def test_an_error_that_nobody_sees_is_still_an_error(shell):
+    done = shell("$TRIDEX search 'no name' q 2>/dev/full")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+
+
+@pytest.mark.parametrize(("how", "source"), [(signal.SIGINT, "file"), (signal.SIGTERM, "stdin")])
 def test_an_interruption_says_what_is_written(triton, tmp_path, how, source):
     third = threading.Event()
 
@@ -156,6 +156,7 @@ def test_json_is_json_whatever_the_numbers(value):
 
 
 @pytest.mark.usefixtures("hits")
-def test_what_a_command_prints_as_json_is_json(shell):
-    found = json.loads(shell("$TRIDEX search docs q --json").stdout, parse_constant=pytest.fail)
-    assert found["hits"][0]["metadata"] == {"n": None}
+def test_what_a_command_prints_as_json_is_json(triton):
+    done = CliRunner().invoke(create_app(), ["search", "docs", "q", "--json", "--address", triton.address])
+    (first, *_) = json.loads(done.stdout, parse_constant=pytest.fail)["hits"]
+    assert first["id"] == "ü0" and first["metadata"] == {"n": None}

@@ -19,7 +19,8 @@ from .results import Document, Embeddings, RerankResult, SearchResult
 class AsyncClient(AsyncAdministration):
     """`Client` for asyncio: the same methods and arguments, to be awaited.
 
-    The documents of an `upsert` are an ordinary iterable, read in the event loop's thread.
+    The documents of an `upsert` are an ordinary iterable, read in the event loop's thread. On each event loop the
+    client opens a channel of its own; `close` closes it for all of them.
 
         async with AsyncClient("localhost:8001") as client:
             for hit in await client.search("docs", "what does ColBERT keep?"):

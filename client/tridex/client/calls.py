@@ -165,7 +165,7 @@ def get(collection: str, ids: Sequence[bytes]) -> Call[list[Document | None]]:
 
 
 def scroll(collection: str, after: bytes | None, limit: int, filters: str | None) -> Call[list[Document]]:
-    """The first `limit` documents in the order of ids, of those after id `after` that match."""
+    """The first documents in the order of ids, at most `limit`, of those after id `after` that match."""
     said = {**_about(collection, filters), parameters.PAGE: limit}
     ids = [] if after is None else [after]
     return _catalog(parameters.CatalogOperation.SCROLL, said, lambda rows: [_document(row) for row in rows], ids)

@@ -20,9 +20,11 @@ DEFAULT_BATCH_SIZE = 16
 class Client(Administration):
     """A connection to a Triton server that serves Tridex's models. Threads may share it.
 
-    `timeout_s` bounds each request, its retries included; every method takes one of its own for that call, and a
-    method that sends several requests allows it to each. `headers` go with every request; with `credentials` the
-    channel is encrypted. Every error is a TridexError (see `tridex.client.errors`).
+    `address` is HOST:PORT of the server's gRPC endpoint, or HOST alone for port 8001. `timeout_s` bounds each request,
+    its retries included; every method takes one of its own for that call, and a method that sends several requests
+    allows it to each. More than a day is a day. `headers` go with every request, their names in lower case; with
+    `credentials` the channel is encrypted. Every error is a TridexError (see `tridex.client.errors`), but for what the
+    caller's own iterators raise.
 
         with Client("localhost:8001") as client:
             client.upsert("docs", [Document("1", "Late interaction keeps every token.")])
@@ -197,7 +199,8 @@ class Client(Administration):
         """Writes documents, replacing those of the same id; the store version that holds them.
 
         `documents` may be a generator of any length: it is read one batch ahead of the writes, never whole. Each batch
-        is one write; after an error the batches before it are in the store, and sending everything again is harmless.
+        is one write; after an error the batches before it are in the store (`TridexError.written` documents), and
+        sending everything again is harmless.
         `codec` is how a collection that this call creates stores token embeddings; the server's default where left out.
         Without any document nothing is written and the version of this client's last write, or 0, comes back.
         """
@@ -237,10 +240,11 @@ class Client(Administration):
         filters: Filters | None = None,
         timeout_s: float | None = None,
     ) -> list[Document]:
-        """A page of documents in the order of ids: the first `limit` after id `after` that match `filters`.
+        """A page of documents in the order of ids: the first after id `after` that match `filters`, at most `limit`.
 
-        The id of a page's last document is the `after` of the next. Pages are read one by one: a document that is there
-        all the while comes once, whatever is written meanwhile.
+        The id of a page's last document is the `after` of the next. A page of long documents may hold fewer than
+        `limit` though more follow: an empty page is the end. Pages are read one by one: a document that is there all
+        the while comes once, whatever is written meanwhile.
         """
         operation = self._operations.scroll(collection, after=after, limit=limit, filters=filters)
         return self._run(operation, timeout_s)
