@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from examples import stdlib_corpus
-from tridex.client import Client, ModelStatistics, SearchResult
+from tridex.client import Client, SearchResult
 from tridex.encoding import ArtifactError, latest_version_dir
 from tridex.export.cli import export
 from tridex.serving.server import TritonServer
+from tridex.serving.stage_times import STAGES, StageTotal, read_stages
 
 COLLECTION = "stdlib"
 QUESTIONS = (
@@ -26,7 +27,6 @@ QUESTIONS = (
     "run a function in another process and get its result",
     "how do I read a compressed file line by line",
 )
-STAGES = {"tokenizer": "tokenise", "encoder": "encode", "maxsim": "score and fetch"}
 
 console = Console()
 
@@ -60,7 +60,7 @@ def main() -> None:
             console.print(f"Server: {info.name} {info.version}, ready in {time.perf_counter() - started:.1f} s")
             index(client, arguments.data / "stdlib.jsonl")
             for question in QUESTIONS:
-                ask(client, question)
+                ask(client, question, f"http://{server.host}:{server.ports['metrics']}/metrics")
     finally:
         server.stop()
     console.print("Server stopped. `make serve` starts it again with what was indexed.")
@@ -80,35 +80,27 @@ def index(client: Client, corpus: Path) -> None:
     console.print(f"Collection: {COLLECTION!r}, {total} documents in {elapsed:.0f} s ({total / elapsed:.0f} a second)")
 
 
-def ask(client: Client, question: str) -> None:
+def ask(client: Client, question: str, metrics_url: str) -> None:
     """Asks one question and prints the hits and where the time went."""
-    before = statistics(client)
+    before = read_stages(metrics_url, "search")
     started = time.perf_counter()
     result = client.search(COLLECTION, question, top_k=5)
     total_ms = 1000 * (time.perf_counter() - started)
-    spent = spent_ms(client, before)
     console.print(hits_table(question, result))
-    stages = ", ".join(f"{label} {spent[model]:.1f}" for model, label in STAGES.items())
-    # Together they may be more than the whole: a stage counts until it is free again, the next begins before that.
-    console.print(f"[dim]{total_ms:.1f} ms in all; each stage until free again: {stages}[/]\n")
+    spent = ", ".join(f"{stage} {ms:.1f}" for stage, ms in spent_ms(metrics_url, before).items())
+    # Together they may be more than the whole: the caller may have the answer before the model is done with it.
+    console.print(f"[dim]{total_ms:.1f} ms in all; {spent}[/]\n")
 
 
-def statistics(client: Client) -> dict[str, ModelStatistics]:
-    return {model.model: model for model in client.statistics() if model.model in STAGES}
-
-
-def spent_ms(client: Client, before: dict[str, ModelStatistics]) -> dict[str, float]:
-    """The time that each stage has computed since `before`, by the server's own count."""
-    now = statistics(client)
-    deadline = time.monotonic() + 1.0
-    # The server counts a request after it has answered it.
-    while any(now[name].requests == before[name].requests for name in STAGES) and time.monotonic() < deadline:
-        now = statistics(client)
-    return {name: compute_ms(now[name]) - compute_ms(before[name]) for name in STAGES}
-
-
-def compute_ms(model: ModelStatistics) -> float:
-    return model.requests * model.mean_compute_us / 1000
+def spent_ms(metrics_url: str, before: dict[str, StageTotal]) -> dict[str, float]:
+    """The time that one search has spent in each stage since `before`, by the server's own count."""
+    since = dict.fromkeys(STAGES, StageTotal())
+    deadline = time.monotonic() + 2.0
+    # The server counts a search some tenths of a second after it has answered it.
+    while not all(total.requests for total in since.values()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+        since = {stage: total.since(before[stage]) for stage, total in read_stages(metrics_url, "search").items()}
+    return {stage: 1000 * total.seconds for stage, total in since.items()}
 
 
 def hits_table(question: str, result: SearchResult) -> Table:

@@ -79,6 +79,11 @@ class Task:
     encoded: list[Encoded] = field(default_factory=list)
     tokens: int = 0
     """Of the rows taken."""
+    units: float = 0.0
+    """Its share of the units that it had rows in: of a unit of four tasks, each has a quarter."""
+    tokenising_s: float = 0.0
+    encoding_s: float = 0.0
+    """What those units took."""
     answer: Future[Arrays | RequestError] = field(default_factory=Future)
 
 
@@ -136,11 +141,11 @@ class _Unit:
     def __init__(self) -> None:
         self.rows: list[tuple[Task, TokenBatch]] = []
         self.tokens = 0
-        self._until = time.monotonic() + _UNIT_TOKENISING_S
+        self._began = time.monotonic()
 
     @property
     def is_full(self) -> bool:
-        return self.tokens >= UNIT_TOKENS or time.monotonic() > self._until
+        return self.tokens >= UNIT_TOKENS or time.monotonic() > self._began + _UNIT_TOKENISING_S
 
     def take_rows(self, task: Task) -> bool:
         """Takes the task's next rows, as many as there is room for; whether that was the last of them."""
@@ -160,6 +165,15 @@ class _Unit:
                 self.tokens -= row.input_ids.size
                 task.tokens -= row.input_ids.size
         self.rows = [(other, row) for other, row in self.rows if other is not task]
+
+    def encoded(self, began: float) -> None:
+        """Counts for its tasks what it took, its encoding since `began`."""
+        now = time.monotonic()
+        tasks = {task for task, _ in self.rows}
+        for task in tasks:
+            task.units += 1 / len(tasks)
+            task.tokenising_s += began - self._began
+            task.encoding_s += now - began
 
 
 class Scheduler:
@@ -260,7 +274,9 @@ class Scheduler:
                 unit.give_back(task)
                 self._drop(lane, task, _as_refusal(error, "a request could not be tokenised"))
         self._tokens += unit.tokens
+        tokenised = time.monotonic()
         self._encode_unit(lane, unit.rows, whole)
+        unit.encoded(tokenised)
         self._finish(lane, whole)
 
     def _encode_unit(self, lane: Lane, unit: Sequence[tuple[Task, TokenBatch]], whole: list[Task]) -> None:

@@ -6,6 +6,7 @@ One encoder and one index in one process: a search crosses no process boundary b
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -27,6 +28,7 @@ from .remote_encoder import encode_remotely
 from .scheduler import Encode, Encoded, Lane, Scheduler, Task
 from .searching import Searching
 from .service import Arrays, Context, Request, RequestError, Result, Service, invalid
+from .stage_times import StageTimes
 
 
 class SearchService(Service):
@@ -43,6 +45,7 @@ class SearchService(Service):
         self._tokenizer = artifact.tokenizer()
         self._device = torch.device(context.device)
         self._searching = Searching(context, artifact)
+        self._stage_times = StageTimes(context.metrics)
         kernels.warm_up(self._device, artifact.manifest.dim, codecs=(Codec.FLOAT32,))
         encode = _encoder(context, artifact)
         encode([self._tokenizer.queries(["warm up"])])
@@ -69,6 +72,7 @@ class SearchService(Service):
         self._encoding.close()
         self._reading.close()
         self._searching.close()
+        self._stage_times.close()
 
     def _admit(self, request: Request) -> Result:
         if request.get(models.QUERY_TO_ENCODE) is not None:
@@ -104,12 +108,15 @@ class SearchService(Service):
 
     def _search(self, tasks: Sequence[Task]) -> None:
         """One pass over the index, as far as their parameters allow, for all of these searches."""
-        requests = [_embedded(task) if task.encoded else task.request for task in tasks]
-        for task, result in zip(tasks, self._searching.answer(requests), strict=True):
+        began = time.monotonic()
+        results = self._searching.answer([_embedded(task) if task.encoded else task.request for task in tasks])
+        scored = time.monotonic()
+        for task, result in zip(tasks, results, strict=True):
             if isinstance(result, Future):
                 result.add_done_callback(partial(_hand_over, task.answer))
             else:
                 task.answer.set_result(result)
+        self._stage_times.add("search", tasks, began, scored)
 
     def _submit_encoding(
         self, request: Request, texts: Sequence[str], tokenise: Callable[[str], TokenBatch]
@@ -135,12 +142,20 @@ class SearchService(Service):
         return self._encoding.submit(task, self._encodings)
 
     def _finish_encodings(self, tasks: Sequence[Task]) -> None:
-        for task in tasks:
-            is_rerank = task.request.get(models.QUERY_TO_RERANK) is not None
-            try:
-                task.answer.set_result(self._reranked(task.encoded) if is_rerank else _stacked(task.encoded))
-            except RequestError as error:
-                task.answer.set_result(error)
+        began = time.monotonic()
+        results = [self._scored_or_stacked(task) for task in tasks]
+        scored = time.monotonic()
+        for task, result in zip(tasks, results, strict=True):
+            task.answer.set_result(result)
+        self._stage_times.add("encode", tasks, began, scored)
+
+    def _scored_or_stacked(self, task: Task) -> Arrays | RequestError:
+        if task.request.get(models.QUERY_TO_RERANK) is None:
+            return _stacked(task.encoded)
+        try:
+            return self._reranked(task.encoded)
+        except RequestError as error:
+            return error
 
     def _reranked(self, encoded: Sequence[Encoded]) -> Arrays:
         query, *documents = (one.scoring for one in encoded)
