@@ -11,9 +11,10 @@ PRECISION ?= fp32
 COLLECTION ?= stdlib
 PORT ?= 8001
 ROUNDS ?= 300
+MINUTES ?= 10
 .DEFAULT_GOAL := help
 .PHONY: help install demo serve export index build search perf bench bench-build bench-kernels bench-index
-.PHONY: bench-candidates quality gpu test test-crash lint clean
+.PHONY: bench-candidates quality soak gpu test test-crash lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-17s\033[0m %s\n", $$1, $$2}'
@@ -78,6 +79,9 @@ quality: install ## measure ranking quality, codec by codec: CORPORA=<folder of 
 
 bench-index: install ## measure the living index: how soon a write is found, what searches pay for it, filters
 	$(BIN)/python -m benchmarks.living --data $(DATA)
+
+soak: install ## a mixed load for MINUTES=10: fails where memory or disk grow
+	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES) --data $(DATA)
 
 gpu: install ## on a machine with a GPU: the kernels' tests on it, then bench-kernels
 	$(BIN)/pytest tests/gpu

@@ -68,7 +68,7 @@ async def test_bm25_needs_no_encoder_and_finds_what_there_is(client, triton):
     }
     found = await client.search_batch("docs", ["x", "y"], mode="bm25", with_text=False, with_metadata=False)
     (request,) = triton.requests
-    assert request.model == "maxsim" and list(request.inputs) == ["QUERY"]
+    assert request.model == "search" and list(request.inputs) == ["QUERY"]
     assert [[hit.id for hit in result] for result in found] == [["a", "b"], ["c"]]
 
 
@@ -88,7 +88,7 @@ async def test_search_by_embeddings(client, triton, dtype):
     query = np.arange(6, dtype=dtype).reshape(2, 3).T  # not contiguous
     result = await client.search("docs", query)
     (request,) = triton.requests
-    assert request.model == "maxsim"
+    assert request.model == "search"
     assert request.inputs["QUERY_EMBEDDINGS"].dtype == np.float32
     np.testing.assert_array_equal(request.inputs["QUERY_EMBEDDINGS"], query[None])
     np.testing.assert_array_equal(request.inputs["QUERY_MASK"], [[1, 1, 1]])

@@ -6,13 +6,18 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import grpc
+import kserve
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
+from fuzzer import REACHABLE, SERVED, Served
+from good_callers import GoodCallers
 from tritonclient.utils import InferenceServerException
 
 from tridex.client import Client, InvalidArgument, NotFound
-from tridex.protocol import limits
+from tridex.protocol import limits, models
+from tridex.protocol.tensors import DType
 from tridex.serving.server import TritonServer
 
 COLLECTION = "bad-input"
@@ -270,6 +275,104 @@ def _ask(raw: triton.InferenceServerClient, queries: np.ndarray, outcomes: list[
         outcomes[i] = raw.infer("maxsim", [embeddings(queries)], parameters=SEARCH).as_numpy("IDS")
     except InferenceServerException as error:
         outcomes[i] = error
+
+
+def right_request(model: Served) -> Any:
+    """A request that the model answers."""
+    one = [["a question"]]
+    embedded = np.full((1, 2, DIM), 0.1, np.float32)
+    by_model: dict[str, tuple[kserve.Inputs, dict[str, Any]]] = {
+        "search": ({"QUERY": one}, SEARCH),
+        "maxsim": ({"QUERY_EMBEDDINGS": embedded}, SEARCH),
+        "encode_query": ({"QUERY": one}, {}),
+        "encode_document": ({"DOCUMENT": one}, {}),
+        "rerank": ({"QUERY": one, "DOCUMENTS": one}, {}),
+        "ingest": ({"ID": [["d0"]], "TEXT": [["document number 0"]]}, UPSERT),
+        "catalog": ({"IDS": [["d0"]]}, {"collection": COLLECTION, "operation": "get"}),
+    }
+    inputs, parameters = by_model[model.name]
+    return kserve.request(model.name, inputs, **parameters)
+
+
+@pytest.fixture
+def channel(server: TritonServer) -> Iterator[grpc.Channel]:
+    with kserve.channel(server.address) as connection:
+        yield connection
+
+
+@pytest.mark.usefixtures("raw")
+@pytest.mark.parametrize("model", REACHABLE, ids=lambda model: model.name)
+def test_classes_of_any_output_are_harmless(server: TritonServer, channel: grpc.Channel, model: Served) -> None:
+    pid = server.pid
+    requests = [(right_request(model), output.name) for output in model.outputs for _ in range(3)]
+    if model is models.SEARCH:
+        # Nothing is found by these words.
+        nothing = kserve.request("search", {"QUERY": [["volcano"]]}, **SEARCH, mode="bm25")
+        requests += [(nothing, output.name) for output in models.HITS for _ in range(3)]
+    for (request, name), count in zip(requests, (1, 1000, 2**62) * len(requests), strict=False):
+        del request.outputs[:]
+        kserve.set_parameter(request.outputs.add(name=name).parameters["classification"], count)
+        answer = kserve.infer(channel, request, 20)
+        assert answer.status in ("OK", "INVALID_ARGUMENT", "INTERNAL", "UNSUPPORTED", "UNIMPLEMENTED"), (name, answer)
+        assert answer.status == "OK" or "classification" in answer.message or "class" in answer.message, (name, answer)
+    assert kserve.infer(channel, right_request(model), 20).status == "OK" and server.pid == pid
+
+
+def test_an_internal_model_serves_no_callers(channel: grpc.Channel) -> None:
+    for model in set(SERVED) - set(REACHABLE):
+        inputs = {tensor.name: np.ones((1, 16), np.int64) for tensor in model.inputs}
+        answer = kserve.infer(channel, kserve.request(model.name, inputs))
+        assert (answer.status, answer.message) == ("NOT_FOUND", f"model '{model.name}' serves other models only")
+
+
+@pytest.mark.usefixtures("raw")
+@pytest.mark.parametrize("model", REACHABLE, ids=lambda model: model.name)
+def test_no_rows_are_refused_at_once(channel: grpc.Channel, model: Served) -> None:
+    for empty in model.inputs:
+        request = kserve.request(model.name, {})
+        for tensor in model.inputs:
+            row = kserve.strings(["a"]) if tensor.dtype is DType.STRING else bytes(8)
+            shape = [1, *map(abs, tensor.shape)]
+            if tensor is empty:
+                kserve.add_input(request, tensor.name, tensor.dtype.value, [0] * len(shape), b"")
+            elif not tensor.optional:
+                kserve.add_input(request, tensor.name, tensor.dtype.value, shape, row)
+        answer = kserve.infer(channel, request, 20)
+        assert answer.status == "INVALID_ARGUMENT", (empty, answer)
+        assert f"input {empty.name} has 0 in dimension 0" in answer.message, (empty, answer)
+
+
+LIES = {
+    "longer than it is": b"\x09\0\0\0abc",
+    "half a length": b"\x01\0",
+    "the longest": b"\xff\xff\xff\xff",
+    "a second one cut off": b"\x01\0\0\0a\x05\0\0\0b",
+    "nothing": b"",
+}
+
+
+def test_malformed_strings_harm_no_neighbour(server: TritonServer, channel: grpc.Channel) -> None:
+    """Good requests of the same models, in the same batches."""
+    good = GoodCallers(server.address, "malformed", readers=4, pause_s=0.0)
+    with good:
+        for _ in range(5):
+            for model in REACHABLE:
+                for tensor in model.inputs:
+                    if tensor.dtype is DType.STRING:
+                        refuse_lies(channel, model, tensor.name)
+    assert good.failures == [] and good.answered.total() > 100
+
+
+def refuse_lies(channel: grpc.Channel, model: Served, name: str) -> None:
+    for words, raw in LIES.items():
+        request = right_request(model)
+        if name not in {tensor.name for tensor in request.inputs}:
+            kserve.add_input(request, name, "BYTES", (1, 1), b"")
+        for place, tensor in enumerate(request.inputs):
+            if tensor.name == name:
+                request.raw_input_contents[place] = raw
+        answer = kserve.infer(channel, request, 20)
+        assert answer.status == "INVALID_ARGUMENT" and name in answer.message, (model.name, words, answer)
 
 
 @pytest.mark.usefixtures("raw")

@@ -121,7 +121,7 @@ def _array(tensor: Any) -> Any:
 def _request(request: Any) -> Request:
     try:
         parameters = json.loads(request.parameters() or "{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise invalid(
             f"the parameters are no valid UTF-8 or JSON ({error}); expected text, numbers and bools"
         ) from None

@@ -1,0 +1,286 @@
+"""A mixed load that goes on: whether memory and disk stay where they are after the first minutes.
+
+python -m benchmarks.soak --minutes 10
+
+Searches in every mode, filters, replacing upserts, deletes, encodes, reranks, scrolls and now and then a compaction,
+against a server of its own. Exit status 1 where a process grew, the disk has no bound, or a request failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import mean
+
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.progress import Progress, TextColumn, TimeElapsedColumn
+
+from examples import stdlib_corpus
+from tridex.client import Client, Document, Overloaded, TridexError
+from tridex.serving.server import TritonServer
+
+from .environment import free_ports, questions
+from .processes import processes, resident_bytes, shared_bytes
+from .publishing import publish
+
+COLLECTION = "soak"
+DOCUMENTS = 600
+"""As many ids as there ever are: every upsert replaces, sooner or later."""
+UPSERTS_A_SECOND = 6
+SEARCHERS = 2
+SAMPLE_S = 3.0
+WARM_UP_S = 120.0
+GROWTH = 0.05
+"""Of a process's memory behind the warm-up, at most."""
+DISK_GROWTH, DISK_BYTES = 1.25, 32 * 2**20
+"""The disk's largest use at the end may be so many times the one right behind the warm-up, and so many bytes more."""
+
+MB = 2**20
+console = Console()
+Work = Callable[[Client, int], object]
+"""One step of a caller, by its number."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the server took at one moment, in bytes."""
+
+    second: float
+    memory: dict[str, int]
+    shared_memory: int
+    disk: int
+
+
+class Load:
+    """Callers that go on until they are told to stop."""
+
+    def __init__(self, address: str, rows: Sequence[dict[str, object]]) -> None:
+        self.done: Counter[str] = Counter()
+        self.failures: list[str] = []
+        self._address = address
+        self._texts = [str(row["text"]) for row in rows]
+        self._questions = questions(list(rows), 200)
+        self._stop = threading.Event()
+        steps: list[tuple[str, Work, float]] = [("search", self._search, 0.0)] * SEARCHERS
+        steps += [
+            ("upsert", self._upsert, 1 / UPSERTS_A_SECOND),
+            ("delete", self._delete, 1.0),
+            ("other request", self._other, 0.2),
+            ("compaction", self._compact, 45.0),
+        ]
+        self._threads = [
+            threading.Thread(target=self._run, args=(name, step, every_s, number))
+            for number, (name, step, every_s) in enumerate(steps)
+        ]
+
+    def start(self) -> None:
+        """Makes the collection, and begins."""
+        with Client(self._address, timeout_s=60) as client:
+            client.create_collection(COLLECTION, fields={"half": "bool", "number": "int"})
+            client.upsert(COLLECTION, map(self._document, range(DOCUMENTS)), batch_size=32)
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Ends every caller."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, name: str, step: Work, every_s: float, number: int) -> None:
+        with Client(self._address, timeout_s=60) as client:
+            began = time.monotonic()
+            for turn in itertools.count():
+                if self._stop.wait(max(0.0, began + (turn + 1) * every_s - time.monotonic())):
+                    return
+                try:
+                    step(client, turn * SEARCHERS + number)
+                    self.done[name] += 1
+                except Overloaded:
+                    self.done["overloaded"] += 1
+                except TridexError as error:
+                    self.failures.append(f"{name}: {error!r}")
+
+    def _document(self, number: int) -> Document:
+        key = number % DOCUMENTS
+        text = self._texts[(7 * number) % len(self._texts)]
+        return Document(f"{key:04}", text[:2000], {"half": key % 2 == 0, "number": key})
+
+    def _search(self, client: Client, turn: int) -> object:
+        ways: list[dict[str, object]] = [
+            {},
+            {"mode": "bm25"},
+            {"mode": "hybrid"},
+            {"mode": "rerank"},
+            {"exact": False},
+            {"filters": {"field": "half", "operator": "==", "value": True}},
+            {"filters": {"field": "number", "operator": "<", "value": turn % DOCUMENTS}},
+            {"top_k": 100, "with_text": False},
+        ]
+        return client.search(COLLECTION, self._questions[turn % 200], **ways[turn % len(ways)])  # type: ignore[arg-type]
+
+    def _upsert(self, client: Client, turn: int) -> object:
+        first = random.Random(turn).randrange(10**6)
+        return client.upsert(COLLECTION, [self._document(first), self._document(first + 1)])
+
+    def _delete(self, client: Client, turn: int) -> object:
+        return client.delete(COLLECTION, [f"{random.Random(turn).randrange(DOCUMENTS):04}"])
+
+    def _other(self, client: Client, turn: int) -> object:
+        few = self._texts[turn % 50 : turn % 50 + 4]
+        question = self._questions[turn % 200]
+        steps: list[Callable[[], object]] = [
+            lambda: client.encode_query([question] * 4),
+            lambda: client.encode_document(few),
+            lambda: client.rerank(question, few),
+            lambda: client.scroll(COLLECTION, after=f"{turn % DOCUMENTS:04}"),
+            lambda: client.get(COLLECTION, [f"{turn % DOCUMENTS:04}"]),
+            lambda: client.count(COLLECTION),
+            lambda: client.search(COLLECTION, client.encode_query(question)),
+            lambda: client.describe_collection(COLLECTION),
+        ]
+        return steps[turn % len(steps)]()
+
+    def _compact(self, client: Client, _turn: int) -> object:
+        return client.compact(COLLECTION)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--data", type=Path, default=Path(".tridex"))
+    parser.add_argument("--repository", type=Path, default=Path("model_repository"))
+    parser.add_argument("--publish", action="store_true", help="keep the figures, as the other benchmarks do")
+    arguments = parser.parse_args()
+    arguments.data.mkdir(parents=True, exist_ok=True)
+    rows = stdlib_corpus.load(arguments.data / "stdlib.jsonl")
+    seconds = 60 * arguments.minutes
+    with tempfile.TemporaryDirectory(dir=arguments.data) as folder:
+        store = Path(folder) / "store"
+        grpc_port, http_port, metrics_port = free_ports(3)
+        with TritonServer(
+            arguments.repository, store, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port
+        ) as server:
+            load = Load(server.address, rows)
+            with console.status("the first documents"):
+                load.start()
+            try:
+                samples = list(watched(sampled(server.pid, store, seconds), seconds, load))
+            finally:
+                load.stop()
+    warm_s = min(WARM_UP_S, seconds / 3)
+    words = table(samples, warm_s, load)
+    console.print(Markdown(words))
+    if arguments.publish:
+        results = {"requests": dict(load.done), "warm_up_s": warm_s, "samples": [asdict(sample) for sample in samples]}
+        publish("soak", results, words, section="Soak")
+    wrong = [*grown(samples, warm_s), *load.failures[:10]]
+    for line in wrong:
+        console.print(line, style="red", highlight=False, soft_wrap=True)
+    sys.exit(1 if wrong else 0)
+
+
+def sampled(pid: int, store: Path, seconds: float) -> Iterator[Sample]:
+    """What the server takes, every few seconds, for so long."""
+    running = processes(pid)
+    began = time.monotonic()
+    for turn in itertools.count(1):
+        time.sleep(max(0.0, began + turn * SAMPLE_S - time.monotonic()))
+        second = time.monotonic() - began
+        yield Sample(second, resident_bytes(running), shared_bytes(pid), disk_bytes(store))
+        if second + SAMPLE_S > seconds:
+            return
+
+
+def disk_bytes(folder: Path) -> int:
+    """What the files in a folder take, those that vanish meanwhile left out."""
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_blocks * 512
+        except FileNotFoundError:
+            continue
+    return total
+
+
+def watched(samples: Iterator[Sample], seconds: float, load: Load) -> Iterator[Sample]:
+    """The samples, with a line that says how it goes."""
+    with Progress(*Progress.get_default_columns(), TimeElapsedColumn(), TextColumn("{task.fields[now]}")) as progress:
+        task = progress.add_task("soak", total=seconds, now="")
+        for sample in samples:
+            memory = sum(sample.memory.values())
+            now = f"{load.done.total():,} requests, {memory // MB} MB of memory, {sample.disk // MB} MB of disk"
+            progress.update(task, completed=sample.second, now=now)
+            yield sample
+
+
+def ends(samples: Sequence[Sample], warm_s: float) -> tuple[list[Sample], list[Sample]]:
+    """The samples right behind the warm-up and the last ones: half a minute each, less of a short run."""
+    last_s = samples[-1].second
+    span_s = min(30.0, (last_s - warm_s) / 3)
+    first = [sample for sample in samples if warm_s - span_s / 2 <= sample.second <= warm_s + span_s / 2]
+    return first, [sample for sample in samples if sample.second > last_s - span_s]
+
+
+def memory_at_ends(samples: Sequence[Sample], warm_s: float) -> dict[str, tuple[float, float]]:
+    """Each process's mean memory behind the warm-up and at the end."""
+    first, last = ends(samples, warm_s)
+    return {
+        name: (mean(sample.memory[name] for sample in first), mean(sample.memory[name] for sample in last))
+        for name in samples[0].memory
+    }
+
+
+def disk_at_ends(samples: Sequence[Sample], warm_s: float) -> tuple[int, int]:
+    """The disk's largest use in the first third of what follows the warm-up, and in the last."""
+    behind = [sample.disk for sample in samples if sample.second >= warm_s]
+    third = max(1, len(behind) // 3)
+    return max(behind[:third]), max(behind[-third:])
+
+
+def grown(samples: Sequence[Sample], warm_s: float) -> list[str]:
+    """What has grown more than it may."""
+    found = [
+        f"{name} grew from {before / MB:.0f} to {after / MB:.0f} MB; expected at most {GROWTH:.0%}"
+        for name, (before, after) in memory_at_ends(samples, warm_s).items()
+        if after > (1 + GROWTH) * before
+    ]
+    before, after = disk_at_ends(samples, warm_s)
+    if after > DISK_GROWTH * before + DISK_BYTES:
+        found.append(f"the store grew from {before / MB:.0f} to {after / MB:.0f} MB; expected a bound")
+    return found
+
+
+def table(samples: Sequence[Sample], warm_s: float, load: Load) -> str:
+    """Memory of each process, shared memory and disk, as a Markdown table."""
+    lines = [
+        f"| MB of | after {warm_s / 60:.1f} min | after {samples[-1].second / 60:.1f} min | growth | at most |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, (before, after) in memory_at_ends(samples, warm_s).items():
+        largest = max(sample.memory[name] for sample in samples)
+        lines.append(_row(name, before, after, largest))
+    first, last = ends(samples, warm_s)
+    before, after = mean(s.shared_memory for s in first), mean(s.shared_memory for s in last)
+    lines.append(_row("shared memory", before, after, max(sample.shared_memory for sample in samples)))
+    lines.append(_row("the store", *disk_at_ends(samples, warm_s), max(sample.disk for sample in samples)))
+    asked = ", ".join(f"{count:,} x {name}" for name, count in sorted(load.done.items()))
+    return "\n".join([*lines, "", f"Requests: {asked}; {len(load.failures)} failed."])
+
+
+def _row(name: str, before: float, after: float, largest: float) -> str:
+    return f"| {name} | {before / MB:,.0f} | {after / MB:,.0f} | {after / before - 1:+.1%} | {largest / MB:,.0f} |"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""Thousands of hostile requests beside good ones: nothing ends, nobody else is harmed, nothing leaks or grows.
+
+TRIDEX_FUZZ_REQUESTS   how many of them (5,000)
+TRIDEX_FUZZ_SEED       what they follow from, printed by every run
+TRIDEX_FUZZ_HTTP       any value: the same over HTTP, as many again
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from fuzz_senders import NO_ANSWER, GrpcSender, HttpSender, Outcome, Sender
+from fuzzer import READS, Attack, Fuzzer
+from good_callers import GoodCallers
+
+from benchmarks.processes import processes, resident_bytes, shared_bytes
+from tridex.client import Client
+from tridex.serving.server import TritonServer
+
+REQUESTS = int(os.environ.get("TRIDEX_FUZZ_REQUESTS", "5000"))
+SEED = int(os.environ.get("TRIDEX_FUZZ_SEED", "9"))
+PROTOCOLS = ["grpc", "http"] if os.environ.get("TRIDEX_FUZZ_HTTP") else ["grpc"]
+CONTROL_IS_CLOSED = False
+"""Whether the server refuses what changes models, shared memory, logging and tracing; only then is it tried."""
+SENDERS = 6
+GROWTH, GROWTH_BYTES = 0.10, 60 * 2**20
+"""Memory that a process may have more of at the end than in the first third, whichever is more."""
+DIM = 128
+
+TOO_MUCH = re.compile(r"Traceback|\n\nAt:|\.py\(|/usr|/root|/tmp|site-packages")
+"""What no caller is told."""
+
+
+@dataclass
+class Run:
+    """What came of the attacks so far."""
+
+    done: int = 0
+    statuses: Counter[str] = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
+    memory: list[dict[str, int]] = field(default_factory=list)
+    """Of each process, and what they share, every second."""
+    warm: int = 0
+    """How many samples are of the first third."""
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_hostile_requests_harm_nobody(server: TritonServer, protocol: str) -> None:
+    senders = [sender_to(server, protocol) for _ in range(SENDERS)]
+    leaks = [re.compile(re.escape(str(folder))) for folder in (server.store, server.repository, Path.cwd())]
+    run = Run()
+    running = processes(server.pid)
+    with Client(server.address, timeout_s=60) as client:
+        before = {info.name for info in client.collections()}, client.aliases()
+        good = GoodCallers(server.address, f"canaries-{protocol}")
+        fuzzer = Fuzzer(SEED, good.collection, ("fuzz-0", "fuzz-1", "fuzz-2"), DIM, control_is_closed=CONTROL_IS_CLOSED)
+        began = time.monotonic()
+        with good, sampling(run, lambda: {**resident_bytes(running), "shared memory": shared_bytes(server.pid)}):
+            attack_all(fuzzer.attacks(REQUESTS), senders, run, [TOO_MUCH, *leaks])
+        elapsed_s = time.monotonic() - began
+        good.ask_all()
+        report(run, good, elapsed_s)
+        assert {name: process.pid for name, process in processes(server.pid).items()} == {
+            name: process.pid for name, process in running.items()
+        }
+        assert run.faults == [] and good.failures == []
+        assert run.done == REQUESTS and good.answered.total() > REQUESTS / 20
+        assert grown(run) == []
+        clean_up(client, *before)
+
+
+def sender_to(server: TritonServer, protocol: str) -> Sender:
+    return GrpcSender(server.address) if protocol == "grpc" else HttpSender(server.host, server.ports["http"])
+
+
+def attack_all(attacks: Iterator[Attack], senders: list[Sender], run: Run, leaks: list[re.Pattern[str]]) -> None:
+    """Every sender takes the next attack; big ones go one at a time, so that what they take has a bound."""
+    taking, counting, big = threading.Lock(), threading.Lock(), threading.Lock()
+
+    def work(send: Sender) -> None:
+        while True:
+            with taking:
+                attack = next(attacks, None)
+            if attack is None:
+                return
+            if attack.is_big:
+                with big:
+                    outcome = send(attack)
+            else:
+                outcome = send(attack)
+            with counting:
+                run.done += 1
+                run.statuses[outcome.status] += 1
+                run.faults += faults_of(attack, outcome, leaks)
+                if run.done <= REQUESTS / 3:
+                    run.warm = len(run.memory)
+
+    threads = [threading.Thread(target=work, args=(send,)) for send in senders]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def faults_of(attack: Attack, outcome: Outcome, leaks: list[re.Pattern[str]]) -> list[str]:
+    """What is wrong with how an attack ended."""
+    found = []
+    if outcome.status == NO_ANSWER and not attack.may_end_early:
+        found.append("no answer")
+    if outcome.missing and not attack.may_end_early and outcome.status in ("OK", "ERROR"):
+        found.append(f"{outcome.missing} answers are missing")
+    if attack.method not in (*READS, "ModelInfer", "ModelStreamInfer") and outcome.status == "OK":
+        found.append("it was allowed")
+    for message in outcome.messages:
+        if any(leak.search(message) for leak in leaks):
+            found.append(f"it says too much: {message}")
+        if "internal error (" in message:
+            found.append(f"nobody expected it: {message}")
+    return [f"{attack}: {words}" for words in found]
+
+
+class sampling:  # noqa: N801 - reads as a verb
+    """A context manager: samples memory every second."""
+
+    def __init__(self, run: Run, sample: Callable[[], dict[str, int]]) -> None:
+        self._run, self._sample = run, sample
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._run.memory.append(self._sample())
+
+    def _work(self) -> None:
+        while not self._stop.wait(1.0):
+            self._run.memory.append(self._sample())
+
+
+def grown(run: Run) -> list[str]:
+    """What has grown since the first third."""
+    first = {name: max(sample[name] for sample in run.memory[: run.warm or 1]) for name in run.memory[0]}
+    return [
+        f"{name}: {first[name]} to {now} bytes"
+        for name, now in run.memory[-1].items()
+        if now - first[name] > max(GROWTH * first[name], GROWTH_BYTES)
+    ]
+
+
+def report(run: Run, good: GoodCallers, elapsed_s: float) -> None:
+    print(f"seed {SEED}: {run.done} attacks in {elapsed_s:.0f} s, {dict(run.statuses)}")
+    print(f"{good.answered.total()} good requests, the slowest {good.slowest_s:.2f} s: {dict(good.answered)}")
+    first, last = run.memory[run.warm], run.memory[-1]
+    print("MB:", {name: f"{first[name] >> 20} to {last[name] >> 20}" for name in last})
+
+
+def clean_up(client: Client, collections: set[str], aliases: dict[str, str]) -> None:
+    """Drops what the attacks and the good callers left."""
+    for alias in client.aliases().keys() - aliases.keys():
+        client.drop_alias(alias)
+    for info in client.collections():
+        if info.name not in collections:
+            client.drop_collection(info.name)

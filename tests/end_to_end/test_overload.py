@@ -1,0 +1,131 @@
+"""Far more searches than the server can do: it does what it can, says no quickly to the rest, and forgets them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from statistics import median
+
+import grpc.aio
+import kserve
+import pytest
+from tritonclient.grpc import service_pb2_grpc as rpc
+
+from tridex.client import AsyncClient, Client, Document, Overloaded, Timeout
+from tridex.protocol.refusals import Refusal, untagged
+from tridex.serving.server import TritonServer
+
+COLLECTION = "overload"
+DEADLINE_S = 1.0
+SECONDS = 3.0
+RATE = 800
+"""Searches a second, some ten times what two CPU cores do beside those who ask."""
+CONNECTIONS = 8
+
+Ask = Callable[[int], Awaitable[str]]
+"""Asks the question of this number; how it ended."""
+
+
+@dataclass
+class Load:
+    """How searches ended, and after how long."""
+
+    ends: Counter[str] = field(default_factory=Counter)
+    refused_after_s: list[float] = field(default_factory=list)
+    slowest_s: float = 0.0
+
+
+@pytest.fixture(scope="module")
+def collection(server: TritonServer) -> Iterator[str]:
+    with Client(server.address, timeout_s=60) as client:
+        client.upsert(COLLECTION, [Document(f"d{i}", f"document {i} of the overloaded") for i in range(100)])
+        client.search(COLLECTION, "read your writes")
+        yield COLLECTION
+        client.drop_collection(COLLECTION)
+
+
+async def open_loop(ask: Ask) -> Load:
+    """Asks at a steady rate, whether there are answers or not."""
+    load = Load()
+
+    async def one(number: int) -> None:
+        began = time.monotonic()
+        end = await ask(number)
+        took_s = time.monotonic() - began
+        load.ends[end] += 1
+        load.slowest_s = max(load.slowest_s, took_s)
+        if end == "OVERLOADED":
+            load.refused_after_s.append(took_s)
+
+    began, number, tasks = time.monotonic(), 0, set()
+    while (elapsed_s := time.monotonic() - began) < SECONDS:
+        for _ in range(int(elapsed_s * RATE) - number):
+            tasks.add(asyncio.create_task(one(number)))
+            number += 1
+        await asyncio.sleep(0.005)
+    await asyncio.gather(*tasks)
+    return load
+
+
+def check(load: Load, client: Client) -> None:
+    """After the load: what became of it, and that nothing of it is left."""
+    began = time.monotonic()
+    assert client.search(COLLECTION, "document 7", top_k=1, timeout_s=10)
+    alone_s = time.monotonic() - began
+    print(
+        f"{dict(load.ends)}, refused after {median(load.refused_after_s):.3f} s, slowest {load.slowest_s:.2f} s, "
+        f"then a search in {alone_s:.3f} s"
+    )
+    assert set(load.ends) <= {"OK", "OVERLOADED", "DEADLINE_EXCEEDED"}, load.ends
+    assert load.ends["OK"] > 10 and load.ends["OVERLOADED"] > load.ends["DEADLINE_EXCEEDED"], load.ends
+    assert median(load.refused_after_s) < DEADLINE_S / 2
+    assert load.slowest_s < DEADLINE_S + 2 and alone_s < 1.5
+
+
+def test_requests_beyond_capacity_are_refused_at_once(client: Client, server: TritonServer, collection: str) -> None:
+    def request(number: int) -> object:
+        texts = {"QUERY": [[f"question {number} about documents"]]}
+        return kserve.request("search", texts, collection=collection, timeout=int(DEADLINE_S * 1e6))
+
+    async def run() -> Load:
+        channels = [
+            grpc.aio.insecure_channel(server.address, options=[("grpc.use_local_subchannel_pool", 1)])
+            for _ in range(CONNECTIONS)
+        ]
+        stubs = [rpc.GRPCInferenceServiceStub(channel) for channel in channels]
+
+        async def ask(number: int) -> str:
+            try:
+                await stubs[number % CONNECTIONS].ModelInfer(request(number), timeout=DEADLINE_S)
+            except grpc.aio.AioRpcError as error:
+                refusal = untagged(error.details() or "")
+                return refusal[0].value if refusal else str(error.code().name)
+            return "OK"
+
+        load = await open_loop(ask)
+        for channel in channels:
+            await channel.close()
+        return load
+
+    check(asyncio.run(run()), client)
+
+
+def test_the_client_says_overloaded(client: Client, server: TritonServer, collection: str) -> None:
+    ends = {Overloaded: Refusal.OVERLOADED.value, Timeout: Refusal.DEADLINE_EXCEEDED.value}
+
+    async def run() -> Load:
+        async with AsyncClient(server.address, timeout_s=DEADLINE_S) as other:
+
+            async def ask(number: int) -> str:
+                try:
+                    await other.search(collection, f"question {number} about documents")
+                except (Overloaded, Timeout) as error:
+                    return ends[type(error)]
+                return "OK"
+
+            return await open_loop(ask)
+
+    check(asyncio.run(run()), client)

@@ -1,0 +1,109 @@
+"""What the Python backend hands over, faked: a request that cannot be read fails alone, and nobody is told too much."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Callable, Sequence
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tridex.serving.service import Request, Result
+
+
+class Error:
+    """pb_utils.TritonError"""
+
+    INVALID_ARG, INTERNAL = "INVALID_ARG", "INTERNAL"
+
+    def __init__(self, message: str, code: str) -> None:
+        self.message, self.code = message, code
+
+
+class Sent:
+    """pb_utils.InferenceRequest, which keeps what it was answered with."""
+
+    def __init__(self, parameters: Callable[[], str]) -> None:
+        self.parameters = parameters
+        self.answers: list[Any] = []
+
+    def inputs(self) -> list[Any]:
+        return []
+
+    def timeout(self) -> int:
+        return 0
+
+    def is_cancelled(self) -> bool:
+        return False
+
+    def requested_output_names(self) -> list[str]:
+        return ["ECHO"]
+
+    def get_response_sender(self) -> Any:
+        return SimpleNamespace(send=lambda response, **_: self.answers.append(response))
+
+    @property
+    def error(self) -> Error | None:
+        """Of the one answer."""
+        (answer,) = self.answers
+        return answer.error
+
+
+class Echo:
+    """Answers with each request's `value`; fails all of a batch where one asks for it."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def answer(self, requests: Sequence[Request]) -> list[Result]:
+        if any(request.parameters.get("fail") for request in requests):
+            raise OSError("[Errno 5] /srv/tridex/store/_versions/3.manifest")
+        return [{"ECHO": np.array([request.parameters["value"]])} for request in requests]
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> Any:
+    backend = ModuleType("triton_python_backend_utils")
+    backend.__dict__.update(
+        TritonError=Error,
+        Tensor=lambda name, value: (name, value),
+        InferenceResponse=lambda output_tensors=(), error=None: SimpleNamespace(tensors=output_tensors, error=error),
+        TRITONSERVER_RESPONSE_COMPLETE_FINAL=1,
+    )
+    monkeypatch.setitem(sys.modules, backend.__name__, backend)
+    monkeypatch.setenv("TRIDEX_STORE", "/srv/tridex/store")
+    monkeypatch.delitem(sys.modules, "tridex.serving.triton", raising=False)
+    made = importlib.import_module("tridex.serving.triton").python_model(Echo)()
+    made._service = Echo()
+    monkeypatch.delitem(sys.modules, "tridex.serving.triton")
+    return made
+
+
+def good(value: int, **more: Any) -> Sent:
+    return Sent(lambda: json.dumps({"value": value, **more}))
+
+
+def not_utf8() -> str:
+    return b'{"value": "\xff"}'.decode()
+
+
+@pytest.mark.parametrize("parameters", [not_utf8, lambda: "{", lambda: "[" * 100_000], ids=["UTF-8", "JSON", "nested"])
+def test_parameters_that_cannot_be_read_fail_their_own_request(model: Any, parameters: Callable[[], str]) -> None:
+    batch = [good(1), Sent(parameters), good(2)]
+    model.execute(batch)
+    assert [request.error for request in (batch[0], batch[2])] == [None, None]
+    assert [request.answers[0].tensors[0][1].tolist() for request in (batch[0], batch[2])] == [[1], [2]]
+    assert batch[1].error is not None and batch[1].error.code == Error.INVALID_ARG
+    assert "the parameters are no valid UTF-8 or JSON" in batch[1].error.message
+
+
+def test_what_nobody_expected_says_neither_path_nor_trace(model: Any) -> None:
+    batch = [good(1), good(2, fail=True)]
+    model.execute(batch)
+    for request in batch:
+        assert request.error is not None
+        assert request.error.message == "internal error (OSError); the server's log says more"
