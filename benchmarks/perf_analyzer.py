@@ -9,6 +9,7 @@ import csv
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -16,10 +17,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tridex.protocol.refusals import untagged
+
 WHEEL = "tritonclient==2.51.0"
 _BINARY = "tritonclient-2.51.0.data/data/bin/perf_analyzer"
 # What the binary is linked against, by the names it asks for; the embedded server's wheel has them under others.
 _LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.so.12*"}
+
+
+class RefusedError(RuntimeError):
+    """The server refused a request; the message is the server's. perf_analyzer stops at the first, without figures."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,7 @@ def run(
     """Sends requests from `concurrency` callers for windows of `seconds`; three at most, until they agree.
 
     Windows of time and not of requests, because it rounds the time that a number of requests took to seconds.
-    Raises RuntimeError with perf_analyzer's words where it fails.
+    Raises RefusedError, and RuntimeError with perf_analyzer's words where it fails otherwise.
     """
     data, report = work_dir / "perf_input.json", work_dir / "perf_report.csv"
     data.write_text(json.dumps({"data": list(inputs)}))
@@ -81,6 +88,9 @@ def run(
     done = subprocess.run(
         command, env={**os.environ, "LD_LIBRARY_PATH": libraries}, capture_output=True, text=True, check=False
     )
+    refusal = next(filter(untagged, re.findall(r"^Thread \[\d+\] had error: (.*)", done.stdout, re.MULTILINE)), None)
+    if refusal:
+        raise RefusedError(refusal)
     if done.returncode or not report.exists():
         raise RuntimeError(f"perf_analyzer failed with status {done.returncode}:\n{done.stdout}{done.stderr}")
     with report.open() as file:

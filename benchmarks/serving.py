@@ -12,10 +12,10 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from statistics import median
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -23,17 +23,18 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from tridex import kernels
-from tridex.client import Client, ModelStatistics
+from tridex.client.connection import DEFAULT_TIMEOUT_S
 from tridex.encoding import OnnxEncoder, latest_version_dir, load_artifact
 from tridex.index import Follower, Store
 from tridex.kernels import Codec
+from tridex.serving.server import TritonServer
+from tridex.serving.stage_times import STAGES, StageTotal, read_stages
 
 from . import perf_analyzer, trace
 from .environment import CODECS, collection, questions, served_stdlib
 from .publishing import publish
 
 CONCURRENCIES = (1, 4, 16, 64)
-STAGES = ("tokenizer", "encoder", "maxsim")
 TOP_K = 10
 
 console = Console()
@@ -56,15 +57,15 @@ def main() -> None:
             texts = questions(rows, 500)
         encoder = client.server_info().encoder
         alone = direct(arguments.repository, server.store, texts)
-        with console.status("one caller, traced"), trace.on(server.address):
-            measure(client, binary, server.address, texts, CODECS[0], 1, False, arguments)
-        measured = []
+        with console.status("one caller, traced"):
+            one_caller = measure(binary, server, texts, CODECS[0], 1, False, arguments)
+    measured = []
+    with served_stdlib(arguments.repository, arguments.data) as (server, _, _):
         for codec, with_text in ((CODECS[0], False), (CODECS[0], True), (CODECS[1], False)):
             for concurrency in CONCURRENCIES:
                 with console.status(f"{codec}, {concurrency} callers, {'with' if with_text else 'without'} texts"):
-                    row = measure(client, binary, server.address, texts, codec, concurrency, with_text, arguments)
-                    measured.append(row)
-    added = overhead(trace.read(trace_file, "search"), alone)
+                    measured.append(measure(binary, server, texts, codec, concurrency, with_text, arguments))
+    added = overhead(trace.read(trace_file, "search"), one_caller["stages"], alone)
     words = "\n\n".join((table(measured), summary(measured, added)))
     console.print(Markdown(words))
     results = {
@@ -79,44 +80,47 @@ def main() -> None:
     publish("serving", results, words)
 
 
-def overhead(traced: Sequence[trace.TracedRequest], alone: dict[str, float]) -> dict[str, float]:
-    """Median milliseconds of a lone search in the server, and of what it spends beyond encoding and scoring."""
-    working = ("encoder", "maxsim")
-    total = median(request.total_ms for request in traced)
+def overhead(
+    traced: Sequence[trace.TracedRequest], stages: Mapping[str, Mapping[str, float]], alone: Mapping[str, float]
+) -> dict[str, float]:
+    """Mean milliseconds of a lone search in the server, and of what it spends beyond encoding and scoring."""
+    total = fmean(request.total_ms for request in traced)
     return {
         "total_ms": total,
-        "beyond_encoder_and_maxsim_ms": median(
-            request.total_ms - sum(request.working_ms[model] for model in working) for request in traced
-        ),
-        **{f"{model}_ms": median(request.working_ms[model] for request in traced) for model in STAGES},
+        "triton_before_ms": fmean(request.before_ms for request in traced),
+        "triton_after_ms": fmean(request.after_ms for request in traced),
+        **{f"{stage}_ms": stages[stage]["ms"] for stage in STAGES},
+        "beyond_encoding_and_scoring_ms": total - stages["encode"]["ms"] - stages["score"]["ms"],
         "beyond_the_same_work_in_one_process_ms": total - sum(alone.values()),
     }
 
 
-def summary(measured: Sequence[dict[str, Any]], added: dict[str, float]) -> str:
+def summary(measured: Sequence[dict[str, Any]], added: Mapping[str, float]) -> str:
     """The two figures that the design is held to: what serving adds, and what batching gains."""
-    rates = {(row["codec"], row["concurrency"]): row["requests_per_s"] for row in measured if not row["with_text"]}
-    gains = ", ".join(f"{rates[codec, 16] / rates[codec, 1]:.2f} ({codec})" for codec in CODECS)
+    rates = {(row["codec"], row["concurrency"]): row.get("requests_per_s") for row in measured if not row["with_text"]}
+    pairs = {codec: (rates[codec, 16], rates[codec, 1]) for codec in CODECS}
+    gains = ", ".join(f"{many / one:.2f} ({codec})" for codec, (many, one) in pairs.items() if many and one)
     return (
-        f"One caller, {CODECS[0]}, medians of the server's own trace: {added['total_ms']:.1f} ms from a request's "
-        f"arrival to its answer's departure, of which the server adds {added['beyond_encoder_and_maxsim_ms']:.1f} ms "
-        f"to the encoder's {added['encoder_ms']:.1f} and maxsim's {added['maxsim_ms']:.1f} (tokenising, "
-        f"{added['tokenizer_ms']:.1f}, counts as added). Tokenising, encoding and scoring the same queries in one "
-        f"process take {added['beyond_the_same_work_in_one_process_ms']:.1f} ms less than the whole. Throughput of 16 "
-        f"callers over that of one: {gains}."
+        f"One caller, {CODECS[0]}, means: {added['total_ms']:.1f} ms from a request's arrival to its answer's "
+        f"departure, by the server's own trace, of which the server adds {added['beyond_encoding_and_scoring_ms']:.1f} "
+        f"ms to encoding ({added['encode_ms']:.1f}) and scoring ({added['score_ms']:.1f}): Triton Inference Server "
+        f"{added['triton_before_ms']:.1f} before the model has the request and {added['triton_after_ms']:.1f} behind "
+        f"its answer, tokenising {added['tokenise_ms']:.1f}, waiting {added['wait_ms']:.1f}, handing over "
+        f"{added['answer_ms']:.1f}. Tokenising, encoding and scoring the same queries in one process take "
+        f"{added['beyond_the_same_work_in_one_process_ms']:.1f} ms less than the whole. Throughput of 16 callers over "
+        f"that of one: {gains or 'not known, as requests were refused'}."
     )
 
 
 def measure(
-    client: Client,
     binary: Path,
-    address: str,
+    server: TritonServer,
     texts: list[str],
     codec: str,
     concurrency: int,
     with_text: bool,
     arguments: argparse.Namespace,
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """One row: load at this concurrency, and each stage's mean milliseconds and batch size during it."""
     inputs = [{"QUERY": [text]} for text in texts]
     parameters: dict[str, str | int | bool] = {
@@ -124,37 +128,30 @@ def measure(
         "top_k": TOP_K,
         "with_text": with_text,
         "with_metadata": with_text,
+        # As our clients send it: without one, a search is refused that would wait for two seconds.
+        "timeout": int(1e6 * DEFAULT_TIMEOUT_S),
     }
+    row = {"codec": codec, "concurrency": concurrency, "with_text": with_text}
+    metrics_url = f"http://{server.host}:{server.ports['metrics']}/metrics"
+    before = read_stages(metrics_url, "search")
+    try:
+        load = perf_analyzer.run(
+            binary, server.address, "search", inputs, parameters, concurrency, arguments.seconds, arguments.data
+        )
+    except perf_analyzer.RefusedError as error:
+        return {**row, "refused": str(error)}
+    after = read_stages(metrics_url, "search")
+    return {**row, **asdict(load), "stages": {name: stage(after[name].since(before[name])) for name in STAGES}}
 
-    before = statistics(client)
-    load = perf_analyzer.run(
-        binary, address, "search", inputs, parameters, concurrency, arguments.seconds, arguments.data
-    )
-    after = statistics(client)
-    stages = {model: stage(before[model], after[model]) for model in STAGES}
-    return {"codec": codec, **asdict(load), "with_text": with_text, "stages": stages}
 
-
-def statistics(client: Client) -> dict[str, ModelStatistics]:
-    return {stage.model: stage for stage in client.statistics()}
-
-
-def stage(before: ModelStatistics, after: ModelStatistics) -> dict[str, float]:
-    """What one model did between two readings."""
-    requests = after.requests - before.requests
-
-    def mean_ms(read: Callable[[ModelStatistics], float]) -> float:
-        return (after.requests * read(after) - before.requests * read(before)) / requests / 1000
-
-    return {
-        "queue_ms": mean_ms(lambda s: s.mean_queue_us),
-        "compute_ms": mean_ms(lambda s: s.mean_compute_us),
-        "requests_per_batch": requests / (after.executions - before.executions),
-    }
+def stage(total: StageTotal) -> dict[str, float]:
+    """Of one search. Nothing is done together while waiting."""
+    together = {"requests_per_batch": total.requests / total.batches} if total.batches else {}
+    return {"ms": 1000 * total.seconds / total.requests, **together}
 
 
 def direct(repository: Path, store: Path, texts: list[str]) -> dict[str, float]:
-    """Median milliseconds of the same work in this process, without a server: what encoding and scoring cost."""
+    """Mean milliseconds of the same work in this process, without a server: what encoding and scoring cost."""
     artifact = load_artifact(latest_version_dir(repository / "encoder"))
     tokenizer = artifact.tokenizer()
     encoder = OnnxEncoder(artifact.model_path, threads=os.cpu_count() or 1)
@@ -171,28 +168,28 @@ def direct(repository: Path, store: Path, texts: list[str]) -> dict[str, float]:
         marks.append(time.perf_counter())
         for name, begin, end in zip(times, marks, marks[1:], strict=False):
             times[name].append(1000 * (end - begin))
-    return {name: median(values) for name, values in times.items()}
+    return {name: fmean(values) for name, values in times.items()}
 
 
 def table(measured: Sequence[dict[str, Any]]) -> str:
-    """The rows as a Markdown table."""
+    """The rows as a Markdown table; a row whose load was refused says so in place of its figures."""
     head = ["codec", "callers", "texts", "searches/s", "p50 ms", "p95 ms", "p99 ms"]
-    head += [f"{model}: queue + compute ms (batch)" for model in STAGES]
+    head += [f"{name} ms" if name == "wait" else f"{name} ms (batch)" for name in STAGES]
     lines = ["| " + " | ".join(head) + " |", "| " + " | ".join(["---"] * len(head)) + " |"]
     for row in measured:
-        cells = [
-            row["codec"],
-            str(row["concurrency"]),
-            "yes" if row["with_text"] else "no",
-            f"{row['requests_per_s']:.1f}",
-        ]
-        cells += [f"{row[name]:.1f}" for name in ("p50_ms", "p95_ms", "p99_ms")]
-        cells += [
-            f"{s['queue_ms']:.1f} + {s['compute_ms']:.1f} ({s['requests_per_batch']:.1f})"
-            for s in (row["stages"][model] for model in STAGES)
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
+        cells = [row["codec"], str(row["concurrency"]), "yes" if row["with_text"] else "no", *figures(row)]
+        lines.append("| " + " | ".join(cells + ["-"] * (len(head) - len(cells))) + " |")
     return "\n".join(lines)
+
+
+def figures(row: Mapping[str, Any]) -> list[str]:
+    if "refused" in row:
+        return [f"refused: {row['refused']}"]
+    load = [f"{row[name]:.1f}" for name in ("requests_per_s", "p50_ms", "p95_ms", "p99_ms")]
+    return load + [
+        f"{found['ms']:.1f}" + (f" ({found['requests_per_batch']:.1f})" if "requests_per_batch" in found else "")
+        for found in (row["stages"][name] for name in STAGES)
+    ]
 
 
 if __name__ == "__main__":

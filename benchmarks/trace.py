@@ -1,65 +1,47 @@
-"""Reads Triton server's own trace: when a request came, when each model worked on it, when its answer left."""
+"""Reads Triton server's own trace: what it spends around a model, before the request is there and with the answer."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-
-import tritonclient.grpc
 
 
 def arguments(file: Path) -> tuple[str, ...]:
-    """tritonserver's arguments for a trace of every request in `file`, written while tracing is on."""
-    settings = (f"triton,file={file}", "level=OFF", "rate=1", "count=-1", "mode=triton")
+    """tritonserver's arguments for a trace of every request in `file`, which it writes when it ends."""
+    settings = (f"triton,file={file}", "level=TIMESTAMPS", "rate=1", "count=-1", "mode=triton")
     return tuple(f"--trace-config={setting}" for setting in settings)
-
-
-@contextmanager
-def on(address: str) -> Iterator[None]:
-    """Traces what a server with these arguments answers meanwhile."""
-    with tritonclient.grpc.InferenceServerClient(address) as server:
-        server.update_trace_settings(settings={"trace_level": ["TIMESTAMPS"]})
-        yield
-        server.update_trace_settings(settings={"trace_level": ["OFF"]})
 
 
 @dataclass(frozen=True)
 class TracedRequest:
-    """One request to an ensemble, in milliseconds."""
+    """One request to a model, in milliseconds. What is left of the total, the model had it."""
 
     total_ms: float
     """From the request's arrival in the server to the end of sending its answer."""
-    working_ms: dict[str, float]
-    """By model, the time that its `execute` took: queue, copies and hand-overs are not in it."""
+    before_ms: float
+    """Reading it, its time in the queue, and passing its tensors to the model."""
+    after_ms: float
+    """From the model's answer on: passing it back, and sending it."""
 
 
-@dataclass
-class _Span:
-    model: str = ""
-    parent: int | None = None
-    ns: dict[str, int] = field(default_factory=dict)
-
-    def ms(self, begin: str, end: str) -> float:
-        return (self.ns[end] - self.ns[begin]) / 1e6
-
-
-def read(file: Path, ensemble: str) -> list[TracedRequest]:
-    """The requests to `ensemble` that the trace holds from beginning to end."""
-    spans: dict[int, _Span] = {}
+def read(file: Path, model: str) -> list[TracedRequest]:
+    """The requests to `model` that the trace holds from beginning to end."""
+    models: dict[int, str] = {}
+    spans: dict[int, dict[str, int]] = {}
     for event in json.loads(file.read_text()):
-        span = spans.setdefault(event["id"], _Span())
-        span.model = event.get("model_name", span.model)
-        span.parent = event.get("parent_id", span.parent)
-        span.ns.update({stamp["name"]: stamp["ns"] for stamp in event.get("timestamps", ())})
-    working: dict[int, dict[str, float]] = {}
-    for span in spans.values():
-        if span.parent is not None and "COMPUTE_OUTPUT_START" in span.ns:
-            working.setdefault(span.parent, {})[span.model] = span.ms("COMPUTE_INPUT_END", "COMPUTE_OUTPUT_START")
+        models.setdefault(event["id"], event.get("model_name", ""))
+        spans.setdefault(event["id"], {}).update({stamp["name"]: stamp["ns"] for stamp in event.get("timestamps", ())})
     return [
-        TracedRequest(span.ms("GRPC_WAITREAD_END", "GRPC_SEND_END"), working.get(key, {}))
+        TracedRequest(
+            total_ms=_ms(span, "GRPC_WAITREAD_END", "GRPC_SEND_END"),
+            before_ms=_ms(span, "GRPC_WAITREAD_END", "COMPUTE_INPUT_END"),
+            after_ms=_ms(span, "INFER_RESPONSE_COMPLETE", "GRPC_SEND_END"),
+        )
         for key, span in spans.items()
-        if span.model == ensemble and "GRPC_SEND_END" in span.ns
+        if models[key] == model and "GRPC_SEND_END" in span
     ]
+
+
+def _ms(span: dict[str, int], begin: str, end: str) -> float:
+    return (span[end] - span[begin]) / 1e6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from sentence_transformers import MultiVectorEncoder
 
 from tridex.client import AsyncClient, Client, Document
 from tridex.serving.server import TritonServer
+from tridex.serving.stage_times import STAGES, read_stages
 
 PLANET = {"kind": "planet"}
 DOCUMENTS = [
@@ -100,3 +102,18 @@ def test_the_server_says_what_it_serves(client: Client) -> None:
     assert client.is_ready()
     assert info.version == "2.51.0"
     assert (info.encoder["dim"], info.encoder["precision"]) == (128, "fp32")
+
+
+def test_the_server_says_where_the_time_of_searches_goes(client: Client, server: TritonServer) -> None:
+    client.upsert("stages", DOCUMENTS)
+    metrics_url = f"http://{server.host}:{server.ports['metrics']}/metrics"
+    time.sleep(1)  # until what others asked for is counted
+    before = read_stages(metrics_url, "search")
+    began = time.monotonic()
+    for _ in range(5):
+        client.search("stages", QUESTION)
+    elapsed = time.monotonic() - began
+    time.sleep(1)
+    spent = {stage: total.since(before[stage]) for stage, total in read_stages(metrics_url, "search").items()}
+    assert {stage: total.requests for stage, total in spent.items()} == dict.fromkeys(STAGES, 5)
+    assert 0 < spent["encode"].seconds < sum(total.seconds for total in spent.values()) < elapsed + 1
