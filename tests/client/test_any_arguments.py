@@ -72,7 +72,7 @@ def calls(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
     name = draw(st.sampled_from(METHODS))
     arguments = {}
     for parameter in list(inspect.signature(getattr(Client, name)).parameters.values())[1:]:
-        if parameter.default is parameter.empty or draw(st.booleans()):
+        if parameter.default is parameter.empty or draw(st.integers(0, 3)) == 0:
             arguments[parameter.name] = draw(st.sampled_from(EXPECTED.get(parameter.name, [None])) | VALUES)
     return name, arguments
 
@@ -125,7 +125,7 @@ def test_any_arguments(call, triton):
             assert "could not be sent" not in str(error), "what is wrong has a name"
 
     check()
-    assert len(answered) > len(METHODS) // 2, "some of the arguments are good ones"
+    assert len(answered) > 4, "some of the arguments are good ones"
 
 
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
