@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tridex.serving.health import Report, Reporter, RunFolder
+from tridex.serving.health import Report, Reporter, RunFolder, Silence
 
 
 class Service:
@@ -67,7 +67,7 @@ def test_a_report_holds_what_is_in_flight_and_what_is_wrong(run: RunFolder, repo
     reporter.service.wrong = "the thread that follows the store is dead " + 1000 * "ü"
     eventually(lambda: only(run).trouble is not None)
     assert only(run).trouble.startswith("the thread that follows the store is dead")
-    assert only(run).age_s < 5
+    assert time.monotonic() - only(run).at_s < 5
     assert (run.folder.stat().st_mode & 0o777, *{p.stat().st_mode & 0o777 for p in run.folder.iterdir()}) == (
         0o700,
         0o600,
@@ -120,10 +120,29 @@ def test_a_reporter_survives_what_it_asks(run: RunFolder, reporter: Reporter, ca
     service.trouble = fails
     reporter.service = service
     eventually(lambda: "could not report" in caplog.text)
-    eventually(lambda: run.reports()[0].age_s > 0.7)
+    failing = run.reports()[0].at_s
+    time.sleep(0.7)
+    assert run.reports()[0].at_s == failing
     service.trouble = lambda: None
-    eventually(lambda: run.reports()[0].age_s < 0.5)
+    eventually(lambda: run.reports()[0].at_s > failing)
     assert caplog.text.count("could not report") == 1
+
+
+def test_silence_counts_only_while_somebody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    silence = Silence()
+    for _ in range(60):
+        now[0] += 1
+        silence.look()
+    assert silence.since(1000) == 60
+    now[0] += 500
+    silence.look()
+    assert silence.since(1000) == 0
+    now[0] += 1
+    silence.look()
+    assert silence.since(1000) == 1
+    assert silence.since(now[0]) == 0
 
 
 MODEL = """

@@ -116,6 +116,12 @@ def test_the_cause_is_of_this_start_alone(tmp_path: Path) -> None:
 def test_a_log_that_cannot_be_written_is_named(unprivileged: Path) -> None:
     with pytest.raises(ServerError, match="own is a folder; choose a file by --log"), open_log(unprivileged):
         pass
+    (unprivileged / "file").touch()
+    with (
+        pytest.raises(ServerError, match=r"the log's folder .*/file is a file"),
+        open_log(unprivileged / "file" / "log"),
+    ):
+        pass
     (unprivileged / "fixed").mkdir(mode=0o500)
     with (
         pytest.raises(ServerError, match=r"fixed/log cannot be written: Permission denied; .*--log"),

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -69,7 +70,7 @@ def serve(
             console.print(
                 f"[green]Ready[/] on {server.address} (gRPC), {host}:{http_port} "
                 f"({'HTTP' if http_inference else 'health'}), {metrics_host}:{metrics_port} (metrics). "
-                f"Log: {server.log}\n\n"
+                f"Log: {escape(str(server.log))}\n\n"
                 f"  tridex stats --address {server.address}\n"
                 f"  tridex index add corpus.jsonl --collection NAME --address {server.address}\n"
                 f'  tridex search NAME "your question" --address {server.address}\n\n'
@@ -80,7 +81,7 @@ def serve(
         with contextlib.suppress(OSError):  # the terminal is closed
             console.print("stopping")
     except ServerError as error:
-        console.print(f"[red]tridex serve:[/] {error}", highlight=False, soft_wrap=True)
+        console.print(f"[red]tridex serve:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
     finally:
         server.stop()

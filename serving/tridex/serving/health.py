@@ -22,6 +22,7 @@ from .service import Service
 _LOOK_S = 0.1
 _REPORT_S = 0.5
 """Between reports, but while the server stops: then one follows every look."""
+_PAUSE_S = 5.0
 _BYTES = 4096
 """Of a report, padded: written at once and over the one before, so that the file never grows."""
 _MAX_TROUBLE = 300
@@ -53,11 +54,6 @@ class Report:
     """Whether its service is closed: its threads have ended and it writes nothing more."""
     trouble: str | None
     """Why it must not be relied upon, where it knows."""
-
-    @property
-    def age_s(self) -> float:
-        """Seconds since it was written."""
-        return time.monotonic() - self.at_s
 
 
 class RunFolder:
@@ -102,6 +98,27 @@ class RunFolder:
         except FileNotFoundError:  # tidied away, as old files in /tmp may be
             told.touch(mode=0o600)
         self._told = told
+
+
+class Silence:
+    """How long others have said nothing, of the time in which this process looked.
+
+    Where it did not, the machine or the container was paused, and the others with it.
+    """
+
+    def __init__(self) -> None:
+        self._looked_s = self._awake_s = time.monotonic()
+
+    def look(self) -> None:
+        """To be called again and again."""
+        now = time.monotonic()
+        if now - self._looked_s > _PAUSE_S:
+            self._awake_s = now
+        self._looked_s = now
+
+    def since(self, heard_s: float) -> float:
+        """Seconds until the last look, from a time of the monotonic clock."""
+        return self._looked_s - max(heard_s, self._awake_s)
 
 
 class Reporter:

@@ -51,6 +51,8 @@ def open_log(path: Path) -> Iterator[Log]:
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     except IsADirectoryError as error:
         raise ServerError(f"the log {path} is a folder; choose a file by --log") from error
+    except FileExistsError as error:
+        raise ServerError(f"the log's folder {path.parent} is a file; choose another log by --log") from error
     except OSError as error:
         raise ServerError(f"the log {path} cannot be written: {error.strerror}; choose another by --log") from error
     try:

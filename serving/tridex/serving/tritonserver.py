@@ -17,7 +17,7 @@ import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
 from .errors import ServerError
-from .health import RunFolder
+from .health import RunFolder, Silence
 from .leftovers import shared_memory
 
 _CHILD = Path(__file__).with_name("child.py")
@@ -66,6 +66,7 @@ class TritonProcess:
             start_new_session=True,
         )
         self._readiness = _Readiness(address)
+        self._silence = Silence()
 
     @property
     def pid(self) -> int:
@@ -97,11 +98,12 @@ class TritonProcess:
         for stub, model in self._stubs.items():
             if not _lives(stub):
                 return f"model {model}: its process {stub.pid} died"
+        self._silence.look()
         for report in self._run.reports():
-            if report.age_s > _STUCK_S:
-                return f"model {report.model}: its process {report.pid} said nothing for {report.age_s:.0f} s"
-        if self._readiness.silent_s > _STUCK_S:
-            return f"tritonserver said nothing for {self._readiness.silent_s:.0f} s"
+            if self._silence.since(report.at_s) > _STUCK_S:
+                return f"model {report.model}: its process {report.pid} said nothing for {_STUCK_S:.0f} s"
+        if self._silence.since(self._readiness.heard_s) > _STUCK_S:
+            return f"tritonserver said nothing for {_STUCK_S:.0f} s"
         return None
 
     def trouble(self) -> str | None:
@@ -109,11 +111,11 @@ class TritonProcess:
         for report in self._run.reports():
             if report.trouble:
                 return f"model {report.model}: {report.trouble}"
-            if report.age_s > _OLD_S:
+            if self._silence.since(report.at_s) > _OLD_S:
                 return f"model {report.model}: its process {report.pid} is stuck"
         if time.monotonic() - self._readiness.asked_s > _ASK_S:
             self._readiness.ask()
-        if not self._readiness.says_ready or self._readiness.silent_s > _OLD_S:
+        if not self._readiness.says_ready or self._silence.since(self._readiness.heard_s) > _OLD_S:
             return "tritonserver is not ready"
         return None
 
@@ -164,7 +166,7 @@ class _Readiness:
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_reconnect_backoff_ms", 200)]
         self._client = triton.InferenceServerClient(address, channel_args=options)
         self.says_ready: bool = False
-        self.asked_s = self._heard_s = time.monotonic()
+        self.asked_s = self.heard_s = time.monotonic()
 
     def ask(self) -> bool:
         """Whether it is ready; False also where it does not answer."""
@@ -173,13 +175,8 @@ class _Readiness:
             self.says_ready = bool(self._client.is_server_ready(client_timeout=_ASK_S))
         except InferenceServerException:
             return False
-        self._heard_s = time.monotonic()
+        self.heard_s = time.monotonic()
         return self.says_ready
-
-    @property
-    def silent_s(self) -> float:
-        """Seconds since it last answered."""
-        return time.monotonic() - self._heard_s
 
     def close(self) -> None:
         self._client.close()

@@ -1,0 +1,142 @@
+"""The life of a server's processes, with a shell in tritonserver's place."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from servers import free_ports
+
+from tridex.serving import tritonserver
+from tridex.serving.errors import ServerError
+from tridex.serving.health import RunFolder
+from tridex.serving.tritonserver import TritonProcess
+
+TWO_PROCESSES = ["/bin/sh", "-c", "umask; sleep 1000 & echo began; wait"]
+
+
+def made(folder: Path, command: list[str]) -> TritonProcess:
+    log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    (port,) = free_ports(1)
+    return TritonProcess(
+        command,
+        os.environ,
+        log=log,
+        run=RunFolder(folder / "run"),
+        address=f"127.0.0.1:{port}",
+        memory_prefix=f"tridex-{os.getpid()}-{port}-",
+    )
+
+
+@contextmanager
+def running(folder: Path, command: list[str] = TWO_PROCESSES) -> Iterator[TritonProcess]:
+    process = made(folder, command)
+    eventually(lambda: "began" in (folder / "log").read_text() or not _lives(process.pid))
+    yield process
+    process.kill()
+
+
+def report(folder: Path, at_s: float, trouble: str | None = None) -> None:
+    said = {"model": "maxsim", "pid": 7, "at_s": at_s, "in_flight": 0, "heard": "serving", "closed": False}
+    (folder / "run" / "maxsim_0.json").write_text(json.dumps({**said, "trouble": trouble}))
+
+
+def eventually(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_killing_it_ends_all_that_it_started(tmp_path: Path) -> None:
+    region = Path("/dev/shm") / f"tridex-{os.getpid()}-left-by-nobody"
+    region.touch()
+    with running(tmp_path) as process:
+        below = psutil.Process(process.pid).children()
+        assert len(below) == 2  # its own and the guard
+        assert (tmp_path / "log").read_text().split() == ["0077", "began"]
+    assert not any(_lives(p.pid) for p in below)
+    assert region.exists()
+    region.unlink()
+
+
+def test_what_it_started_ends_with_it(tmp_path: Path) -> None:
+    with running(tmp_path) as process:
+        below = psutil.Process(process.pid).children()
+        psutil.Process(process.pid).kill()
+        eventually(lambda: not any(_lives(p.pid) for p in below))
+        assert process.failure() == "tritonserver ended with status -9"
+
+
+LAUNCHER = """
+import pathlib, sys, time
+sys.path[:0] = sys.argv[2:]
+from test_tritonserver import TWO_PROCESSES, made
+print(made(pathlib.Path(sys.argv[1]), TWO_PROCESSES).pid, flush=True)
+time.sleep(60)
+"""
+
+
+def test_all_ends_with_the_launcher(tmp_path: Path) -> None:
+    here = Path(__file__).parent
+    command = [sys.executable, "-c", LAUNCHER, str(tmp_path), str(here), str(here.parent / "support")]
+    launcher = subprocess.Popen(command, stdout=subprocess.PIPE)
+    server = int(launcher.stdout.readline())
+    eventually(lambda: "began" in (tmp_path / "log").read_text())
+    pids = [server, *(p.pid for p in psutil.Process(server).children())]
+    assert len(pids) == 3
+    launcher.kill()
+    launcher.wait()
+    began = time.monotonic()
+    eventually(lambda: not any(map(_lives, pids)))
+    assert time.monotonic() - began < 2
+
+
+def test_a_program_that_cannot_be_run_or_never_answers(tmp_path: Path) -> None:
+    with running(tmp_path, ["/no/such/program"]) as process:
+        with pytest.raises(ServerError, match="ended with status 1 while starting"):
+            process.wait_until_ready(10, threading.Event())
+        assert "/no/such/program cannot be run: No such file or directory" in (tmp_path / "log").read_text()
+
+
+def test_a_start_has_a_limit_and_can_be_cancelled(tmp_path: Path) -> None:
+    cancelled = threading.Event()
+    with running(tmp_path) as process:
+        with pytest.raises(ServerError, match="not ready after 0 s"):
+            process.wait_until_ready(0.3, cancelled)
+        cancelled.set()
+        assert process.wait_until_ready(10, cancelled) is False
+
+
+def test_a_model_in_trouble_or_silent_is_told_and_replaced_when_it_stays_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tritonserver, "_OLD_S", 0.3)
+    monkeypatch.setattr(tritonserver, "_STUCK_S", 1.0)
+    with running(tmp_path) as process:
+        began = time.monotonic()
+        report(tmp_path, began, trouble="its thread is dead")
+        assert process.failure() is None
+        assert process.trouble() == "model maxsim: its thread is dead"
+        report(tmp_path, began)
+        eventually(lambda: process.failure() is None and process.trouble() == "model maxsim: its process 7 is stuck")
+        eventually(lambda: process.failure() == "model maxsim: its process 7 said nothing for 1 s")
+        assert time.monotonic() - began > 1
+        report(tmp_path, time.monotonic())
+        assert process.failure() == "tritonserver said nothing for 1 s"
