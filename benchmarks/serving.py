@@ -133,15 +133,24 @@ def measure(
     }
     row = {"codec": codec, "concurrency": concurrency, "with_text": with_text}
     metrics_url = f"http://{server.host}:{server.ports['metrics']}/metrics"
-    before = read_stages(metrics_url, "search")
+    before = settled(metrics_url)
     try:
         load = perf_analyzer.run(
             binary, server.address, "search", inputs, parameters, concurrency, arguments.seconds, arguments.data
         )
     except perf_analyzer.RefusedError as error:
         return {**row, "refused": str(error)}
-    after = read_stages(metrics_url, "search")
+    after = settled(metrics_url)
     return {**row, **asdict(load), "stages": {name: stage(after[name].since(before[name])) for name in STAGES}}
+
+
+def settled(metrics_url: str) -> dict[str, StageTotal]:
+    """Each stage when the server is done: a load that ends leaves the requests behind that were under way."""
+    earlier, now = None, read_stages(metrics_url, "search")
+    while now != earlier:
+        time.sleep(1.0)
+        earlier, now = now, read_stages(metrics_url, "search")
+    return now
 
 
 def stage(total: StageTotal) -> dict[str, float]:

@@ -107,7 +107,7 @@ def test_the_server_says_what_it_serves(client: Client) -> None:
 def test_the_server_says_where_the_time_of_searches_goes(client: Client, server: TritonServer) -> None:
     client.upsert("stages", DOCUMENTS)
     metrics_url = f"http://{server.host}:{server.ports['metrics']}/metrics"
-    time.sleep(1)  # until what others asked for is counted
+    time.sleep(1)  # The server counts a search some tenths of a second after it has answered it.
     before = read_stages(metrics_url, "search")
     began = time.monotonic()
     for _ in range(5):
