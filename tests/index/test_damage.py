@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import lance
@@ -12,15 +13,19 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from faults import OF_LANCE, OF_THE_SYSTEM, Trouble, failing
 from full_disk import no_file_above
 
 from tridex.index import (
+    CollectionNotFoundError,
     CollectionSpec,
     DamagedCollectionError,
     Document,
     Follower,
+    ReadOnlyStoreError,
     Store,
     StoreFullError,
+    StoreUnavailableError,
     TokenIndexError,
 )
 from tridex.kernels import Codec
@@ -153,3 +158,169 @@ def test_a_search_during_a_drop_ends(tmp_path: Path) -> None:
     assert ranking.ids == ["a"]
     with pytest.raises(TokenIndexError, match="'c' was dropped just now"):
         view.collection.payload(ranking.addresses)
+
+
+@pytest.mark.parametrize("trouble", OF_THE_SYSTEM)
+def test_a_name_that_cannot_be_read_just_now_is_no_damaged_one(tmp_path: Path, trouble: Trouble) -> None:
+    store = Store(tmp_path)
+    for name in ("c", "d"):
+        put(store, store.create(name, SPEC).name, "a")
+    store.set_alias("live", "c")
+    with failing(Path, "read_bytes", trouble):
+        assert store.folders() == {"c": None, "d": None, "live": None}
+        for ask in (lambda: store.open("c"), lambda: store.set_alias("c", "d"), lambda: store.drop_alias("live")):
+            with pytest.raises(StoreUnavailableError, match=r"could not be read just now.*: try again"):
+                ask()
+    with failing(Path, "iterdir", trouble), pytest.raises(StoreUnavailableError, match=r"the names in .*just now"):
+        store.names()
+    assert store.names() == ["c", "d"] and store.aliases() == {"live": "c"}
+
+
+def test_a_folder_among_the_names_costs_no_other(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    put(store, store.create("c", SPEC).name, "a")
+    (tmp_path / "names" / "folder").mkdir()
+    assert store.names() == ["c", "folder"] and store.open("c").count() == 1
+    with pytest.raises(DamagedCollectionError, match=r"names/folder.*Is a directory"):
+        store.open("folder")
+
+
+def test_names_that_are_gone_are_no_empty_store(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    assert store.names() == []
+    store.create("c", SPEC)
+    assert store.names() == ["c"]
+    (tmp_path / "store").rename(tmp_path / "unmounted")
+    for ask in (store.names, store.aliases, lambda: store.open("c")):
+        with pytest.raises(StoreUnavailableError, match="store/names, which holds the store's names, is gone"):
+            ask()
+    (tmp_path / "unmounted").rename(tmp_path / "store")
+    assert store.names() == ["c"]
+
+
+def test_the_nearest_names_are_offered_and_no_list_of_all(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.create("customers-2024", SPEC)
+    (names := tmp_path / "names").mkdir(exist_ok=True)
+    whole = (names / "customers-2024").read_text()
+    for i in range(2000):
+        (names / f"{i:03}-{'x' * 50}").write_text(whole)
+    (names / "customer").write_text('{"folder": "x", "built_from": "y"}')
+    (names / "customers").write_text('{"alias_of": "customers-2024"}')
+    with pytest.raises(CollectionNotFoundError, match=r"'customer-2024' .*names like it: customers-2024, customers$"):
+        store.open("customer-2024")
+    with pytest.raises(CollectionNotFoundError, match=r"alias 'custom' does not exist; names like it: customers$"):
+        store.drop_alias("custom")
+    with pytest.raises(CollectionNotFoundError, match=r"'zzz' does not exist; names like it: none$"):
+        store.open("zzz")
+
+
+@pytest.mark.parametrize("trouble", OF_LANCE)
+def test_whole_files_are_never_advised_to_be_dropped(tmp_path: Path, trouble: Trouble) -> None:
+    store = Store(tmp_path)
+    put(store, store.create("c", SPEC).name, "a")
+    follower = Follower(store, "c", CPU)
+    put(store, "c", "b")
+    with failing(lance.LanceDataset, "scanner", trouble):
+        for ask in (follower.refresh, store.open("c").size, lambda: Follower(store, "c", CPU)):
+            with pytest.raises(
+                StoreUnavailableError, match="not known to be damaged, nothing of it is lost: try again"
+            ):
+                ask()
+    assert follower.refresh().count() == 2
+
+
+def test_what_was_cleaned_up_or_is_an_index_is_no_damage(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for keys in ("ab", "cd", "ef"):
+        put(store, "c" if store.names() else store.create("c", SPEC).name, *keys, characters=100_000)
+    view = Follower(store, "c", CPU).view
+    collection = store.open("c")
+    collection.compact()
+    collection.clean_up(timedelta(0))
+    (ranking,) = view.search(torch.ones(1, 1, 8), torch.ones(1, 1, dtype=torch.bool), 5)
+    with pytest.raises(StoreUnavailableError, match="nothing of it is lost"):
+        view.collection.payload(ranking.addresses)
+    shutil.rmtree(collection.folder / "_indices")
+    with pytest.raises(StoreUnavailableError, match="nothing of it is lost"):
+        store.open("c").search_texts("x", 3)
+
+
+def test_a_history_that_cannot_be_read_costs_no_loading(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.create("c", SPEC)
+    for first in range(0, 300, 30):
+        put(store, "c", *map(str, range(first, first + 30)))
+    store.open("c").index_new_texts()
+    follower = Follower(store, "c", CPU)
+    before = [part.segment.codes for part in follower.view.segments]
+    put(store, "c", "new", "1")
+    collection = store.open("c")
+    collection.delete(["2"])
+    collection.upsert([Document("3", "changed", {})], [np.zeros((1, 8), np.float32)])
+    collection.compact()
+    with failing(lance.LanceDataset, "read_transaction", OF_LANCE[-1]):
+        view = follower.refresh()
+    assert view.version == collection.version and view.count() == collection.count() == 300
+    kept, loaded = view.segments[: len(before)], view.segments[len(before) :]
+    assert all(part.segment.codes is codes for part, codes in zip(kept, before, strict=True))
+    assert sorted(key for part in loaded for key in part.ids.to_pylist()) == ["3", "new"]
+    (ranking,) = view.search(torch.ones(1, 1, 8), torch.ones(1, 1, dtype=torch.bool), 500)
+    texts, _ = view.collection.payload(ranking.addresses)
+    assert dict(zip(ranking.ids, texts, strict=True)) == {d.id: d.text for d in collection.scroll(400)}
+
+
+def test_a_backup_that_is_put_back_is_followed(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    store.create("c", SPEC)
+    put(store, "c", *"abcd")
+    shutil.copytree(folder := store.locate("c").folder, tmp_path / "backup")
+    follower = Follower(store, "c", CPU)
+    store.open("c").delete(["a", "b"])
+    put(store, "c", "d", "e", characters=20)
+    assert follower.refresh().count() == 3
+    shutil.rmtree(folder)
+    shutil.copytree(tmp_path / "backup", folder)
+    view = follower.refresh()
+    assert {d.id for d in store.open("c").scroll(9)} == {*"abcd"} and view.count() == 4
+    (ranking,) = view.search(torch.ones(1, 1, 8), torch.ones(1, 1, dtype=torch.bool), 9)
+    assert ranking.ids == [*"abcd"] and view.collection.payload(ranking.addresses)[0] == ["x" * 10] * 4
+    put(store, "c", "f")
+    assert follower.refresh().count() == 5
+
+
+def test_what_may_only_be_read_says_why_it_is_not_written(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    put(store, store.create("c", SPEC).name, "a")
+    collection = store.open("c")
+
+    def forbidden() -> OSError:
+        return OSError("LanceError(IO): Generic LocalFileSystem error: Read-only file system (os error 30)")
+
+    refused = pytest.raises(ReadOnlyStoreError, match=r"'c' cannot be written to .*Read-only file system.*may read")
+    with failing(lance.LanceDataset, "delete", forbidden), refused:
+        collection.delete(["a"])
+    with failing(Path, "open", lambda: OSError(30, "Read-only file system")):
+        for write in (lambda: store.create("d", SPEC), lambda: store.drop("c"), lambda: store.set_alias("live", "c")):
+            with pytest.raises(ReadOnlyStoreError, match=r"the names in .*Read-only file system.*may read"):
+                write()
+    assert store.names() == ["c"] and collection.count() == 1
+
+
+def test_a_collection_that_is_being_removed_is_dropped_not_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    put(store, store.create("c", SPEC).name, "a")
+    follower = Follower(store, "c", CPU)
+    put(store, "c", "b")
+    removed: list[Path] = []
+    monkeypatch.setattr(shutil, "rmtree", lambda folder, **_: removed.append(folder))
+    store.drop("c")
+    assert len(removed) == 1 and removed[0].exists(), "half removed, as it were"
+    with pytest.raises(CollectionNotFoundError, match="dropped just now"):
+        follower.refresh()
+    monkeypatch.undo()
+    store.create("c", SPEC)
+    store.drop("c")
+    assert not any((tmp_path / "collections").iterdir())

@@ -28,7 +28,9 @@ _STEP_BYTES = 32 * 2**20
 
 _STEP_FILES = 64
 _MIN_FILES = 8
-"""Neighbours that are worth a merge."""
+_MIN_GROWTH = 4
+"""Neighbours that are worth a merge: so many, whose rows together are so many times those of the largest. A row is
+copied once each time its file grows by this factor, and few files stay that could be merged."""
 
 _DEAD_SHARE = 1 / 4
 """Deleted rows of a file that is worth rewriting."""
@@ -112,11 +114,7 @@ def _files(dataset: lance.LanceDataset) -> list[_File]:
 
 
 def _worth_merging(files: Sequence[_File]) -> Sequence[_File]:
-    """The oldest neighbours whose merge makes a file of twice the rows that any of them has, or more.
-
-    So a row is copied once for every doubling of its file, and the files that stay are few: at most _MIN_FILES between
-    each size and its double.
-    """
+    """The oldest neighbours that are worth it, as many of them as one step can take."""
     for first in range(len(files)):
         size = 0
         best: Sequence[_File] = ()
@@ -127,7 +125,7 @@ def _worth_merging(files: Sequence[_File]) -> Sequence[_File]:
                 break
             rows += file.live
             largest = max(largest, file.live)
-            if end - first >= _MIN_FILES and rows >= 2 * largest:
+            if end - first >= _MIN_FILES and rows >= _MIN_GROWTH * largest:
                 best = files[first:end]
         if best:
             return best

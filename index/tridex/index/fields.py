@@ -141,7 +141,10 @@ def column_values(fields: Fields, key: str, metadata: Mapping[str, Any]) -> list
 
 def short(value: object) -> str:
     """A value for a message, cut where it is long."""
-    return _SHORT.repr(value)
+    try:
+        return _SHORT.repr(value)
+    except ValueError:  # An integer of more digits than Python writes out.
+        return f"{type(value).__name__} of too many digits"
 
 
 def _is_unicode(text: str) -> bool:

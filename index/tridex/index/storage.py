@@ -38,10 +38,11 @@ _PASSING = re.compile(
 
 _SOURCE_LINE = re.compile(r",? ?/\S+\.rs:\d+:\d+")
 
-_INDEX_CACHE_BYTES = 256 * 2**20
-_METADATA_CACHE_BYTES = 64 * 2**20
-"""What Lance keeps in the host's memory of BM25 indexes and lists of files, of all collections together; 6 GiB and
-1 GiB by itself, and for every dataset that is opened."""
+_INDEX_CACHE_BYTES = 32 * 2**20
+_METADATA_CACHE_BYTES = 16 * 2**20
+"""What Lance keeps in the host's memory of BM25 indexes and lists of files, of all collections together. What belongs
+to versions that are gone stays until the cache is full, some 50 kB a version: so it is full within minutes and grows no
+more. Lance's own are 6 GiB and 1 GiB, for every dataset that is opened."""
 
 _VERDICT_S = 10.0
 """How long it is remembered whether a collection's files are whole: looking takes 1 ms a file."""
@@ -209,7 +210,9 @@ def _damage(folder: Path) -> str | None:
         if not _is_of_storage(error):
             raise
         reason = _reason(error)
-        found = None if _PASSING.search(reason) or _FORBIDDEN.search(reason) else reason
+        # What Lance raises where it fails itself tells nothing of the files.
+        tells = isinstance(error, (OSError, ValueError, pa.ArrowException))
+        found = reason if tells and not _PASSING.search(reason) and not _FORBIDDEN.search(reason) else None
     _verdicts.pop(folder, None)
     _verdicts[folder] = (time.monotonic(), found)
     while len(_verdicts) > 64:

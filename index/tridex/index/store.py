@@ -225,14 +225,15 @@ class Store:
             raise CollectionExistsError(f"collection {name!r} exists already")
 
     def _is_damaged_alias(self, name: str) -> bool:
-        """Whether that name's file cannot be read.
+        """Whether that name's file is damaged.
 
         Raises DamagedCollectionError where it may be a collection's: one without a name left would lose its folder.
         """
-        meanings = self._names.all()
-        if meanings.get(name) != UNREADABLE:
+        try:
+            self._names.get(name)
             return False
-        named = {meaning.folder for meaning in meanings.values()}
+        except DamagedCollectionError:
+            named = {meaning.folder for meaning in self._names.all().values()}
         for folder in self._collections.glob(f"{name}-{'[0-9a-f]' * 8}.lance"):
             if folder.name not in named:
                 raise DamagedCollectionError(

@@ -26,6 +26,7 @@ from tridex.index import (
 )
 
 from .background import Background, Told
+from .memory import return_freed
 from .refusals import refusing, request_error
 from .service import ErrorCode, RequestError
 
@@ -41,6 +42,9 @@ _RETRY_S = 5.0
 
 _LISTS_S = 0.5
 """How often searches' wishes for inverted lists are looked for."""
+
+_RETURN_S = 30.0
+"""How often memory that was freed is given back, as long as collections change."""
 
 _LONG_S = 900.0
 """More than it takes to load a collection, to merge its segments or to make its lists."""
@@ -86,6 +90,7 @@ class Collections:
         """Whether a search waits for what the store has."""
         self._stamp = (0, 0)
         self._next_pass = 0.0
+        self._next_return = 0.0
         self.changed = threading.Condition()
         self._following = Background("follow", "follows the store", self._follow, stuck_after_s=60)
         self._opening = Background("open", "loads collections", self._open_all, stuck_after_s=_LONG_S)
@@ -276,6 +281,9 @@ class Collections:
                     pass
             except Exception:
                 _log.exception("segments of %s could not be merged", folder)
+        if time.monotonic() >= self._next_return:
+            self._next_return = time.monotonic() + _RETURN_S
+            return_freed()
 
     def _make_lists(self) -> float:
         _stay_on_one_core()

@@ -17,6 +17,7 @@ from pathlib import Path
 from tridex.index import Collection, CollectionNotFoundError, Store, TokenIndexError, WriterLock, is_fault
 
 from .background import Background, Told
+from .memory import return_freed
 
 UNREAD_FOR = timedelta(minutes=1)
 """How long a version stays readable after the next one: searches in flight, in other processes, fetch texts from it."""
@@ -133,3 +134,4 @@ class Upkeep:
     def _clean_up(self, name: str) -> None:
         freed = self._store.open(name).clean_up(UNREAD_FOR)
         _log.debug("clean-up of collection %r freed %d bytes", name, freed)
+        return_freed()

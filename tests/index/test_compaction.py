@@ -1,0 +1,119 @@
+"""Compaction in small steps: few files stay, none that nobody reads, and a step is small whatever the collection is."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tridex.index import Collection, CollectionSpec, Document, Follower, Store, compaction
+from tridex.kernels import Codec
+
+SPEC = CollectionSpec(8, Codec.FLOAT32, "f" * 64)
+ONE = np.ones((2, 8), np.float32)
+
+
+@pytest.fixture
+def collection(tmp_path: Path) -> Collection:
+    return Store(tmp_path).create("c", SPEC)
+
+
+def put(collection: Collection, keys: range) -> None:
+    collection.upsert([Document(f"{i:05}", f"text {i % 7}", {}) for i in keys], [ONE] * len(keys))
+
+
+def rows_of_files(collection: Collection) -> list[int]:
+    return [fragment.count_rows() for fragment in collection.latest().dataset.get_fragments()]
+
+
+def files(folder: Path) -> dict[str, int]:
+    """Files in each folder of a collection."""
+    return {path.name: sum(file.is_file() for file in path.rglob("*")) for path in folder.iterdir()}
+
+
+def test_a_stream_of_small_writes_leaves_few_files_and_copies_a_row_a_few_times(collection: Collection) -> None:
+    copied = steps = 0
+    for first in range(0, 2048, 4):
+        put(collection, range(first, first + 4))
+        before = {f.fragment_id for f in collection.dataset.get_fragments()}
+        while collection.compact_some():
+            steps += 1
+            copied += sum(f.count_rows() for f in collection.dataset.get_fragments() if f.fragment_id not in before)
+            before = {f.fragment_id for f in collection.dataset.get_fragments()}
+    assert collection.count() == 2048
+    assert len(rows_of_files(collection)) < 4 * compaction._MIN_FILES
+    assert steps < 512 / 4 and copied < 5 * 2048, (steps, copied)
+
+
+def test_nothing_is_left_of_what_nobody_reads(collection: Collection) -> None:
+    for turn in range(3):
+        for first in range(0, 400, 20):
+            put(collection, range(first, first + 20))
+        collection.delete([f"{i:05}" for i in range(turn, 400, 9)])
+        while collection.compact_some():
+            pass
+        collection.index_new_texts()
+    assert collection.clean_up(timedelta(0)) > 0
+    newest = collection.latest()
+    fragments = newest.dataset.get_fragments()
+    deletions = sum(fragment.num_deletions > 0 for fragment in fragments)
+    left = files(newest.folder)
+    assert left["data"] == len(fragments) < compaction._MIN_FILES + 2
+    assert left.get("_deletions", 0) == deletions and left["_transactions"] == 1
+    assert left["_versions"] == 2, "the newest, and Lance's hint at it"
+    (index,) = newest.dataset.describe_indices()
+    assert len(list((newest.folder / "_indices").iterdir())) == len(index.segments)
+
+
+def test_half_dead_files_are_rewritten(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compaction, "_MIN_DEAD_BYTES", 1000)
+    put(collection, range(500))
+    put(collection, range(500, 1000))
+    assert not collection.compact_some()
+    collection.delete([f"{i:05}" for i in range(0, 100)])
+    assert not collection.compact_some(), "a fifth of one file is dead"
+    collection.delete([f"{i:05}" for i in range(100, 200)])
+    assert collection.compact_some() and not collection.compact_some()
+    assert rows_of_files(collection) == [500, 300] and collection.count() == 800
+    assert sum(f.num_deletions for f in collection.dataset.get_fragments()) == 0
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 70_000), st.integers(0, 50), st.integers(1, 40 * 2**20)), max_size=120))
+def test_a_step_is_small_and_ends(sizes: list[tuple[int, int, int]]) -> None:
+    """Whatever the files are: (live rows, dead rows, bytes)."""
+    there = [compaction._File(i, *size) for i, size in enumerate(sizes)]
+    for _ in range(1000):
+        chosen = compaction._worth_merging(there)
+        if not chosen:
+            break
+        assert len(chosen) <= compaction._STEP_FILES and sum(file.bytes for file in chosen) <= compaction._STEP_BYTES
+        ids = [file.id for file in there]
+        first = ids.index(chosen[0].id)
+        assert ids[first : first + len(chosen)] == [file.id for file in chosen], "neighbours"
+        live, size = sum(file.live for file in chosen), sum(file.bytes for file in chosen)
+        assert live >= compaction._MIN_GROWTH * max(file.live for file in chosen)
+        merged = compaction._File(1000 + max(ids), live, 0, size)
+        there = [*there[:first], *there[first + len(chosen) :], merged]
+    else:
+        pytest.fail("it never ends")
+    half_dead = compaction._worth_clearing(there)
+    most = max(compaction._STEP_BYTES, sum(file.bytes for file in there) // compaction._STEPS_TO_REWRITE_ALL)
+    assert sum(file.bytes for file in half_dead[:-1]) <= most
+
+
+def test_views_follow_steps_without_loading(collection: Collection, tmp_path: Path) -> None:
+    for first in range(0, 300, 10):
+        put(collection, range(first, first + 10))
+    collection.index_new_texts()
+    follower = Follower(Store(tmp_path), "c", torch.device("cpu"))
+    codes = [part.segment.codes for part in follower.view.segments]
+    assert collection.compact_some()
+    view = follower.refresh()
+    assert view.version == collection.version
+    assert all(part.segment.codes is before for part, before in zip(view.segments, codes, strict=True))
