@@ -10,6 +10,8 @@ import grpc
 import kserve
 import numpy as np
 import pytest
+from tritonclient.grpc import service_pb2 as pb
+from tritonclient.grpc import service_pb2_grpc as rpc
 
 from tridex.client import Client, Document, InvalidArgument, NotFound
 from tridex.protocol import limits
@@ -93,35 +95,37 @@ def test_pages_are_cut_by_bytes_and_lose_nothing(client: Client, wide: str) -> N
     assert [key for page in pages for key in page] == [f"{i:02}" for i in range(WIDE)]
 
 
+BOMB = "a b c d " * (limits.MAX_TEXT_BYTES // 8)
+"""Some 20 s of encoding."""
+
+
+def upsert_of_a_bomb(collection: str) -> pb.ModelInferRequest:
+    return kserve.request("ingest", {"ID": [["x"]], "TEXT": [[BOMB]]}, collection=collection, operation="upsert")
+
+
 def test_a_long_document_holds_up_no_other_writer(client: Client, channel: grpc.Channel) -> None:
-    """Some 20 s of encoding, whose sender waits for one; nothing of it is stored."""
-    bomb = "a b c d " * (limits.MAX_TEXT_BYTES // 8)
-    sent = kserve.request("ingest", {"ID": [["x"]], "TEXT": [[bomb]]}, collection="bombs", operation="upsert")
-    sent.parameters["timeout"].int64_param = 2_000_000
-    answers: list[kserve.Answer] = []
-    sender = threading.Thread(target=lambda: answers.append(kserve.infer(channel, sent, 60)))
-    sender.start()
-    time.sleep(0.3)
+    bomb = rpc.GRPCInferenceServiceStub(channel).ModelInfer.future(upsert_of_a_bomb("bombs"), timeout=60)
+    time.sleep(0.5)
     client.create_collection("beside-a-bomb")
     client.upsert("beside-a-bomb", [Document("one", "a short text")])
-    assert sender.is_alive(), "others were done before the bomb was"
     assert len(client.search("beside-a-bomb", "a short text")) == 1
-    sender.join()
-    assert answers[0].status == "INTERNAL" and answers[0].message.startswith("DEADLINE_EXCEEDED: "), answers[0]
+    assert not bomb.done(), "others came first"
+    bomb.cancel()
+    client.upsert("beside-a-bomb", [Document("two", "a short text")])
+    before = encoded(client)
+    time.sleep(1.0)
+    assert encoded(client) == before, "nobody waits for it any more"
     with pytest.raises(NotFound):
         client.count("bombs")
 
 
-def test_a_document_whose_sender_has_hung_up_is_not_encoded(client: Client, channel: grpc.Channel) -> None:
-    document: kserve.Inputs = {"ID": [["x"]], "TEXT": [["a b c d " * (limits.MAX_TEXT_BYTES // 8)]]}
-    sent = kserve.request("ingest", document, collection="hung-up", operation="upsert")
-    assert kserve.infer(channel, sent, 1.0).status == "DEADLINE_EXCEEDED"
-    client.upsert("beside-a-bomb", [Document("two", "a short text")])
-    before = encoded(client)
-    time.sleep(1.0)
-    assert encoded(client) == before
+def test_a_document_that_takes_longer_than_its_sender_waits_is_given_up(client: Client, channel: grpc.Channel) -> None:
+    sent = upsert_of_a_bomb("bombs")
+    kserve.set_parameter(sent.parameters["timeout"], 500_000)
+    answer = kserve.infer(channel, sent, 60)
+    assert answer.status == "INTERNAL" and answer.message.startswith("DEADLINE_EXCEEDED: "), answer
     with pytest.raises(NotFound):
-        client.count("hung-up")
+        client.count("bombs")
 
 
 def encoded(client: Client) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
@@ -21,12 +22,13 @@ from tridex.serving.server import TritonServer
 COLLECTION = "overload"
 DEADLINE_S = 1.0
 SECONDS = 3.0
-RATE = 800
-"""Searches a second, some ten times what two CPU cores do beside those who ask."""
+RATE = 250
+"""Requests a second, of several queries each: some ten times what two CPU cores do."""
+QUERIES = 8
 CONNECTIONS = 8
 
-Ask = Callable[[int], Awaitable[str]]
-"""Asks the question of this number; how it ended."""
+Ask = Callable[[list[str]], Awaitable[str]]
+"""Asks some questions in one request; how it ended."""
 
 
 @dataclass
@@ -53,18 +55,18 @@ async def open_loop(ask: Ask) -> Load:
 
     async def one(number: int) -> None:
         began = time.monotonic()
-        end = await ask(number)
+        end = await ask([f"question {number} and {i} about documents" for i in range(QUERIES)])
         took_s = time.monotonic() - began
         load.ends[end] += 1
         load.slowest_s = max(load.slowest_s, took_s)
         if end == "OVERLOADED":
             load.refused_after_s.append(took_s)
 
-    began, number, tasks = time.monotonic(), 0, set()
+    began = time.monotonic()
+    tasks: list[asyncio.Task[None]] = []
     while (elapsed_s := time.monotonic() - began) < SECONDS:
-        for _ in range(int(elapsed_s * RATE) - number):
-            tasks.add(asyncio.create_task(one(number)))
-            number += 1
+        due = range(len(tasks), int(elapsed_s * RATE))
+        tasks += [asyncio.create_task(one(number)) for number in due]
         await asyncio.sleep(0.005)
     await asyncio.gather(*tasks)
     return load
@@ -86,20 +88,18 @@ def check(load: Load, client: Client) -> None:
 
 
 def test_requests_beyond_capacity_are_refused_at_once(client: Client, server: TritonServer, collection: str) -> None:
-    def request(number: int) -> object:
-        texts = {"QUERY": [[f"question {number} about documents"]]}
-        return kserve.request("search", texts, collection=collection, timeout=int(DEADLINE_S * 1e6))
-
     async def run() -> Load:
         channels = [
             grpc.aio.insecure_channel(server.address, options=[("grpc.use_local_subchannel_pool", 1)])
             for _ in range(CONNECTIONS)
         ]
-        stubs = [rpc.GRPCInferenceServiceStub(channel) for channel in channels]
+        stubs = itertools.cycle([rpc.GRPCInferenceServiceStub(channel) for channel in channels])
 
-        async def ask(number: int) -> str:
+        async def ask(questions: list[str]) -> str:
+            texts = {"QUERY": [[question] for question in questions]}
+            request = kserve.request("search", texts, collection=collection, timeout=int(DEADLINE_S * 1e6))
             try:
-                await stubs[number % CONNECTIONS].ModelInfer(request(number), timeout=DEADLINE_S)
+                await next(stubs).ModelInfer(request, timeout=DEADLINE_S)
             except grpc.aio.AioRpcError as error:
                 refusal = untagged(error.details() or "")
                 return refusal[0].value if refusal else str(error.code().name)
@@ -119,9 +119,9 @@ def test_the_client_says_overloaded(client: Client, server: TritonServer, collec
     async def run() -> Load:
         async with AsyncClient(server.address, timeout_s=DEADLINE_S) as other:
 
-            async def ask(number: int) -> str:
+            async def ask(questions: list[str]) -> str:
                 try:
-                    await other.search(collection, f"question {number} about documents")
+                    await other.search_batch(collection, questions)
                 except (Overloaded, Timeout) as error:
                     return ends[type(error)]
                 return "OK"

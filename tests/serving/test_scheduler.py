@@ -124,6 +124,25 @@ def test_whoever_would_wait_too_long_is_refused_at_once(running: Scheduler, enco
     assert not isinstance(running.submit(task(16, request=Request({}, timeout_s=1.0)), lane).result(10), RequestError)
 
 
+def test_a_long_request_keeps_no_short_one_out(encoder: Encoder, lane: Lane) -> None:
+    def slowly(rows: Sequence[TokenBatch]) -> list[NDArray[np.float32]]:
+        time.sleep(0.01)
+        return encoder(rows)
+
+    running = Scheduler(slowly, [lane])
+    try:
+        long = [UNIT_TOKENS] * 300
+        running.submit(task(*long, weight=8 * len(long)), lane)
+        encoder.under_way(30)  # while nobody else is there
+        for _ in range(5):
+            short = running.submit(task(16, request=Request({}, timeout_s=1.0)), lane)
+            assert not isinstance(short.result(10), RequestError)
+        with pytest.raises(RequestError, match=r"expected at most 0\.9 s"):
+            running.submit(task(*long, weight=8 * len(long), request=Request({}, timeout_s=1.0)), lane)
+    finally:
+        running.close()
+
+
 def test_those_who_say_no_timeout_teach_how_long_they_wait(running: Scheduler, encoder: Encoder, lane: Lane) -> None:
     encoder.go_on.clear()
     running.submit(task(16), lane)

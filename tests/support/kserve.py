@@ -106,5 +106,5 @@ def _rows(raw: bytes, shape: Sequence[int]) -> list[list[bytes]]:
         (length,) = struct.unpack_from("<I", raw, at)
         values.append(raw[at + 4 : at + 4 + length])
         at += 4 + length
-    width = shape[-1]
+    width = shape[-1] or 1
     return [values[start : start + width] for start in range(0, len(values), width)]

@@ -57,7 +57,7 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """Bytes of one answer's tensors."""
 
 MAX_PAGE_BYTES = 32 * 1024 * 1024
-"""UTF-8 bytes of the documents of one page of a scroll; a page with one document may have more."""
+"""Bytes of one page of a scroll, as JSON; a page with one document may have more."""
 
 MAX_MESSAGE_BYTES = 128 * 1024 * 1024
 """Bytes of one gRPC message, either way."""

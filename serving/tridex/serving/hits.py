@@ -13,7 +13,7 @@ from tridex.protocol import limits, models, parameters
 from .refusals import refusing
 from .service import Arrays, RequestError, as_strings, invalid
 
-_ROWS_PER_READ = 1024
+_ROWS_PER_READ = 256
 """Documents whose texts are read at a time, before their bytes are counted."""
 
 
@@ -26,12 +26,12 @@ def answer_of(view: View, rankings: Sequence[Ranking], with_text: bool, with_met
     lengths = [len(ranking.ids) for ranking in rankings]
     there = np.arange(max(1, *lengths)) < np.array(lengths)[:, None]
 
-    def filled(values: Sequence[str]) -> np.ndarray[tuple[int, ...], np.dtype[np.object_]]:
+    def filled(values: Sequence[bytes]) -> np.ndarray[tuple[int, ...], np.dtype[np.object_]]:
         rows = np.full(there.shape, b"", object)
         rows[there] = as_strings(values)
         return rows
 
-    ids = [key for ranking in rankings for key in ranking.ids]
+    ids = [key.encode() for ranking in rankings for key in ranking.ids]
     room = limits.MAX_ANSWER_BYTES - sum(map(len, ids)) - 8 * there.size
     if room < 0:
         raise _too_large(f"{len(ids)} ids")
@@ -54,19 +54,19 @@ def answer_of(view: View, rankings: Sequence[Ranking], with_text: bool, with_met
 
 def _payload(
     view: View, addresses: NDArray[np.uint64], with_text: bool, with_metadata: bool, room: int
-) -> tuple[list[str], list[str]]:
+) -> tuple[list[bytes], list[bytes]]:
     """Texts and metadata of the rows at these addresses, as long as what is asked for has room."""
-    texts: list[str] = []
-    metadata: list[str] = []
+    texts: list[bytes] = []
+    metadata: list[bytes] = []
     for start in range(0, len(addresses), _ROWS_PER_READ):
         with refusing():
             more = view.collection.payload(addresses[start : start + _ROWS_PER_READ])
-        # Characters: no more than bytes, and a quarter of them at the least.
-        room -= with_text * sum(map(len, more[0])) + with_metadata * sum(map(len, more[1]))
+        for column, wanted, values in ((texts, with_text, more[0]), (metadata, with_metadata, more[1])):
+            if wanted:
+                column += [value.encode() for value in values]
+                room -= sum(map(len, column[start:]))
         if room < 0:
             raise _too_large("texts and metadata")
-        texts += more[0]
-        metadata += more[1]
     return texts, metadata
 
 

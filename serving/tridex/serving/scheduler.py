@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -28,6 +28,11 @@ from .service import Arrays, ErrorCode, Request, RequestError, internal_error
 
 UNIT_TOKENS = 512
 """Padded tokens of a unit: some 0.1 s of a 6-layer MiniLM on two CPU cores."""
+
+_TOKENS_PER_WEIGHT = 64
+"""Of a task of many texts; one of few tokens counts as 1 as well."""
+
+_UNIT_WEIGHT = UNIT_TOKENS // _TOKENS_PER_WEIGHT
 
 _UNIT_TOKENISING_S = 0.05
 """Tokenising ends a unit, too: a text of 256 KiB takes 0.1 s."""
@@ -73,7 +78,7 @@ class Task:
     rows: Iterator[TokenBatch]
     """Its texts' tokens, [1, tokens] each, made when they are wanted. May raise RequestError, which fails the task."""
     weight: int = 1
-    """Its work, to estimate how long others wait: a number that grows with texts and their lengths."""
+    """Its work that is left, to estimate how long others wait: some 64 tokens each."""
     size: int = 0
     """Bytes of its texts."""
     encoded: list[Encoded] = field(default_factory=list)
@@ -94,31 +99,48 @@ class Lane:
         self, finish: Callable[[list[Task]], None], *, default_wait_s: float, name: str, max_weight: int
     ) -> None:
         """`finish` answers tasks whose texts are encoded. A task waits for `default_wait_s` at most where its request
-        does not say how long its sender waits, and for half of what others had when they left without an answer;
-        what is finished
-        together weighs `max_weight` at most, or is one task."""
+        does not say how long its sender waits, and for half of what others had when they left without an answer; what
+        is finished together weighs `max_weight` at most, or is one task."""
         self.name = name
         self.finish = finish
         self.max_weight = max_weight
         self.patience_s = default_wait_s
         self._default_wait_s = default_wait_s
         self.waiting: deque[Task] = deque()
-        self.weight = 0
-        """Of the tasks that are not answered yet."""
+        self._weights: Counter[int] = Counter()
+        """How many of the tasks that are not answered yet have which weight."""
         self._pace_s = 0.0
         """Seconds for a weight of 1, lately."""
         self._last = 0.0
 
-    def wait_s(self) -> float:
-        """How long a task that comes now will wait."""
-        return self.weight * self._pace_s
+    def wait_s(self, weight: int) -> float:
+        """How long a task of this weight that comes now will wait: turns are fair, so that of every other one as much
+        is done meanwhile as of this one, a unit at the least."""
+        share = max(weight, _UNIT_WEIGHT)
+        return self._pace_s * sum(min(other, share) * count for other, count in self._weights.items())
 
-    def begins(self) -> None:
-        """The lane has work again."""
-        self._last = time.monotonic()
+    def joins(self, task: Task) -> None:
+        """A task begins to wait."""
+        if not self._weights:
+            self._last = time.monotonic()
+        self._weights[task.weight] += 1
+
+    def leaves(self, task: Task) -> None:
+        """A task is answered."""
+        self._weights[task.weight] -= 1
+        if not self._weights[task.weight]:
+            del self._weights[task.weight]
+
+    def went_on(self, task: Task, tokens: int) -> None:
+        """So many tokens of a task are done, and others are left."""
+        self.leaves(task)
+        task.weight = max(1, task.weight - tokens // _TOKENS_PER_WEIGHT)
+        self._weights[task.weight] += 1
 
     def did(self, weight: int) -> None:
         """Work of so much weight is done; the time since the last is what it took, other lanes' turns included."""
+        if not weight:
+            return
         now = time.monotonic()
         pace_s = (now - self._last) / weight
         self._last = now
@@ -197,7 +219,7 @@ class Scheduler:
         with self._changed:
             if self._thread.closed:
                 raise RequestError(ErrorCode.UNAVAILABLE, "the server is stopping")
-            wait_s = lane.wait_s()
+            wait_s = lane.wait_s(task.weight)
             if wait_s > most:
                 raise RequestError(
                     ErrorCode.OVERLOADED,
@@ -231,10 +253,8 @@ class Scheduler:
                 self._drop(lane, lane.waiting.popleft(), RequestError(ErrorCode.UNAVAILABLE, "the server is stopping"))
 
     def _add(self, task: Task, lane: Lane) -> None:
-        if not lane.weight:
-            lane.begins()
+        lane.joins(task)
         lane.waiting.append(task)
-        lane.weight += task.weight
         self._held += task.size
         self._thread.wake()
 
@@ -260,12 +280,14 @@ class Scheduler:
                     break
                 task = lane.waiting.popleft()
             weight += task.weight
+            before = unit.tokens
             try:
                 if unit.take_rows(task):
                     whole.append(task)
                 else:
                     # Others come first; what is left of it is done in a later turn.
                     with self._changed:
+                        lane.went_on(task, unit.tokens - before)
                         crowded = self._tokens > _MAX_HELD_TOKENS
                         (lane.waiting.appendleft if crowded else lane.waiting.append)(task)
             except BaseException as error:
@@ -278,6 +300,10 @@ class Scheduler:
         self._encode_unit(lane, unit.rows, whole)
         unit.encoded(tokenised)
         self._finish(lane, whole)
+        with self._changed:
+            lane.did(max(sum(task.weight for task in whole), unit.tokens // _TOKENS_PER_WEIGHT))
+            for task in whole:
+                self._forget(lane, task)
 
     def _encode_unit(self, lane: Lane, unit: Sequence[tuple[Task, TokenBatch]], whole: list[Task]) -> None:
         if not unit:
@@ -308,11 +334,6 @@ class Scheduler:
             for task in tasks:
                 if not task.answer.done() and task not in lane.waiting:
                     task.answer.set_result(refusal)
-        weight = sum(task.weight for task in tasks)
-        with self._changed:
-            for task in tasks:
-                self._forget(lane, task)
-            lane.did(weight)
 
     def _drop(self, lane: Lane, task: Task, reason: RequestError) -> None:
         with self._changed:
@@ -322,7 +343,7 @@ class Scheduler:
     def _forget(self, lane: Lane, task: Task) -> None:
         self._held -= task.size
         self._tokens -= task.tokens
-        lane.weight -= task.weight
+        lane.leaves(task)
 
 
 def _as_refusal(error: BaseException, event: str) -> RequestError:

@@ -186,7 +186,8 @@ def _encoder(context: Context, artifact: Artifact) -> Encode:
 
 
 def _weight(texts: Sequence[str]) -> int:
-    return sum(1 + len(text) // 256 for text in texts)
+    """Of texts that are cut where the checkpoint's length ends."""
+    return sum(1 + min(len(text), 2048) // 256 for text in texts)
 
 
 def _within(rows: Iterator[TokenBatch], name: str, widest: int | None = None) -> Iterator[TokenBatch]:
