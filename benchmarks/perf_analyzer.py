@@ -88,11 +88,12 @@ def run(
     done = subprocess.run(
         command, env={**os.environ, "LD_LIBRARY_PATH": libraries}, capture_output=True, text=True, check=False
     )
-    refusal = next(filter(untagged, re.findall(r"^Thread \[\d+\] had error: (.*)", done.stdout, re.MULTILINE)), None)
+    said = done.stdout + done.stderr
+    refusal = next(filter(untagged, re.findall(r"^Thread \[\d+\] had error: (.*)", said, re.MULTILINE)), None)
     if refusal:
         raise RefusedError(refusal)
     if done.returncode or not report.exists():
-        raise RuntimeError(f"perf_analyzer failed with status {done.returncode}:\n{done.stdout}{done.stderr}")
+        raise RuntimeError(f"perf_analyzer failed with status {done.returncode}:\n{said}")
     with report.open() as file:
         row = next(csv.DictReader(file))
     return Load(

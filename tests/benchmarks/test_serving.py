@@ -49,7 +49,7 @@ REFUSAL = "OVERLOADED: 10 requests wait for a search, some 2.5 s; expected at mo
 )
 def test_a_load_that_is_refused_says_so(tmp_path: Path, said: str, error: type[Exception], message: str) -> None:
     binary = tmp_path / "perf_analyzer"
-    binary.write_text(f"#!/bin/sh\ncat <<'END'\nRequest concurrency: 16\n{said}\n\nEND\nexit 99\n")
+    binary.write_text(f"#!/bin/sh\necho Request concurrency: 16\ncat >&2 <<'END'\n{said}\n\nEND\nexit 99\n")
     binary.chmod(0o755)
     with pytest.raises(error, match=f"(?s){message}") as raised:
         perf_analyzer.run(binary, "localhost:1", "search", [{"QUERY": ["x"]}], {}, 16, 1.0, tmp_path)

@@ -12,7 +12,8 @@ By `lane` (search, encode) and `stage`; a request's stages together are its time
     tridex_search_stage_requests_total  how many they were
     tridex_search_stage_batches_total   in how many batches
 
-A request that is refused, or whose sender leaves, is not counted.
+Not counted are requests that are refused at the door or whose senders leave, and the time that a search waits for a
+version of its collection.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from .service import Metrics
 STAGES = ("wait", "tokenise", "encode", "score", "answer")
 
 _PREFIX = "tridex_search_stage_"
+# In the order of telling: whoever sees a request counted sees its seconds, too.
 _QUANTITIES = {
     "seconds": "Time that requests have spent in a stage, in seconds",
     "requests": "Requests that went through a stage",
@@ -43,7 +45,7 @@ _REPORT_S = 0.2
 class StageTimes:
     """Adds up what requests spend in each stage.
 
-    The server is told by a thread: it takes 20 to 60 µs for each of the fourteen counters that a search adds to.
+    The server is told by a thread: it takes 20 to 60 µs for each of the fifteen counters that a search adds to.
     """
 
     def __init__(self, metrics: Metrics) -> None:
