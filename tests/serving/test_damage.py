@@ -1,4 +1,4 @@
-"""A collection whose files are damaged: it is named, and the server serves the others."""
+"""Files that are damaged, or cannot be read just now, or only read: it is told, and everything else goes on."""
 
 from __future__ import annotations
 
@@ -72,3 +72,23 @@ def test_a_newer_format_and_a_full_disk_are_told_and_the_rest_goes_on(context: C
     assert [document and document.text for document in store.open("sound").get(["a", "large"])] == ["some text", None]
     (again,) = answers(ingest, [upsert("sound", {"small": "text"})])
     assert not isinstance(again, RequestError) and store.open("sound").count() == 2
+
+
+def test_a_second_server_serves_reads_and_says_who_writes(context: Context) -> None:
+    first, second = IngestService(context), IngestService(context)
+    (written,) = first.answer([upsert("c", {"a": "some text"})])
+    assert not isinstance(written, RequestError)
+    for request in (
+        upsert("c", {"b": "text"}),
+        Request({"ID": strings().reshape(1, 0)}, {"operation": "drop", "collection": "c"}),
+        Request({"ID": strings().reshape(1, 0)}, {"operation": "set_alias", "collection": "c", "alias": "live"}),
+    ):
+        (refused,) = second.answer([request])
+        assert isinstance(refused, RequestError) and refused.code is ErrorCode.READ_ONLY
+        assert "another server writes to the store" in str(refused) and "since" in str(refused)
+    first.close()
+    (taken_over,) = second.answer([upsert("c", {"b": "text"})])
+    assert not isinstance(taken_over, RequestError) and Store(context.store).open("c").count() == 2
+    (refused,) = first.answer([upsert("c", {"c": "text"})])
+    assert isinstance(refused, RequestError) and refused.code is ErrorCode.READ_ONLY
+    second.close()

@@ -1,0 +1,146 @@
+"""Views follow the store whatever fails meanwhile, let go of nothing that was not dropped, and cost little."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from eventually import eventually
+from faults import OF_LANCE, OF_THE_SYSTEM, Trouble, failing
+
+from tridex.index import Collection, CollectionSpec, Document, MemoryBudget, Store
+from tridex.kernels import Codec
+from tridex.serving import collections
+from tridex.serving.collections import Collections, NotYetError
+from tridex.serving.service import RequestError
+
+SPEC = CollectionSpec(4, Codec.FLOAT32, "f" * 64)
+
+
+def put(store: Store, name: str, *keys: str) -> int:
+    collection = store.open(name) if name in store.names() else store.create(name, SPEC)
+    return collection.upsert([Document(key, key, {}) for key in keys], [np.ones((1, 4), np.float32)] * len(keys))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "followed")
+
+
+@pytest.fixture
+def followed(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Collections]:
+    """A store that is followed, with one collection, "c" of document "a"."""
+    monkeypatch.setattr(collections, "_RETRY_S", 0.2)
+    monkeypatch.setattr(collections, "_PASS_S", 0.2)
+    put(store, "c", "a")
+    followed = Collections(store, torch.device("cpu"), MemoryBudget(10**8))
+    yield followed
+    followed.close()
+
+
+def shown(followed: Collections, name: str) -> int | None:
+    """Documents of the collection's view, None where there is none."""
+    try:
+        return followed.view(followed.locate(name)).count()
+    except (NotYetError, RequestError):
+        return None
+
+
+FAULTS = [
+    *(((Path, name), trouble) for name in ("iterdir", "read_bytes", "stat") for trouble in OF_THE_SYSTEM),
+    *(((Collection, name), trouble) for name in ("latest_version", "latest", "rows") for trouble in OF_LANCE),
+]
+
+
+@pytest.mark.parametrize(("call", "trouble"), FAULTS)
+def test_following_survives_whatever_fails(
+    store: Store, followed: Collections, call: tuple[type, str], trouble: Trouble
+) -> None:
+    view = followed.view(followed.locate("c"))
+    collection = view.collection
+    with failing(*call, trouble):
+        time.sleep(0.3)
+        assert followed._followers[collection.folder].view.count() == 1, "nothing looks dropped"
+    put(store, "c", "b")
+    put(store, "new", "a")
+    eventually(lambda: shown(followed, "c") == 2 and shown(followed, "new") == 1)
+    assert followed.trouble() is None
+
+
+def test_a_folder_among_the_names_hides_nothing(store: Store, followed: Collections) -> None:
+    (folder := store.folder / "names" / "folder").mkdir()
+    put(store, "c", "b")
+    put(store, "new", "a")
+    eventually(lambda: shown(followed, "c") == 2 and shown(followed, "new") == 1)
+    folder.rmdir()
+    put(store, "c", "c")
+    eventually(lambda: shown(followed, "c") == 3)
+
+
+def test_what_cannot_be_looked_up_is_followed_where_it_was(store: Store, followed: Collections) -> None:
+    collection = store.open("c")
+    name = store.folder / "names" / "c"
+    whole = name.read_bytes()
+    name.write_bytes(b"{")
+    collection.upsert([Document("b", "b", {})], [np.ones((1, 4), np.float32)])
+    eventually(lambda: followed._followers[collection.folder].view.count() == 2)
+    name.write_bytes(whole)
+    (store.folder / "names").rename(store.folder / "unmounted")
+    collection.upsert([Document("d", "d", {})], [np.ones((1, 4), np.float32)])
+    eventually(lambda: followed._followers[collection.folder].view.count() == 3)
+    (store.folder / "unmounted").rename(store.folder / "names")
+    assert shown(followed, "c") == 3
+
+
+def test_a_follower_that_is_stuck_is_told(store: Store, followed: Collections, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(followed._following, "_stuck_after_s", 0.1)
+    assert followed.trouble() is None
+    with failing(Path, "stat", OF_THE_SYSTEM[0]):
+        eventually(followed.trouble)
+        assert "the thread that follows the store has been stuck for" in str(followed.trouble())
+    eventually(lambda: followed.trouble() is None)
+    put(store, "c", "b")
+    eventually(lambda: shown(followed, "c") == 2)
+
+
+def test_dropping_what_is_followed_writes_no_traceback(
+    store: Store, followed: Collections, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        for _ in range(20):
+            put(store, "c", "b")
+            time.sleep(0.02)
+            store.drop("c")
+            put(store, "c", "a")
+        store.drop("c")
+        eventually(lambda: not followed._followers)
+    assert caplog.text == ""
+
+
+def test_many_collections_cost_little_while_nothing_happens(store: Store) -> None:
+    """By counting what the store is asked, as times depend on the machine."""
+    for i in range(20):
+        store.create(f"c{i}", SPEC)
+    followed = Collections(store, torch.device("cpu"), MemoryBudget(10**9))
+    asked: list[str] = []
+    latest_version = Collection.latest_version
+
+    def counted(self: Collection) -> int:
+        asked.append(self.name)
+        return latest_version(self)
+
+    try:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(Collection, "latest_version", counted)
+            eventually(lambda: asked)
+            time.sleep(collections._PASS_S)
+            assert len(asked) <= 3 * 20, "once in two seconds, not once in 50 ms"
+        put(store, "c7", "a")
+        eventually(lambda: shown(followed, "c7") == 1, within_s=1)
+    finally:
+        followed.close()

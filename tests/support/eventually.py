@@ -1,0 +1,14 @@
+"""Waits for what threads in the background bring about."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+
+def eventually(holds: Callable[[], object], within_s: float = 20) -> None:
+    """Returns once `holds()` is true; fails the test where it is not within that time."""
+    until = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.005)
