@@ -99,6 +99,15 @@ def test_only_the_living_are_candidates(lists: InvertedLists, seed: int, dead: f
     assert len(set(chosen.tolist())) == n_candidates and live[chosen].all()
 
 
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), k=st.integers(-130, 126))
+def test_a_query_of_any_magnitude_has_the_candidates_of_its_direction(lists: InvertedLists, seed: int, k: int) -> None:
+    """In small whole numbers, which are exact as subnormal numbers too."""
+    query = (queries(0)[seed % 8] * 1024).round() / 2**10
+    chosen = find_candidates(query * 2.0**k, lists, ALL, 2, 100)
+    assert torch.equal(chosen, find_candidates(query, lists, ALL, 2, 100))
+
+
 def test_recall_grows_with_probes_and_candidates(segment: Segment, lists: InvertedLists) -> None:
     asked = queries(0, 64)
     _, exact = kernels.search(asked, segment, 10)

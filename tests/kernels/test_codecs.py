@@ -4,6 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from maxsim_data import codebook
 
 from tridex.kernels import Codec
 from tridex.kernels.codecs import round_queries
@@ -52,6 +53,25 @@ def test_every_finite_code_survives_decode_and_encode(codec: Codec) -> None:
     np.testing.assert_array_equal(codec.encode(codec.decode(codes)), codes)
 
 
+@given(
+    codec=st.sampled_from(Codec),
+    embeddings=hnp.arrays(np.float32, (2, 16), elements=st.floats(-1, 1, width=32)),
+    exponent=st.integers(-149, 127),
+)
+def test_what_is_taken_is_finite_and_of_its_magnitude(codec: Codec, embeddings: np.ndarray, exponent: int) -> None:
+    """Codes that overflow would be infinities in every score."""
+    embeddings = (embeddings * 2.0**exponent).astype(np.float32)
+    book = codebook(codec, 16)
+    largest = np.abs(embeddings).max()
+    try:
+        decoded = codec.decode(codec.encode(embeddings, book), book)
+    except ValueError as error:
+        assert largest > 1.75 and "finite numbers that" in str(error)
+    else:
+        assert np.isfinite(decoded).all()
+        assert np.abs(decoded).max() <= 4 * largest + 2.0**-16
+
+
 @pytest.mark.parametrize(("codec", "expected"), zip(Codec, [512, 256, 256, 128, 130, 68, 36], strict=True))
 def test_bytes_of_a_token(codec: Codec, expected: int) -> None:
     assert codec.bytes_per_token(128) == expected
@@ -86,6 +106,7 @@ def test_rows_are_split_into_planes() -> None:
     )
 )
 def test_queries_are_rounded_to_half_a_step(queries: np.ndarray) -> None:
+    queries[np.abs(queries).max(axis=1) < 2.0**-100] = 0  # They come scaled to about unit length.
     numbers, scales = round_queries(torch.from_numpy(queries), Codec.INT8)
     assert scales is not None
     assert (numbers.dtype, scales.dtype) == (torch.int8, torch.float32)
@@ -95,10 +116,11 @@ def test_queries_are_rounded_to_half_a_step(queries: np.ndarray) -> None:
     assert (off <= scales[:, None] * 0.5001).all()
 
 
-def test_float8_queries_are_clamped_to_what_float8_holds() -> None:
-    numbers, scales = round_queries(torch.tensor([[2.0, -1e30, 1.75, 0.5, 2.0**-17]]), Codec.FLOAT8)
+def test_float8_queries_keep_3_bits_behind_the_leading_one() -> None:
+    """The longest number of a scaled token, 2 ** 0.5, is within the 1.75 that float8 holds."""
+    numbers, scales = round_queries(torch.tensor([[2.0**0.5, -1.0, 1.0625, 0.5, 2.0**-17]]), Codec.FLOAT8)
     assert scales is None
-    assert numbers.float().tolist() == [[448, -448, 448, 128, 2.0**-9]]
+    assert numbers.float().tolist() == [[352, -256, 256, 128, 2.0**-9]]
 
 
 @pytest.mark.parametrize(
@@ -122,6 +144,7 @@ def test_float8_queries_are_clamped_to_what_float8_holds() -> None:
         ),
         (Codec.FLOAT8, np.array([[0, -2]], np.float32), "embeddings holds -2.0; .* that float8_e4m3 can hold"),
         (Codec.INT8, np.array([[1e7, 0]], np.float32), "embeddings holds 10000000.0; .* that int8 can hold"),
+        (Codec.BFLOAT16, np.array([[3.4e38, 0]], np.float32), r"embeddings holds 3.*e\+38; .* that bfloat16 can hold"),
         (Codec.RESIDUAL4, np.ones((1, 16), np.float32), "codebook is None; expected the codebook of residual4"),
     ],
 )

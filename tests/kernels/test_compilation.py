@@ -48,7 +48,7 @@ INSTRUCTIONS = {
 POINTERS = {
     "p_query_scales": "*fp32",
     "p_query_halves": "*fp16",
-    "p_mask": "*u8",
+    "p_weights": "*fp32",
     "p_scales": "*fp16",
     "p_centroid_ids": "*i16",
     "p_centroids": "*fp16",
@@ -62,7 +62,7 @@ POINTERS = {
     "p_tokens": "*i64",
     "p_similarities": "*fp32",
 }
-CALLERS = {"p_mask", "p_offsets", "p_live", "p_scales", "p_centroid_ids", "p_rows", "p_keys"}
+CALLERS = {"p_offsets", "p_live", "p_scales", "p_centroid_ids", "p_rows", "p_keys"}
 """Tensors of the caller, of any alignment: a kernel that is specialised on it would be compiled at request time."""
 
 NUMBERS = {Codec.FLOAT32: "fp32", Codec.FLOAT16: "fp16", Codec.BFLOAT16: "bf16", Codec.FLOAT8: "fp8e4nv"}
@@ -107,9 +107,9 @@ def compiled_variant(kernel: Any, codec: Codec, dim: int, panel: tiles.Panel, ca
     codes = "u8" if codec.residual_bits else queries
     if codec is Codec.FLOAT8 and capability < 89:
         queries, codes = "fp16", "u8"
-    missing = set() if codec.has_scales else {"p_query_scales", "p_scales"}
+    missing = set() if codec.has_scales else {"p_scales"}
     if not codec.residual_bits:
-        missing |= {"p_query_halves", "p_centroid_ids", "p_centroids", "p_levels"}
+        missing |= {"p_query_scales", "p_query_halves", "p_centroid_ids", "p_centroids", "p_levels"}
     constants |= dict.fromkeys(missing)
     return compiled(kernel, constants, options, {"p_queries": f"*{queries}", "p_codes": f"*{codes}"}, capability)
 

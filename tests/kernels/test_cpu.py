@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tridex.kernels import Codebook, Codec, Segment, cpu, pack, pack_bitmap, reference, rescore, scoring, search
+from tridex.kernels import Codebook, Codec, Segment, explain, pack, pack_bitmap, reference, rescore, scoring, search
 
 LENGTHS = [0, 1, 15, 16, 17, 300, 63, 64, 65, 127, 128, 129, 2]
 
@@ -36,7 +36,7 @@ def test_an_explanation_says_which_token_was_the_nearest(codec: Codec) -> None:
     stored = segment(codec, 64).with_live(pack_bitmap(np.arange(len(LENGTHS)) != 3))
     query, mask = queries(3, 40, 64)
     rows = torch.tensor([[5, 0, 3, -1], [11, 2, 1, 99], [5, 5, 12, 4]])
-    tokens, similarities = cpu.explain(query, stored, rows, mask)
+    tokens, similarities = explain(query, stored, rows, mask)
     expected_tokens, expected = reference.explain(query, stored, rows, mask)
     assert torch.equal(tokens, expected_tokens)
     torch.testing.assert_close(similarities.double(), expected, rtol=1e-5, atol=1e-6)
@@ -47,7 +47,7 @@ def test_the_lowest_of_equal_tokens_explains() -> None:
     token = np.array([[1, 0]], np.float32)
     other = np.array([[0, 1]], np.float32)
     stored = pack([np.concatenate([other, token, token])], Codec.FLOAT16)
-    tokens, similarities = cpu.explain(
+    tokens, similarities = explain(
         torch.tensor([[[1.0, 0], [0, -1], [0, 0]]]), stored, torch.tensor([[0]]), torch.tensor([[True, True, False]])
     )
     assert tokens.tolist() == [[[1, 1, -1]]]
@@ -106,7 +106,7 @@ def test_one_compilation_serves_every_codec_and_shape() -> None:
                 query, mask = queries(*shape, dim)
                 rows = search(query, stored, 5, mask)[1]
                 rescore(query, stored, rows, mask)
-                cpu.explain(query, stored, rows, mask)
+                explain(query, stored, rows, mask)
     assert len(scoring.score_blocks.signatures) == 1
     assert len(scoring.explain_rows.signatures) == 1
 

@@ -6,6 +6,7 @@ this one keeps the compiler (test_compilation.py). bfloat16 is only compiled: th
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from itertools import product
 from multiprocessing import get_context
 from typing import Any
@@ -16,7 +17,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from maxsim_data import LENGTHS, codebook, documents, masks, packed, queries, rising
+from maxsim_data import (
+    LENGTHS,
+    assert_close_for_its_magnitude,
+    assert_powers_apart,
+    codebook,
+    documents,
+    masks,
+    of_magnitudes,
+    packed,
+    queries,
+    rising,
+)
 
 from tridex.kernels import Codec, Segment, pack, pack_bitmap, ranking, reference
 from tridex.kernels.device_residual import LOOK_UP_2_BITS, LOOK_UP_4_BITS
@@ -89,6 +101,40 @@ def test_any_shape_agrees_with_the_reference(
     rows = torch.from_numpy(rng.integers(-2, len(lengths) + 2, (batch, 3)))
     query, mask = queries(batch, tokens, dim, seed), masks(batch, tokens, seed)
     assert_agrees_with_reference(interpreted, query, segment, top_k, mask, rows)
+
+
+@settings(deadline=None, max_examples=12)
+@given(
+    codec=st.sampled_from(CODECS),
+    exponents=st.lists(
+        st.lists(st.integers(-137, 127), min_size=3, max_size=3) | st.integers(-137, 127).map(lambda e: [e] * 3),
+        min_size=1,
+        max_size=3,
+    ),
+    k=st.integers(-264, 264),
+    seed=st.integers(0, 99),
+)
+def test_queries_of_any_magnitude_agree_with_the_reference(
+    interpreted: Call, codec: Codec, exponents: list[list[int]], k: int, seed: int
+) -> None:
+    segment, query = packed(documents([1, 0, 40, 3], 16, seed), codec), of_magnitudes(exponents, 16, seed)
+    mask, every = torch.ones(query.shape[:2], dtype=torch.bool), torch.arange(4).expand(len(query), -1)
+    lengths = query.double().norm(dim=2).clamp(min=2.0**-149)
+    longest = lengths.amax(dim=1, keepdim=True)
+    scores, rows = interpreted(kernels.search, query, segment, 4, mask)
+    assert torch.equal(rows, reference.search(query, segment, 4)[1])
+    assert_close_for_its_magnitude(scores, reference.search(query, segment, 4)[0], longest, 1e-5)
+    assert torch.equal(interpreted(kernels.rescore, query, segment, rows, mask), scores)
+    tokens, similarities = interpreted(kernels.explain, query, segment, every, mask)
+    expected_tokens, expected = reference.explain(query, segment, every)
+    assert_close_for_its_magnitude(similarities, expected, lengths[:, None], 1e-5)
+    assert torch.equal(tokens, expected_tokens)
+
+    other = (query.double() * 2.0**k).float()
+    if torch.equal(other.double(), query.double() * 2.0**k):
+        others_scores, others_rows = interpreted(kernels.search, other, segment, 4, mask)
+        assert torch.equal(others_rows, rows)
+        assert_powers_apart(scores, others_scores, k)
 
 
 def test_float8_without_float8_products_has_the_same_scores(interpreted: Call) -> None:
@@ -184,13 +230,13 @@ def test_the_public_operators_take_bitmap_and_workspace_to_the_kernels(interpret
     size = interpreted(kernels.search_workspace_bytes, segment, 3, 5, 4)
     for workspace in (None, torch.full((size,), 0xFF, dtype=torch.uint8)):
         arguments = {"filter_bitmap": wanted, "workspace": workspace}
-        scores, rows = interpreted(kernels.public_search, query, segment, 4, mask, arguments)
+        scores, rows = interpreted(partial(kernels.search, **arguments), query, segment, 4, mask)
         expected_scores, expected_rows = reference.search(query, segment.with_live(segment.live & wanted), 4, mask)
         assert_close(scores, expected_scores)
         assert torch.equal(rows, expected_rows)
     short = {"workspace": torch.empty(size - 1, dtype=torch.uint8)}
     with pytest.raises(ValueError, match=rf"workspace is .* \[{size - 1}\] .* expected .* \[{size} or more\]"):
-        interpreted(kernels.public_search, query, segment, 4, mask, short)
+        interpreted(partial(kernels.search, **short), query, segment, 4, mask)
 
 
 def test_warm_up_runs_every_variant_there_is(interpreted: Call) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -10,11 +9,9 @@ import torch
 from maxsim_data import far_away
 
 from tridex.kernels import Codec, Segment, launch, operator, tiles, warm_up
-from tridex.kernels.launch import explain, rescore, search_workspace_bytes
 
 __all__ = [
     "explain",
-    "public_search",
     "rescore",
     "search",
     "search_before_float8",
@@ -26,9 +23,30 @@ __all__ = [
 
 Found = tuple[torch.Tensor, torch.Tensor]
 
+# On a CPU the operator would take the CPU's path.
+_interpreted = patch.object(operator, "_path", lambda _segment: launch)
 
-def search(query: torch.Tensor, segment: Segment, top_k: int, mask: torch.Tensor) -> Found:
-    return launch.search(query, segment, top_k, mask, None)
+
+@_interpreted
+def search(
+    query: torch.Tensor, segment: Segment, top_k: int, mask: torch.Tensor, **arguments: torch.Tensor | None
+) -> Found:
+    return operator.search(query, segment, top_k, mask, **arguments)
+
+
+@_interpreted
+def rescore(query: torch.Tensor, segment: Segment, rows: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    return operator.rescore(query, segment, rows, mask)
+
+
+@_interpreted
+def explain(query: torch.Tensor, segment: Segment, rows: torch.Tensor, mask: torch.Tensor) -> Found:
+    return operator.explain(query, segment, rows, mask)
+
+
+@_interpreted
+def search_workspace_bytes(segment: Segment, batch: int, query_tokens: int, top_k: int) -> int:
+    return operator.search_workspace_bytes(segment, batch, query_tokens, top_k)
 
 
 def search_in_workspace_of(
@@ -36,7 +54,7 @@ def search_in_workspace_of(
 ) -> Found:
     size = search_workspace_bytes(segment, len(query), query.shape[1], top_k)
     workspace = torch.full((size + 24,), content, dtype=torch.uint8)
-    found = launch.search(query, segment, top_k, mask, workspace)
+    found = search(query, segment, top_k, mask, workspace=workspace)
     assert (workspace[size:] == content).all(), "the kernel wrote behind its workspace"
     return found
 
@@ -44,7 +62,7 @@ def search_in_workspace_of(
 def search_before_float8(query: torch.Tensor, segment: Segment, top_k: int, mask: torch.Tensor) -> Found:
     """As on an A100."""
     with patch.object(launch, "capability_of", lambda _device: 80):
-        return launch.search(query, segment, top_k, mask, None)
+        return search(query, segment, top_k, mask)
 
 
 def search_far_away(
@@ -52,16 +70,8 @@ def search_far_away(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Scores and rows of the best two, the document's score, and the tokens that the query's tokens found."""
     segment, row = far_away(codec, tokens, document), torch.tensor([[1]])
-    scores, rows = launch.search(query, segment, 2, mask, None)
+    scores, rows = search(query, segment, 2, mask)
     return scores, rows, rescore(query, segment, row, mask), explain(query, segment, row, mask)[0]
-
-
-def public_search(
-    query: torch.Tensor, segment: Segment, top_k: int, mask: torch.Tensor, arguments: dict[str, Any]
-) -> Found:
-    """tridex.kernels.search, which on a CPU would take the CPU's path."""
-    with patch.object(operator, "_path", lambda _segment: launch):
-        return operator.search(query, segment, top_k, mask, **arguments)
 
 
 def variants_warmed_up(dim: int, codec: Codec) -> set[int]:
@@ -72,6 +82,6 @@ def variants_warmed_up(dim: int, codec: Codec) -> set[int]:
         seen.add(panel.slices)
         return tiles.constants(codec, dim, panel)
 
-    with patch.object(operator, "_path", lambda _segment: launch), patch.object(launch, "constants", constants):
+    with _interpreted, patch.object(launch, "constants", constants):
         warm_up("cpu", dim, [codec])
     return seen

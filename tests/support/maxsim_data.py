@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from tridex.kernels import Codebook, Codec, Segment, pack, pack_bitmap
+from tridex.kernels import LARGEST_SCORE, Codebook, Codec, Segment, pack, pack_bitmap
 
 LENGTHS = [0, 1, 15, 16, 17, 300, 31, 32, 33, 2]
 """Tokens of documents: around the sizes that kernels cut them to."""
@@ -34,6 +34,31 @@ def packed(docs: list[np.ndarray], codec: Codec, device: torch.device | str = "c
 def queries(batch: int, tokens: int, dim: int, seed: int = 1) -> torch.Tensor:
     drawn = torch.randn((batch, tokens, dim), generator=torch.Generator().manual_seed(seed))
     return torch.nn.functional.normalize(drawn, dim=-1)
+
+
+def of_magnitudes(exponents: list[list[int]], dim: int, seed: int) -> torch.Tensor:
+    """Queries of which each token is a power of two times small whole numbers: exact, also as subnormal numbers."""
+    drawn = torch.randint(-1024, 1025, (len(exponents), len(exponents[0]), dim), generator=torch.manual_seed(seed))
+    return (drawn.double() * 2.0 ** (torch.tensor(exponents) - 12.0)[..., None]).float()
+
+
+def assert_close_for_its_magnitude(
+    results: torch.Tensor, expected: torch.Tensor, magnitude: torch.Tensor, tolerance: float
+) -> None:
+    """Results float32 against float64, both divided by the magnitude: what the largest summand may come to."""
+    finite = expected.clamp(-LARGEST_SCORE, LARGEST_SCORE).where(expected != -torch.inf, expected)
+    subnormal = 2.0**-149 / magnitude
+    off = ((results.double() - finite).abs() / magnitude).where(results.double() != finite, 0.0)
+    assert (off <= tolerance + subnormal).all(), (off.max(), results, finite)
+
+
+def assert_powers_apart(scores: torch.Tensor, others: torch.Tensor, k: int) -> None:
+    """others is 2**k * scores to the last bit, as far as float32 holds both."""
+    for one, other, power in ((scores.double(), others.double(), k), (others.double(), scores.double(), -k)):
+        is_normal = (one.abs() >= 2.0**-126) & (one.abs() < LARGEST_SCORE)
+        true = (one * 2.0**power).clamp(-LARGEST_SCORE, LARGEST_SCORE).float().double()
+        assert torch.equal(other[is_normal], true[is_normal])
+    assert torch.equal(scores == -torch.inf, others == -torch.inf)
 
 
 def masks(batch: int, tokens: int, seed: int = 2) -> torch.Tensor:

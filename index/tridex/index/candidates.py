@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from tridex.kernels import Planes, Segment
+from tridex.kernels import Planes, Segment, scale_queries
 
 MIN_DOCUMENTS = 1024
 """Documents of a segment that is worth lists: fewer are scored exactly in milliseconds."""
@@ -96,7 +96,9 @@ def find_candidates(
 
     query: float [tokens, dim], without masked tokens; live: bool [documents], at least n_candidates of them true.
     """
-    scores, centroids = (query.float() @ lists.centroids.T).topk(min(n_probe + 1, len(lists.centroids)), dim=1)
+    tokens, weights, _ = scale_queries(query[None], query.new_ones(1, len(query), dtype=torch.bool))
+    scores, centroids = (tokens[0] @ lists.centroids.T).topk(min(n_probe + 1, len(lists.centroids)), dim=1)
+    scores *= weights.T
     gains, centroids = (scores - scores[:, -1:])[:, :n_probe], centroids[:, :n_probe]
     starts = lists.starts[centroids]
     lengths = lists.starts[centroids + 1] - starts

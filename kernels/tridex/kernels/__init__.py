@@ -5,18 +5,22 @@ from .codebook import Codebook, train_codebook
 from .codecs import Codec, Planes
 from .cost import search_bytes, search_flops
 from .operator import explain, rescore, search, search_workspace_bytes, supported_codecs, warm_up
+from .scaling import LARGEST_SCORE, ScaledQueries, scale_queries
 from .segment import Segment, pack, pack_bitmap
 
 __all__ = [
+    "LARGEST_SCORE",
     "Codebook",
     "Codec",
     "Planes",
+    "ScaledQueries",
     "Segment",
     "explain",
     "pack",
     "pack_bitmap",
     "reference",
     "rescore",
+    "scale_queries",
     "search",
     "search_bytes",
     "search_flops",

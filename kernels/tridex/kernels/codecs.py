@@ -34,9 +34,6 @@ _FLOAT8_LIMIT = 448 / FLOAT8_UNIT
 _SMALLEST_SCALE = 2.0**-24
 """float16's smallest number: it keeps a token of zeros, or nearly so, from being divided by 0."""
 
-_SMALLEST_QUERY_SCALE = 2.0**-64
-"""Far below float16's smallest number, and far enough above float32's for a product with a codebook's step."""
-
 _WHOLE = 1.5 * 2.0**23
 """Adding and subtracting it rounds a float32 of up to 2^22 to a whole number, half to even. torch.round wakes torch's
 other threads for 2,048 numbers, and they spin for milliseconds on the cores that a search then wants."""
@@ -204,20 +201,18 @@ def _copied(plane: torch.Tensor) -> torch.Tensor:
     return plane.clone(memory_format=torch.contiguous_format)
 
 
-def round_queries(queries: torch.Tensor, codec: Codec) -> RoundedQueries:
+def round_queries(tokens: torch.Tensor, codec: Codec) -> RoundedQueries:
     """Rounds query tokens to what the codec multiplies, the same numbers on every device; waits for no device.
 
-    queries: float32, float16 or bfloat16 [..., dim]. float8 clamps to the 1.75 it holds; int8 and the residual codecs
-    have one scale a token, max |query| / 127, or 1 for a token of zeros, or nearly so. (The residual codecs multiply
-    centroids by the query in float16.)
+    tokens: float32 [..., dim], of about unit length (ScaledQueries). int8 and the residual codecs have one scale a
+    token, max |number| / 127, or 1 for a token of zeros. (The residual codecs multiply centroids by the token in
+    float16.)
     """
     if codec is Codec.FLOAT8:
-        bounded = (queries.float() * FLOAT8_UNIT).clamp(-448, 448)
-        return RoundedQueries(bounded.to(codec.dtype), None)
+        return RoundedQueries((tokens * FLOAT8_UNIT).to(codec.dtype), None)
     if not codec.has_scales:
-        return RoundedQueries(queries.to(codec.dtype), None)
-    numbers = queries.float()
-    scales = numbers.abs().amax(dim=-1) / 127
-    scales = torch.where(scales > _SMALLEST_QUERY_SCALE, scales, 1.0)
-    rounded = (numbers / scales[..., None] + _WHOLE) - _WHOLE
+        return RoundedQueries(tokens.to(codec.dtype), None)
+    scales = tokens.abs().amax(dim=-1) / 127
+    scales = torch.where(scales > 0, scales, 1.0)
+    rounded = (tokens / scales[..., None] + _WHOLE) - _WHOLE
     return RoundedQueries(rounded.to(codec.dtype), scales)

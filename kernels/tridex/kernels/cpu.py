@@ -26,8 +26,10 @@ import torch
 from numpy.typing import NDArray
 
 from . import ranking
+from .arrays import NUMBERS_AT_A_TIME
 from .codecs import FLOAT8_UNIT, Codec, round_queries
 from .product import Queries, fill_terms
+from .scaling import ScaledQueries
 from .scoring import explain_rows, score_blocks
 from .segment import Segment
 from .strip import CODECS, NUMBERS_PER_WORD, PAIRS, QUADS, STRIP, Tokens, kind_of
@@ -48,10 +50,6 @@ _THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # 
 in every thread, and in a new one whatever was set last, for whichever: searches ran on one core because a thread in the
 background had asked for one."""
 
-_NUMBERS_AT_A_TIME = 1 << 14
-"""Numbers given to a torch operation. From 2^15 on (torch.round and indexing from 2^11 on) torch wakes its own threads,
-which then spin for tens of milliseconds on cores that the loops want: 8 queries on int8 codes took 33 ms, not 20."""
-
 _OFFSET = np.uint8(128)
 """What strip.py adds to integers to make them unsigned."""
 
@@ -69,15 +67,15 @@ def search_workspace_bytes(_segment: Segment, _batch: int, _query_tokens: int, _
 
 
 def search(
-    queries: torch.Tensor, segment: Segment, top_k: int, query_mask: torch.Tensor, _workspace: torch.Tensor | None
+    queries: ScaledQueries, segment: Segment, top_k: int, _workspace: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """tridex.kernels.search."""
     rows = np.flatnonzero(_live(segment))
-    scores = np.empty((len(queries), len(rows)), np.float32)
-    for first, end in _passes(query_mask):
-        packed = _pack(queries[first:end], query_mask[first:end], segment, groups=1)
+    scores = np.empty((len(queries.tokens), len(rows)), np.float32)
+    for first, end in _passes(queries):
+        packed = _pack(queries, first, end, segment, groups=1)
         _score(segment, packed, rows[None], scores[first:end])
-    ranked = [  # One query at a time, so that torch does not wake its threads: see _NUMBERS_AT_A_TIME.
+    ranked = [  # One query at a time, so that torch does not wake its threads: see NUMBERS_AT_A_TIME.
         ranking.best(ranking.sort_keys(query_scores, torch.from_numpy(rows)), top_k)
         for query_scores in torch.split(torch.from_numpy(scores), 1)
     ]
@@ -85,30 +83,28 @@ def search(
     return torch.cat(best_scores), torch.cat(best_rows)
 
 
-def rescore(queries: torch.Tensor, segment: Segment, rows: torch.Tensor, query_mask: torch.Tensor) -> torch.Tensor:
+def rescore(queries: ScaledQueries, segment: Segment, rows: torch.Tensor) -> torch.Tensor:
     """tridex.kernels.rescore."""
     wanted = _live_rows(segment, rows)
     scores = np.empty(wanted.shape, np.float32)
-    for first, end in _passes(query_mask):
-        packed = _pack(queries[first:end], query_mask[first:end], segment, groups=end - first)
+    for first, end in _passes(queries):
+        packed = _pack(queries, first, end, segment, groups=end - first)
         _score(segment, packed, wanted[first:end], scores[first:end])
     return torch.from_numpy(scores)
 
 
-def explain(
-    queries: torch.Tensor, segment: Segment, rows: torch.Tensor, query_mask: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+def explain(queries: ScaledQueries, segment: Segment, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """tridex.kernels.explain."""
     wanted = _live_rows(segment, rows)
-    tokens = np.full((*wanted.shape, queries.shape[1]), -1, np.int64)
+    counts = _counts(queries)
+    tokens = np.full((*wanted.shape, counts.shape[1]), -1, np.int64)
     similarities = np.zeros(tokens.shape, np.float32)
-    for i in range(len(queries)):
-        packed = _pack(queries[i : i + 1], query_mask[i : i + 1], segment, groups=1)
+    for i, mask in enumerate(counts):
+        packed = _pack(queries, i, i + 1, segment, groups=1)
         nearest = np.empty((len(packed.scales), wanted.shape[1]), np.int64)
         largest = np.empty(nearest.shape, np.float32)
         codec, kind, dim, stored, offsets = _described(segment)
         explain_rows(codec, kind, dim, stored, offsets, packed, wanted[i : i + 1], nearest, largest)
-        mask = query_mask[i].numpy()
         tokens[i][:, mask] = nearest[: mask.sum()].T
         similarities[i][:, mask] = largest[: mask.sum()].T
     return torch.from_numpy(tokens), torch.from_numpy(similarities)
@@ -127,29 +123,35 @@ def _live_rows(segment: Segment, rows: torch.Tensor) -> NDArray[np.int64]:
     return np.where(live[wanted], wanted, -1)
 
 
-def _passes(query_mask: torch.Tensor) -> Iterator[tuple[int, int]]:
+def _counts(queries: ScaledQueries) -> NDArray[np.bool_]:
+    """Which tokens count: bool [batch, tokens]."""
+    counts: NDArray[np.bool_] = queries.weights.numpy() != 0
+    return counts
+
+
+def _passes(queries: ScaledQueries) -> Iterator[tuple[int, int]]:
     """Cuts a batch into runs of queries, first and end, of up to _LANES_PER_PASS tokens or of one query."""
     first, lanes = 0, 0
-    for i, count in enumerate(query_mask.numpy().sum(axis=1).tolist()):
+    for i, count in enumerate(_counts(queries).sum(axis=1).tolist()):
         if i > first and lanes + count > _LANES_PER_PASS:
             yield first, i
             first, lanes = i, 0
         lanes += count
-    yield first, len(query_mask)
+    yield first, len(queries.tokens)
 
 
-def _pack(queries: torch.Tensor, query_mask: torch.Tensor, segment: Segment, groups: int) -> Queries:
-    """The queries in one group, or each in its own."""
+def _pack(queries: ScaledQueries, first: int, end: int, segment: Segment, groups: int) -> Queries:
+    """The queries from first to end in one group, or each in its own."""
     codec, dim = segment.codec, segment.dim
     kind = kind_of(codec)
-    mask = query_mask.numpy()
-    tokens = torch.from_numpy(queries.float().numpy()[mask])
+    mask = _counts(queries)[first:end]
+    tokens = torch.from_numpy(queries.tokens.numpy()[first:end][mask])
     counts = mask.sum(axis=1)
     before = np.cumsum(counts) - counts
     if groups == 1:
         panels = np.array([-(-len(tokens) // PANEL)])
         first_lanes = before
-        bounds = np.array([[0, panels[0], 0, len(queries)]])
+        bounds = np.array([[0, panels[0], 0, end - first]])
     else:
         panels = -(-counts // PANEL)
         first_lanes = (np.cumsum(panels) - panels) * PANEL
@@ -173,13 +175,14 @@ def _pack(queries: torch.Tensor, query_mask: torch.Tensor, segment: Segment, gro
         counter = np.zeros(1, np.int64)
         work = total * terms[0].size * dim if total else 0
         _share(work, fill_terms, dim, centroids, halves, 1 / scales.reshape(total, PANEL), counter, terms)
+    scales[lane_of_token] *= queries.weights.numpy()[first:end][mask]
     return Queries(words, starts, scales, terms, np.stack([first_lanes, first_lanes + counts], 1), bounds)
 
 
 def _rounded(tokens: torch.Tensor, codec: Codec) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
     """round_queries in the type that the codec's words are made of: float32, bfloat16's bits in int16, or int8."""
     numbers, scales = [], []
-    for part in torch.split(tokens, max(1, _NUMBERS_AT_A_TIME // tokens.shape[1])):
+    for part in torch.split(tokens, max(1, NUMBERS_AT_A_TIME // tokens.shape[1])):
         rounded = round_queries(part, codec)
         if kind_of(codec) == QUADS:
             numbers.append(rounded.numbers.numpy())

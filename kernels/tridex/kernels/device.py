@@ -16,11 +16,11 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .device_documents import block_scores, document_spans, panel_rows
-from .device_similarity import factors, similarities
+from .device_documents import block_scores, document_spans, panel_rows, panel_weights
+from .device_similarity import similarities
 from .device_top_k import LOWEST_KEY, append_keys, clear_keys, keep_largest, scores_and_rows, sort_keys
 
-_ANY_ADDRESS = ["p_mask", "p_live", "p_offsets", "p_scales", "p_centroid_ids", "p_rows", "p_keys"]
+_ANY_ADDRESS = ["p_live", "p_offsets", "p_scales", "p_centroid_ids", "p_rows", "p_keys"]
 """Callers' tensors, read a few numbers at a time: another alignment must not mean another compilation."""
 
 _BUFFER_CHUNK = tl.constexpr(512)
@@ -29,14 +29,14 @@ _MERGE_CHUNK = tl.constexpr(4096)
 
 
 @triton.jit(
-    do_not_specialize=["queries", "query_tokens", "documents", "block_documents", "groups", "kept", "capacity"],
+    do_not_specialize=["queries", "slices", "documents", "block_documents", "groups", "kept", "capacity"],
     do_not_specialize_on_alignment=_ANY_ADDRESS,
 )
 def search_documents(
-    p_queries,  # [queries, query_tokens, DIM], what the codec multiplies
-    p_query_scales,  # fp32 [queries, query_tokens]; None where the codec has no scales
-    p_query_halves,  # fp16 [queries, query_tokens, DIM]; None where the codec has no centroids
-    p_mask,  # uint8 [queries, query_tokens]
+    p_queries,  # [queries, slices * SLICE, DIM], what the codec multiplies
+    p_query_scales,  # fp32 [queries, slices * SLICE], of levels; None where the codec has no centroids
+    p_query_halves,  # fp16 [queries, slices * SLICE, DIM]; None where the codec has no centroids
+    p_weights,  # fp32 [queries, slices * SLICE], 0 where a token does not count
     p_codes,  # [tokens, numbers or bytes]
     p_scales,  # fp16 [tokens] or None
     p_centroid_ids,  # int16 [tokens] or None
@@ -46,7 +46,7 @@ def search_documents(
     p_live,  # int32 [ceil(documents / 32)]
     p_keys,  # out: int64 [queries, parts, capacity]: the first `kept` of each, in no order
     queries,
-    query_tokens,
+    slices,
     documents,
     block_documents,  # at most BLOCK_DOCUMENTS
     groups,
@@ -69,7 +69,7 @@ def search_documents(
     """
     parts = tl.num_programs(0) // groups
     part = tl.program_id(0) // groups
-    in_panel = SLICES // tl.minimum(tl.cdiv(query_tokens, SLICE), SLICES)
+    in_panel = SLICES // tl.minimum(slices, SLICES)
     first_query = tl.program_id(0) % groups * in_panel
     end_query = tl.minimum(first_query + in_panel, queries)
     query = first_query + tl.arange(0, SLICES)
@@ -88,11 +88,11 @@ def search_documents(
             lengths,
             first_query,
             end_query,
-            query_tokens,
+            slices,
             p_queries,
             p_query_scales,
             p_query_halves,
-            p_mask,
+            p_weights,
             p_codes,
             p_scales,
             p_centroid_ids,
@@ -154,14 +154,14 @@ def best_documents(
 
 
 @triton.jit(
-    do_not_specialize=["query_tokens", "documents", "candidates", "block_candidates"],
+    do_not_specialize=["slices", "documents", "candidates", "block_candidates"],
     do_not_specialize_on_alignment=_ANY_ADDRESS,
 )
 def score_candidates(
     p_queries,  # these, up to p_live: as in search_documents
     p_query_scales,
     p_query_halves,
-    p_mask,
+    p_weights,
     p_codes,
     p_scales,
     p_centroid_ids,
@@ -171,7 +171,7 @@ def score_candidates(
     p_live,
     p_rows,  # int64 [queries, candidates]
     p_scores,  # out: fp32 [queries, candidates]
-    query_tokens,
+    slices,
     documents,
     candidates,
     block_candidates,  # at most BLOCK_DOCUMENTS
@@ -199,11 +199,11 @@ def score_candidates(
         lengths,
         query,
         query + 1,
-        query_tokens,
+        slices,
         p_queries,
         p_query_scales,
         p_query_halves,
-        p_mask,
+        p_weights,
         p_codes,
         p_scales,
         p_centroid_ids,
@@ -223,12 +223,12 @@ def score_candidates(
     tl.store(p_scores + pairs, out, mask=known)
 
 
-@triton.jit(do_not_specialize=["query_tokens", "documents", "candidates"], do_not_specialize_on_alignment=_ANY_ADDRESS)
+@triton.jit(do_not_specialize=["slices", "documents", "candidates"], do_not_specialize_on_alignment=_ANY_ADDRESS)
 def explain_candidates(
     p_queries,  # these, up to p_rows: as in score_candidates
     p_query_scales,
     p_query_halves,
-    p_mask,
+    p_weights,
     p_codes,
     p_scales,
     p_centroid_ids,
@@ -237,9 +237,9 @@ def explain_candidates(
     p_offsets,
     p_live,
     p_rows,
-    p_tokens,  # out: int64 [queries, candidates, query_tokens]
-    p_similarities,  # out: fp32 [queries, candidates, query_tokens]
-    query_tokens,
+    p_tokens,  # out: int64 [queries, candidates, slices * SLICE]
+    p_similarities,  # out: fp32 [queries, candidates, slices * SLICE]
+    slices,
     documents,
     candidates,
     CODEC: tl.constexpr,
@@ -252,12 +252,11 @@ def explain_candidates(
     STAGES: tl.constexpr,
 ):
     """Each query token's nearest token of each candidate. Grid: queries x candidates x panels of one query."""
-    panels = tl.cdiv(tl.cdiv(query_tokens, SLICE), SLICES)
+    panels = tl.cdiv(slices, SLICES)
     pair = tl.program_id(0) // panels
     number = tl.program_id(0) % panels
     query = pair // candidates
-    panel = panel_rows(p_mask, p_query_scales, query, query + 1, query_tokens, number, SLICE, SLICES)
-    _, counts, _ = panel
+    panel = panel_rows(p_query_scales, query, query + 1, slices, number, SLICE, SLICES)
     row = tl.load(p_rows + pair.to(tl.int64))
     start, length = document_spans(p_offsets, p_live, row, (row >= 0) & (row < documents))
     largest = tl.full([SLICES * SLICE], float("-inf"), tl.float32)
@@ -284,8 +283,9 @@ def explain_candidates(
         )
         nearest = tl.where(value > largest, first + index, nearest)
         largest = tl.maximum(largest, value)
+    weights = panel_weights(p_weights, query, query + 1, slices, number, SLICE, SLICES)
     token = number * SLICES * SLICE + tl.arange(0, SLICES * SLICE)
-    out = pair.to(tl.int64) * query_tokens + token
-    own = token < query_tokens
-    tl.store(p_tokens + out, tl.where(counts, nearest, -1).to(tl.int64), mask=own)
-    tl.store(p_similarities + out, tl.where(counts, largest * factors(panel, p_codes, CODEC), 0.0), mask=own)
+    out = pair.to(tl.int64) * slices * SLICE + token
+    own = token < slices * SLICE
+    tl.store(p_tokens + out, tl.where(weights != 0, nearest, -1).to(tl.int64), mask=own)
+    tl.store(p_similarities + out, tl.where(weights != 0, largest * weights, 0.0), mask=own)

@@ -13,30 +13,37 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .device_similarity import factors, similarities
+from .device_similarity import similarities
 
 
 @triton.jit
-def panel_rows(
-    p_mask, p_query_scales, first_query, end_query, query_tokens, panel, SLICE: tl.constexpr, SLICES: tl.constexpr
-):
-    """A panel's rows: where in [queries * query_tokens] each query token lies, whether it counts, and its scale.
+def panel_rows(p_query_scales, first_query, end_query, slices, panel, SLICE: tl.constexpr, SLICES: tl.constexpr):
+    """A panel's rows: where in [queries * slices * SLICE] each query token lies, and the scale of its levels.
 
-    A query has slices of SLICE tokens. A panel holds as many whole queries as it can, or else one part of one query.
-    Rows of no query token repeat another and do not count.
+    A panel holds as many whole queries as it can, or else one part of one query; either lies in memory as it stands
+    in the panel. Rows behind it repeat a row.
     """
-    slices = tl.minimum(tl.cdiv(query_tokens, SLICE), SLICES)
+    first = (first_query.to(tl.int64) * slices + panel * SLICES) * SLICE
     lane = tl.arange(0, SLICES * SLICE)
-    index = lane // SLICE
-    query = first_query + index // slices
-    token = (panel * SLICES + index % slices) * SLICE + lane % SLICE
-    exists = (index // slices < SLICES // slices) & (query < end_query) & (token < query_tokens)
-    positions = tl.where(exists, query.to(tl.int64) * query_tokens + token, first_query.to(tl.int64) * query_tokens)
-    counts = tl.load(p_mask + positions) != 0
+    positions = first + lane
+    if SLICES > 1:  # A panel of one slice has no rows behind it, and the compiler no registers left.
+        positions = tl.where(lane < ((end_query - first_query) * slices - panel * SLICES) * SLICE, positions, 0)
     scales = tl.full(positions.shape, 1.0, tl.float32)
     if p_query_scales is not None:
         scales = tl.load(p_query_scales + positions)
-    return positions, counts & exists, scales
+    return positions, scales
+
+
+@triton.jit
+def panel_weights(p_weights, first_query, end_query, slices, panel, SLICE: tl.constexpr, SLICES: tl.constexpr):
+    """What the maxima of a panel's rows are multiplied by: 0 where a query token does not count, or there is none.
+
+    Read at each document's end: kept from tile to tile, they made some variants spill.
+    """
+    first = (first_query.to(tl.int64) * slices + panel * SLICES) * SLICE
+    lane = tl.arange(0, SLICES * SLICE)
+    own = lane < ((end_query - first_query) * slices - panel * SLICES) * SLICE
+    return tl.load(p_weights + (first + lane), mask=own, other=0.0)
 
 
 @triton.jit
@@ -65,11 +72,11 @@ def block_scores(
     lengths,
     first_query,
     end_query,
-    query_tokens,
+    slices,
     p_queries,
     p_query_scales,
     p_query_halves,
-    p_mask,
+    p_weights,
     p_codes,
     p_scales,
     p_centroid_ids,
@@ -94,14 +101,11 @@ def block_scores(
     tiles = tl.cdiv(lengths, TOKENS)
     ends = tl.cumsum(tiles)
     begins = ends - tiles
-    slices = tl.cdiv(query_tokens, SLICE)
     per_panel = tl.minimum(slices, SLICES)
     index = tl.arange(0, SLICES)
     scores = tl.zeros([SLICES, starts.shape[0]], tl.float32)
     for number in tl.range(tl.cdiv(slices, SLICES), disable_licm=True):
-        panel = panel_rows(p_mask, p_query_scales, first_query, end_query, query_tokens, number, SLICE, SLICES)
-        _, counts, _ = panel
-        row_factors = factors(panel, p_codes, CODEC)
+        panel = panel_rows(p_query_scales, first_query, end_query, slices, number, SLICE, SLICES)
         sums = tl.zeros([SLICES, starts.shape[0]], tl.float32)
         maxima = tl.full(shape, float("-inf"), tl.float32)
         for tile in tl.range(0, tl.max(ends), num_stages=STAGES):
@@ -127,7 +131,8 @@ def block_scores(
             )
             maxima = tl.maximum(maxima, dots)
             if (tile - begin + 1) * TOKENS >= length:
-                values = tl.where(counts, tl.max(maxima, axis=token_axis) * row_factors, 0.0)
+                weights = panel_weights(p_weights, first_query, end_query, slices, number, SLICE, SLICES)
+                values = tl.where(weights != 0, tl.max(maxima, axis=token_axis) * weights, 0.0)
                 slice_sums = _sums_of_slices(values, SLICE)
                 if SLICES == 1:  # A number, not a tensor: the compiler would have each thread keep all documents' sums.
                     sums = tl.where(owner[None, :], tl.sum(slice_sums), sums)

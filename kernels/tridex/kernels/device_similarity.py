@@ -118,9 +118,8 @@ def similarities(
     BLOCK_DIM: tl.constexpr,
     TOKENS_AS_ROWS: tl.constexpr,
 ):
-    """<Q_i, D_j> / factor_i: fp32 [query tokens, N], or [N, query tokens] where tokens are rows. `factors` gives what a
-    query token's maximum is to be multiplied by."""
-    positions, _, scales = panel
+    """fp32 [query tokens, N], or [N, query tokens] where tokens are rows: times a query token's weight, <Q_i, D_j>."""
+    positions, scales = panel
     query_axis: tl.constexpr = 1 if TOKENS_AS_ROWS else 0
     if CODEC == "residual4" or CODEC == "residual2":
         BITS: tl.constexpr = 4 if CODEC == "residual4" else 2
@@ -141,16 +140,3 @@ def similarities(
     if p_scales is not None:
         dots *= tl.expand_dims(_load_halves(p_scales, tokens, tl.float16).to(tl.float32), query_axis)
     return dots
-
-
-@triton.jit
-def factors(panel, p_codes, CODEC: tl.constexpr):
-    """fp32 [ROWS]: what a row of `similarities` lacks. A maximum is multiplied by it, which 16 products need not be."""
-    _, _, scales = panel
-    if CODEC == "float8_e4m3" and p_codes.dtype.element_ty != tl.uint8:
-        lacking = tl.full(scales.shape, 1 / 65536, tl.float32)  # Queries and codes are 256 times their value.
-    elif CODEC == "int8":
-        lacking = scales
-    else:
-        lacking = tl.full(scales.shape, 1.0, tl.float32)
-    return lacking

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 
 import torch
 import triton
+from torch.nn.functional import pad
 
 from . import device
 from .codecs import FLOAT8_UNIT, Codec, round_queries
+from .scaling import ScaledQueries
 from .segment import Segment
 from .tiles import BLOCK_DOCUMENTS, MERGE, SLICE, Panel, capability_of, constants, multiprocessors, panel_of, panels
 
@@ -55,10 +57,10 @@ def search_workspace_bytes(segment: Segment, batch: int, query_tokens: int, top_
 
 
 def search(
-    queries: torch.Tensor, segment: Segment, top_k: int, query_mask: torch.Tensor, workspace: torch.Tensor | None
+    queries: ScaledQueries, segment: Segment, top_k: int, workspace: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """tridex.kernels.search."""
-    batch, query_tokens, _ = queries.shape
+    batch, query_tokens = queries.weights.shape
     plan = _plan(segment, batch, query_tokens, top_k)
     if workspace is None:
         size = search_workspace_bytes(segment, batch, query_tokens, top_k)
@@ -70,10 +72,10 @@ def search(
     rows = torch.empty((batch, top_k), dtype=torch.int64, device=segment.device)
     with torch.cuda.device_of(segment.codes):  # type: ignore[no-untyped-call]
         device.search_documents[(plan.parts * plan.groups,)](
-            *_inputs(queries, segment, query_mask),
+            *_inputs(queries, segment),
             buffers,
             batch,
-            query_tokens,
+            triton.cdiv(query_tokens, SLICE),
             segment.documents,
             plan.block_documents,
             plan.groups,
@@ -87,9 +89,9 @@ def search(
     return scores, rows
 
 
-def rescore(queries: torch.Tensor, segment: Segment, rows: torch.Tensor, query_mask: torch.Tensor) -> torch.Tensor:
+def rescore(queries: ScaledQueries, segment: Segment, rows: torch.Tensor) -> torch.Tensor:
     """tridex.kernels.rescore."""
-    batch, query_tokens, _ = queries.shape
+    batch, query_tokens = queries.weights.shape
     candidates = rows.shape[1]
     scores = torch.empty((batch, candidates), dtype=torch.float32, device=segment.device)
     if not candidates:
@@ -99,10 +101,10 @@ def rescore(queries: torch.Tensor, segment: Segment, rows: torch.Tensor, query_m
     block = min(max(batch * candidates // programs, 1), BLOCK_DOCUMENTS)
     with torch.cuda.device_of(segment.codes):  # type: ignore[no-untyped-call]
         device.score_candidates[(batch * triton.cdiv(candidates, block),)](
-            *_inputs(queries, segment, query_mask),
+            *_inputs(queries, segment),
             rows.contiguous(),
             scores,
-            query_tokens,
+            triton.cdiv(query_tokens, SLICE),
             segment.documents,
             candidates,
             block,
@@ -112,29 +114,27 @@ def rescore(queries: torch.Tensor, segment: Segment, rows: torch.Tensor, query_m
     return scores
 
 
-def explain(
-    queries: torch.Tensor, segment: Segment, rows: torch.Tensor, query_mask: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+def explain(queries: ScaledQueries, segment: Segment, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """tridex.kernels.explain."""
-    batch, query_tokens, _ = queries.shape
+    batch, query_tokens = queries.weights.shape
     candidates = rows.shape[1]
-    tokens = torch.empty((batch, candidates, query_tokens), dtype=torch.int64, device=segment.device)
+    slices = triton.cdiv(query_tokens, SLICE)
+    tokens = torch.empty((batch, candidates, slices * SLICE), dtype=torch.int64, device=segment.device)
     similarities = torch.empty(tokens.shape, dtype=torch.float32, device=segment.device)
     panel = _smallest_panel(segment)
-    panels_per_query = triton.cdiv(triton.cdiv(query_tokens, SLICE), panel.slices)
     if candidates:
         with torch.cuda.device_of(segment.codes):  # type: ignore[no-untyped-call]
-            device.explain_candidates[(batch * candidates * panels_per_query,)](
-                *_inputs(queries, segment, query_mask),
+            device.explain_candidates[(batch * candidates * triton.cdiv(slices, panel.slices),)](
+                *_inputs(queries, segment),
                 rows.contiguous(),
                 tokens,
                 similarities,
-                query_tokens,
+                slices,
                 segment.documents,
                 candidates,
                 **constants(segment.codec, segment.dim, panel),
             )
-    return tokens, similarities
+    return tokens[..., :query_tokens], similarities[..., :query_tokens]
 
 
 def _plan(segment: Segment, batch: int, query_tokens: int, top_k: int) -> _Plan:
@@ -156,22 +156,30 @@ def _smallest_panel(segment: Segment) -> Panel:
     return panels(segment.codec, segment.dim, capability_of(segment.device))[0]
 
 
-def _inputs(queries: torch.Tensor, segment: Segment, query_mask: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-    """The arguments that the kernels share. Queries are copied, so that their address is aligned."""
+def _inputs(queries: ScaledQueries, segment: Segment) -> tuple[torch.Tensor | None, ...]:
+    """The arguments that the kernels share. Queries are filled up to whole slices, so that each lies in memory as it
+    stands in a panel. What a token's products have in common goes into its weight; the residual codecs' two products
+    have nothing."""
     codec, codebook = segment.codec, segment.codebook
-    numbers, scales = round_queries(queries, codec)
+    missing = -queries.weights.shape[1] % SLICE
+    tokens, weights = pad(queries.tokens, (0, 0, 0, missing)), pad(queries.weights, (0, missing)).contiguous()
+    numbers, scales = round_queries(tokens, codec)
     halves = None
     codes = segment.codes if codec.residual_bits else segment.codes.view(codec.dtype)
-    if codec is Codec.FLOAT8 and capability_of(segment.device) < FLOAT8_PRODUCTS:
-        numbers, codes = (numbers.float() / FLOAT8_UNIT).half(), segment.codes
     if codebook is not None and scales is not None:
         scales = scales * codebook.step
-        halves = queries.to(torch.float16, copy=True, memory_format=torch.contiguous_format)
+        halves = tokens.half()
+    elif scales is not None:
+        weights, scales = weights * scales, None
+    elif codec is Codec.FLOAT8 and capability_of(segment.device) < FLOAT8_PRODUCTS:
+        numbers, codes = (numbers.float() / FLOAT8_UNIT).half(), segment.codes
+    elif codec is Codec.FLOAT8:
+        weights = weights / FLOAT8_UNIT**2
     return (
-        numbers.clone(memory_format=torch.contiguous_format),
-        None if scales is None else scales.contiguous(),
+        numbers,
+        scales,
         halves,
-        query_mask.contiguous().view(torch.uint8),
+        weights,
         codes,
         segment.scales,
         segment.centroid_ids,

@@ -3,8 +3,9 @@
     score(q, d) = sum over unmasked query tokens i of max over document tokens j of <Q_i, D_j>
 
 It is the late interaction of ColBERT (Khattab and Zaharia, 2020, section 3.3), with maxima and sums in float32.
-A document without tokens scores -inf and is never returned; a masked query token contributes nothing. Queries are
-rounded to the dtype that the codec computes in, so every device multiplies the same numbers.
+A document without tokens scores -inf and is never returned; a masked query token contributes nothing. Queries may be
+of any magnitude (scaling.py) and are rounded to the dtype that the codec computes in, so every device multiplies the
+same numbers.
 
 The segment's device chooses the path: Triton-language kernels on a GPU (launch.py), compiled loops on a CPU (cpu.py).
 Each is imported only where it runs. On either a score's bits do not depend on the other queries of the batch.
@@ -21,31 +22,25 @@ import torch
 
 from .codebook import Codebook
 from .codecs import Codec
+from .scaling import ScaledQueries, scale_queries, scale_tokens, unscaled
 from .segment import Segment, pack
 
 
 class _Path(Protocol):
-    """What launch.py and cpu.py both have; their arguments are checked, and the mask is given."""
+    """What launch.py and cpu.py both have; their arguments are checked, and results are not `unscaled`."""
 
     def batches_of_each_shape(self, segment: Segment) -> tuple[int, ...]: ...
 
     def search_workspace_bytes(self, segment: Segment, batch: int, query_tokens: int, top_k: int) -> int: ...
 
     def search(
-        self,
-        queries: torch.Tensor,
-        segment: Segment,
-        top_k: int,
-        query_mask: torch.Tensor,
-        workspace: torch.Tensor | None,
+        self, queries: ScaledQueries, segment: Segment, top_k: int, workspace: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]: ...
 
-    def rescore(
-        self, queries: torch.Tensor, segment: Segment, rows: torch.Tensor, query_mask: torch.Tensor
-    ) -> torch.Tensor: ...
+    def rescore(self, queries: ScaledQueries, segment: Segment, rows: torch.Tensor) -> torch.Tensor: ...
 
     def explain(
-        self, queries: torch.Tensor, segment: Segment, rows: torch.Tensor, query_mask: torch.Tensor
+        self, queries: ScaledQueries, segment: Segment, rows: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]: ...
 
 
@@ -68,7 +63,8 @@ def search(
     with any content; allocated where None. Two searches at the same time need two.
 
     Returns scores float32 [batch, top_k], descending, and rows int64 [batch, top_k], ties by lower row. Places beyond
-    the last live document with tokens hold the score -inf and the row -1.
+    the last live document with tokens hold the score -inf and the row -1. A score beyond float32 is LARGEST_SCORE, or
+    its negative.
     Raises ValueError where an argument is not as said; numbers are not looked at, that would wait for the device.
     After `warm_up` a search compiles nothing and waits for nothing, and a CUDA graph can capture it.
     """
@@ -91,7 +87,9 @@ def search(
                 f"workspace is {_described(workspace)} at address {workspace.data_ptr()}; expected contiguous "
                 f"torch.uint8 [{needed} or more] on {segment.device} at a multiple of 8"
             )
-    return path.search(queries, segment, top_k, mask, workspace)
+    scaled = scale_queries(queries, mask)
+    scores, rows = path.search(scaled, segment, top_k, workspace)
+    return unscaled(scores, scaled.units), rows
 
 
 def search_workspace_bytes(segment: Segment, batch: int, query_tokens: int, top_k: int) -> int:
@@ -112,12 +110,14 @@ def rescore(
     """The scores of each query's own candidates.
 
     rows: int64 [batch, candidates], rows of the segment in any order. The other arguments are those of `search`.
-    Returns float32 [batch, candidates]; -inf for a row that is dead, has no tokens, or is not in the segment.
+    Returns float32 [batch, candidates], as `search`'s; -inf for a row that is dead, has no tokens, or is not in the
+    segment.
     Raises ValueError as `search` does.
     """
     mask = _check_queries(queries, segment, query_mask)
     _check_rows(rows, queries, segment)
-    return _path(segment).rescore(queries, segment, rows, mask)
+    scaled = scale_queries(queries, mask)
+    return unscaled(_path(segment).rescore(scaled, segment, rows), scaled.units)
 
 
 def explain(
@@ -132,7 +132,9 @@ def explain(
     """
     mask = _check_queries(queries, segment, query_mask)
     _check_rows(rows, queries, segment)
-    return _path(segment).explain(queries, segment, rows, mask)
+    scaled = scale_tokens(queries, mask)
+    tokens, similarities = _path(segment).explain(scaled, segment, rows)
+    return tokens, unscaled(similarities, scaled.units)
 
 
 def supported_codecs(device: torch.device) -> tuple[Codec, ...]:
