@@ -114,7 +114,9 @@ def test_whoever_would_wait_too_long_is_refused_at_once(running: Scheduler, enco
     encoder.go_on.clear()
     for _ in range(10):  # of 0.2 s each, as the first one was
         running.submit(task(16), lane)
-    with pytest.raises(RequestError, match=r"requests wait for a test, some \d+\.\d s; expected at most 0\.9 s") as no:
+    with pytest.raises(
+        RequestError, match=r"requests are before this one at a test, some \d+\.\d s; expected at most 0\.9 s"
+    ) as no:
         running.submit(task(16, request=Request({}, timeout_s=1.0)), lane)
     assert no.value.code is ErrorCode.OVERLOADED
     patient = running.submit(task(16, request=Request({}, timeout_s=60.0)), lane)

@@ -77,7 +77,7 @@ class IngestService(Service):
         searching = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._admission = Admission(self._store, context.memory_budget or default_budget(searching))
         self._writes: dict[Task, _Write] = {}
-        self._lane = Lane(self._carry_out, name="a write", default_wait_s=60.0, max_weight=1024)
+        self._lane = Lane(self._carry_out, name="the ingest", default_wait_s=60.0, max_weight=1024)
         self._scheduler = Scheduler(partial(encode_remotely, context.infer), (self._lane,))
 
     def answer(self, requests: Sequence[Request]) -> list[Result]:

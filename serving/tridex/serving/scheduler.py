@@ -119,6 +119,11 @@ class Lane:
         share = max(weight, _UNIT_WEIGHT)
         return self._pace_s * sum(min(other, share) * count for other, count in self._weights.items())
 
+    @property
+    def requests(self) -> int:
+        """Tasks that are not answered yet."""
+        return self._weights.total()
+
     def joins(self, task: Task) -> None:
         """A task begins to wait."""
         if not self._weights:
@@ -223,7 +228,7 @@ class Scheduler:
             if wait_s > most:
                 raise RequestError(
                     ErrorCode.OVERLOADED,
-                    f"{len(lane.waiting)} requests wait for {lane.name}, some {wait_s:.1f} s; expected at most "
+                    f"{lane.requests} requests are before this one at {lane.name}, some {wait_s:.1f} s; expected at most "
                     f"{most:.1f} s, {'as this one says no timeout' if timeout_s is None else 'by its timeout'}",
                 )
             if self._held + task.size > _MAX_HELD_BYTES:
