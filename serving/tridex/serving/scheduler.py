@@ -228,8 +228,8 @@ class Scheduler:
             if wait_s > most:
                 raise RequestError(
                     ErrorCode.OVERLOADED,
-                    f"{lane.requests} requests are before this one at {lane.name}, some {wait_s:.1f} s; expected at most "
-                    f"{most:.1f} s, {'as this one says no timeout' if timeout_s is None else 'by its timeout'}",
+                    f"{lane.requests} requests are before this one at {lane.name}, some {wait_s:.1f} s; expected at "
+                    f"most {most:.1f} s, {'as this one says no timeout' if timeout_s is None else 'by its timeout'}",
                 )
             if self._held + task.size > _MAX_HELD_BYTES:
                 raise RequestError(
