@@ -76,19 +76,19 @@ def test_a_newer_format_and_a_full_disk_are_told_and_the_rest_goes_on(context: C
 
 def test_a_second_server_serves_reads_and_says_who_writes(context: Context) -> None:
     first, second = IngestService(context), IngestService(context)
-    (written,) = first.answer([upsert("c", {"a": "some text"})])
+    (written,) = answers(first, [upsert("c", {"a": "some text"})])
     assert not isinstance(written, RequestError)
     for request in (
         upsert("c", {"b": "text"}),
         Request({"ID": strings().reshape(1, 0)}, {"operation": "drop", "collection": "c"}),
         Request({"ID": strings().reshape(1, 0)}, {"operation": "set_alias", "collection": "c", "alias": "live"}),
     ):
-        (refused,) = second.answer([request])
+        (refused,) = answers(second, [request])
         assert isinstance(refused, RequestError) and refused.code is ErrorCode.READ_ONLY
         assert "another server writes to the store" in str(refused) and "since" in str(refused)
     first.close()
-    (taken_over,) = second.answer([upsert("c", {"b": "text"})])
+    (taken_over,) = answers(second, [upsert("c", {"b": "text"})])
     assert not isinstance(taken_over, RequestError) and Store(context.store).open("c").count() == 2
-    (refused,) = first.answer([upsert("c", {"c": "text"})])
+    (refused,) = answers(first, [upsert("c", {"c": "text"})])
     assert isinstance(refused, RequestError) and refused.code is ErrorCode.READ_ONLY
     second.close()

@@ -36,7 +36,7 @@ def upsert(**metadata: str) -> Request:
 def test_what_could_not_be_given_back_is_refused_alone(context: Context, metadata: str, why: str) -> None:
     ingest = IngestService(context)
     try:
-        refused, written = ingest.answer([upsert(bad=metadata, also="{}"), upsert(good='{"n": 1}')])
+        refused, written = answers(ingest, [upsert(bad=metadata, also="{}"), upsert(good='{"n": 1}')])
         assert isinstance(refused, RequestError) and refused.code is ErrorCode.INVALID_ARGUMENT
         assert "expected a JSON object" in str(refused) and why in str(refused) and len(str(refused)) < 500
         assert not isinstance(written, RequestError)
@@ -50,7 +50,7 @@ def test_what_an_earlier_version_stored_costs_no_page(context: Context, monkeypa
     ingest = IngestService(context)
     with monkeypatch.context() as patched:
         patched.setattr("tridex.index.collection.encoded", lambda key, _: stored[key])
-        (written,) = ingest.answer([upsert(**dict.fromkeys(stored, "{}"))])
+        (written,) = answers(ingest, [upsert(**dict.fromkeys(stored, "{}"))])
     assert not isinstance(written, RequestError)
     ingest.close()
     scroll, get = CatalogService(context).answer(

@@ -34,7 +34,7 @@ from .memory import Admission, default_budget
 from .refusals import refusing
 from .remote_encoder import encode_remotely
 from .scheduler import Lane, Scheduler, Task
-from .service import Arrays, Context, Request, RequestError, Result, Service, invalid
+from .service import Arrays, Context, Request, RequestError, Result, Service, each, invalid
 from .specs import DEFAULT_CODEC, new_spec, reading
 from .upkeep import Upkeep
 
@@ -81,13 +81,8 @@ class IngestService(Service):
         self._scheduler = Scheduler(partial(encode_remotely, context.infer), (self._lane,))
 
     def answer(self, requests: Sequence[Request]) -> list[Result]:
-        results: list[Result] = []
-        for request in requests:
-            try:
-                results.append(self._admit(request))
-            except RequestError as error:
-                results.append(error)
-        return results
+        with self._scheduler.together():
+            return each(requests, self._admit)
 
     def trouble(self) -> str | None:
         return self._scheduler.trouble() or self._upkeep.trouble()

@@ -14,6 +14,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -238,6 +239,10 @@ class Scheduler:
                 )
             self._add(task, lane)
         return task.answer
+
+    def together(self) -> AbstractContextManager[object]:
+        """Tasks that are submitted within it come at once: none begins before the last is there."""
+        return self._changed
 
     def again(self, task: Task, lane: Lane) -> None:
         """Puts a task that was handed to `finish` back, with other rows."""

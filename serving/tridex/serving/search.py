@@ -27,7 +27,7 @@ from .modes import read_mode
 from .remote_encoder import encode_remotely
 from .scheduler import Encode, Encoded, Lane, Scheduler, Task
 from .searching import Searching
-from .service import Arrays, Context, Request, RequestError, Result, Service, invalid
+from .service import Arrays, Context, Request, RequestError, Result, Service, each, invalid
 from .stage_times import StageTimes
 
 
@@ -57,13 +57,8 @@ class SearchService(Service):
         self._reading = Scheduler(encode, (self._by_words,))
 
     def answer(self, requests: Sequence[Request]) -> list[Result]:
-        results: list[Result] = []
-        for request in requests:
-            try:
-                results.append(self._admit(request))
-            except RequestError as error:
-                results.append(error)
-        return results
+        with self._encoding.together(), self._reading.together():
+            return each(requests, self._admit)
 
     def trouble(self) -> str | None:
         return self._encoding.trouble() or self._reading.trouble() or self._searching.trouble()
