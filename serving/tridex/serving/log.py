@@ -31,7 +31,7 @@ class Log:
             os.write(self.descriptor, f"---- {datetime.now():%Y-%m-%d %H:%M:%S} tridex serve: {text}\n".encode())
 
     def cause(self, since: int) -> str:
-        """The first error behind so many bytes, without Triton server's timestamp, or what others said last; the path."""
+        """The first error behind so many bytes, without its timestamp, or else what others than Triton server said."""
         lines: list[str] = []
         if self.path.is_file():
             with self.path.open("rb") as log:
