@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -116,4 +117,5 @@ def _work(
 
 
 def shared_memory() -> set[str]:
-    return {path.name for path in Path("/dev/shm").iterdir()}
+    """Of servers that this process started."""
+    return {path.name for path in Path("/dev/shm").glob(f"tridex-{os.getpid()}-*")}

@@ -105,6 +105,8 @@ def test_the_cause_is_of_this_start_alone(tmp_path: Path) -> None:
         os.write(log.descriptor, b'E1126 01:02:03.4 7 model.cc:1] "old trouble"\n')
         began_at = log.size
         assert log.cause(began_at).startswith("No error was logged.")
+        os.write(log.descriptor, b"I1126 01:02:03.4 7 model.cc:1] loading\n+----+\n")
+        assert log.cause(began_at).startswith("No error was logged.")
         os.write(log.descriptor, b"error while loading shared libraries\n")
         assert log.cause(began_at) == f"error while loading shared libraries The log: {tmp_path}/log"
         os.write(

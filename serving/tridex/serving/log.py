@@ -31,7 +31,7 @@ class Log:
             os.write(self.descriptor, f"---- {datetime.now():%Y-%m-%d %H:%M:%S} tridex serve: {text}\n".encode())
 
     def cause(self, since: int) -> str:
-        """The first error behind so many bytes, without Triton server's timestamp, or the last line; and the path."""
+        """The first error behind so many bytes, without its timestamp, or else what others than Triton server said."""
         lines: list[str] = []
         if self.path.is_file():
             with self.path.open("rb") as log:
@@ -39,7 +39,8 @@ class Log:
                 lines = log.read().decode(errors="replace").splitlines()
         errors = [re.sub(r"^E\d{4} .*?\] ", "", line) for line in lines if re.match(r"E\d{4} ", line)]
         # Without a GPU the server reports a missing CUDA driver on every start.
-        causes = [error for error in errors if "cuda" not in error.lower()] or lines[-1:] or ["No error was logged."]
+        others = [line for line in lines if line and not re.match(r"[A-Z]\d{4} |[-+|]", line)]
+        causes = [error for error in errors if "cuda" not in error.lower()] or others[-1:] or ["No error was logged."]
         return f"{causes[0]} The log: {self.path}"
 
 

@@ -101,7 +101,7 @@ class Supervisor(Generic[S]):
             if failure is None:
                 self._end(self.server)
                 return
-            self.server.kill()
+            self._kill(self.server)
             self.server = None
             failures = failures + 1 if time.monotonic() - began < _SOON_S else 0
             self.server = self._launch_another(failure, failures)
@@ -146,4 +146,10 @@ class Supervisor(Generic[S]):
             server.stop(self._stop_timeout_s)
         except Exception as error:
             self._say(f"could not stop as it should: {error!r}")
+            self._kill(server)
+
+    def _kill(self, server: S) -> None:
+        try:
             server.kill()
+        except Exception as error:
+            self._say(f"could not be killed: {error!r}")
