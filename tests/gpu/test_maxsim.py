@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 import torch
 import triton
-from maxsim_data import LENGTHS, documents, far_away, masks, packed, queries, rising
+from maxsim_data import (
+    LENGTHS,
+    assert_close_for_its_magnitude,
+    assert_powers_apart,
+    documents,
+    far_away,
+    masks,
+    of_magnitudes,
+    packed,
+    queries,
+    rising,
+)
 
 from tridex.kernels import (
     Codec,
@@ -59,6 +70,24 @@ def test_search_rescore_and_explain_agree_with_the_reference(
     close(similarities, expected_similarities, TOLERANCE[codec])
     same = (places.cpu() == expected_places).double().mean()
     assert same > (0.9 if codec is Codec.FLOAT8 else 0.999), "only equals within the tolerance may change places"
+
+
+@pytest.mark.parametrize("codec", Codec)
+def test_queries_of_any_magnitude_agree_with_the_reference(codec: Codec, device: torch.device) -> None:
+    segment = packed(documents(LENGTHS, 32), codec, device)
+    exponents = [[e] * 5 for e in range(-137, 128, 12)] + [[e, -e, 0, e // 2, 10] for e in range(-120, 121, 8)]
+    query = of_magnitudes(exponents, 32, 3)
+    longest = query.double().norm(dim=2).amax(dim=1, keepdim=True)
+    scores, rows = search(query.to(device), segment, 9)
+    expected = reference.score(query, segment).gather(1, rows.cpu())
+    assert_close_for_its_magnitude(scores.cpu(), expected, longest, 5 * TOLERANCE[codec])
+    assert torch.equal(rescore(query.to(device), segment, rows), scores)
+    for k in (-20, 3, 100):
+        exact = [min(e) + k >= -137 and max(e) + k <= 127 for e in exponents]
+        other = (query[exact].double() * 2.0**k).float()
+        others_scores, others_rows = search(other.to(device), segment, 9)
+        assert torch.equal(others_rows, rows[exact])
+        assert_powers_apart(scores[exact].cpu(), others_scores.cpu(), k)
 
 
 @pytest.mark.parametrize("codec", Codec)
