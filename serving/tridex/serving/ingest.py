@@ -24,7 +24,7 @@ from .memory import Admission, default_budget
 from .refusals import refusing
 from .remote_encoder import encode_remotely
 from .scheduler import Lane, Scheduler, Task
-from .service import Arrays, Context, Request, RequestError, Result, invalid
+from .service import Arrays, Context, Request, RequestError, Result, each, invalid
 from .specs import DEFAULT_CODEC, new_spec, reading
 from .text_indexing import TextIndexing
 from .upkeep import Upkeep
@@ -70,13 +70,7 @@ class IngestService:
         self._scheduler = Scheduler(partial(encode_remotely, context.infer), (self._lane,))
 
     def answer(self, requests: Sequence[Request]) -> list[Result]:
-        results: list[Result] = []
-        for request in requests:
-            try:
-                results.append(self._admit(request))
-            except RequestError as error:
-                results.append(error)
-        return results
+        return each(requests, self._admit)
 
     def trouble(self) -> str | None:
         return self._scheduler.trouble()

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from tridex.encoding import TokenBatch
 
-from .service import Arrays, ErrorCode, Request, RequestError, internal_error
+from .service import Arrays, ErrorCode, Request, RequestError, as_refusal
 
 UNIT_TOKENS = 512
 """Padded tokens of a unit: some 0.1 s of a 6-layer MiniLM on two CPU cores."""
@@ -44,6 +44,9 @@ are done one by one."""
 
 _SHARE = 0.9
 """Of the time that a sender waits: what is left lets a refusal, which says more than a timeout, reach it."""
+
+_LEAST_PATIENCE_S = 0.25
+"""However soon some senders leave: others may wait longer."""
 
 _STUCK_S = 60.0
 
@@ -146,7 +149,8 @@ class Lane:
         for task in over:
             self.waiting.remove(task)
             if task.request.timeout_s is None:
-                self.patience_s = min(self.patience_s, (time.monotonic() - task.request.arrived_at) / 2)
+                waited_s = time.monotonic() - task.request.arrived_at
+                self.patience_s = max(_LEAST_PATIENCE_S, min(self.patience_s, waited_s / 2))
         return over
 
 
@@ -284,7 +288,7 @@ class Scheduler:
                         (lane.waiting.appendleft if crowded else lane.waiting.append)(task)
             except Exception as error:
                 unit.give_back(task)
-                self._drop(lane, task, _as_refusal(error, "a request could not be tokenised"))
+                self._drop(lane, task, as_refusal(error, "a request could not be tokenised"))
         self._tokens += unit.tokens
         self._encode_unit(lane, unit.rows, whole)
         self._finish(lane, whole)
@@ -296,14 +300,18 @@ class Scheduler:
     def _encode_unit(self, lane: Lane, unit: Sequence[tuple[Task, TokenBatch]], whole: list[Task]) -> None:
         if not unit:
             return
+        tasks = list(dict.fromkeys(task for task, _ in unit))
         try:
             embeddings = self._encode([row for _, row in unit])
         except Exception as error:
-            refusal = _as_refusal(error, f"{len(unit)} texts could not be encoded")
-            for task in dict.fromkeys(task for task, _ in unit):
-                with self._changed:
-                    (whole if task in whole else lane.waiting).remove(task)
-                self._drop(lane, task, refusal)
+            refusal = as_refusal(error, f"{len(unit)} texts could not be encoded")
+            if len(tasks) > 1:
+                for task in tasks:  # each by itself, so that one alone can fail
+                    self._encode_unit(lane, [(task, row) for other, row in unit if other is task], whole)
+                return
+            with self._changed:
+                (whole if tasks[0] in whole else lane.waiting).remove(tasks[0])
+            self._drop(lane, tasks[0], refusal)
             return
         for (task, row), array in zip(unit, embeddings, strict=True):
             task.encoded.append(Encoded(array[0], row.embedding_mask[0]))
@@ -314,10 +322,13 @@ class Scheduler:
         try:
             lane.finish(tasks)
         except Exception as error:
-            refusal = _as_refusal(error, f"{len(tasks)} requests could not be answered")
-            for task in tasks:
-                if not task.answer.done() and task not in lane.waiting:
-                    task.answer.set_result(refusal)
+            refusal = as_refusal(error, f"{len(tasks)} requests could not be answered")
+            left = [task for task in tasks if not task.answer.done() and task not in lane.waiting]
+            if len(tasks) > 1:
+                for task in left:  # each by itself, so that one alone can fail
+                    self._finish(lane, [task])
+            elif left:
+                left[0].answer.set_result(refusal)
 
     def _drop(self, lane: Lane, task: Task, reason: RequestError) -> None:
         with self._changed:
@@ -328,11 +339,3 @@ class Scheduler:
         self._held -= task.size
         self._tokens -= task.tokens
         lane.leaves(task)
-
-
-def _as_refusal(error: Exception, event: str) -> RequestError:
-    """What a request is told of an error that is not its own fault: the log has the rest."""
-    if isinstance(error, RequestError):
-        return error
-    _log.error(event, exc_info=error)
-    return internal_error(error)

@@ -26,7 +26,18 @@ from .modes import read_mode
 from .remote_encoder import encode_remotely
 from .scheduler import Encode, Encoded, Lane, Scheduler, Task
 from .searching import Searching
-from .service import Arrays, Context, Request, RequestError, Result, invalid
+from .service import Arrays, Context, Request, RequestError, Result, each, invalid
+
+_KINDS = [
+    {tensor.name for tensor in kind}
+    for kind in (
+        (models.QUERY, models.QUERY_EMBEDDINGS, models.QUERY_MASK, models.CANDIDATE_IDS),
+        (models.QUERY_TO_ENCODE,),
+        (models.DOCUMENT,),
+        (models.QUERY_TO_RERANK, models.RERANK_TEXTS),
+    )
+]
+"""The inputs of each kind of request."""
 
 
 class SearchService:
@@ -51,13 +62,7 @@ class SearchService:
         self._scheduler = Scheduler(encode, (self._searches, self._encodings))
 
     def answer(self, requests: Sequence[Request]) -> list[Result]:
-        results: list[Result] = []
-        for request in requests:
-            try:
-                results.append(self._admit(request))
-            except RequestError as error:
-                results.append(error)
-        return results
+        return each(requests, self._admit)
 
     def trouble(self) -> str | None:
         return self._scheduler.trouble()
@@ -67,6 +72,7 @@ class SearchService:
         self._searching.close()
 
     def _admit(self, request: Request) -> Result:
+        _check_kind(request)
         if request.get(models.QUERY_TO_ENCODE) is not None:
             return self._submit_encoding(request, arguments.texts(request, models.QUERY_TO_ENCODE), self._query)
         if request.get(models.DOCUMENT) is not None:
@@ -101,13 +107,15 @@ class SearchService:
         self, request: Request, texts: Sequence[str], tokenise: Callable[[str], TokenBatch]
     ) -> Future[Arrays | RequestError]:
         widest = limits.MAX_ANSWER_BYTES // (4 * self._rules.dim * len(texts))
-        name = next(iter(request.inputs))
+        name = models.DOCUMENT.name if request.get(models.DOCUMENT) is not None else models.QUERY.name
         task = Task(request, _within(map(tokenise, texts), name, widest), _weight(texts), sum(map(len, texts)))
         return self._scheduler.submit(task, self._encodings)
 
     def _submit_rerank(self, request: Request) -> Future[Arrays | RequestError]:
-        query = arguments.texts(request, models.QUERY_TO_RERANK)[0]
+        query, *others = arguments.texts(request, models.QUERY_TO_RERANK)
         texts = arguments.texts(request, models.RERANK_TEXTS)
+        if others:
+            raise invalid(f"input {models.QUERY.name} holds {1 + len(others)} queries to rerank by; expected one")
         if not 0 < len(texts) <= limits.MAX_CANDIDATES:
             raise invalid(
                 f"input {models.RERANK_TEXTS.name} holds {len(texts)} texts; expected 1 to {limits.MAX_CANDIDATES}"
@@ -143,6 +151,13 @@ class SearchService:
 
     def _document(self, text: str) -> TokenBatch:
         return self._tokenizer.documents([text])
+
+
+def _check_kind(request: Request) -> None:
+    """Raises RequestError INVALID_ARGUMENT where the inputs are of several kinds of request, or of none."""
+    if not any(request.inputs.keys() <= kind for kind in _KINDS):
+        expected = "; or ".join(", ".join(sorted(kind)) for kind in _KINDS)
+        raise invalid(f"inputs {', '.join(sorted(request.inputs))} are given together; expected some of: {expected}")
 
 
 def _hand_over(answer: Future[Arrays | RequestError], done: Future[Arrays | RequestError]) -> None:
