@@ -112,6 +112,7 @@ CASES: dict[str, Case] = {
     "blank text": ("search", query(b" \n\t"), SEARCH, INVALID, "QUERY.*not empty"),
     "1 MB text": ("search", query(b"a" * 2**20), SEARCH, INVALID, "QUERY.*1048576 bytes.*262144"),
     "invalid UTF-8": ("search", query(b"caf\xe9 au lait"), SEARCH, INVALID, "QUERY.*not valid UTF-8"),
+    "empty query to encode": ("encode_query", query(b""), {}, INVALID, "input QUERY holds ''"),
     "invalid UTF-8 document": ("encode_document", [text("DOCUMENT", b"\xff")], {}, INVALID, "DOCUMENT.*UTF-8"),
     "empty document": ("ingest", document(b""), UPSERT, INVALID, "TEXT.*not empty"),
     "1 MB document": ("ingest", document(b"a" * 2**20), UPSERT, INVALID, "TEXT.*1048576 bytes"),
@@ -239,6 +240,14 @@ CASES: dict[str, Case] = {
     "count by a filter that is none": (
         *("catalog", [NO_ROWS], {**SEARCH, "operation": "count", "filters": "7"}),
         *(INVALID, "filters is 7; expected an object"),
+    ),
+    "inputs of two kinds of request": (
+        *("search", [text("DOCUMENT", b"a"), text("QUERY_TO_RERANK", b"a")], {}),
+        *(INVALID, "inputs DOCUMENT, QUERY_TO_RERANK are given together"),
+    ),
+    "two queries to rerank by": (
+        *("search", [text("QUERY_TO_RERANK", b"a", b"b"), tensor("DOCUMENTS", [[b"a"], [b"b"]], "BYTES")], {}),
+        *(INVALID, "QUERY holds 2 queries to rerank by; expected one"),
     ),
     "empty rerank text": (
         *("rerank", [text("QUERY", b"q"), tensor("DOCUMENTS", [[b"a", b""]], "BYTES")], {}),

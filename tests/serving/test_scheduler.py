@@ -184,6 +184,37 @@ def test_an_encoder_that_fails_ends_nothing(running: Scheduler, lane: Lane) -> N
     assert running.trouble() is None
 
 
+def test_an_encoding_that_fails_fails_alone(running: Scheduler, encoder: Encoder, lane: Lane) -> None:
+    encoder.go_on.clear()
+    running.submit(task(16), lane)
+    encoder.under_way(1)
+    answers = [running.submit(task(16, token_id=number), lane) for number in (2, 666, 3)]
+    encoder.go_on.set()
+    assert [isinstance(answer.result(10), RequestError) for answer in answers] == [False, True, False]
+
+
+def test_an_answer_that_fails_fails_alone(encoder: Encoder) -> None:
+    def finish_even(tasks: Sequence[Task]) -> None:
+        for one in tasks:
+            if len(one.encoded) % 2:
+                raise ValueError("/a/path/that/callers/must/not/see")
+            one.answer.set_result({})
+
+    lane = Lane(finish_even, name="a test", default_wait_s=5.0)
+    running = Scheduler(encoder, [lane])
+    try:
+        encoder.go_on.clear()
+        running.submit(task(16), lane)
+        encoder.under_way(1)
+        answers = [running.submit(task(*[16] * texts), lane) for texts in (2, 3, 4, 1, 6)]
+        encoder.go_on.set()
+        ends = [answer.result(10) for answer in answers]
+        assert [isinstance(end, RequestError) for end in ends] == [False, True, False, True, False]
+        assert "internal error (ValueError)" in str(ends[1]) and "path" not in str(ends[1])
+    finally:
+        running.close()
+
+
 def test_what_waits_has_a_bound(
     running: Scheduler, encoder: Encoder, lane: Lane, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import Enum
 from math import prod
 from random import Random
 from typing import Any
@@ -43,10 +44,15 @@ PARAMETERS = tuple(
     if name.isupper() and isinstance(value, str) and not name.startswith("DEFAULT")
 )
 _OPERATIONS = (parameters.IngestOperation, parameters.CatalogOperation)
+_UPSERT, _DELETE = parameters.IngestOperation.UPSERT, parameters.IngestOperation.DELETE
+_USUAL: dict[str, tuple[Enum, ...]] = {
+    models.INGEST.name: (*parameters.IngestOperation, *[_UPSERT] * 6, _DELETE, _DELETE),
+    models.CATALOG.name: tuple(parameters.CatalogOperation),
+}
 _CHOICES = (*_OPERATIONS, parameters.SearchMode, parameters.LongDocuments)
 WORDS = (*(str(member.value) for kind in _CHOICES for member in kind), "float16", "int8", "residual2", "0.5")
 
-_BIG_MESSAGE = 64 * 1024
+_BIG_MESSAGE = 16 * 1024
 """Bytes from which on a request may be as much work as its sender waits for."""
 
 Mutation = Callable[[Random, pb.ModelInferRequest], None]
@@ -124,10 +130,9 @@ class Fuzzer:
         """A request that the model might answer."""
         request = pb.ModelInferRequest(model_name=model.name)
         rows = rng.choice((1, 1, 1, 1, 2, 3, model.max_batch_size) if rng.random() < 0.3 else (1,))
-        optional = [tensor for tensor in model.inputs if tensor.optional]
-        chosen = rng.sample(optional, min(len(optional), rng.choice((1, 1, 1, 2, 2, 3, len(optional)))))
+        chosen = _chosen(rng, model)
         for tensor in model.inputs:
-            if not tensor.optional or tensor in chosen:
+            if not tensor.optional or tensor.name in chosen:
                 _add(rng, request, tensor, rows, self._dim)
         for tensor in model.outputs:
             if rng.random() < 0.8:
@@ -135,7 +140,7 @@ class Fuzzer:
         names = self._own if model in WRITERS else (*self._own, self._victim, self._victim)
         said: dict[str, Any] = {
             parameters.COLLECTION: rng.choice(self._near if rng.random() < 0.1 else names),
-            parameters.OPERATION: rng.choice([member.value for member in rng.choice(_OPERATIONS)]),
+            parameters.OPERATION: rng.choice(self._operations(rng, model)).value,
         }
         if parameters.ALIAS in rng.sample(PARAMETERS, len(PARAMETERS) // 2):
             said[parameters.ALIAS] = rng.choice((*self._own, *self._near))
@@ -145,20 +150,34 @@ class Fuzzer:
             kserve.set_parameter(request.parameters[name], value)
         return request
 
+    def _operations(self, rng: Random, model: Served) -> tuple[Enum, ...]:
+        """Mostly those that the model has, where they are known."""
+        return _USUAL[model.name] if model.name in _USUAL and rng.random() < 0.9 else tuple(rng.choice(_OPERATIONS))
+
     def _control_call(self, rng: Random, number: int) -> Attack:
         method = rng.choice(self._control)
         message = _filled(rng, getattr(pb, method.input_type.name)(), 3)
         return Attack(number, "control", method.name, (message.SerializeToString(),))
 
 
+def _chosen(rng: Random, model: Served) -> list[str]:
+    """Some of the optional inputs: often those that an ensemble gives together."""
+    optional = [tensor.name for tensor in model.inputs if tensor.optional]
+    groups = [list(step.input_map) for ensemble in models.ENSEMBLES for step in ensemble.steps if step.model is model]
+    if groups and rng.random() < 0.8:
+        optional = rng.choice(groups)
+    return rng.sample(optional, rng.randrange(len(optional)) + 1) if optional else []
+
+
 def _add(rng: Random, request: pb.ModelInferRequest, tensor: Tensor, rows: int, dim: int) -> None:
     """Adds an input that is as the protocol says, but for its values."""
-    lengths = [rng.choice((1, 1, 2, 3, 8)) if length < 0 else length for length in tensor.shape]
+    lengths = [rng.choice((0, 1, 1, 1, 1, 2, 8)) if length < 0 else length for length in tensor.shape]
     if tensor.dtype is DType.FP32 and rng.random() < 0.9:
         lengths[-1] = dim
     shape = (rows, *lengths)
     if tensor.dtype is DType.STRING:
-        raw = kserve.strings(values.text(rng) for _ in range(prod(shape)))
+        json_wanted = tensor.name == models.DOCUMENT_METADATA.name
+        raw = kserve.strings(values.text(rng, json_wanted) for _ in range(prod(shape)))
     elif tensor.dtype is DType.FP32:
         raw = values.floats(rng, shape).tobytes()
     else:
@@ -174,19 +193,26 @@ def _any(rng: Random, request: pb.ModelInferRequest, dtype: str = "") -> int | N
 
 
 _MUTATIONS: dict[str, Mutation] = {}
+_WEIGHTS: list[float] = []
 
 
-def _mutation(change: Mutation) -> Mutation:
-    _MUTATIONS[change.__name__.strip("_").replace("_", " ")] = change
-    return change
+def _mutation(weight: float = 1.0) -> Callable[[Mutation], Mutation]:
+    """`weight`: how often the change is made; what Triton server refuses by itself is worth less."""
+
+    def registered(change: Mutation) -> Mutation:
+        _MUTATIONS[change.__name__.strip("_").replace("_", " ")] = change
+        _WEIGHTS.append(weight)
+        return change
+
+    return registered
 
 
-@_mutation
+@_mutation(8)
 def _nothing(_rng: Random, _request: pb.ModelInferRequest) -> None:
     pass
 
 
-@_mutation
+@_mutation()
 def _another_model(rng: Random, request: pb.ModelInferRequest) -> None:
     name = request.model_name
     internal = [model.name for model in SERVED if model not in REACHABLE]
@@ -206,24 +232,24 @@ def _another_model(rng: Random, request: pb.ModelInferRequest) -> None:
     request.model_name = rng.choice(internal * 3 + others)
 
 
-@_mutation
+@_mutation()
 def _another_version(rng: Random, request: pb.ModelInferRequest) -> None:
     request.model_version = rng.choice(("0", "1", "2", "-1", "9" * 30, "x", " ", "1.0", "\0"))
 
 
-@_mutation
+@_mutation()
 def _odd_request_id(rng: Random, request: pb.ModelInferRequest) -> None:
     request.id = rng.choice(("1", " ", "\n", "\0", "%s%n", "ü" * 100, "x" * 100_000))
 
 
-@_mutation
+@_mutation()
 def _renamed_input(rng: Random, request: pb.ModelInferRequest) -> None:
     if request.inputs:
         others = [tensor.name for model in SERVED for tensor in (*model.inputs, *model.outputs)]
         rng.choice(request.inputs).name = rng.choice(("", " ", "query", "x" * 200, "\0", "../x", "%s%n", *others))
 
 
-@_mutation
+@_mutation()
 def _missing_input(rng: Random, request: pb.ModelInferRequest) -> None:
     place = _any(rng, request)
     if place is not None:
@@ -232,7 +258,7 @@ def _missing_input(rng: Random, request: pb.ModelInferRequest) -> None:
             del request.raw_input_contents[place]
 
 
-@_mutation
+@_mutation()
 def _doubled_input(rng: Random, request: pb.ModelInferRequest) -> None:
     place = _any(rng, request)
     if place is not None and request.ByteSize() < _BIG_MESSAGE:
@@ -240,26 +266,26 @@ def _doubled_input(rng: Random, request: pb.ModelInferRequest) -> None:
         request.raw_input_contents.append(request.raw_input_contents[place])
 
 
-@_mutation
+@_mutation()
 def _more_inputs(rng: Random, request: pb.ModelInferRequest) -> None:
     for i in range(rng.choice((1, 2, 31, 33, 1000))):
         kserve.add_input(request, f"MORE_{i}", "INT64", (1, 1), bytes(8))
 
 
-@_mutation
+@_mutation()
 def _inputs_of_another_model(rng: Random, request: pb.ModelInferRequest) -> None:
     for tensor in rng.choice(SERVED).inputs:
         _add(rng, request, tensor, rng.choice((1, 1, 2)), 128)
 
 
-@_mutation
+@_mutation()
 def _another_type(rng: Random, request: pb.ModelInferRequest) -> None:
     if request.inputs:
         types = ("", "X", "BYTES", "INT64", "FP32", "FP64", "FP16", "BF16", "BOOL", "UINT8", "INT32", "UINT64", "bytes")
         rng.choice(request.inputs).datatype = rng.choice(types)
 
 
-@_mutation
+@_mutation()
 def _another_shape(rng: Random, request: pb.ModelInferRequest) -> None:
     if not request.inputs:
         return
@@ -278,7 +304,7 @@ def _another_shape(rng: Random, request: pb.ModelInferRequest) -> None:
         shape.reverse()
 
 
-@_mutation
+@_mutation()
 def _no_rows(_rng: Random, request: pb.ModelInferRequest) -> None:
     for place, tensor in enumerate(request.inputs):
         tensor.shape[:] = [0] * len(tensor.shape)
@@ -286,7 +312,7 @@ def _no_rows(_rng: Random, request: pb.ModelInferRequest) -> None:
             request.raw_input_contents[place] = b""
 
 
-@_mutation
+@_mutation()
 def _many_rows(rng: Random, request: pb.ModelInferRequest) -> None:
     """At the batch's limit, and over it, all inputs alike."""
     rows = rng.choice((limits.MAX_BATCH, limits.MAX_BATCH + 1, 1000))
@@ -296,19 +322,19 @@ def _many_rows(rng: Random, request: pb.ModelInferRequest) -> None:
             request.raw_input_contents[place] *= rows
 
 
-@_mutation
+@_mutation(2)
 def _many_columns(rng: Random, request: pb.ModelInferRequest) -> None:
     """Ids, texts, candidates and tokens at their limits, and over them."""
     place = _any(rng, request)
     if place is not None and len(request.inputs[place].shape) > 1:
         most = rng.choice((limits.MAX_QUERY_TOKENS, limits.MAX_CANDIDATES, limits.MAX_IDS))
         times = rng.choice((100, most, most + 1))
-        if len(request.raw_input_contents[place]) * times < 4 * 2**20:
+        if len(request.raw_input_contents[place]) * times < 4 * 2**20 and 0 < request.inputs[place].shape[1] < 100:
             request.inputs[place].shape[1] *= times
             request.raw_input_contents[place] *= times
 
 
-@_mutation
+@_mutation(0.05)
 def _a_large_input(rng: Random, request: pb.ModelInferRequest) -> None:
     """The most text that a request may have, or one input that is too large."""
     place = _any(rng, request)
@@ -320,7 +346,7 @@ def _a_large_input(rng: Random, request: pb.ModelInferRequest) -> None:
         request.raw_input_contents[place] = longest * times
 
 
-@_mutation
+@_mutation()
 def _contents_of_another_length(rng: Random, request: pb.ModelInferRequest) -> None:
     place = _any(rng, request)
     if place is not None:
@@ -330,7 +356,7 @@ def _contents_of_another_length(rng: Random, request: pb.ModelInferRequest) -> N
         )
 
 
-@_mutation
+@_mutation()
 def _more_or_less_contents(rng: Random, request: pb.ModelInferRequest) -> None:
     if request.raw_input_contents and rng.random() < 0.5:
         del request.raw_input_contents[rng.randrange(len(request.raw_input_contents)) :]
@@ -338,7 +364,7 @@ def _more_or_less_contents(rng: Random, request: pb.ModelInferRequest) -> None:
         request.raw_input_contents.extend([b"", b"more", b"\xff" * 9][: rng.choice((1, 2, 3))])
 
 
-@_mutation
+@_mutation()
 def _typed_contents(rng: Random, request: pb.ModelInferRequest) -> None:
     """Beside the raw ones, or instead of them."""
     if not request.inputs:
@@ -358,7 +384,7 @@ def _typed_contents(rng: Random, request: pb.ModelInferRequest) -> None:
         del request.raw_input_contents[:]
 
 
-@_mutation
+@_mutation(2)
 def _lying_lengths(rng: Random, request: pb.ModelInferRequest) -> None:
     """Strings that are not as long as they say."""
     place = _any(rng, request, "BYTES")
@@ -369,20 +395,20 @@ def _lying_lengths(rng: Random, request: pb.ModelInferRequest) -> None:
         request.raw_input_contents[place] = rng.choice((lie + raw[4:], raw + lie, lie, lie[:2], raw + lie[:3], lie * 3))
 
 
-@_mutation
+@_mutation(8)
 def _a_parameter(rng: Random, request: pb.ModelInferRequest) -> None:
     name = rng.choice(PARAMETERS)
     if name not in (parameters.COLLECTION, parameters.ALIAS):
         kserve.set_parameter(request.parameters[name], values.parameter(rng, WORDS))
 
 
-@_mutation
+@_mutation(3)
 def _several_parameters(rng: Random, request: pb.ModelInferRequest) -> None:
     for _ in range(rng.randrange(2, 8)):
         _a_parameter(rng, request)
 
 
-@_mutation
+@_mutation(6)
 def _a_mode(rng: Random, request: pb.ModelInferRequest) -> None:
     """A search in a way that there is, or nearly."""
     said: dict[str, Any] = {
@@ -398,25 +424,25 @@ def _a_mode(rng: Random, request: pb.ModelInferRequest) -> None:
         kserve.set_parameter(request.parameters[name], said[name])
 
 
-@_mutation
+@_mutation()
 def _a_name_of_no_collection(rng: Random, request: pb.ModelInferRequest) -> None:
     name = rng.choice((parameters.COLLECTION, parameters.ALIAS))
     kserve.set_parameter(request.parameters[name], rng.choice((*values.NAMES, 7, True, 0.5)))
 
 
-@_mutation
+@_mutation()
 def _parameters_that_nobody_knows(rng: Random, request: pb.ModelInferRequest) -> None:
     names = ("", " ", "a\0b", "triton_x", "triton_enable_empty_final_response", "headers", "__class__", "x" * 10_000)
     for name in rng.choice((names, rng.sample(names, 1), [f"p{i}" for i in range(1000)])):
         kserve.set_parameter(request.parameters[name], values.parameter(rng, WORDS))
 
 
-@_mutation
+@_mutation()
 def _a_parameter_without_value(rng: Random, request: pb.ModelInferRequest) -> None:
     request.parameters[rng.choice(PARAMETERS)].Clear()
 
 
-@_mutation
+@_mutation()
 def _what_triton_reads(rng: Random, request: pb.ModelInferRequest) -> None:
     """Timeouts, priorities and sequences, of every type."""
     names = ("timeout", "priority", "sequence_id", "sequence_start", "sequence_end", "binary_data_output")
@@ -424,7 +450,7 @@ def _what_triton_reads(rng: Random, request: pb.ModelInferRequest) -> None:
         kserve.set_parameter(request.parameters[name], values.parameter(rng, ("1", "start")))
 
 
-@_mutation
+@_mutation(2)
 def _classification(rng: Random, request: pb.ModelInferRequest) -> None:
     if not request.outputs:
         request.outputs.add().name = "IDS"
@@ -434,7 +460,7 @@ def _classification(rng: Random, request: pb.ModelInferRequest) -> None:
             kserve.set_parameter(output.parameters["classification"], count)
 
 
-@_mutation
+@_mutation()
 def _other_outputs(rng: Random, request: pb.ModelInferRequest) -> None:
     every = [tensor.name for model in SERVED for tensor in (*model.inputs, *model.outputs)]
     del request.outputs[rng.randrange(len(request.outputs) + 1) :]
@@ -442,7 +468,7 @@ def _other_outputs(rng: Random, request: pb.ModelInferRequest) -> None:
         request.outputs.add().name = name
 
 
-@_mutation
+@_mutation()
 def _shared_memory(rng: Random, request: pb.ModelInferRequest) -> None:
     for tensor in (*request.inputs, *request.outputs):
         if rng.random() < 0.7:
@@ -456,13 +482,11 @@ def _shared_memory(rng: Random, request: pb.ModelInferRequest) -> None:
                 kserve.set_parameter(tensor.parameters[name], said[name])
 
 
-@_mutation
+@_mutation()
 def _parameters_of_tensors(rng: Random, request: pb.ModelInferRequest) -> None:
     for tensor in (*request.inputs, *request.outputs):
         kserve.set_parameter(tensor.parameters[rng.choice(("binary_data_size", "x", ""))], values.parameter(rng, WORDS))
 
-
-_WEIGHTS = [0.05 if change is _a_large_input else 1.0 for change in _MUTATIONS.values()]
 
 Way = Callable[[Random, Attack], Attack]
 _WAYS: dict[str, Way] = {}

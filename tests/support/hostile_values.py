@@ -15,6 +15,9 @@ INTEGERS = (0, 1, -1, 2, 7, 10, 64, 65, 256, 257, 1024, 10_000, 10_001, 2**31 - 
 EXTREME_INTEGERS = (2**62, 2**63 - 1, -(2**31), -(2**63))
 FLOATS = (float("nan"), float("inf"), float("-inf"), 0.0, -0.0, 0.5, 3.0, 1e308, -1e308, 5e-324, 1e38)
 
+GOOD_TEXTS = (b"a", b"d1", b"d2", b"rivers", b"a red planet", b"the spot on the largest planet", "größer".encode())
+GOOD_JSON = (b"", b"{}", b'{"year": 2020, "kind": "a"}', b'{"a": [1, {"b": null}]}', b'{"a": 1, "a": 2}')
+
 SHORT_TEXTS = (
     *(b"", b" ", b"\t\r\n", b"\0", b"a\0b", b"a", b"rivers", b"a red planet", b"the spot on the largest planet"),
     *(b"null", b"true", b"0", b"-1", b"NaN", b"1e999", b"[]", b"{}", b'"', b'{"a": 1}', b'{"year": 2020}', b"d1"),
@@ -24,8 +27,6 @@ SHORT_TEXTS = (
     *(word.encode() for word in ("\u202egnirts", "e\u0301\ufeff\u200b", "\U0001f600" * 3, "\ufb00 \u0130 \xdf \ufdfa")),
     *(b"\xff", b"caf\xe9", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\x80\x80", b"ok \xe2\x82"),
 )
-"""A few of them are good."""
-
 LONG_TEXTS = (
     b"a" * limits.MAX_TEXT_BYTES,
     b"a" * (limits.MAX_TEXT_BYTES + 1),
@@ -58,8 +59,10 @@ NAMES = (
 )
 
 
-def text(rng: Random) -> bytes:
-    """A string, seldom a long one."""
+def text(rng: Random, json_wanted: bool = False) -> bytes:
+    """A string, as often as not a good one, seldom a long one."""
+    if rng.random() < 0.6:
+        return rng.choice(GOOD_JSON if json_wanted else GOOD_TEXTS)
     return rng.choice(LONG_TEXTS if rng.random() < 0.003 else SHORT_TEXTS)
 
 

@@ -18,19 +18,23 @@ from .service import Request, invalid
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 60
 
+_CALLED = {tensor.name: models.QUERY.name for tensor in (models.QUERY_TO_ENCODE, models.QUERY_TO_RERANK)}
+"""What those who ask an ensemble call an input, where it is another name."""
+
 E = TypeVar("E", bound=Enum)
 
 
 def texts(request: Request, tensor: Tensor) -> list[str]:
     """A required string tensor [batch, 1] as texts: not empty, valid UTF-8, within the limits."""
+    name = _CALLED.get(tensor.name, tensor.name)
     given = _strings(request, tensor)
     size = sum(map(len, given))
     if size > limits.MAX_REQUEST_TEXT_BYTES:
         raise invalid(
-            f"input {tensor.name} holds {size} bytes of text; expected at most {limits.MAX_REQUEST_TEXT_BYTES} in one "
+            f"input {name} holds {size} bytes of text; expected at most {limits.MAX_REQUEST_TEXT_BYTES} in one "
             "request: send fewer texts at a time"
         )
-    return [_text(tensor.name, raw, limits.MAX_TEXT_BYTES) for raw in given]
+    return [_text(name, raw, limits.MAX_TEXT_BYTES) for raw in given]
 
 
 def ids(request: Request, tensor: Tensor) -> list[str]:

@@ -25,7 +25,7 @@ from tridex.encoding import TokenBatch
 from tridex.index import is_fault
 
 from .background import Background
-from .service import Arrays, ErrorCode, Request, RequestError, internal_error
+from .service import Arrays, ErrorCode, Request, RequestError, as_refusal
 
 UNIT_TOKENS = 512
 """Padded tokens of a unit: some 0.1 s of a 6-layer MiniLM on two CPU cores."""
@@ -47,6 +47,9 @@ are done one by one."""
 
 _SHARE = 0.9
 """Of the time that a sender waits: what is left lets a refusal, which says more than a timeout, reach it."""
+
+_LEAST_PATIENCE_S = 0.25
+"""However soon some senders leave: others may wait longer."""
 
 _STUCK_S = 60.0
 
@@ -159,7 +162,8 @@ class Lane:
         for task in over:
             self.waiting.remove(task)
             if task.request.timeout_s is None:
-                self.patience_s = min(self.patience_s, (time.monotonic() - task.request.arrived_at) / 2)
+                waited_s = time.monotonic() - task.request.arrived_at
+                self.patience_s = max(_LEAST_PATIENCE_S, min(self.patience_s, waited_s / 2))
         return over
 
 
@@ -304,7 +308,7 @@ class Scheduler:
                 if not is_fault(error):
                     raise
                 unit.give_back(task)
-                self._drop(lane, task, _as_refusal(error, "a request could not be tokenised"))
+                self._drop(lane, task, as_refusal(error, "a request could not be tokenised"))
         self._tokens += unit.tokens
         tokenised = time.monotonic()
         self._encode_unit(lane, unit.rows, whole)
@@ -318,16 +322,20 @@ class Scheduler:
     def _encode_unit(self, lane: Lane, unit: Sequence[tuple[Task, TokenBatch]], whole: list[Task]) -> None:
         if not unit:
             return
+        tasks = list(dict.fromkeys(task for task, _ in unit))
         try:
             embeddings = self._encode([row for _, row in unit])
         except BaseException as error:
             if not is_fault(error):
                 raise
-            refusal = _as_refusal(error, f"{len(unit)} texts could not be encoded")
-            for task in dict.fromkeys(task for task, _ in unit):
-                with self._changed:
-                    (whole if task in whole else lane.waiting).remove(task)
-                self._drop(lane, task, refusal)
+            refusal = as_refusal(error, f"{len(unit)} texts could not be encoded")
+            if len(tasks) > 1:
+                for task in tasks:  # each by itself, so that one alone can fail
+                    self._encode_unit(lane, [(task, row) for other, row in unit if other is task], whole)
+                return
+            with self._changed:
+                (whole if tasks[0] in whole else lane.waiting).remove(tasks[0])
+            self._drop(lane, tasks[0], refusal)
             return
         for (task, row), array in zip(unit, embeddings, strict=True):
             task.encoded.append(Encoded(array[0], row.embedding_mask[0]))
@@ -340,10 +348,13 @@ class Scheduler:
         except BaseException as error:
             if not is_fault(error):
                 raise
-            refusal = _as_refusal(error, f"{len(tasks)} requests could not be answered")
-            for task in tasks:
-                if not task.answer.done() and task not in lane.waiting:
-                    task.answer.set_result(refusal)
+            refusal = as_refusal(error, f"{len(tasks)} requests could not be answered")
+            left = [task for task in tasks if not task.answer.done() and task not in lane.waiting]
+            if len(tasks) > 1:
+                for task in left:  # each by itself, so that one alone can fail
+                    self._finish(lane, [task])
+            elif left:
+                left[0].answer.set_result(refusal)
 
     def _drop(self, lane: Lane, task: Task, reason: RequestError) -> None:
         with self._changed:
@@ -354,11 +365,3 @@ class Scheduler:
         self._held -= task.size
         self._tokens -= task.tokens
         lane.leaves(task)
-
-
-def _as_refusal(error: BaseException, event: str) -> RequestError:
-    """What a request is told of an error that is not its own fault: the log has the rest."""
-    if isinstance(error, RequestError):
-        return error
-    _log.error(event, exc_info=error)
-    return internal_error(error)

@@ -30,6 +30,17 @@ from .searching import Searching
 from .service import Arrays, Context, Request, RequestError, Result, Service, each, invalid
 from .stage_times import StageTimes
 
+_KINDS = [
+    {tensor.name for tensor in kind}
+    for kind in (
+        (models.QUERY, models.QUERY_EMBEDDINGS, models.QUERY_MASK, models.CANDIDATE_IDS),
+        (models.QUERY_TO_ENCODE,),
+        (models.DOCUMENT,),
+        (models.QUERY_TO_RERANK, models.RERANK_TEXTS),
+    )
+]
+"""The inputs of each kind of request."""
+
 
 class SearchService(Service):
     """Answers by the inputs that a request has (protocol/models.py, SEARCH).
@@ -70,6 +81,7 @@ class SearchService(Service):
         self._stage_times.close()
 
     def _admit(self, request: Request) -> Result:
+        _check_kind(request)
         if request.get(models.QUERY_TO_ENCODE) is not None:
             return self._submit_encoding(request, arguments.texts(request, models.QUERY_TO_ENCODE), self._query)
         if request.get(models.DOCUMENT) is not None:
@@ -117,13 +129,15 @@ class SearchService(Service):
         self, request: Request, texts: Sequence[str], tokenise: Callable[[str], TokenBatch]
     ) -> Future[Arrays | RequestError]:
         widest = limits.MAX_ANSWER_BYTES // (4 * self._rules.dim * len(texts))
-        name = next(iter(request.inputs))
+        name = models.DOCUMENT.name if request.get(models.DOCUMENT) is not None else models.QUERY.name
         task = Task(request, _within(map(tokenise, texts), name, widest), _weight(texts), sum(map(len, texts)))
         return self._encoding.submit(task, self._encodings)
 
     def _submit_rerank(self, request: Request) -> Future[Arrays | RequestError]:
-        query = arguments.texts(request, models.QUERY_TO_RERANK)[0]
+        query, *others = arguments.texts(request, models.QUERY_TO_RERANK)
         texts = arguments.texts(request, models.RERANK_TEXTS)
+        if others:
+            raise invalid(f"input {models.QUERY.name} holds {1 + len(others)} queries to rerank by; expected one")
         if not 0 < len(texts) <= limits.MAX_CANDIDATES:
             raise invalid(
                 f"input {models.RERANK_TEXTS.name} holds {len(texts)} texts; expected 1 to {limits.MAX_CANDIDATES}"
@@ -167,6 +181,13 @@ class SearchService(Service):
 
     def _document(self, text: str) -> TokenBatch:
         return self._tokenizer.documents([text])
+
+
+def _check_kind(request: Request) -> None:
+    """Raises RequestError INVALID_ARGUMENT where the inputs are of several kinds of request, or of none."""
+    if not any(request.inputs.keys() <= kind for kind in _KINDS):
+        expected = "; or ".join(", ".join(sorted(kind)) for kind in _KINDS)
+        raise invalid(f"inputs {', '.join(sorted(request.inputs))} are given together; expected some of: {expected}")
 
 
 def _hand_over(answer: Future[Arrays | RequestError], done: Future[Arrays | RequestError]) -> None:

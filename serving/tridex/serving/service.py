@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 
 from tridex.protocol.refusals import Refusal
 from tridex.protocol.tensors import Tensor
+
+_log = logging.getLogger(__name__)
 
 Arrays = Mapping[str, Any]
 """Tensors by name, batch dimension included: numpy, or a torch tensor where it already lies on the GPU."""
@@ -50,8 +53,11 @@ def invalid(message: str) -> RequestError:
     return RequestError(ErrorCode.INVALID_ARGUMENT, message)
 
 
-def internal_error(error: BaseException) -> RequestError:
-    """What a caller is told of an error that nobody expected; what else it says belongs into the log."""
+def as_refusal(error: BaseException, event: str) -> RequestError:
+    """What a caller is told of an error: of one that nobody expected, what else it says belongs into the log."""
+    if isinstance(error, RequestError):
+        return error
+    _log.error(event, exc_info=error)
     return RequestError(ErrorCode.INTERNAL, f"internal error ({type(error).__name__}); the server's log says more")
 
 
@@ -139,14 +145,14 @@ class Service(Protocol):
         """Ends the service's threads."""
 
 
-def each(requests: Sequence[Request], answer_one: Any) -> list[Result]:
-    """Answers requests one by one, turning a raised RequestError into that request's result."""
+def each(requests: Sequence[Request], answer_one: Callable[[Request], Result]) -> list[Result]:
+    """Answers requests one by one: whatever is raised fails its request alone."""
     results: list[Result] = []
     for request in requests:
         try:
             results.append(answer_one(request))
-        except RequestError as error:
-            results.append(error)
+        except Exception as error:
+            results.append(as_refusal(error, "a request failed"))
     return results
 
 

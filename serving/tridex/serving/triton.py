@@ -28,7 +28,7 @@ from .service import (
     RequestError,
     Result,
     Service,
-    internal_error,
+    as_refusal,
     invalid,
 )
 
@@ -71,11 +71,11 @@ def python_model(service_class: type[Service]) -> type:
                 try:
                     good[i] = _request(request)
                 except Exception as error:
-                    self._answer(request, _refusal(error))
+                    self._answer(request, as_refusal(error, "a request could not be read"))
             try:
                 results: Sequence[Result] = self._service.answer(list(good.values()))
             except Exception as error:
-                results = [_refusal(error)] * len(good)
+                results = [as_refusal(error, "requests failed")] * len(good)
             for i, result in zip(good, results, strict=True):
                 self._answer(requests[i], result)
 
@@ -138,8 +138,7 @@ def _send(request: Any, result: Arrays | RequestError) -> None:
     try:
         request.get_response_sender().send(_response(request, result), flags=final)
     except Exception as error:
-        _log.exception("a response could not be sent")
-        refusal = pb_utils.InferenceResponse(error=_error(internal_error(error)))
+        refusal = pb_utils.InferenceResponse(error=_error(as_refusal(error, "an answer could not be sent")))
         request.get_response_sender().send(refusal, flags=final)
 
 
@@ -149,14 +148,6 @@ def _response(request: Any, result: Arrays | RequestError) -> Any:
     wanted = request.requested_output_names()
     tensors = [pb_utils.Tensor(name, value) for name, value in result.items() if name in wanted]
     return pb_utils.InferenceResponse(tensors)
-
-
-def _refusal(error: Exception) -> RequestError:
-    """What a request is told of what went wrong; of what nobody expected the log has the rest."""
-    if isinstance(error, RequestError):
-        return error
-    _log.error("a request failed", exc_info=error)
-    return internal_error(error)
 
 
 def _error(refusal: RequestError) -> Any:
