@@ -200,7 +200,7 @@ def test_an_answer_that_fails_fails_alone(encoder: Encoder) -> None:
                 raise ValueError("/a/path/that/callers/must/not/see")
             one.answer.set_result({})
 
-    lane = Lane(finish_even, name="a test", default_wait_s=5.0)
+    lane = Lane(finish_even, name="a test", default_wait_s=5.0, max_weight=64)
     running = Scheduler(encoder, [lane])
     try:
         encoder.go_on.clear()
