@@ -199,6 +199,8 @@ def check_search(view: View, rows: Rows) -> None:
         assert [(-score, key) for score, key in zip(ranking.scores.tolist(), ranking.ids, strict=True)] == expected
     texts, _ = view.collection.payload(ranking.addresses)
     assert texts == [document(key, rows[key]).text for key in ranking.ids]
+    for key in ranking.ids[:3]:
+        assert view.search_texts(key, 2).ids == [key]
 
 
 def summary(tally: Tally, rounds: int, seconds: float) -> str:

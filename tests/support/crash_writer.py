@@ -17,7 +17,7 @@ import crash_build
 import numpy as np
 from numpy.typing import NDArray
 
-from tridex.index import CollectionSpec, Document, Store
+from tridex.index import CollectionSpec, Document, Store, compaction, texts
 from tridex.kernels import Codec
 
 DIM = 8
@@ -77,6 +77,14 @@ class Writer:
         del operation
         self._collection.compact()
 
+    def merge_files(self, operation: Operation) -> None:
+        del operation
+        self._collection.compact_some()
+
+    def index_texts(self, operation: Operation) -> None:
+        del operation
+        self._collection.index_new_texts()
+
     def clean_up(self, operation: Operation) -> None:
         del operation
         self._collection.clean_up(timedelta(0))
@@ -98,6 +106,8 @@ OPERATIONS: dict[str, tuple[int, Callable[[Writer, Operation], None]]] = {
     "upsert": (10, Writer.upsert),
     "delete": (4, Writer.delete),
     "compact": (6, Writer.compact),
+    "merge files": (4, Writer.merge_files),
+    "index texts": (4, Writer.index_texts),
     "clean up": (4, Writer.clean_up),
     "build": (1, Writer.build),
 }
@@ -115,6 +125,8 @@ def plan(rng: random.Random, revision: int) -> Operation:
 
 def write_until_killed(store: str, journal: str, seed: int, unfinished: Operation | None) -> None:
     """Begins with the build that was killed, if one was; never returns."""
+    # So that little is worth a merge of files, and an extension of the text index.
+    compaction._MIN_FILES, texts._MIN_NEW_DOCUMENTS = 3, 10
     rng = random.Random(seed)
     with Path(journal).open("ab", buffering=0) as lines:
         writer = Writer(Store(store), lines)
