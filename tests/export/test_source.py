@@ -164,7 +164,7 @@ def test_what_cannot_be_served_is_refused(tmp_path: Path) -> None:
     expansion = {"strategy": "fixed", "length": 8}
     with pytest.raises(CheckpointError, match="MultiVectorMask modules: 0, expected one"):
         load_checkpoint(find_source(str(saved(tmp_path / "no-mask", query_expansion=expansion))))
-    with pytest.raises(CheckpointError, match=r"document_length: 65, expected a limit within the backbone's 64"):
+    with pytest.raises(CheckpointError, match=r"document_length: 65, expected at most 64, .*embeddings 64\)"):
         rules_of(load_checkpoint(find_source(str(saved(tmp_path / "long", document_length=65)))))
     with pytest.raises(CheckpointError, match=r"processing_kwargs: \{'text': \{'max_length': 9\}\}, expected none"):
         overrides = {"text": {"max_length": 9}}

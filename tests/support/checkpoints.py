@@ -18,7 +18,15 @@ from sentence_transformers.base.modules import Dense, Normalize, Transformer
 from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import nn
-from transformers import BertConfig, BertModel, ModernBertConfig, ModernBertModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    BertConfig,
+    BertModel,
+    ModernBertConfig,
+    ModernBertModel,
+    PreTrainedTokenizerFast,
+)
 
 HIDDEN, DIM = 32, 16
 _SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[unused0]", "[unused1]"]
@@ -31,11 +39,11 @@ _CORPUS = [
 ]
 
 
-def word_piece() -> Tokenizer:
-    """As BERT's: lower case, [CLS] text [SEP]; characters and a few words."""
+def word_piece(special: list[str] = _SPECIAL) -> Tokenizer:
+    """As BERT's: lower case, [CLS] text [SEP]; characters and a few words. The special tokens come first, in order."""
     characters = string.ascii_lowercase + string.digits + string.punctuation
     words = [word for line in _CORPUS for word in line.lower().split() if word.isalpha() and len(word) > 2]
-    pieces = [*_SPECIAL, *characters, *(f"##{c}" for c in string.ascii_lowercase + string.digits), "##ing", *words]
+    pieces = [*special, *characters, *(f"##{c}" for c in string.ascii_lowercase + string.digits), "##ing", *words]
     vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
@@ -112,6 +120,30 @@ def modern_bert(vocabulary: int) -> ModernBertModel:
         sep_token_id=3,
     )
     return ModernBertModel(config)
+
+
+FAMILIES: dict[str, dict[str, Any]] = {
+    "bert": {},
+    "electra": {"embedding_size": 24},
+    "distilbert": {"dim": HIDDEN, "n_layers": 1, "n_heads": 4, "hidden_dim": 48},
+    "roberta": {},
+    "xlm-roberta": {},
+    "camembert": {},
+    "mpnet": {},
+    "xlm": {"emb_dim": HIDDEN, "n_layers": 1, "n_heads": 4},
+    "deberta-v2": {"relative_attention": True, "position_biased_input": False, "pos_att_type": ["c2p", "p2c"]},
+    "deberta": {"relative_attention": False, "position_biased_input": True},
+    "modernbert": {"layer_types": ["full_attention"], "cls_token_id": 2, "sep_token_id": 3, "local_attention": 8},
+}
+"""Backbones by their model_type, and what each wants said beside sizes."""
+
+
+def family(model_type: str, vocabulary: int, pad_token_id: int, positions: int) -> Any:
+    """A backbone of one layer."""
+    sizes = {"hidden_size": HIDDEN, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 48}
+    options = {"vocab_size": vocabulary, "pad_token_id": pad_token_id, "max_position_embeddings": positions}
+    config = AutoConfig.for_model(model_type, **(sizes | options | FAMILIES[model_type]))
+    return AutoModel.from_config(config)
 
 
 def _write_json(path: Path, content: object) -> None:

@@ -12,7 +12,8 @@ from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 
 from tridex.encoding import EncodingRules, Expansion, TextRules
 
-from .errors import CheckpointError
+from .errors import CheckpointError, refusal
+from .limits import check_limits
 from .source import Source
 
 # What `encode_query` and `encode_document` look up in the model's prompts, first match wins.
@@ -44,7 +45,7 @@ def load_checkpoint(source: Source) -> MultiVectorEncoder:
 def backbone_of(model: MultiVectorEncoder) -> Transformer:
     """The module that turns tokens into contextual embeddings."""
     if not isinstance(backbone := model[0], Transformer):
-        raise _refusal("the first module", type(backbone).__name__, "Transformer")
+        raise refusal("the first module", type(backbone).__name__, "Transformer")
     # Its decorator hides the class from the type checker.
     return cast(Transformer, backbone)
 
@@ -63,7 +64,11 @@ def tokenizer_of(model: MultiVectorEncoder) -> tokenizers.Tokenizer:
 
 
 def rules_of(model: MultiVectorEncoder) -> EncodingRules:
-    """The rules by which `encode_query`, `encode_document` and `similarity` of the model work."""
+    """The rules by which `encode_query`, `encode_document` and `similarity` of the model work.
+
+    Raises:
+        CheckpointError: they let through what the backbone has no room for.
+    """
     backbone, tokenizer = backbone_of(model), model.tokenizer
     expansion = _expansion(backbone)
     query_length = backbone.query_length
@@ -71,7 +76,7 @@ def rules_of(model: MultiVectorEncoder) -> EncodingRules:
         query_length = expansion.length
     elif expansion and query_length is not None:
         query_length = max(query_length, expansion.length)
-    return EncodingRules(
+    rules = EncodingRules(
         query=_text_rules(model, "query", _QUERY_PROMPTS, query_length),
         document=_text_rules(model, "document", _DOCUMENT_PROMPTS, backbone.document_length),
         expansion=expansion,
@@ -81,21 +86,29 @@ def rules_of(model: MultiVectorEncoder) -> EncodingRules:
         dim=int(model.get_embedding_dimension() or 0),
         similarity=model.similarity_fn_name,
     )
+    check_limits(backbone, tokenizer_of(model), rules)
+    return rules
 
 
 def _text_rules(model: MultiVectorEncoder, task: str, prompts: tuple[str, ...], length: int | None) -> TextRules:
     prefix = _prefix(model, prompts)
-    positions = getattr(backbone_of(model).config, "max_position_embeddings", None) or _NO_LIMIT
     length = int(model.tokenizer.model_max_length) if length is None else length
-    if length > positions or length >= _NO_LIMIT:
-        raise _refusal(f"{task}_length", length, f"a limit within the backbone's {positions} positions")
+    if length >= _NO_LIMIT:
+        raise refusal(
+            f"{task}_length", "none", "a number of tokens: the backbone and the tokenizer have no limit either"
+        )
     mask = next((module for module in model if isinstance(module, MultiVectorMask)), None)
     if mask is None:
         return TextRules(prefix, length)
+    size = 1 + max(model.tokenizer.get_vocab().values())
+    if strangers := [i for i in mask.keep_only_token_ids or () if not 0 <= i < size]:
+        raise refusal("keep_only_token_ids", strangers, f"the tokenizer's ids, 0 to {size - 1}")
     # The module itself says which tokens score, asked about every token there is.
-    every_id = torch.arange(len(model.tokenizer))[None]
+    every_id = torch.arange(size)[None]
     features = mask({"input_ids": every_id, "attention_mask": torch.ones_like(every_id)}, task=task)
     scores = features["attention_mask"][0].bool()
+    if not scores.any():
+        raise refusal(f"tokens of a {task} that score", "none", "some: see skiplist_words and keep_only_token_ids")
     if task != "query" and mask.keep_only_token_ids:
         return TextRules(prefix, length, only_token_ids=tuple(scores.nonzero()[:, 0].tolist()))
     return TextRules(prefix, length, skip_token_ids=tuple((~scores).nonzero()[:, 0].tolist()))
@@ -123,14 +136,14 @@ def _expansion(backbone: Transformer) -> Expansion | None:
 def _check_backbone(backbone: Transformer) -> None:
     """Refuses what the rules cannot express."""
     if "text" not in backbone.modality_config or "message" in backbone.modality_config:
-        raise _refusal("modality_config", list(backbone.modality_config), "text without a chat template")
+        raise refusal("modality_config", list(backbone.modality_config), "text without a chat template")
     if backbone.processing_kwargs:
-        raise _refusal("processing_kwargs", backbone.processing_kwargs, "none: they change how texts are tokenised")
+        raise refusal("processing_kwargs", backbone.processing_kwargs, "none: they change how texts are tokenised")
     tokenizer: Any = backbone.tokenizer
     if not getattr(tokenizer, "is_fast", False):
-        raise _refusal("the tokenizer", type(tokenizer).__name__, "one that the tokenizers library runs")
+        raise refusal("the tokenizer", type(tokenizer).__name__, "one that the tokenizers library runs")
     if tokenizer.pad_token_id is None or tokenizer.padding_side != "right":
-        raise _refusal("padding", f"{tokenizer.pad_token!r} on the {tokenizer.padding_side}", "a token on the right")
+        raise refusal("padding", f"{tokenizer.pad_token!r} on the {tokenizer.padding_side}", "a token on the right")
 
 
 def _check_head(model: MultiVectorEncoder) -> None:
@@ -138,14 +151,14 @@ def _check_head(model: MultiVectorEncoder) -> None:
     head = list(model)[1:]
     for module in head:
         if not isinstance(module, (Dense, MultiVectorMask, Normalize)):
-            raise _refusal("a module", type(module).__name__, "Dense, MultiVectorMask or Normalize")
+            raise refusal("a module", type(module).__name__, "Dense, MultiVectorMask or Normalize")
         if not isinstance(module, MultiVectorMask):
             names = {module.module_input_name, module.module_output_name}
             if names != {"token_embeddings"}:
-                raise _refusal(f"{type(module).__name__}'s input and output", names, "token_embeddings")
+                raise refusal(f"{type(module).__name__}'s input and output", names, "token_embeddings")
     masks = sum(isinstance(module, MultiVectorMask) for module in head)
     if masks > 1 or (masks == 0 and backbone_of(model).query_expansion):
-        raise _refusal("MultiVectorMask modules", masks, "one; none only without query expansion")
+        raise refusal("MultiVectorMask modules", masks, "one; none only without query expansion")
 
 
 def _describe(module: torch.nn.Module) -> str:
@@ -155,7 +168,3 @@ def _describe(module: torch.nn.Module) -> str:
         f"Dense({module.in_features}, {module.out_features}, bias={module.bias}, "
         f"activation={module.activation_function}, residual={module.use_residual})"
     )
-
-
-def _refusal(what: str, value: Any, expected: str) -> CheckpointError:
-    return CheckpointError(f"{what}: {value}, expected {expected}")

@@ -16,6 +16,11 @@ class CheckpointError(ExportError):
     """The checkpoint cannot be found, read or served."""
 
 
+def refusal(what: str, value: object, expected: str) -> CheckpointError:
+    """A CheckpointError of the one form: what it is about, its value, and what was expected."""
+    return CheckpointError(f"{what}: {value}, expected {expected}")
+
+
 class UnknownFormatError(CheckpointError):
     """The files are those of no ColBERT checkpoint."""
 
