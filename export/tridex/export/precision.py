@@ -62,7 +62,9 @@ def quantised(graph: onnx.ModelProto) -> onnx.ModelProto:
             constants.extend(_quantise_columns(w, numpy_helper.to_array(weights[w])))
         nodes.extend(_product(x, w, node.output[0]))
     if not replaced:
-        raise ExportError("precision: int8, but the graph has no matrix product with constant weights")
+        raise ExportError(
+            "precision: int8, but the graph has no matrix product with constant weights; export it with precision fp32"
+        )
     still_read = {name for node in nodes for name in node.input}
     kept = [tensor for tensor in result.graph.initializer if tensor.name in still_read]
     del result.graph.node[:], result.graph.initializer[:]
