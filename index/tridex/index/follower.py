@@ -251,7 +251,7 @@ class Follower:
 
 def _view(collection: Collection, segments: Sequence[IndexedSegment]) -> View:
     shown = sum(int(part.live.sum()) for part in segments)
-    return View(collection, tuple(segments), doubles=collection.count() - shown)
+    return View(collection, tuple(segments), doubles=max(collection.count() - shown, 0))
 
 
 def _deletions(collection: Collection) -> dict[int, int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,8 +87,8 @@ class Collections:
         self._lists_told = Told()
         self._to_open: dict[Path, str] = {}
         self._to_merge: set[Path] = set()
-        self._wanted = False
-        """Whether a search waits for what the store has."""
+        self._wanted: set[Path] = set()
+        """Collections of which searches wait for what the store has."""
         self._stamp = (0, 0)
         self._next_pass = 0.0
         self._next_return = 0.0
@@ -118,7 +119,7 @@ class Collections:
         if follower is None:
             if failure := self._failures.get(location.folder):
                 raise failure.error()
-            self._want()
+            self._want(location.folder)
             raise NotYetError(f"collection {location.name!r} is being loaded")
         view = follower.view
         wanted = max(location.version, min_version, last_write)
@@ -131,7 +132,7 @@ class Collections:
                     f"parameter min_version is {min_version}; collection {location.name!r} is at version {reached}",
                 )
             if view.version < min(wanted, reached):
-                self._want()
+                self._want(location.folder)
                 failure = self._failures.get(location.folder)
                 raise NotYetError(
                     f"collection {location.name!r} is searched at version {view.version}, this search must see "
@@ -154,25 +155,27 @@ class Collections:
     def _threads(self) -> tuple[Background, ...]:
         return (self._following, self._opening, self._merging, self._making)
 
-    def _want(self) -> None:
-        self._wanted = True
+    def _want(self, folder: Path) -> None:
+        self._wanted.add(folder)
         self._following.wake()
 
     def _follow(self) -> float:
         """Refreshes what is there, has what is new loaded, lets go of what was dropped."""
         _stay_on_one_core()
-        wanted, self._wanted = self._wanted, False
+        wanted, self._wanted = self._wanted, set()
         stamp = self._store.stamp()
-        everything = time.monotonic() >= self._next_pass
-        if wanted or everything or stamp[0] != self._stamp[0]:
+        if stamp[0] != self._stamp[0] or time.monotonic() >= self._next_pass or wanted - set(self._names.values()):
             self._next_pass = time.monotonic() + _PASS_S
             try:
                 self._list_names()
             finally:
                 # Where the names cannot be read just now, what is followed already goes on.
-                self._look_at_collections()
+                self._look_at(self._by_folder())
+                self._let_go()
         elif stamp != self._stamp:
-            self._look_at_collections()
+            self._look_at(self._by_folder())
+        elif wanted:
+            self._look_at({folder: name for folder, name in self._by_folder().items() if folder in wanted})
         self._stamp = stamp
         return _POLL_S
 
@@ -190,23 +193,27 @@ class Collections:
     def _by_folder(self) -> dict[Path, str]:
         return {folder: name for name, folder in self._names.items()}
 
-    def _look_at_collections(self) -> None:
-        there = self._by_folder()
+    def _look_at(self, collections: Mapping[Path, str]) -> None:
+        """Refreshes what is there of these, and has the others loaded."""
         changed = False
-        for folder, name in there.items():
+        for folder, name in collections.items():
             if follower := self._followers.get(folder):
                 changed |= self._refresh(folder, name, follower)
             elif self._may_try(folder) and folder not in self._to_open:
                 self._to_open[folder] = name
                 self._opening.wake()
+        if changed:
+            self._notify()
+
+    def _let_go(self) -> None:
+        """Forgets what no name leads to any more."""
         # Copies: another thread opens collections meanwhile.
-        for folder in {*list(self._followers), *list(self._failures), *list(self._to_open)} - there.keys():
+        known = {*list(self._followers), *list(self._failures), *list(self._to_open)}
+        for folder in known - set(self._names.values()):
             for kept in (self._followers, self._failures, self._to_open):
                 kept.pop(folder, None)
             self._told.over(folder)
             self._budget.release(folder)
-        if changed:
-            self._notify()
 
     def _refresh(self, folder: Path, name: str, follower: Follower) -> bool:
         """Whether the collection has another view now, or another reason for not having one."""
@@ -231,7 +238,7 @@ class Collections:
             folder, name = next(iter(self._to_open.items()))
             self._open(folder, name)
             self._to_open.pop(folder, None)
-            self._want()
+            self._want(folder)
             self._merging.wake()
             self._notify()
 

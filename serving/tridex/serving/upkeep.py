@@ -112,10 +112,10 @@ class Upkeep:
                 raise
             # Nothing that is stored is lost, and no search waits for it.
             message = f"the files of collection {name!r} could not be looked after; next try in {_RETRY_S:g} s"
-            self._told.tell(name, error, message, trace=not isinstance(error, TokenIndexError))
+            self._told.tell((work, name), error, message, trace=not isinstance(error, TokenIndexError))
             schedule.setdefault(name, time.monotonic() + _RETRY_S)
         else:
-            self._told.over(name)
+            self._told.over((work, name))
 
     def _look_after(self, name: str) -> None:
         folder = self._store.locate(name).folder
