@@ -156,8 +156,16 @@ def _parameters(given: Any) -> dict[str, Any]:
 def _data(datatype: str, raw: bytes) -> Sequence[Any]:
     """A tensor's values, as far as JSON has them."""
     if datatype == "BYTES":
-        return [raw[4:].decode(errors="surrogateescape")]
+        return [value.decode(errors="surrogateescape") for value in _strings(raw)]
     sizes = {"FP32": "f", "INT64": "q"}
     if datatype in sizes and len(raw) % 8 == 0:
         return memoryview(raw).cast(sizes[datatype]).tolist()
     return [base64.b64encode(raw).decode()]
+
+
+def _strings(raw: bytes) -> Iterator[bytes]:
+    """The strings of a tensor, as long as its lengths are right."""
+    start = 4
+    while start <= len(raw) and start + (length := int.from_bytes(raw[start - 4 : start], "little")) <= len(raw):
+        yield raw[start : start + length]
+        start += length + 4

@@ -94,7 +94,8 @@ class Fuzzer:
         self._own = own
         self._dim = dim
         self._control = [method for method in _CONTROL if control_is_closed or method.name in READS]
-        near = (victim.upper(), victim[:-1], victim + "-", f" {victim}", f"{victim}\n", f"{victim}\0", f"{victim}/..")
+        # Not with a zero byte at the end: Triton server reads no further.
+        near = (victim.upper(), victim[:-1], victim + "-", f" {victim}", f"{victim}\n", f"\0{victim}", f"{victim}/..")
         self._near = (*near, "\uff43" + victim[1:])
 
     def attacks(self, count: int) -> Iterator[Attack]:

@@ -82,8 +82,9 @@ class GoodCallers:
 
     def _compare(self, channel: Any, name: str) -> None:
         found = self._ask(channel, name, self._requests[name])
-        if found and not _agree(found, self._expected[name]):
-            self.failures.append(f"{name}: expected {self._expected[name]}, got {found}")
+        wrong = _differences(found, self._expected[name]) if found else None
+        if wrong:
+            self.failures.append(f"{name}: expected and got {wrong}")
 
     def _read(self, first: int) -> None:
         channel = kserve.channel(self._address)
@@ -172,10 +173,13 @@ def _requests(collection: str, version: int) -> list[tuple[str, Any, kserve.Inpu
     return made
 
 
-def _agree(found: dict[str, Any], expected: dict[str, Any]) -> bool:
-    def same(one: Any, other: Any) -> bool:
-        if isinstance(one, np.ndarray) and one.dtype == np.float32:
-            return one.shape == other.shape and np.allclose(one, other, rtol=1e-3, atol=_TOLERANCE)
-        return np.array_equal(one, other) if isinstance(one, np.ndarray) else one == other
+def _differences(found: dict[str, Any], expected: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The tensors that are not as expected: what was, and what there is."""
 
-    return found.keys() == expected.keys() and all(same(found[name], expected[name]) for name in found)
+    def same(one: Any, other: Any) -> bool:
+        if isinstance(one, np.ndarray) and isinstance(other, np.ndarray) and one.dtype == np.float32:
+            return one.shape == other.shape and np.allclose(one, other, rtol=1e-3, atol=_TOLERANCE)
+        return bool(np.array_equal(one, other)) if isinstance(one, np.ndarray) else one == other
+
+    pairs = {name: (expected.get(name), found.get(name)) for name in sorted(expected.keys() | found.keys())}
+    return {name: pair for name, pair in pairs.items() if not same(*pair)}
