@@ -64,6 +64,8 @@ def build(
     from .bulk.sources import open_source
     from .specs import new_spec, reading
 
+    # A store's files are for their owner alone, as the server makes them.
+    os.umask(0o077)
     started = time.perf_counter()
     try:
         check_names(collection, alias)

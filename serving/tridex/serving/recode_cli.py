@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -45,6 +46,8 @@ def recode(
     from .bulk.progress import Progress
     from .bulk.recode import recode as run
 
+    # A store's files are for their owner alone, as the server makes them.
+    os.umask(0o077)
     started = time.perf_counter()
     try:
         check_names(target)
