@@ -336,19 +336,21 @@ def test_an_internal_model_serves_no_callers(channel: grpc.Channel) -> None:
 
 @pytest.mark.usefixtures("raw")
 @pytest.mark.parametrize("model", REACHABLE, ids=lambda model: model.name)
-def test_no_rows_are_refused_at_once(channel: grpc.Channel, model: Served) -> None:
+@pytest.mark.parametrize("rows", [0, 2**32, 2**62])
+def test_no_rows_are_refused_at_once(channel: grpc.Channel, model: Served, rows: int) -> None:
+    """2**32 of them, of no length, are none to Triton server."""
     for empty in model.inputs:
         request = kserve.request(model.name, {})
         for tensor in model.inputs:
             row = kserve.strings(["a"]) if tensor.dtype is DType.STRING else bytes(8)
             shape = [1, *map(abs, tensor.shape)]
             if tensor is empty:
-                kserve.add_input(request, tensor.name, tensor.dtype.value, [0] * len(shape), b"")
+                kserve.add_input(request, tensor.name, tensor.dtype.value, [rows] + [0] * len(tensor.shape), b"")
             elif not tensor.optional:
                 kserve.add_input(request, tensor.name, tensor.dtype.value, shape, row)
         answer = kserve.infer(channel, request, 20)
         assert answer.status == "INVALID_ARGUMENT", (empty, answer)
-        assert f"input {empty.name} has 0 in dimension 0" in answer.message, (empty, answer)
+        assert f"input {empty.name} has {rows} in dimension 0" in answer.message, (empty, answer)
 
 
 LIES = {

@@ -306,9 +306,10 @@ def _another_shape(rng: Random, request: pb.ModelInferRequest) -> None:
 
 
 @_mutation()
-def _no_rows(_rng: Random, request: pb.ModelInferRequest) -> None:
+def _no_rows(rng: Random, request: pb.ModelInferRequest) -> None:
+    rows = rng.choice((0, 0, 2**32, 2**62, -(2**63)))
     for place, tensor in enumerate(request.inputs):
-        tensor.shape[:] = [0] * len(tensor.shape)
+        tensor.shape[:] = [rows] + [0] * (len(tensor.shape) - 1)
         if place < len(request.raw_input_contents):
             request.raw_input_contents[place] = b""
 

@@ -5,13 +5,14 @@
  *
  * - a request to a model that serves other models only (TRIDEX_INTERNAL_MODELS, names between commas): such a model may
  *   be of a backend that cannot tell one bad request from the good ones of its batch;
- * - an input without rows, which no batcher ever takes from its queue, and one of more than TRIDEX_MAX_INPUT_BYTES;
+ * - an input without rows (2^32 are none, too), which no batcher ever takes from its queue, and one of more
+ *   than TRIDEX_MAX_INPUT_BYTES;
  * - a string tensor whose bytes do not hold what its lengths say, which fails the whole batch in the Python backend.
  *
  * A call that is cancelled at the wrong moment ends nothing (`outlive_cancellations`).
  *
- * The "classification" of an output of strings is refused, too: Triton 2.51 divides by the size of an element, which is 0
- * for strings. Calls of backends and of libtritonserver itself pass.
+ * The "classification" of an output of strings is refused, too: Triton 2.51 divides by the size of an element, which is
+ * 0 for strings. Calls of backends and of libtritonserver itself pass.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -60,7 +61,7 @@ static int find_executable(struct dl_phdr_info* info, size_t size, void* data) {
  * cancellations of quick requests: the callback with the answer and the thread with the cancellation both let go of
  * the call's state (triton-inference-server/server#8034, repaired by #8078 in 25.04). Here the callback takes no notice
  * of a cancellation and sends its answer, which gRPC throws away; then that thread alone lets go. The one place where
- * the callback asks, a call of five bytes, is made to say no. A version that does not ask exactly once stays as it is. */
+ * the callback asks, a call of five bytes, is made to say no. Versions that do not ask exactly once stay as they are. */
 static const char callback_name[] =
     "_ZN6triton6server4grpc17ModelInferHandler21InferResponseCompleteEP30TRITONSERVER_InferenceResponsejPv";
 static const char question_name[] = "_ZNK4grpc17ServerContextBase11IsCancelledEv";
@@ -178,9 +179,9 @@ Error* TRITONSERVER_InferenceRequestAddInput(
   REAL(TRITONSERVER_InferenceRequestAddInput);
   if (FROM_FRONT_END) {
     for (uint64_t i = 0; i < dimensions; i++)
-      if (shape[i] < (i == 0))
-        return refuse(INVALID_ARG, "input %.64s has %lld in dimension %llu of its shape; expected at least one row and no "
-                      "negative length", name, (unsigned long long)shape[i], i);
+      if (shape[i] < (i == 0) || shape[i] > INT32_MAX)
+        return refuse(INVALID_ARG, "input %.64s has %lld in dimension %llu of its shape; expected at least one row, and no "
+                      "length below 0 or above 2147483647", name, (unsigned long long)shape[i], i);
     if (request != request_under_way) {
       request_under_way = request;
       input_count = 0;
