@@ -63,6 +63,7 @@ def reference_scores(model: MultiVectorEncoder) -> NDArray[np.float64]:
         ("pylate_early", "pylate"),
         ("native_min_expansion", "sentence-transformers"),
         ("native_attended", "sentence-transformers"),
+        ("native_far_expansion", "sentence-transformers"),
     ],
 )
 def test_fp32_scores(exported: Exported, reference: Reference, variant: str, checkpoint_format: str) -> None:
@@ -104,6 +105,7 @@ def test_precisions_share_a_fingerprint(exported: Exported) -> None:
     [
         ("stanford_unattended", "fp32", 1e-6),
         ("pylate_modern_bert", "fp32", 1e-6),
+        ("native_far_expansion", "fp32", 1e-6),
         ("native_min_expansion", "int8", 0.0),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from itertools import chain
 from math import inf
 
 import numpy as np
@@ -12,7 +13,10 @@ from sentence_transformers import MultiVectorEncoder
 
 from tridex.encoding import EncodingRules, OnnxEncoder, TokenBatch, Tokenizer
 
+from .blind_tokens import blind_tokens, local_reach
+from .checkpoint import backbone_of
 from .errors import ParityError
+from .measure import Measure
 from .precision import Precision
 
 QUERIES = (
@@ -71,6 +75,17 @@ TOLERANCES = {
     Precision.INT8: Tolerance(score_error=inf, relative_score_error=0.1, token_cosine=0.99),
 }
 
+_REMEDIES = {
+    Precision.FP32: "Weights that the checkpoint lacks are random in every load, which loaders warn of; if it has them "
+    "all, report this with its config.json",
+    Precision.FP16: "Export with precision fp32, or int8 for a CPU",
+    Precision.INT8: "Export with precision fp32, or fp16 for a GPU; and int8 on the kind of CPU that will serve it, "
+    "because x86 without VNNI sums with fewer bits",
+}
+
+_SHOWN, _TOKENS_SHOWN = 60, 8
+"""Characters of a text, and of its tokens, in a message."""
+
 
 def check_parity(
     reference: MultiVectorEncoder,
@@ -84,34 +99,61 @@ def check_parity(
     `reference` should be loaded anew: a weight that the checkpoint lacks is random in every load, and shows here.
 
     Raises:
-        ParityError: with the figures.
+        ParityError: with the figures, the limits, the texts, and what to do.
     """
     ours, theirs = [], []
-    for task, texts, batch in (
-        ("query", QUERIES, tokenizer.queries(QUERIES)),
-        ("document", DOCUMENTS, tokenizer.documents(DOCUMENTS)),
-    ):
+    queries, documents = tokenizer.queries(QUERIES), tokenizer.documents(DOCUMENTS)
+    for task, texts, batch in (("query", QUERIES, queries), ("document", DOCUMENTS, documents)):
         expected = [encode_reference(reference, task, text) for text in texts]
         for row, (text, encoded) in enumerate(zip(texts, expected, strict=True)):
-            _compare_tokens(f"{task} {text[:60]!r}", batch, row, encoded.tokens, rules.pad_token_id)
+            _compare_tokens(f"{task} {text[:_SHOWN]!r}", batch, row, encoded.tokens, rules.pad_token_id)
         ours.append([rows[mask == 1] for rows, mask in zip(encoder.encode(batch), batch.embedding_mask, strict=True)])
         theirs.append([encoded.embeddings for encoded in expected])
-    parity = _differences(ours, theirs, reference.similarity(*theirs).numpy(), rules)
+    scores, expected_scores = maxsim(ours[0], ours[1], rules), reference.similarity(*theirs).numpy()
+    parity = _differences(ours, theirs, scores, expected_scores)
     limits = TOLERANCES[precision]
-    within = (
-        parity.score_error <= limits.score_error
-        and parity.relative_score_error <= limits.relative_score_error
-        and parity.token_cosine >= limits.token_cosine
+    measures = (
+        Measure("score error", parity.score_error, "at most", limits.score_error),
+        Measure("relative score error", parity.relative_score_error, "at most", limits.relative_score_error),
+        Measure("mean token cosine", parity.token_cosine, "at least", limits.token_cosine),
     )
-    # Not "if outside": NaN is neither.
-    if not within:
+    if beyond := [str(measure) for measure in measures if not measure.holds]:
+        # argmax and argmin take NaN for what they look for.
+        q, d = divmod(int(np.argmax(np.abs(scores - expected_scores))), len(DOCUMENTS))
+        alike = [float(np.mean(_cosines(a, b))) for a, b in zip(chain(*ours), chain(*theirs), strict=True)]
+        least = int(np.argmin(alike))
+        text = (*QUERIES, *DOCUMENTS)[least][:_SHOWN]
+        cause = _blindness(queries, q, ours[0][q], theirs[0][q], reference, limits.token_cosine)
         raise ParityError(
-            f"the exported {precision.value} encoder differs from the checkpoint: score error {parity.score_error:.2g} "
-            f"(at most {limits.score_error:g}), relative {parity.relative_score_error:.2g} (at most "
-            f"{limits.relative_score_error:g}), mean token cosine {parity.token_cosine:.6f} (at least "
-            f"{limits.token_cosine:g})"
+            f"the exported {precision.value} encoder differs from the checkpoint: {', '.join(beyond)}. Furthest off is "
+            f"query {QUERIES[q]!r} with document {DOCUMENTS[d][:_SHOWN]!r}: {scores[q, d]:.9g}, where the checkpoint "
+            f"has {expected_scores[q, d]:.9g}; least alike are the tokens of {text!r}, cosine {alike[least]:.6f}. "
+            f"{cause or _REMEDIES[precision]}"
         )
     return parity
+
+
+def _blindness(
+    queries: TokenBatch,
+    row: int,
+    ours: NDArray[np.float32],
+    theirs: NDArray[np.float32],
+    reference: MultiVectorEncoder,
+    least_cosine: float,
+) -> str | None:
+    """Says so where it is the query's tokens that see no key (blind_tokens.py) that differ."""
+    config = backbone_of(reference).model.config
+    reach = local_reach(config)
+    attention_mask, embedding_mask = queries.attention_mask[row], queries.embedding_mask[row]
+    blind = blind_tokens(attention_mask, embedding_mask, reach)
+    if not blind.any() or np.mean(_cosines(ours[blind], theirs[blind])) >= least_cosine:
+        return None
+    distance = "" if reach is None else f" within {reach} (local_attention {2 * reach})"
+    return (
+        f"The cause: {blind.sum()} of this query's {len(blind)} tokens, query expansion, see no key{distance}: "
+        f"attention looks at {attention_mask.sum()} tokens. Attention implementations differ there, and the checkpoint "
+        f"is loaded with {config._attn_implementation}. Shorten the expansion, or attend to it"
+    )
 
 
 @dataclass(frozen=True)
@@ -155,18 +197,24 @@ def _tokens(queries: list[NDArray[np.float32]]) -> NDArray[np.int64]:
 def _differences(
     ours: list[list[NDArray[np.float32]]],
     theirs: list[list[NDArray[np.float32]]],
+    scores: NDArray[np.float64],
     expected: NDArray[np.float32],
-    rules: EncodingRules,
 ) -> Parity:
-    error = np.abs(maxsim(ours[0], ours[1], rules) - expected)
+    error = np.abs(scores - expected)
     a, b = (np.concatenate([*queries, *documents]) for queries, documents in (ours, theirs))
-    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     # numpy's max, unlike Python's, lets NaN through.
     return Parity(
         score_error=float(np.max(error / np.maximum(1, np.abs(expected) / _tokens(theirs[0])))),
         relative_score_error=float(np.max(error) / np.max(np.abs(expected))),
-        token_cosine=float(np.mean((a * b).sum(axis=1) / np.maximum(norms, 1e-12))),
+        token_cosine=float(np.mean(_cosines(a, b))),
     )
+
+
+def _cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Of rows, [tokens]."""
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    cosines: NDArray[np.float32] = (a * b).sum(axis=1) / np.maximum(norms, 1e-12)
+    return cosines
 
 
 def _compare_tokens(text: str, batch: TokenBatch, row: int, expected: TokenBatch, pad_token_id: int) -> None:
@@ -174,5 +222,12 @@ def _compare_tokens(text: str, batch: TokenBatch, row: int, expected: TokenBatch
     for name, padding in (("input_ids", pad_token_id), ("attention_mask", 0), ("embedding_mask", 0)):
         got, want = getattr(batch, name)[row], getattr(expected, name)[0]
         # Beyond the text's own width there is what fills the batch.
-        if not (np.array_equal(got[:width], want) and (got[width:] == padding).all()):
-            raise ParityError(f"{name} of the {text}: {got.tolist()}, Sentence Transformers {want.tolist()}")
+        want = np.concatenate([want, np.full(len(got) - width, padding)])
+        if differing := np.flatnonzero(got != want).tolist():
+            first = differing[0]
+            raise ParityError(
+                f"{name} of the {text} from token {first} on: {got[first:][:_TOKENS_SHOWN].tolist()}, Sentence "
+                f"Transformers {want[first:][:_TOKENS_SHOWN].tolist()}; {len(differing)} of {len(got)} differ. The "
+                "served tokenizer does not reproduce this checkpoint's: report this with its tokenizer.json and "
+                "tokenizer_config.json"
+            )
