@@ -48,7 +48,7 @@ def traced_once(exported: Callable[[str, str], Artifact], monkeypatch: pytest.Mo
     """For tests of what surrounds the graph: a checkpoint (its name) whose exports take the graph of an earlier one."""
     variant = "stanford_attended"
 
-    def trace(_: MultiVectorEncoder, precision: Precision) -> onnx.ModelProto:
+    def trace(_: MultiVectorEncoder, precision: Precision, _attention: str) -> onnx.ModelProto:
         return onnx.load(exported(variant, precision.value).model_path)
 
     # Made before the patch, or it would ask for itself.

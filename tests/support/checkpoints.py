@@ -325,6 +325,18 @@ def native_without_special_tokens(folder: Path) -> None:
     )
 
 
+def native_far_expansion(folder: Path) -> None:
+    """Expansion that is not attended to, beyond the 4 tokens that ModernBERT's local attention reaches."""
+    sentence_transformers(
+        folder,
+        byte_pair(),
+        modern_bert,
+        [projection(HIDDEN, DIM, bias=False, activation_function=nn.Identity()), MultiVectorMask(), normalise()],
+        document_length=40,
+        query_expansion={"strategy": "fixed", "length": 30, "attend": False},
+    )
+
+
 VARIANTS: dict[str, Callable[[Path], None]] = {
     maker.__name__: maker
     for maker in (
@@ -336,6 +348,7 @@ VARIANTS: dict[str, Callable[[Path], None]] = {
         native_attended,
         native_plain,
         native_without_special_tokens,
+        native_far_expansion,
     )
 }
 

@@ -15,6 +15,7 @@ from tridex.encoding import Artifact, EncodingRules, Manifest, OnnxEncoder, Toke
 from tridex.encoding.manifest import MANIFEST_FILE, MODEL_FILE, TOKENIZER_FILE
 from tridex.protocol import models
 
+from .blind_tokens import attention_for
 from .checkpoint import backbone_of, describe_head, load_checkpoint, rules_of, tokenizer_of
 from .default_checkpoint import write_default_checkpoint
 from .errors import ExportError
@@ -61,12 +62,14 @@ def export_checkpoint(
     checkpoint = load_checkpoint(source)
     rules = rules_of(checkpoint)
     head = describe_head(checkpoint)
-    architecture = type(backbone_of(checkpoint).model).__name__
+    backbone = backbone_of(checkpoint).model
+    architecture = type(backbone).__name__
     tokenizer = tokenizer_of(checkpoint)
+    attention = attention_for(backbone, tokenizer, rules)
 
     on_stage(f"trace the graph as {chosen.value}")
-    graph = trace(checkpoint, chosen)
-    del checkpoint
+    graph = trace(checkpoint, chosen, attention)
+    del checkpoint, backbone
 
     with staging_dir(repository / models.ENCODER.name) as staging:
         files = [staging / MODEL_FILE, staging / TOKENIZER_FILE]

@@ -48,8 +48,10 @@ class EncoderGraph(nn.Module):
         return embeddings * embedding_mask.unsqueeze(-1).to(embeddings.dtype)
 
 
-def trace(model: MultiVectorEncoder, precision: Precision) -> onnx.ModelProto:
+def trace(model: MultiVectorEncoder, precision: Precision, attention: str) -> onnx.ModelProto:
     """The graph for any number of texts and tokens, in `precision`. Changes the model: its attention, and its type.
+
+    attention: what `attention_for` says.
 
     Raises:
         CheckpointError: the weights do not fit into one ONNX file.
@@ -60,7 +62,7 @@ def trace(model: MultiVectorEncoder, precision: Precision) -> onnx.ModelProto:
     backbone = backbone_of(model).model
     # Scaled dot product attention exports with a guard against fully masked rows in every layer. Without it MiniLM on
     # one core is 4 % faster (int8: 8 %).
-    backbone.set_attn_implementation("eager")
+    backbone.set_attn_implementation(attention)
     if precision is Precision.FP16:
         # Before tracing, so that softmax and norms stay in float32 where the model wants them so.
         backbone.half()  # type: ignore[no-untyped-call]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from itertools import zip_longest
+from itertools import chain
 from math import inf
 
 import numpy as np
@@ -13,7 +13,10 @@ from sentence_transformers import MultiVectorEncoder
 
 from tridex.encoding import EncodingRules, OnnxEncoder, TokenBatch, Tokenizer
 
+from .blind_tokens import blind_tokens, local_reach
+from .checkpoint import backbone_of
 from .errors import ParityError
+from .measure import Measure
 from .precision import Precision
 
 QUERIES = (
@@ -57,15 +60,6 @@ class Parity:
 
 
 @dataclass(frozen=True)
-class Worst:
-    """The texts that differ most, in words, for each measure of `Parity`."""
-
-    score: str
-    relative: str
-    token: str
-
-
-@dataclass(frozen=True)
 class Tolerance:
     score_error: float
     relative_score_error: float
@@ -80,11 +74,17 @@ TOLERANCES = {
     # Seen with MiniLM: 0.03 and 0.9975, and the same nDCG@10 on SciFact to 0.001. Unrelated embeddings have cosine 0.
     Precision.INT8: Tolerance(score_error=inf, relative_score_error=0.1, token_cosine=0.99),
 }
-_ADVICE = {
-    Precision.FP32: "No precision is closer than fp32; see whether the checkpoint lacks a weight, which is then random",
-    Precision.FP16: "Export it with precision fp32",
-    Precision.INT8: "Export it with precision fp32, or fp16 for a GPU",
+
+_REMEDIES = {
+    Precision.FP32: "Weights that the checkpoint lacks are random in every load, which loaders warn of; if it has them "
+    "all, report this with its config.json",
+    Precision.FP16: "Export with precision fp32, or int8 for a CPU",
+    Precision.INT8: "Export with precision fp32, or fp16 for a GPU; and int8 on the kind of CPU that will serve it, "
+    "because x86 without VNNI sums with fewer bits",
 }
+
+_SHOWN, _TOKENS_SHOWN = 60, 8
+"""Characters of a text, and of its tokens, in a message."""
 
 
 def check_parity(
@@ -99,49 +99,61 @@ def check_parity(
     `reference` should be loaded anew: a weight that the checkpoint lacks is random in every load, and shows here.
 
     Raises:
-        ParityError: with the figures.
+        ParityError: with the figures, the limits, the texts, and what to do.
     """
     ours, theirs = [], []
-    for task, texts, batch in (
-        ("query", QUERIES, tokenizer.queries(QUERIES)),
-        ("document", DOCUMENTS, tokenizer.documents(DOCUMENTS)),
-    ):
+    queries, documents = tokenizer.queries(QUERIES), tokenizer.documents(DOCUMENTS)
+    for task, texts, batch in (("query", QUERIES, queries), ("document", DOCUMENTS, documents)):
         expected = [encode_reference(reference, task, text) for text in texts]
         for row, (text, encoded) in enumerate(zip(texts, expected, strict=True)):
-            _compare_tokens(_named(task, text), batch, row, encoded.tokens, rules.pad_token_id)
+            _compare_tokens(f"{task} {text[:_SHOWN]!r}", batch, row, encoded.tokens, rules.pad_token_id)
         ours.append([rows[mask == 1] for rows, mask in zip(encoder.encode(batch), batch.embedding_mask, strict=True)])
         theirs.append([encoded.embeddings for encoded in expected])
-    parity, worst = _differences(ours, theirs, reference.similarity(*theirs).numpy(), rules)
-    if exceeded := _exceeded(parity, worst, TOLERANCES[precision]):
+    scores, expected_scores = maxsim(ours[0], ours[1], rules), reference.similarity(*theirs).numpy()
+    parity = _differences(ours, theirs, scores, expected_scores)
+    limits = TOLERANCES[precision]
+    measures = (
+        Measure("score error", parity.score_error, "at most", limits.score_error),
+        Measure("relative score error", parity.relative_score_error, "at most", limits.relative_score_error),
+        Measure("mean token cosine", parity.token_cosine, "at least", limits.token_cosine),
+    )
+    if beyond := [str(measure) for measure in measures if not measure.holds]:
+        # argmax and argmin take NaN for what they look for.
+        q, d = divmod(int(np.argmax(np.abs(scores - expected_scores))), len(DOCUMENTS))
+        alike = [float(np.mean(_cosines(a, b))) for a, b in zip(chain(*ours), chain(*theirs), strict=True)]
+        least = int(np.argmin(alike))
+        text = (*QUERIES, *DOCUMENTS)[least][:_SHOWN]
+        cause = _blindness(queries, q, ours[0][q], theirs[0][q], reference, limits.token_cosine)
         raise ParityError(
-            f"the exported {precision.value} encoder differs from the checkpoint: {'; '.join(exceeded)}. "
-            f"{_ADVICE[precision]}"
+            f"the exported {precision.value} encoder differs from the checkpoint: {', '.join(beyond)}. Furthest off is "
+            f"query {QUERIES[q]!r} with document {DOCUMENTS[d][:_SHOWN]!r}: {scores[q, d]:.9g}, where the checkpoint "
+            f"has {expected_scores[q, d]:.9g}; least alike are the tokens of {text!r}, cosine {alike[least]:.6f}. "
+            f"{cause or _REMEDIES[precision]}"
         )
     return parity
 
 
-def _exceeded(parity: Parity, worst: Worst, limits: Tolerance) -> list[str]:
-    """What is outside the tolerance: measure, value, limit and text."""
-    checks = (
-        ("score error", parity.score_error, "at most", limits.score_error, worst.score),
-        ("relative score error", parity.relative_score_error, "at most", limits.relative_score_error, worst.relative),
-        ("mean token cosine", parity.token_cosine, "at least", limits.token_cosine, worst.token),
+def _blindness(
+    queries: TokenBatch,
+    row: int,
+    ours: NDArray[np.float32],
+    theirs: NDArray[np.float32],
+    reference: MultiVectorEncoder,
+    least_cosine: float,
+) -> str | None:
+    """Says so where it is the query's tokens that see no key (blind_tokens.py) that differ."""
+    config = backbone_of(reference).model.config
+    reach = local_reach(config)
+    attention_mask, embedding_mask = queries.attention_mask[row], queries.embedding_mask[row]
+    blind = blind_tokens(attention_mask, embedding_mask, reach)
+    if not blind.any() or np.mean(_cosines(ours[blind], theirs[blind])) >= least_cosine:
+        return None
+    distance = "" if reach is None else f" within {reach} (local_attention {2 * reach})"
+    return (
+        f"The cause: {blind.sum()} of this query's {len(blind)} tokens, query expansion, see no key{distance}: "
+        f"attention looks at {attention_mask.sum()} tokens. Attention implementations differ there, and the checkpoint "
+        f"is loaded with {config._attn_implementation}. Shorten the expansion, or attend to it"
     )
-    return [
-        f"{name} {told_apart(value, limit)} against {bound} {limit!r} ({where})"
-        for name, value, bound, limit, where in checks
-        # Not "if outside": NaN is neither.
-        if not (value <= limit if bound == "at most" else value >= limit)
-    ]
-
-
-def told_apart(value: float, limit: float) -> str:
-    """`value` with two digits, or as many as it takes to be on the side of `limit` where it is."""
-    for digits in range(2, 17):
-        text = f"{value:.{digits}g}"
-        if (float(text) < limit, float(text) > limit) == (value < limit, value > limit):
-            return text
-    return repr(value)
 
 
 @dataclass(frozen=True)
@@ -185,42 +197,37 @@ def _tokens(queries: list[NDArray[np.float32]]) -> NDArray[np.int64]:
 def _differences(
     ours: list[list[NDArray[np.float32]]],
     theirs: list[list[NDArray[np.float32]]],
+    scores: NDArray[np.float64],
     expected: NDArray[np.float32],
-    rules: EncodingRules,
-) -> tuple[Parity, Worst]:
-    error = np.abs(maxsim(ours[0], ours[1], rules) - expected)
-    scaled = error / np.maximum(1, np.abs(expected) / _tokens(theirs[0]))
+) -> Parity:
+    error = np.abs(scores - expected)
     a, b = (np.concatenate([*queries, *documents]) for queries, documents in (ours, theirs))
-    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    cosines = (a * b).sum(axis=1) / np.maximum(norms, 1e-12)
-    texts = [*(_named("query", text) for text in QUERIES), *(_named("document", text) for text in DOCUMENTS)]
-    text_of = np.repeat(texts, [len(rows) for side in theirs for rows in side])
-    # numpy's max, unlike Python's, lets NaN through, and argmax and argmin find it.
-    parity = Parity(
-        score_error=float(np.max(scaled)),
+    # numpy's max, unlike Python's, lets NaN through.
+    return Parity(
+        score_error=float(np.max(error / np.maximum(1, np.abs(expected) / _tokens(theirs[0])))),
         relative_score_error=float(np.max(error) / np.max(np.abs(expected))),
-        token_cosine=float(np.mean(cosines)),
+        token_cosine=float(np.mean(_cosines(a, b))),
     )
-    lowest = np.argmin(cosines)
-    return parity, Worst(_pair(scaled), _pair(error), f"lowest {cosines[lowest]:.6f}, in {text_of[lowest]}")
 
 
-def _pair(error: NDArray[np.float64]) -> str:
-    query, document = divmod(int(np.argmax(error)), error.shape[1])
-    return f"{_named('query', QUERIES[query])}, {_named('document', DOCUMENTS[document])}"
-
-
-def _named(task: str, text: str) -> str:
-    return f"{task} {text if len(text) <= 60 else text[:57] + '...'!r}"
+def _cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Of rows, [tokens]."""
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    cosines: NDArray[np.float32] = (a * b).sum(axis=1) / np.maximum(norms, 1e-12)
+    return cosines
 
 
 def _compare_tokens(text: str, batch: TokenBatch, row: int, expected: TokenBatch, pad_token_id: int) -> None:
+    width = expected.input_ids.shape[1]
     for name, padding in (("input_ids", pad_token_id), ("attention_mask", 0), ("embedding_mask", 0)):
-        ours, theirs = getattr(batch, name)[row].tolist(), getattr(expected, name)[0].tolist()
+        got, want = getattr(batch, name)[row], getattr(expected, name)[0]
         # Beyond the text's own width there is what fills the batch.
-        for token, (got, want) in enumerate(zip_longest(ours, theirs, fillvalue=padding)):
-            if got != want:
-                raise ParityError(
-                    f"{name} of the {text}: {got} at token {token} of {len(theirs)}, Sentence Transformers {want}. No "
-                    "precision changes this: the tokenizer or its rules do not do what the checkpoint does"
-                )
+        want = np.concatenate([want, np.full(len(got) - width, padding)])
+        if differing := np.flatnonzero(got != want).tolist():
+            first = differing[0]
+            raise ParityError(
+                f"{name} of the {text} from token {first} on: {got[first:][:_TOKENS_SHOWN].tolist()}, Sentence "
+                f"Transformers {want[first:][:_TOKENS_SHOWN].tolist()}; {len(differing)} of {len(got)} differ. The "
+                "served tokenizer does not reproduce this checkpoint's: report this with its tokenizer.json and "
+                "tokenizer_config.json"
+            )
