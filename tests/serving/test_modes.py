@@ -109,3 +109,21 @@ def test_given_candidates_are_scored_by_maxsim_alone(search: SearchService) -> N
         asked = Request({**asked.inputs, "CANDIDATE_IDS": strings("a")}, asked.parameters)
         (refused,) = answers(search, [asked])
         assert isinstance(refused, RequestError) and "input CANDIDATE_IDS is given beside mode" in str(refused)
+
+
+@pytest.mark.parametrize("candidates", [False, True])
+def test_a_score_beyond_float32_is_refused_alone(search: SearchService, candidates: bool) -> None:
+    def asked(magnitude: float) -> Request:
+        query = np.full((1, 4, dim_of(search)), magnitude, np.float32)
+        inputs = {
+            "QUERY_EMBEDDINGS": query,
+            **({"CANDIDATE_IDS": strings("a", "b").reshape(1, -1)} if candidates else {}),
+        }
+        return Request(inputs, {"collection": "c"})
+
+    large, beyond, small = answers(search, [asked(1e30), asked(3e38), asked(1e-30)])
+    assert isinstance(beyond, RequestError) and beyond.code is ErrorCode.INVALID_ARGUMENT
+    assert "input QUERY_EMBEDDINGS gives a score beyond 3.4e+38; expected smaller numbers" in str(beyond)
+    for found in (large, small):
+        assert not isinstance(found, RequestError)
+        assert np.isfinite(found["SCORES"]).all() and found["SCORES"].all() and b"a" in found["IDS"]

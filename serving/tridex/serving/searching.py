@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 
 from tridex import kernels
@@ -111,7 +112,8 @@ class Searching:
             try:
                 search = self._check(request, locate)
             except (RequestError, NotYetError) as error:
-                results[i] = error
+                # Without the frames, which would keep old views alive in a cycle.
+                results[i] = error.with_traceback(None)
                 continue
             if search.mode.scans and search.candidates is None:
                 passes.setdefault(search.one_pass, {})[i] = search
@@ -256,12 +258,24 @@ def _rankings(search: _Search, by_maxsim: Sequence[Ranking] | None, by_text: lis
         if search.mode.mode is SearchMode.BM25:
             return by_text
         candidates = search.candidates or [ranking.ids for ranking in by_text]
-        return [
+        rescored = [
             search.view.rescore(query, kept, ids)
             for query, kept, ids in zip(search.queries, search.mask, candidates, strict=True)
         ]
+        return _within_float32(rescored)
+    _within_float32(by_maxsim)
     if search.mode.mode is SearchMode.MAXSIM:
         return by_maxsim
     pairs = zip(by_maxsim, by_text, strict=True)
     weight = search.mode.maxsim_weight
     return [fuse_ranks(*pair) if weight is None else fuse_scores(*pair, weight) for pair in pairs]
+
+
+def _within_float32(rankings: Sequence[Ranking]) -> Sequence[Ranking]:
+    """Raises RequestError INVALID_ARGUMENT where a score is beyond float32, which the kernels cut to its largest."""
+    if any(np.abs(ranking.scores).max(initial=0) >= kernels.LARGEST_SCORE for ranking in rankings):
+        raise invalid(
+            f"input {models.QUERY_EMBEDDINGS.name} gives a score beyond {kernels.LARGEST_SCORE:.3g}; expected smaller "
+            "numbers"
+        )
+    return rankings
