@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean
 
+import psutil
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
@@ -38,6 +39,8 @@ DOCUMENTS = 600
 """As many ids as there ever are: every upsert replaces, sooner or later."""
 UPSERTS_A_SECOND = 6
 SEARCHERS = 2
+_LENGTH = 300
+"""Characters of a text: some 70 tokens, so that six upserts a second leave room for others on two cores."""
 SAMPLE_S = 3.0
 WARM_UP_S = 120.0
 GROWTH = 0.05
@@ -68,7 +71,7 @@ class Load:
         self.done: Counter[str] = Counter()
         self.failures: list[str] = []
         self._address = address
-        self._texts = [str(row["text"]) for row in rows]
+        self._texts = [str(row["text"])[:_LENGTH] for row in rows]
         self._questions = questions(list(rows), 200)
         self._stop = threading.Event()
         steps: list[tuple[str, Work, float]] = [("search", self._search, 0.0)] * SEARCHERS
@@ -114,7 +117,7 @@ class Load:
     def _document(self, number: int) -> Document:
         key = number % DOCUMENTS
         text = self._texts[(7 * number) % len(self._texts)]
-        return Document(f"{key:04}", text[:2000], {"half": key % 2 == 0, "number": key})
+        return Document(f"{key:04}", text, {"half": key % 2 == 0, "number": key})
 
     def _search(self, client: Client, turn: int) -> object:
         ways: list[dict[str, object]] = [
@@ -162,6 +165,8 @@ def main() -> None:
     parser.add_argument("--repository", type=Path, default=Path("model_repository"))
     parser.add_argument("--publish", action="store_true", help="keep the figures, as the other benchmarks do")
     arguments = parser.parse_args()
+    if arguments.minutes < 1:
+        parser.error(f"--minutes is {arguments.minutes:g}; expected at least 1")
     arguments.data.mkdir(parents=True, exist_ok=True)
     rows = stdlib_corpus.load(arguments.data / "stdlib.jsonl")
     seconds = 60 * arguments.minutes
@@ -176,6 +181,8 @@ def main() -> None:
                 load.start()
             try:
                 samples = list(watched(sampled(server.pid, store, seconds), seconds, load))
+            except psutil.NoSuchProcess as error:
+                sys.exit(f"a process of the server has ended: {error}; the log: {server.log}")
             finally:
                 load.stop()
     warm_s = min(WARM_UP_S, seconds / 3)
