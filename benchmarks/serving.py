@@ -128,7 +128,7 @@ def measure(
         "top_k": TOP_K,
         "with_text": with_text,
         "with_metadata": with_text,
-        # As our clients send it: without one, a search is refused that would wait for two seconds.
+        # As our clients send it: without one, a search is refused that would wait for a second.
         "timeout": int(1e6 * DEFAULT_TIMEOUT_S),
     }
     row = {"codec": codec, "concurrency": concurrency, "with_text": with_text}

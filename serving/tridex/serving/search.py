@@ -60,7 +60,7 @@ class SearchService(Service):
         kernels.warm_up(self._device, artifact.manifest.dim, codecs=(Codec.FLOAT32,))
         encode = _encoder(context, artifact)
         encode([self._tokenizer.queries(["warm up"])])
-        self._searches = Lane(self._search, name="the search", default_wait_s=2.0, max_weight=limits.MAX_BATCH)
+        self._searches = Lane(self._search, name="the search", default_wait_s=1.0, max_weight=limits.MAX_BATCH)
         self._encodings = Lane(self._finish_encodings, name="the encoder", default_wait_s=5.0, max_weight=1024)
         self._by_words = Lane(self._search, name="BM25", default_wait_s=2.0, max_weight=limits.MAX_BATCH)
         self._encoding = Scheduler(encode, (self._searches, self._encodings))
