@@ -191,7 +191,7 @@ def test_ending_it_under_load_tells_callers_that_it_is_unavailable(served: Serve
     time.sleep(2)
     processes = served.processes
     served.launcher.send_signal(signal.SIGTERM)
-    eventually(lambda: not served.ready, within_s=3)
+    eventually(lambda: not served.ready, within_s=1)
     assert served.launcher.wait(30) == 0
     over.set()
     for thread in threads:
