@@ -76,14 +76,14 @@ def test_an_unknown_collection_is_one_clear_line(indexed: TritonServer) -> None:
 
 
 def test_what_the_server_refuses_of_a_file_names_the_line(indexed: TritonServer, tmp_path: Path) -> None:
-    answer(indexed, "collections", "create", "typed", "--field", "year:int")
+    answer(indexed, "collections", "create", "years", "--field", "year:int")
     rows = [{"id": str(i), "text": "t", "metadata": {"year": i if i != 21 else "x"}} for i in range(30)]
     (tmp_path / "rows.jsonl").write_text("\n" + "".join(json.dumps(row) + "\n" for row in rows))
-    refused = tridex(indexed, "index", "add", str(tmp_path / "rows.jsonl"), "--collection", "typed")
+    refused = tridex(indexed, "index", "add", str(tmp_path / "rows.jsonl"), "--collection", "years")
     assert refused.returncode == 1 and refused.stderr.splitlines()[-1].endswith(
         f"as the collection declares it int ({tmp_path}/rows.jsonl, line 23) (the first 16 documents are written)"
     )
-    assert answer(indexed, "collections", "describe", "typed")["count"] == 16
+    assert answer(indexed, "collections", "describe", "years")["count"] == 16
 
 
 def test_a_repository_without_an_encoder_is_one_clear_line(tmp_path: Path) -> None:

@@ -39,7 +39,8 @@ def test_a_store_is_made_for_its_owner_alone(tmp_path: Path) -> None:
 
 
 def test_a_store_keeps_the_modes_it_has(tmp_path: Path) -> None:
-    (tmp_path / "store").mkdir(mode=0o750)
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store").chmod(0o750)  # whatever the umask
     check_store(tmp_path / "store")
     assert (tmp_path / "store").stat().st_mode & 0o777 == 0o750
 

@@ -129,9 +129,15 @@ class Upkeep:
                 more = self._store.open(name).compact_some()
         with self._tending:
             self._store.open(name).index_new_texts()
+        self._expect_old(name)
+
+    def _expect_old(self, name: str) -> None:
         self._old.setdefault(name, time.monotonic() + UNREAD_FOR.total_seconds() + 1)
 
     def _clean_up(self, name: str) -> None:
-        freed = self._store.open(name).clean_up(UNREAD_FOR)
+        collection = self._store.open(name)
+        freed = collection.clean_up(UNREAD_FOR)
         _log.debug("clean-up of collection %r freed %d bytes", name, freed)
+        if len(collection.dataset.versions()) > 1:  # made since this was scheduled
+            self._expect_old(name)
         return_freed()
