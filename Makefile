@@ -77,8 +77,8 @@ quality: install ## measure ranking quality, codec by codec: CORPORA=<folder of 
 	$(BIN)/python -m benchmarks.quality --corpora $(CORPORA) --data $(DATA) \
 	  $(if $(ONLY),--only $(ONLY)) $(if $(ALSO),--also $(ALSO))
 
-bench-index: install ## measure the living index: how soon a write is found, what searches pay for it, filters
-	$(BIN)/python -m benchmarks.living --data $(DATA)
+bench-index: install ## measure the mutable index: how soon a write is found, what searches pay for it, filters
+	$(BIN)/python -m benchmarks.mutable_index --data $(DATA)
 
 soak: install ## a mixed load for MINUTES=10: fails where memory or disk grow
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES) --data $(DATA)

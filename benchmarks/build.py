@@ -29,12 +29,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.markdown import Markdown
 
+from tridex.building import Encode, build_collection, local_encoder, open_source
+from tridex.building.progress import Progress
 from tridex.encoding import Artifact, DocumentReading, latest_version_dir, load_artifact
 from tridex.export import export_default
 from tridex.index import CollectionSpec, Follower, Store
 from tridex.kernels import Codec
-from tridex.serving.bulk import Encode, build_collection, local_encoder, open_source
-from tridex.serving.bulk.progress import Progress
 
 from .publishing import publish
 from .timing import take_turns
@@ -140,12 +140,12 @@ def real(folder: Path, artifact: Artifact, scratch: Path, count: int | None) -> 
         name = f"{folder.name}-{codec.value}"
         task = {"source": source, "store": scratch / "store", "codec": codec.value, "embeddings": embeddings}
         done = built({key: str(value) for key, value in task.items()} | {"name": name})
-        view = Follower(Store(scratch / "store"), name, torch.device("cpu")).view
+        snapshot = Follower(Store(scratch / "store"), name, torch.device("cpu")).snapshot
         mask = torch.ones(queries[0][None].shape[:2], dtype=torch.bool)
-        found = [view.search(query[None], mask, TOP_K)[0].ids for query in queries]
+        found = [snapshot.search(query[None], mask, TOP_K)[0].ids for query in queries]
         exact = exact or found
         kept = np.mean([len(set(a) & set(b)) / len(a) for a, b in zip(exact, found, strict=True)])
-        (times,) = take_turns([partial(view.search, queries[0][None], mask, TOP_K)], mask.device, rounds=20)
+        (times,) = take_turns([partial(snapshot.search, queries[0][None], mask, TOP_K)], mask.device, rounds=20)
         rows.append(
             {
                 "corpus": folder.name,

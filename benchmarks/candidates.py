@@ -25,7 +25,7 @@ from rich.progress import track
 
 from tridex.encoding import Artifact, ArtifactError, OnnxEncoder, latest_version_dir, load_artifact
 from tridex.export import export_default
-from tridex.index import CollectionSpec, Document, Follower, Ranking, Store, View, fuse_ranks, fuse_scores
+from tridex.index import CollectionSpec, Document, Follower, Ranking, Snapshot, Store, fuse_ranks, fuse_scores
 from tridex.kernels import Codec
 
 from .beir import Beir, read_beir
@@ -120,20 +120,20 @@ def ndcg(beir: Beir, rankings: Sequence[Ranking]) -> float:
     return float(ir_measures.calc_aggregate([nDCG @ 10], beir.qrels, run)[nDCG @ 10])
 
 
-def curve(view: View, queries: Sequence[torch.Tensor], exact: Sequence[Ranking]) -> tuple[list[Point], float]:
+def curve(snapshot: Snapshot, queries: Sequence[torch.Tensor], exact: Sequence[Ranking]) -> tuple[list[Point], float]:
     """Every setting, and the median milliseconds of exact search in the same turns."""
-    settings = [(p, n) for p in N_PROBE for n in N_CANDIDATES if n < view.count()]
+    settings = [(p, n) for p in N_PROBE for n in N_CANDIDATES if n < snapshot.count()]
     found: dict[tuple[int, int], list[Ranking]] = {setting: [] for setting in settings}
     times: dict[tuple[int, int] | None, list[float]] = {setting: [] for setting in (None, *settings)}
     for i, query in enumerate(track(queries, "candidates")):
         mask = torch.ones((1, len(query)), dtype=torch.bool)
         if i < TIMED_QUERIES:
             started = time.perf_counter()
-            view.search(query[None], mask, 100)
+            snapshot.search(query[None], mask, 100)
             times[None].append(1000 * (time.perf_counter() - started))
         for setting in settings:
             started = time.perf_counter()
-            found[setting] += view.search_candidates(query[None], mask, 100, *setting)
+            found[setting] += snapshot.search_candidates(query[None], mask, 100, *setting)
             if i < TIMED_QUERIES:
                 times[setting].append(1000 * (time.perf_counter() - started))
     points = [
@@ -158,29 +158,30 @@ def measure(beir: Beir, artifact: Artifact, data: Path) -> Result:
     ]
     with tempfile.TemporaryDirectory(dir=data) as folder:
         follower = indexed(beir, documents, Path(folder))
-        view = follower.view
+        snapshot = follower.snapshot
         masks = [torch.ones((1, len(query)), dtype=torch.bool) for query in queries]
-        exact = [view.search(query[None], mask, DEPTH)[0] for query, mask in zip(queries, masks, strict=True)]
-        view.search_candidates(queries[0][None], masks[0], 10, 1, 10)
+        exact = [snapshot.search(query[None], mask, DEPTH)[0] for query, mask in zip(queries, masks, strict=True)]
+        snapshot.search_candidates(queries[0][None], masks[0], 10, 1, 10)
         started = time.perf_counter()
         follower.make_lists()
         seconds = time.perf_counter() - started
-        lists = view.segments[0].inverted.lists
-        if lists is None or len(view.segments) > 1:
-            raise SystemExit(f"{beir.name} is too small for inverted lists: {view.count()} documents")
-        points, exact_ms = curve(view, queries, exact)
-        bm25 = [view.search_texts(text, DEPTH) for text in track(list(beir.queries.values()), "BM25")]
+        lists = snapshot.segments[0].inverted.lists
+        if lists is None or len(snapshot.segments) > 1:
+            raise SystemExit(f"{beir.name} is too small for inverted lists: {snapshot.count()} documents")
+        points, exact_ms = curve(snapshot, queries, exact)
+        bm25 = [snapshot.search_texts(text, DEPTH) for text in track(list(beir.queries.values()), "BM25")]
         rankings = {
             "bm25": bm25,
             "maxsim": exact,
             "rerank": [
-                view.rescore(query, mask[0], words.ids) for query, mask, words in zip(queries, masks, bm25, strict=True)
+                snapshot.rescore(query, mask[0], words.ids)
+                for query, mask, words in zip(queries, masks, bm25, strict=True)
             ],
             "hybrid": [fuse_ranks(*pair) for pair in zip(exact, bm25, strict=True)],
             "hybrid, maxsim_weight 0.5": [fuse_scores(*pair, 0.5) for pair in zip(exact, bm25, strict=True)],
         }
         held = lists.centroids.nbytes + lists.rows.nbytes + lists.starts.nbytes
-        tokens = view.segments[0].segment.tokens
+        tokens = snapshot.segments[0].segment.tokens
         return Result(
             name=beir.name,
             documents=len(documents),

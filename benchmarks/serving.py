@@ -27,8 +27,8 @@ from tridex.client.connection import DEFAULT_TIMEOUT_S
 from tridex.encoding import OnnxEncoder, latest_version_dir, load_artifact
 from tridex.index import Follower, Store
 from tridex.kernels import Codec
+from tridex.serving.backend.stage_times import STAGES, StageTotal, read_stages
 from tridex.serving.server import TritonServer
-from tridex.serving.stage_times import STAGES, StageTotal, read_stages
 
 from . import perf_analyzer, trace
 from .environment import CODECS, collection, questions, served_stdlib
@@ -164,7 +164,7 @@ def direct(repository: Path, store: Path, texts: list[str]) -> dict[str, float]:
     artifact = load_artifact(latest_version_dir(repository / "encoder"))
     tokenizer = artifact.tokenizer()
     encoder = OnnxEncoder(artifact.model_path, threads=os.cpu_count() or 1)
-    view = Follower(Store(store), collection(CODECS[0]), torch.device("cpu")).view
+    snapshot = Follower(Store(store), collection(CODECS[0]), torch.device("cpu")).snapshot
     kernels.warm_up("cpu", artifact.manifest.dim, [Codec(CODECS[0])])
     times: dict[str, list[float]] = {"tokenise_ms": [], "encode_ms": [], "score_ms": []}
     for text in texts:
@@ -173,7 +173,7 @@ def direct(repository: Path, store: Path, texts: list[str]) -> dict[str, float]:
         marks.append(time.perf_counter())
         embeddings = torch.from_numpy(encoder.encode(tokens))
         marks.append(time.perf_counter())
-        view.search(embeddings, torch.from_numpy(tokens.embedding_mask != 0), TOP_K)
+        snapshot.search(embeddings, torch.from_numpy(tokens.embedding_mask != 0), TOP_K)
         marks.append(time.perf_counter())
         for name, begin, end in zip(times, marks, marks[1:], strict=False):
             times[name].append(1000 * (end - begin))

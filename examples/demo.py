@@ -16,8 +16,8 @@ from examples import stdlib_corpus
 from tridex.client import Client, SearchResult
 from tridex.encoding import ArtifactError, latest_version_dir
 from tridex.export.cli import export
+from tridex.serving.backend.stage_times import STAGES, StageTotal, read_stages
 from tridex.serving.server import TritonServer
-from tridex.serving.stage_times import STAGES, StageTotal, read_stages
 
 COLLECTION = "stdlib"
 QUESTIONS = (

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import perf_analyzer, serving, trace
-from tridex.serving.stage_times import STAGES, StageTotal
+from tridex.serving.backend.stage_times import STAGES, StageTotal
 
 TRACE = [
     {"id": 1, "model_name": "search", "model_version": 1},

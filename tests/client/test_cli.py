@@ -376,7 +376,7 @@ INFO |= {"tokens": 99, "device_bytes": 12_000, "budget_bytes": 16_000, "damage":
 
 
 @pytest.fixture
-def living(triton):
+def mutable(triton):
     """A server that has one collection and one alias."""
     rows = {"collection": [INFO], "collections": [INFO], "aliases": [{"alias": "live", "collection": "docs"}]}
 
@@ -389,12 +389,12 @@ def living(triton):
     return triton
 
 
-def test_collections(run, living):
+def test_collections(run, mutable):
     created = run(
         "collections", "create", "docs", "--field", "year:int", "--field", "a:b:str", "--codec", "int8", "--json"
     )
     assert json.loads(created.stdout) == INFO
-    assert json.loads(living.requests[0].parameters["fields"]) == INFO["fields"]
+    assert json.loads(mutable.requests[0].parameters["fields"]) == INFO["fields"]
     for command in (["list"], ["describe", "docs"]):
         assert "year:int" in run("collections", *command).stdout
         assert "docs" in run("collections", *command, "--json").stdout
@@ -402,18 +402,18 @@ def test_collections(run, living):
     assert json.loads(run("collections", "drop", "docs", "--json").stdout) == {"dropped": "docs"}
 
 
-def test_aliases(run, living):
+def test_aliases(run, mutable):
     assert run("alias", "set", "live", "docs").stdout == "live leads to docs\n"
-    assert living.requests[-1].parameters == {"collection": "docs", "operation": "set_alias", "alias": "live"}
+    assert mutable.requests[-1].parameters == {"collection": "docs", "operation": "set_alias", "alias": "live"}
     assert "live" in run("alias", "list").stdout
     assert json.loads(run("alias", "list", "--json").stdout) == {"live": "docs"}
     assert json.loads(run("alias", "drop", "live", "--json").stdout) == {"dropped": "live"}
 
 
-def test_filters(run, living):
+def test_filters(run, mutable):
     wanted = '{"field": "year", "operator": "==", "value": 1999}'
     assert run("delete", "docs", "--filters", wanted, "--json").exit_code == 0
-    assert json.loads(living.requests[-1].parameters["filters"]) == json.loads(wanted)
+    assert json.loads(mutable.requests[-1].parameters["filters"]) == json.loads(wanted)
 
 
 @pytest.mark.parametrize(
@@ -433,9 +433,9 @@ def test_what_is_refused_before_it_is_sent(run, triton, arguments, message):
     assert result.exit_code == 1 and message in result.stderr and triton.requests == []
 
 
-def test_compact(run, living):
+def test_compact(run, mutable):
     assert run("index", "compact", "docs").stdout == "Compacted docs, version 9\n"
-    assert living.requests[-1].parameters == {"collection": "docs", "operation": "compact"}
+    assert mutable.requests[-1].parameters == {"collection": "docs", "operation": "compact"}
     assert json.loads(run("index", "compact", "docs", "--json").stdout) == {"version": 9}
 
 

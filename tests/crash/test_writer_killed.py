@@ -18,7 +18,7 @@ import torch
 from crash_build import ALIAS, KEYS, built, name_of
 from crash_writer import IDS, NAME, OPERATIONS, SPEC, Operation, Rows, document, embeddings_of, write_until_killed
 
-from tridex.index import Collection, Follower, Store, View
+from tridex.index import Collection, Follower, Snapshot, Store
 
 CPU = torch.device("cpu")
 AIMS = ("upsert", "compact", "build")
@@ -78,10 +78,10 @@ def test_a_killed_writer_loses_nothing_acknowledged(
             tally.acknowledged[operation.name] += 1
         builds.check_encoded(life, tally)
         rows = check_store(collection.latest(), rows, life.in_flight, tally)
-        check_search(Follower(Store(tmp_path / "store"), NAME, CPU).view, rows)
+        check_search(Follower(Store(tmp_path / "store"), NAME, CPU).snapshot, rows)
         check_search(follower.refresh(), rows)
         follower.merge()
-        check_search(follower.view, rows)
+        check_search(follower.snapshot, rows)
         unfinished = builds.check_store(Store(tmp_path / "store"), life, tally)
         tally.documents += len(rows)
         journal.unlink()
@@ -149,9 +149,9 @@ class Builds:
         there = built(store)
         for name in there:
             rows = dict.fromkeys(KEYS, int(name.rpartition("-")[2]))
-            view = Follower(store, name, CPU).view
-            check_search(view, rows)
-            assert [view.search_texts(key, 2).ids for key in KEYS] == [[key] for key in KEYS]
+            snapshot = Follower(store, name, CPU).snapshot
+            check_search(snapshot, rows)
+            assert [snapshot.search_texts(key, 2).ids for key in KEYS] == [[key] for key in KEYS]
             tally.documents += len(rows)
         if operation is not None:
             self._committed[operation.revision] = _committed(store, operation.revision)
@@ -188,19 +188,19 @@ def check_store(collection: Collection, rows: Rows, in_flight: Operation | None,
     return there
 
 
-def check_search(view: View, rows: Rows) -> None:
+def check_search(snapshot: Snapshot, rows: Rows) -> None:
     """Every query finds what multiplying with every survivor finds, and reads the texts of the right revision."""
     rng = np.random.default_rng(len(rows))
     queries = rng.integers(-3, 4, (3, 4, SPEC.dim)).astype(np.float32)
     mask = torch.ones(queries.shape[:2], dtype=torch.bool)
-    for query, ranking in zip(queries, view.search(torch.from_numpy(queries), mask, len(IDS)), strict=True):
+    for query, ranking in zip(queries, snapshot.search(torch.from_numpy(queries), mask, len(IDS)), strict=True):
         scores = {key: float((query @ embeddings_of(key, r).T).max(axis=1).sum()) for key, r in rows.items()}
         expected = sorted((-score, key) for key, score in scores.items())
         assert [(-score, key) for score, key in zip(ranking.scores.tolist(), ranking.ids, strict=True)] == expected
-    texts, _ = view.collection.payload(ranking.addresses)
+    texts, _ = snapshot.collection.payload(ranking.addresses)
     assert texts == [document(key, rows[key]).text for key in ranking.ids]
     for key in ranking.ids[:3]:
-        assert view.search_texts(key, 2).ids == [key]
+        assert snapshot.search_texts(key, 2).ids == [key]
 
 
 def summary(tally: Tally, rounds: int, seconds: float) -> str:

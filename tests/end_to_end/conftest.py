@@ -31,7 +31,7 @@ def repository(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.fixture(scope="session")
 def server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("TRIDEX_CERTIFIED_SHARE", "1")
+        environment.setenv("TRIDEX_RECALL_SAMPLE_RATE", "1")
         with new_server(repository, tmp_path_factory.mktemp("data") / "store") as server:
             yield server
 

@@ -1,4 +1,4 @@
-"""`tridex compare` and `tridex index recode` on the real server."""
+"""`tridex compare` and `tridex index requantize` on the real server."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_recode_makes_a_collection_that_is_served(client: Client, server: Triton
     client.create_collection("whole", codec="float16")
     version = client.upsert("whole", [{"id": "a", "text": "one needle in a haystack"}, {"id": "b", "text": "custard"}])
     assert version
-    command = ["index", "recode", "whole", "smaller", "--codec", "int8", "--pooling-factor", "2"]
+    command = ["index", "requantize", "whole", "smaller", "--codec", "int8", "--pooling-factor", "2"]
     command += ["--store", str(server.store), "--repository", str(server.repository)]
     done = CliRunner().invoke(create_app(), [*command, "--json"])
     assert done.exit_code == 0, done.output
@@ -161,7 +161,7 @@ def test_recode_makes_a_collection_that_is_served(client: Client, server: Triton
     found = client.search("smaller", "a needle", min_version=described.version)
     assert [hit.id for hit in found] == ["a", "b"]
     again = CliRunner().invoke(create_app(), command)
-    assert again.exit_code == 1 and "tridex index recode: collection 'smaller' exists already" in again.output
+    assert again.exit_code == 1 and "tridex index requantize: collection 'smaller' exists already" in again.output
     unknown = CliRunner().invoke(create_app(), [*command[:3], "other", "--codec", "int4", *command[6:]])
     assert unknown.exit_code == 1 and "--codec is 'int4'; expected one of" in unknown.output
     client.drop_collection("whole")

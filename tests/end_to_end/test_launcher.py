@@ -21,7 +21,7 @@ from servers import free_ports
 from tritonclient.utils import InferenceServerException
 
 from tridex.client import Client, Document, TridexError
-from tridex.serving.leftovers import remove_leftovers
+from tridex.serving.server.leftovers import remove_leftovers
 
 
 class Serve:

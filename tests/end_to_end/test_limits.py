@@ -29,9 +29,9 @@ def test_little_memory_and_damaged_files(repository: Path, tmp_path: Path) -> No
         assert 0 < client.count("c") == count
         assert len(client.search("c", "rivers", top_k=1000)) == count
         assert client.upsert("other", documents(0, 4)) and len(client.search("other", "rivers")) == 4
-    for file in (Store(store).locate("damaged").folder / "data").iterdir():
+    for file in (Store(store).resolve("damaged").folder / "data").iterdir():
         file.write_bytes(file.read_bytes()[:100])
-    for manifest in (Store(store).locate("other").folder / "_versions").glob("*.manifest"):
+    for manifest in (Store(store).resolve("other").folder / "_versions").glob("*.manifest"):
         manifest.write_bytes(manifest.read_bytes()[:20])
     # A quarter of the memory: what was written does not fit any more.
     with new_server(repository, store, budget // 4) as server, Client(server.address, timeout_s=60) as client:

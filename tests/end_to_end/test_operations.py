@@ -10,8 +10,8 @@ import pytest
 from sentence_transformers import MultiVectorEncoder
 
 from tridex.client import AsyncClient, Client, Document
+from tridex.serving.backend.stage_times import STAGES, read_stages
 from tridex.serving.server import TritonServer
-from tridex.serving.stage_times import STAGES, read_stages
 
 PLANET = {"kind": "planet"}
 DOCUMENTS = [

@@ -1,4 +1,4 @@
-"""The store and its view against a plain dictionary: whatever is written is what is found, and nothing else."""
+"""The store and its snapshot against a plain dictionary: whatever is written is what is found, and nothing else."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_any_history_is_searched_as_a_dictionary_would_be(tmp_path_factory, oper
             assert follower.refresh().version == version
             assert found(follower, query, 5) == brute_force(query, model, 5)
     assert found(follower, query, 100) == brute_force(query, model, 100)
-    assert follower.view.count() == collection.count() == len(model)
+    assert follower.snapshot.count() == collection.count() == len(model)
     # A fresh process sees the same.
     again = Store(store.folder).open("c")
     assert found(Follower(store, "c", CPU), query, 100) == brute_force(query, model, 100)
@@ -118,12 +118,12 @@ def test_documents_come_back_as_given(tmp_path: Path) -> None:
     assert collection.get(["missing", "it's"]) == [None, document]
 
 
-def test_a_view_keeps_its_version(tmp_path: Path) -> None:
+def test_a_snapshot_keeps_its_version(tmp_path: Path) -> None:
     store = Store(tmp_path)
     collection = store.create("c", SPEC)
     put(collection, ["a", "b"])
     follower = Follower(store, "c", CPU)
-    old = follower.view
+    old = follower.snapshot
     put(collection, ["a"], salt=1)
     collection.delete(["b"])
     new = follower.refresh()
@@ -144,9 +144,9 @@ def test_rescore_ranks_the_candidates_alone(tmp_path: Path) -> None:
     put(collection, ["3", "new"], salt=2)
     collection.delete(["5"])
     query = np.random.default_rng(3).integers(-3, 4, (4, DIM)).astype(np.float32)
-    view = Follower(store, "c", CPU).view
+    snapshot = Follower(store, "c", CPU).snapshot
     wanted = ["5", "new", "3", "7", "nowhere", "7"]
-    ranking = view.rescore(torch.from_numpy(query), torch.ones(4, dtype=torch.bool), wanted)
+    ranking = snapshot.rescore(torch.from_numpy(query), torch.ones(4, dtype=torch.bool), wanted)
     there = {"new": embeddings_of("new", 2), "3": embeddings_of("3", 2), "7": embeddings_of("7")}
     assert list(zip(ranking.scores.tolist(), ranking.ids, strict=True)) == brute_force(query, there, 10)
 
@@ -160,8 +160,8 @@ def test_many_small_writes_leave_few_segments(tmp_path: Path) -> None:
         follower.refresh()
         while follower.merge():
             pass
-    assert follower.view.count() == 64
-    assert len(follower.view.segments) <= 7
+    assert follower.snapshot.count() == 64
+    assert len(follower.snapshot.segments) <= 7
 
 
 @pytest.mark.parametrize(
@@ -200,14 +200,14 @@ def test_a_dropped_collection_is_not_the_next_one_of_its_name(tmp_path: Path) ->
     store = Store(tmp_path)
     put(store.create("c", SPEC), ["old"])
     follower = Follower(store, "c", CPU)
-    before = store.locate("c")
+    before = store.resolve("c")
     store.drop("c")
     assert store.names() == [] and not before.folder.exists()
     with pytest.raises(CollectionNotFoundError):
         store.drop("c")
     put(store.create("c", SPEC), ["new"])
-    assert store.locate("c").folder != before.folder and store.open("c").get(["old", "new"])[0] is None
-    assert follower.view.search(torch.ones(1, 1, DIM), torch.ones(1, 1, dtype=torch.bool), 5)[0].ids == ["old"]
+    assert store.resolve("c").folder != before.folder and store.open("c").get(["old", "new"])[0] is None
+    assert follower.snapshot.search(torch.ones(1, 1, DIM), torch.ones(1, 1, dtype=torch.bool), 5)[0].ids == ["old"]
 
 
 def test_an_alias_flips_and_rolls_back(tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ def test_a_name_means_one_thing(tmp_path: Path) -> None:
 def test_what_a_crash_left_behind_goes_with_the_next_drop(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.create("a", SPEC)
-    half = store.locate("a").folder.with_name("b-12345678.lance")
+    half = store.resolve("a").folder.with_name("b-12345678.lance")
     half.mkdir()
     (tmp_path / "names" / ".staged").write_text("{")
     store.create("b", SPEC)
@@ -264,7 +264,7 @@ def test_a_foreign_dataset_is_named(tmp_path: Path) -> None:
 
     store = Store(tmp_path)
     store.create("c", SPEC)
-    lance.write_dataset(pa.table({"id": ["a"]}), str(store.locate("c").folder), mode="overwrite")
+    lance.write_dataset(pa.table({"id": ["a"]}), str(store.resolve("c").folder), mode="overwrite")
     with pytest.raises(TokenIndexError, match="Tridex did not write"):
         store.open("c")
 
@@ -305,9 +305,9 @@ def test_a_compaction_moves_no_codes_and_searches_go_on(tmp_path: Path) -> None:
         put(collection, keys[i : i + 4])
     follower = Follower(store, "c", CPU)
     query = np.random.default_rng(5).integers(-3, 4, (4, DIM)).astype(np.float32)
-    old = follower.view
+    old = follower.snapshot
     documents = {key: embeddings_of(key) for key in keys}
-    # Writes before and after it, all of which the view sees at once.
+    # Writes before and after it, all of which the snapshot sees at once.
     put(collection, ["d3", "new"], salt=1)
     collection.compact()
     collection.delete(["d7"])
@@ -317,13 +317,13 @@ def test_a_compaction_moves_no_codes_and_searches_go_on(tmp_path: Path) -> None:
     changed = documents | {key: embeddings_of(key, salt) for key, salt in (("new", 1), ("d3", 2), ("last", 0))}
     del changed["d7"]
     assert found(follower, query, 100) == brute_force(query, changed, 100)
-    assert follower.view.segments[0].segment.codes.data_ptr() == old.segments[0].segment.codes.data_ptr()
-    (ranking,) = follower.view.search(torch.from_numpy(query)[None], torch.ones((1, 4), dtype=torch.bool), 100)
+    assert follower.snapshot.segments[0].segment.codes.data_ptr() == old.segments[0].segment.codes.data_ptr()
+    (ranking,) = follower.snapshot.search(torch.from_numpy(query)[None], torch.ones((1, 4), dtype=torch.bool), 100)
     revisions = {"d3": 2, "new": 1}
-    assert follower.view.collection.payload(ranking.addresses)[0] == [
+    assert follower.snapshot.collection.payload(ranking.addresses)[0] == [
         f"text of {key} {revisions.get(key, 0)}" for key in ranking.ids
     ]
-    # The view in flight still reads its own version, until that is cleaned up.
+    # The snapshot in flight still reads its own version, until that is cleaned up.
     collection.clean_up(timedelta(minutes=1))
     (ranking,) = old.search(torch.from_numpy(query)[None], torch.ones((1, 4), dtype=torch.bool), 100)
     assert sorted(ranking.ids) == sorted(keys)
@@ -333,7 +333,7 @@ def test_a_compaction_moves_no_codes_and_searches_go_on(tmp_path: Path) -> None:
     assert len(list((collection.folder / "data").iterdir())) == len(collection.dataset.get_fragments())
 
 
-def test_a_view_whose_history_is_cleaned_up_reads_again(tmp_path: Path) -> None:
+def test_a_snapshot_whose_history_is_cleaned_up_reads_again(tmp_path: Path) -> None:
     store = Store(tmp_path)
     collection = store.create("c", SPEC)
     for key in "abcd":

@@ -11,7 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tridex.index import Collection, CollectionSpec, Document, Follower, Store, compaction
+from tridex.index import Collection, CollectionSpec, Document, Follower, Store
+from tridex.index.storage import compaction
 from tridex.kernels import Codec
 
 SPEC = CollectionSpec(8, Codec.FLOAT32, "f" * 64)
@@ -112,8 +113,8 @@ def test_views_follow_steps_without_loading(collection: Collection, tmp_path: Pa
         put(collection, range(first, first + 10))
     collection.index_new_texts()
     follower = Follower(Store(tmp_path), "c", torch.device("cpu"))
-    codes = [part.segment.codes for part in follower.view.segments]
+    codes = [part.segment.codes for part in follower.snapshot.segments]
     assert collection.compact_some()
-    view = follower.refresh()
-    assert view.version == collection.version
-    assert all(part.segment.codes is before for part, before in zip(view.segments, codes, strict=True))
+    snapshot = follower.refresh()
+    assert snapshot.version == collection.version
+    assert all(part.segment.codes is before for part, before in zip(snapshot.segments, codes, strict=True))

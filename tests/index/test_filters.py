@@ -23,7 +23,7 @@ from tridex.index import (
     Store,
     declared_fields,
 )
-from tridex.index.filters import MAX_CONDITIONS, MAX_DEPTH, MAX_VALUES
+from tridex.index.storage.filters import MAX_CONDITIONS, MAX_DEPTH, MAX_VALUES
 from tridex.kernels import Codec
 
 CPU = torch.device("cpu")
@@ -56,11 +56,11 @@ def every(tmp_path_factory: pytest.TempPathFactory):
 def test_a_filter_selects_what_the_dictionary_says(every, wanted) -> None:
     follower, rows = every
     expected = {key for key, row in rows.items() if matches(wanted, row)}
-    view = follower.view.filtered(wanted)
-    (found,) = view.search(torch.ones(1, 1, 4), torch.ones(1, 1, dtype=torch.bool), 1000)
+    snapshot = follower.snapshot.filtered(wanted)
+    (found,) = snapshot.search(torch.ones(1, 1, 4), torch.ones(1, 1, dtype=torch.bool), 1000)
     assert set(found.ids) == expected
-    assert view.count() == view.collection.count(wanted) == len(expected)
-    assert follower.view.filtered(wanted) is view
+    assert snapshot.count() == snapshot.collection.count(wanted) == len(expected)
+    assert follower.snapshot.filtered(wanted) is snapshot
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -169,7 +169,7 @@ def nested(levels: int, operator: str = "NOT") -> dict[str, Any]:
 def test_a_bad_filter_is_refused_by_place_and_value(every, wanted, words) -> None:
     follower, _ = every
     with pytest.raises(InvalidFilterError, match=words):
-        follower.view.filtered(wanted)
+        follower.snapshot.filtered(wanted)
 
 
 @pytest.mark.parametrize("operator", ["AND", "OR", "NOT"])
@@ -177,11 +177,11 @@ def test_a_filter_at_every_limit_is_evaluated(every, operator) -> None:
     follower, rows = every
     wanted = nested(MAX_DEPTH, operator)
     for _ in range(2):
-        assert follower.view.filtered(wanted).count() == sum(matches(wanted, row) for row in rows.values())
+        assert follower.snapshot.filtered(wanted).count() == sum(matches(wanted, row) for row in rows.values())
         conditions = [condition("!=", i) for i in range(MAX_CONDITIONS - 1)]
         wanted = {"operator": operator, "conditions": conditions}
     wanted = condition("not in", [*range(MAX_VALUES - 1), None])
-    assert follower.view.filtered(wanted).count() == sum(matches(wanted, row) for row in rows.values())
+    assert follower.snapshot.filtered(wanted).count() == sum(matches(wanted, row) for row in rows.values())
 
 
 @pytest.mark.parametrize(
@@ -228,15 +228,15 @@ def test_a_bad_declaration_is_refused(declaration, words) -> None:
         declared_fields(declaration)
 
 
-def test_a_filtered_view_keeps_its_version_and_forgets_old_filters(tmp_path: Path) -> None:
+def test_a_filtered_snapshot_keeps_its_version_and_forgets_old_filters(tmp_path: Path) -> None:
     collection = collection_of(tmp_path, {"a": {"year": 1}, "b": {"year": 2}, "c": {}})
     follower = Follower(Store(tmp_path), "c", CPU)
-    old = follower.view.filtered(condition("==", 1))
+    old = follower.snapshot.filtered(condition("==", 1))
     collection.upsert([Document("b", "", {"year": 1})], [ONE])
     collection.delete(["a"])
     new = follower.refresh().filtered(condition("==", 1))
     assert [segment.ids[int(row)].as_py() for segment in old.segments for row in np.flatnonzero(segment.live)] == ["a"]
     assert [segment.ids[int(row)].as_py() for segment in new.segments for row in np.flatnonzero(segment.live)] == ["b"]
     for year in range(40):
-        follower.view.filtered(condition("==", year))
-    assert follower.view.filtered(condition("==", 1)) is not new
+        follower.snapshot.filtered(condition("==", year))
+    assert follower.snapshot.filtered(condition("==", 1)) is not new

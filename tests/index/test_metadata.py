@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tridex.index import Collection, CollectionSpec, Document, Follower, InvalidDocumentError, Store
-from tridex.index.metadata import MAX_DEPTH, decoded, encoded, sendable
+from tridex.index.storage.metadata import MAX_DEPTH, decoded, encoded, sendable
 from tridex.kernels import Codec
 
 ONE = np.ones((1, 4), np.float32)
@@ -75,7 +75,7 @@ def poisoned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Collection:
         "huge": '{"n": 1e999}',
         "digits": f'{{"n": {"9" * 5000}}}',
     }
-    monkeypatch.setattr("tridex.index.collection.encoded", lambda key, _: stored[key])
+    monkeypatch.setattr("tridex.index.storage.collection.encoded", lambda key, _: stored[key])
     collection.upsert([Document(key, key, {}) for key in stored], [ONE] * len(stored))
     return collection
 
@@ -86,9 +86,9 @@ def test_what_earlier_versions_stored_comes_back_or_says_why_not(tmp_path: Path,
         assert metadata.pop("good") == {"n": 1} and len(metadata) == 5
         assert all(list(value) == ["_unreadable"] for value in metadata.values())
         assert metadata["inf"]["_unreadable"].endswith("Infinity is no finite number")
-    view = Follower(Store(tmp_path), "c", torch.device("cpu")).view
-    (ranking,) = view.search(torch.ones(1, 1, 4), torch.ones(1, 1, dtype=torch.bool), 10)
-    texts, sent = view.collection.payload(ranking.addresses)
+    snapshot = Follower(Store(tmp_path), "c", torch.device("cpu")).snapshot
+    (ranking,) = snapshot.search(torch.ones(1, 1, 4), torch.ones(1, 1, dtype=torch.bool), 10)
+    texts, sent = snapshot.collection.payload(ranking.addresses)
     assert sorted(texts) == sorted(d.id for d in documents if d)
     read = {text: json.loads(raw, parse_constant=pytest.fail) for text, raw in zip(texts, sent, strict=True)}
     assert read.pop("good") == {"n": 1} and all("_unreadable" in value for value in read.values())

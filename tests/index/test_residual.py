@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tridex import kernels
 from tridex.index import Collection, CollectionSpec, Document, Follower, Store, TokenIndexError
-from tridex.index.codebooks import load_codebook
+from tridex.index.storage.codebook_file import load_codebook
 from tridex.kernels import Codec
 
 DIM = 32

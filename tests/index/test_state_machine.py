@@ -1,6 +1,6 @@
 """A store through random histories that include failing calls, with followers that keep up and fall behind.
 
-Whatever happens, a view shows what the store held at the view's version, each document once, and an error says that
+Whatever happens, a snapshot shows what the store held at its version, each document once, and an error says that
 nothing is lost: the files are whole all the time. Over more than 256 documents, so that the text index is extended and
 compactions have to move rows of it.
 """
@@ -25,7 +25,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from numpy.typing import NDArray
 
-from tridex.index import CollectionSpec, Document, Follower, Store, StoreUnavailableError, View, storage
+from tridex.index import CollectionSpec, Document, Follower, Snapshot, Store, StoreUnavailableError
+from tridex.index.storage import file_errors as storage
 from tridex.kernels import Codec
 
 DIM = 4
@@ -69,7 +70,7 @@ def document(key: str, revision: int) -> Document:
     return Document(key, f"{word_of(key, revision)} thing", {"revision": revision})
 
 
-class LivingStore(RuleBasedStateMachine):
+class MutableStore(RuleBasedStateMachine):
     """One writer, a follower that is asked to keep up, and one that is asked now and then."""
 
     def __init__(self) -> None:
@@ -155,7 +156,7 @@ class LivingStore(RuleBasedStateMachine):
         write=st.booleans(),
     )
     def fail(self, fault: tuple[tuple[Any, str], Trouble], after: int, lazily: bool, write: bool) -> None:
-        """Calls fail while a view is refreshed, and where the store is opened and listed."""
+        """Calls fail while a snapshot is refreshed, and where the store is opened and listed."""
         if write:
             self.upsert_one_by_one(many=9)
             self.compact_in_steps()
@@ -164,7 +165,7 @@ class LivingStore(RuleBasedStateMachine):
         with failing(owner, name, trouble, after=after):
             with only_unavailable():
                 assert follower.refresh().version == self.collection.version
-            seen = follower.view
+            seen = follower.snapshot
             with only_unavailable():
                 assert Store(self.folder).names() == ["c"]
             with only_unavailable():
@@ -176,23 +177,23 @@ class LivingStore(RuleBasedStateMachine):
     def views_show_their_versions(self) -> None:
         assert self.eager.refresh().version == self.collection.version
         for follower in (self.eager, self.lazy):
-            self.check(follower.view)
+            self.check(follower.snapshot)
 
-    def check(self, view: View) -> None:
-        rows = self.history[view.version]
-        assert view.count() == len(rows)
+    def check(self, snapshot: Snapshot) -> None:
+        rows = self.history[snapshot.version]
+        assert snapshot.count() == len(rows)
         query = embeddings_of("query", self.revision)
         mask = torch.ones((1, len(query)), dtype=torch.bool)
-        (ranking,) = view.search(torch.from_numpy(query)[None], mask, len(IDS))
+        (ranking,) = snapshot.search(torch.from_numpy(query)[None], mask, len(IDS))
         assert sorted(ranking.ids) == sorted(rows)
         scores = {key: float((query @ embeddings_of(key, r).T).max(axis=1).sum()) for key, r in rows.items()}
         assert dict(zip(ranking.ids, ranking.scores.tolist(), strict=True)) == scores
-        if view.version < self.oldest:
+        if snapshot.version < self.oldest:
             return
         word = WORDS[self.revision % len(WORDS)]
-        found = view.search_texts(word, len(IDS)).ids
+        found = snapshot.search_texts(word, len(IDS)).ids
         assert sorted(found) == sorted(key for key, revision in rows.items() if word_of(key, revision) == word)
-        texts, _ = view.collection.payload(ranking.addresses[:5])
+        texts, _ = snapshot.collection.payload(ranking.addresses[:5])
         assert texts == [document(key, rows[key]).text for key in ranking.ids[:5]]
 
     def wrote(self, rows: Rows) -> None:
@@ -213,8 +214,8 @@ def only_unavailable() -> Iterator[None]:
         assert "drop the collection" not in str(error)
 
 
-TestLivingStore = LivingStore.TestCase
-TestLivingStore.settings = settings(max_examples=10, stateful_step_count=20, deadline=None)
+TestMutableStore = MutableStore.TestCase
+TestMutableStore.settings = settings(max_examples=10, stateful_step_count=20, deadline=None)
 
 
 def test_a_refusal_never_advises_to_replace_whole_files(tmp_path: Path) -> None:

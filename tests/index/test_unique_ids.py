@@ -1,4 +1,4 @@
-"""Ids are unique whatever an earlier version left: views show the newest row of each, writers remove the others."""
+"""Ids are unique whatever an earlier version left: snapshots show the newest row of each, writers remove the others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tridex.index import Collection, CollectionSpec, Document, Follower, Store, View, declared_fields
+from tridex.index import Collection, CollectionSpec, Document, Follower, Snapshot, Store, declared_fields
 from tridex.kernels import Codec
 
 SPEC = CollectionSpec(4, Codec.FLOAT32, "f" * 64, declared_fields({"old": "bool"}))
@@ -29,20 +29,20 @@ def append(collection: Collection, keys: range, text: str, old: bool = False) ->
     collection.append(documents, [TOKEN * (1 if old else 2)] * len(documents))
 
 
-def assert_shows(view: View, texts: dict[str, str]) -> None:
-    assert view.count() == len(texts)
-    (ranking,) = view.search(torch.ones(1, 1, 4), torch.ones(1, 1, dtype=torch.bool), 500)
+def assert_shows(snapshot: Snapshot, texts: dict[str, str]) -> None:
+    assert snapshot.count() == len(texts)
+    (ranking,) = snapshot.search(torch.ones(1, 1, 4), torch.ones(1, 1, dtype=torch.bool), 500)
     assert sorted(ranking.ids) == sorted(texts)
-    there, _ = view.collection.payload(ranking.addresses)
+    there, _ = snapshot.collection.payload(ranking.addresses)
     assert dict(zip(ranking.ids, there, strict=True)) == texts
     for word in ("older", "newer"):
-        found = view.search_texts(word, 500).ids
+        found = snapshot.search_texts(word, 500).ids
         assert sorted(found) == sorted(key for key, text in texts.items() if word in text.split())
-        assert view.search_texts(word, 3).ids == found[:3]
+        assert snapshot.search_texts(word, 3).ids == found[:3]
 
 
 @pytest.mark.parametrize("indexed", [False, True])
-def test_a_view_shows_the_newest_row_of_each_id(tmp_path: Path, collection: Collection, indexed: bool) -> None:
+def test_a_snapshot_shows_the_newest_row_of_each_id(tmp_path: Path, collection: Collection, indexed: bool) -> None:
     append(collection, range(300), "older", old=True)
     if indexed:
         collection.index_new_texts()
@@ -53,8 +53,8 @@ def test_a_view_shows_the_newest_row_of_each_id(tmp_path: Path, collection: Coll
     late = Follower(Store(tmp_path), "c", CPU)
     for follower in (early, late):
         assert_shows(follower.refresh(), texts)
-        assert follower.view.doubles == collection.count() - len(texts) == 110
-        old = follower.view.filtered({"field": "old", "operator": "==", "value": True})
+        assert follower.snapshot.doubles == collection.count() - len(texts) == 110
+        old = follower.snapshot.filtered({"field": "old", "operator": "==", "value": True})
         assert old.count() == len(old.search_texts("older", 500).ids) == 200
     # Other writes, and merges beside them, bring no double back.
     collection.upsert([Document("new", "newer", {})], [TOKEN])
@@ -62,7 +62,7 @@ def test_a_view_shows_the_newest_row_of_each_id(tmp_path: Path, collection: Coll
         follower.refresh()
         while follower.merge():
             pass
-        assert_shows(follower.view, texts | {"new": "newer"})
+        assert_shows(follower.snapshot, texts | {"new": "newer"})
 
 
 @pytest.mark.parametrize("clean", [False, True])
@@ -81,13 +81,13 @@ def test_writers_remove_the_older_rows(
         collection.clean_up(timedelta(0))
     assert collection.count() == 310 and collection.repair_doubles() == 0
     assert sorted((d.id, d.text) for d in collection.scroll(400)) == sorted(texts.items())
-    for view in (follower.refresh(), Follower(Store(tmp_path), "c", CPU).view):
-        assert_shows(view, texts)
-        assert view.doubles == 0
+    for snapshot in (follower.refresh(), Follower(Store(tmp_path), "c", CPU).snapshot):
+        assert_shows(snapshot, texts)
+        assert snapshot.doubles == 0
 
 
 def test_many_doubles_and_one_id_many_times(tmp_path: Path, collection: Collection) -> None:
     for i in range(7):
         append(collection, range(20), "newer" if i == 6 else "older")
     assert collection.repair_doubles() == 120
-    assert_shows(Follower(Store(tmp_path), "c", CPU).view, {f"{i:03}": "newer" for i in range(20)})
+    assert_shows(Follower(Store(tmp_path), "c", CPU).snapshot, {f"{i:03}": "newer" for i in range(20)})

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from tridex.export import export_checkpoint
 from tridex.protocol import models
-from tridex.serving.encoder import EncoderService
-from tridex.serving.service import Arrays, Context, Request, RequestError
+from tridex.serving.backend.service import Arrays, Context, Request, RequestError
+from tridex.serving.models.encoder import EncoderService
 
 CHECKPOINT = "native_min_expansion"
 """Its similarity is the mean over the query's tokens; the end-to-end tests serve one whose similarity is the sum."""

@@ -12,7 +12,7 @@ import pytest
 from eventually import eventually
 from faults import OF_LANCE, Trouble
 
-from tridex.serving.background import Background
+from tridex.serving.backend.background import Background
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from service_requests import answers, strings, upsert
 
 from tridex.index import Collection
 from tridex.protocol import limits
-from tridex.serving.catalog import CatalogService
-from tridex.serving.ingest import IngestService
-from tridex.serving.search import SearchService
-from tridex.serving.service import Context, ErrorCode, Request, RequestError, Service
+from tridex.serving.backend.service import Context, ErrorCode, Request, RequestError, Service
+from tridex.serving.models.catalog import CatalogService
+from tridex.serving.models.ingest import IngestService
+from tridex.serving.models.search import SearchService
 
 
 @pytest.fixture

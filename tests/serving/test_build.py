@@ -23,18 +23,18 @@ from builds import WORDS, build, contents, rows_of, write
 from sentence_transformers import MultiVectorEncoder
 from service_requests import answers, upsert
 
+from tridex.building import BuildError
+from tridex.building.codebook_training import centroids
+from tridex.building.collection_specs import new_spec
+from tridex.building.embedder import Embedder
 from tridex.encoding import Artifact, latest_version_dir, load_artifact
 from tridex.index import CollectionExistsError, CollectionInUseError, CollectionNotFoundError, Store
-from tridex.index.fields import FieldType
+from tridex.index.storage.fields import FieldType
 from tridex.kernels import Codec
 from tridex.protocol.parameters import LongDocuments
-from tridex.serving.bulk import BuildError
-from tridex.serving.bulk.codebook import centroids
-from tridex.serving.documents import Embedder
-from tridex.serving.ingest import IngestService
-from tridex.serving.search import SearchService
-from tridex.serving.service import Context, Request, RequestError
-from tridex.serving.specs import new_spec
+from tridex.serving.backend.service import Context, Request, RequestError
+from tridex.serving.models.ingest import IngestService
+from tridex.serving.models.search import SearchService
 
 PROCESS = Path(__file__).parent.parent / "support" / "build_process.py"
 

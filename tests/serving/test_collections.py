@@ -15,9 +15,9 @@ from faults import OF_LANCE, OF_THE_SYSTEM, Trouble, failing
 
 from tridex.index import Collection, CollectionSpec, Document, MemoryBudget, Store
 from tridex.kernels import Codec
-from tridex.serving import collections
-from tridex.serving.collections import Collections, NotYetError
-from tridex.serving.service import RequestError
+from tridex.serving.backend.service import RequestError
+from tridex.serving.collections import collections
+from tridex.serving.collections.collections import Collections, NotYetError
 
 SPEC = CollectionSpec(4, Codec.FLOAT32, "f" * 64)
 
@@ -44,9 +44,9 @@ def followed(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Collecti
 
 
 def shown(followed: Collections, name: str) -> int | None:
-    """Documents of the collection's view, None where there is none."""
+    """Documents of the collection's snapshot, None where there is none."""
     try:
-        return followed.view(followed.locate(name)).count()
+        return followed.snapshot(followed.resolve(name)).count()
     except (NotYetError, RequestError):
         return None
 
@@ -61,11 +61,11 @@ FAULTS = [
 def test_following_survives_whatever_fails(
     store: Store, followed: Collections, call: tuple[type, str], trouble: Trouble
 ) -> None:
-    view = followed.view(followed.locate("c"))
-    collection = view.collection
+    snapshot = followed.snapshot(followed.resolve("c"))
+    collection = snapshot.collection
     with failing(*call, trouble):
         time.sleep(0.3)
-        assert followed._followers[collection.folder].view.count() == 1, "nothing looks dropped"
+        assert followed._followers[collection.folder].snapshot.count() == 1, "nothing looks dropped"
     put(store, "c", "b")
     put(store, "new", "a")
     eventually(lambda: shown(followed, "c") == 2 and shown(followed, "new") == 1)
@@ -88,11 +88,11 @@ def test_what_cannot_be_looked_up_is_followed_where_it_was(store: Store, followe
     whole = name.read_bytes()
     name.write_bytes(b"{")
     collection.upsert([Document("b", "b", {})], [np.ones((1, 4), np.float32)])
-    eventually(lambda: followed._followers[collection.folder].view.count() == 2)
+    eventually(lambda: followed._followers[collection.folder].snapshot.count() == 2)
     name.write_bytes(whole)
     (store.folder / "names").rename(store.folder / "unmounted")
     collection.upsert([Document("d", "d", {})], [np.ones((1, 4), np.float32)])
-    eventually(lambda: followed._followers[collection.folder].view.count() == 3)
+    eventually(lambda: followed._followers[collection.folder].snapshot.count() == 3)
     (store.folder / "unmounted").rename(store.folder / "names")
     assert shown(followed, "c") == 3
 

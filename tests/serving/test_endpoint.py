@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 from servers import free_ports
 
-from tridex.serving.endpoint import Answer, Answers, Endpoint, health, metrics
+from tridex.serving.server.endpoint import Answer, Answers, Endpoint, health, metrics
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from service_requests import answers, strings
 
 from tridex.encoding import latest_version_dir, load_artifact
 from tridex.index import Store
-from tridex.serving.catalog import CatalogService
-from tridex.serving.ingest import IngestService
-from tridex.serving.search import SearchService
-from tridex.serving.service import Context, ErrorCode, Request, RequestError
+from tridex.serving.backend.service import Context, ErrorCode, Request, RequestError
+from tridex.serving.models.catalog import CatalogService
+from tridex.serving.models.ingest import IngestService
+from tridex.serving.models.search import SearchService
 
 DEEP = '{"a":' * 500 + "1" + "}" * 500
 
@@ -49,7 +49,7 @@ def test_what_an_earlier_version_stored_costs_no_page(context: Context, monkeypa
     stored = {"deep": DEEP, "good": '{"n": 1}', "inf": '{"n": Infinity}'}
     ingest = IngestService(context)
     with monkeypatch.context() as patched:
-        patched.setattr("tridex.index.collection.encoded", lambda key, _: stored[key])
+        patched.setattr("tridex.index.storage.collection.encoded", lambda key, _: stored[key])
         (written,) = answers(ingest, [upsert(**dict.fromkeys(stored, "{}"))])
     assert not isinstance(written, RequestError)
     ingest.close()

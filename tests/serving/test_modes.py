@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from service_requests import answers, strings, upsert
 
-from tridex.serving.ingest import IngestService
-from tridex.serving.search import SearchService
-from tridex.serving.service import Context, ErrorCode, Request, RequestError
+from tridex.serving.backend.service import Context, ErrorCode, Request, RequestError
+from tridex.serving.models.ingest import IngestService
+from tridex.serving.models.search import SearchService
 
 
 @pytest.fixture

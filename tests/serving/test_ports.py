@@ -8,8 +8,8 @@ import socket
 import pytest
 from servers import free_ports
 
-from tridex.serving.errors import ServerError
-from tridex.serving.ports import hidden, reserved
+from tridex.serving.server.errors import ServerError
+from tridex.serving.server.ports import hidden, reserved
 
 
 def connected_to_itself(port: int) -> bool:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tridex.serving.errors import ServerError
-from tridex.serving.leftovers import own_prefix, remove_leftovers
-from tridex.serving.log import Log, open_log
-from tridex.serving.preflight import check_repository, check_store
+from tridex.serving.server.errors import ServerError
+from tridex.serving.server.leftovers import own_prefix, remove_leftovers
+from tridex.serving.server.log import Log, open_log
+from tridex.serving.server.preflight import check_repository, check_store
 
 
 @pytest.fixture

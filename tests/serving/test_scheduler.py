@@ -11,9 +11,9 @@ import pytest
 from numpy.typing import NDArray
 
 from tridex.encoding import TokenBatch
-from tridex.serving import scheduler
-from tridex.serving.scheduler import UNIT_TOKENS, Lane, Scheduler, Task
-from tridex.serving.service import ErrorCode, Request, RequestError, invalid
+from tridex.serving.backend import scheduler
+from tridex.serving.backend.scheduler import UNIT_TOKENS, Lane, Scheduler, Task
+from tridex.serving.backend.service import ErrorCode, Request, RequestError, invalid
 
 
 def row(tokens: int, token_id: int = 1) -> TokenBatch:

@@ -11,10 +11,10 @@ import pytest
 from counts import Counts
 from service_requests import answers, strings, upsert
 
-from tridex.serving.ingest import IngestService
-from tridex.serving.search import SearchService
-from tridex.serving.service import Arrays, Context, Request, RequestError
-from tridex.serving.stage_times import STAGES
+from tridex.serving.backend.service import Arrays, Context, Request, RequestError
+from tridex.serving.backend.stage_times import STAGES
+from tridex.serving.models.ingest import IngestService
+from tridex.serving.models.search import SearchService
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tridex.serving import supervisor as supervisor_module
-from tridex.serving.supervisor import Supervisor
+from tridex.serving.server import supervisor as supervisor_module
+from tridex.serving.server.supervisor import Supervisor
 
 
 class FakeServer:

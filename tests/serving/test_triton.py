@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tridex.serving.service import Request, Result
+from tridex.serving.backend.service import Request, Result
 
 
 class Error:
@@ -76,11 +76,11 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Any:
     )
     monkeypatch.setitem(sys.modules, backend.__name__, backend)
     monkeypatch.setenv("TRIDEX_STORE", "/srv/tridex/store")
-    monkeypatch.delitem(sys.modules, "tridex.serving.triton", raising=False)
-    made = importlib.import_module("tridex.serving.triton").python_model(Echo)()
+    monkeypatch.delitem(sys.modules, "tridex.serving.backend.python_backend", raising=False)
+    made = importlib.import_module("tridex.serving.backend.python_backend").python_model(Echo)()
     made._service = Echo()
     made._reporter = SimpleNamespace(admit=lambda count: count > 0, answered=lambda: None)
-    monkeypatch.delitem(sys.modules, "tridex.serving.triton")
+    monkeypatch.delitem(sys.modules, "tridex.serving.backend.python_backend")
     return made
 
 

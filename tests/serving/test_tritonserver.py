@@ -16,10 +16,10 @@ import psutil
 import pytest
 from servers import free_ports
 
-from tridex.serving import tritonserver
-from tridex.serving.errors import ServerError
-from tridex.serving.health import RunFolder
-from tridex.serving.tritonserver import TritonProcess
+from tridex.serving.run_folder import RunFolder
+from tridex.serving.server import tritonserver
+from tridex.serving.server.errors import ServerError
+from tridex.serving.server.tritonserver import TritonProcess
 
 TWO_PROCESSES = ["/bin/sh", "-c", "umask; sleep 1000 & echo began; wait"]
 

@@ -12,14 +12,14 @@ import pytest
 from sentence_transformers import MultiVectorEncoder
 from service_requests import answers, delete, strings, upsert
 
+from tridex.building.embedder import Embedder
 from tridex.index import CollectionSpec, Store
 from tridex.kernels import Codec
 from tridex.protocol import limits
-from tridex.serving.catalog import CatalogService
-from tridex.serving.documents import Embedder
-from tridex.serving.ingest import IngestService
-from tridex.serving.search import SearchService
-from tridex.serving.service import Context, ErrorCode, Request, RequestError
+from tridex.serving.backend.service import Context, ErrorCode, Request, RequestError
+from tridex.serving.models.catalog import CatalogService
+from tridex.serving.models.ingest import IngestService
+from tridex.serving.models.search import SearchService
 
 TEXTS = {
     "seine": "the capital of France is Paris, on the river Seine",
@@ -124,13 +124,13 @@ def test_a_search_sees_only_versions_there_are(context: Context, ingest: IngestS
 def test_an_alias_does_not_lead_into_the_past(
     context: Context, ingest: IngestService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tridex.serving.collections._POLL_S", 3600)
+    monkeypatch.setattr("tridex.serving.collections.collections._POLL_S", 3600)
     answers(ingest, [upsert("new", {"a": "the first half"})])
     search = SearchService(context)
     answers(ingest, [upsert("new", {"b": "the second half"})])
     flip = {"collection": "new", "operation": "set_alias", "alias": "live"}
     answers(ingest, [Request({"ID": strings().reshape(1, 0)}, flip)])
-    # No view has been refreshed since the first half.
+    # No snapshot has been refreshed since the first half.
     stale, found = answers(search, [query(context, "half", "new"), query(context, "half", "live")])
     search.close()
     assert not isinstance(stale, RequestError) and not isinstance(found, RequestError)

@@ -10,12 +10,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from tridex.building import build_collection, local_encoder, open_source
+from tridex.building.collection_specs import new_spec, reading
+from tridex.building.progress import Progress
 from tridex.encoding import latest_version_dir, load_artifact
-from tridex.index import Store, builds
+from tridex.index import Store
+from tridex.index.storage import builds
 from tridex.kernels import Codec
-from tridex.serving.bulk import build_collection, local_encoder, open_source
-from tridex.serving.bulk.progress import Progress
-from tridex.serving.specs import new_spec, reading
 
 
 def main(source: str, store: str, repository: str, collection: str, codec: str) -> None:

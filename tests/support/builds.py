@@ -7,11 +7,11 @@ import random
 from pathlib import Path
 from typing import Any
 
+from tridex.building import Summary, build_collection, local_encoder, open_source
+from tridex.building.collection_specs import new_spec, reading
+from tridex.building.progress import Progress
 from tridex.encoding import Artifact
 from tridex.index import Collection, Store
-from tridex.serving.bulk import Summary, build_collection, local_encoder, open_source
-from tridex.serving.bulk.progress import Progress
-from tridex.serving.specs import new_spec, reading
 
 WORDS = ["the", "capital", "of", "France", "is", "Paris", "river", "Seine", "remove", "directory", "custard", "sugar"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tridex.serving.service import Counter
+from tridex.serving.backend.service import Counter
 
 
 class Counts:

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tridex.index import CollectionSpec, Document, Store, builds
-from tridex.serving.bulk import build_collection, open_source
-from tridex.serving.bulk.progress import Progress
+from tridex.building import build_collection, open_source
+from tridex.building.progress import Progress
+from tridex.index import CollectionSpec, Document, Store
+from tridex.index.storage import builds
 
 ALIAS = "built"
 KEYS = [f"s{i:02}" for i in range(40)]

@@ -17,7 +17,9 @@ import crash_build
 import numpy as np
 from numpy.typing import NDArray
 
-from tridex.index import CollectionSpec, Document, Store, compaction, texts
+from tridex.index import CollectionSpec, Document, Store
+from tridex.index.storage import compaction
+from tridex.index.storage import text_index as texts
 from tridex.kernels import Codec
 
 DIM = 8

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tridex.serving.service import Arrays, Request, RequestError, Service
+from tridex.serving.backend.service import Arrays, Request, RequestError, Service
 
 
 def strings(*values: str) -> NDArray[np.object_]:

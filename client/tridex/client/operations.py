@@ -22,7 +22,15 @@ from tridex.protocol.tensors import Ensemble
 from . import calls, checks
 from .errors import InvalidArgument, TridexError
 from .progress import progress
-from .results import CollectionInfo, Document, Embeddings, ModelStatistics, RerankResult, SearchResult, ServerInfo
+from .results import (
+    CollectionInfo,
+    Document,
+    Embeddings,
+    ModelStatistics,
+    RerankResult,
+    SearchResult,
+    ServerInfo,
+)
 from .wire import Call
 
 T = TypeVar("T")

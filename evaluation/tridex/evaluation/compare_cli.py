@@ -60,11 +60,11 @@ def compare(
 
     All but the bi-encoder are asked through the server. A query without hits counts with 0.
     """
+    from tridex.building import BuildError
     from tridex.client.errors import TridexError
     from tridex.encoding import ArtifactError
     from tridex.index import TokenIndexError
     from tridex.kernels import Codec
-    from tridex.serving.bulk import BuildError
 
     from .comparison import compare_all
     from .dataset import DatasetError, load_dataset

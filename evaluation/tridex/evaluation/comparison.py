@@ -13,7 +13,7 @@ from ir_measures.measures import Measure
 from rich.console import Console
 
 from tridex.client import Client, CollectionInfo
-from tridex.index.candidates import MIN_DOCUMENTS
+from tridex.index.resident.inverted_lists import MIN_DOCUMENTS
 
 from .bi_encoder import BiEncoder
 from .dataset import Dataset

@@ -10,6 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tridex.building import build_collection, local_encoder
+from tridex.building import requantize as recode
+from tridex.building.collection_specs import new_spec, reading
+from tridex.building.progress import Progress
 from tridex.client import Client, CollectionInfo, NotFound
 from tridex.encoding import latest_version_dir, load_artifact
 from tridex.index import Store
@@ -17,9 +21,6 @@ from tridex.kernels import Codec
 from tridex.protocol import models
 from tridex.protocol.corpus import CorpusDocument, Row
 from tridex.protocol.limits import COLLECTION_NAME
-from tridex.serving.bulk import build_collection, local_encoder, recode
-from tridex.serving.bulk.progress import Progress
-from tridex.serving.specs import new_spec, reading
 
 from .dataset import Dataset
 from .systems import BASE_CODEC, System

@@ -11,7 +11,15 @@ from pathlib import Path
 
 import onnx
 
-from tridex.encoding import Artifact, EncodingRules, Manifest, OnnxEncoder, Tokenizer, load_artifact, sha256_of_file
+from tridex.encoding import (
+    Artifact,
+    EncodingRules,
+    Manifest,
+    OnnxEncoder,
+    Tokenizer,
+    load_artifact,
+    sha256_of_file,
+)
 from tridex.encoding.manifest import MANIFEST_FILE, MODEL_FILE, TOKENIZER_FILE
 from tridex.protocol import models
 

@@ -113,8 +113,8 @@ def encoder_configs() -> dict[str, ModelConfig]:
 def _code(model: Model) -> str:
     module, _, service = SERVICES[model].partition(".")
     return (
-        f"from tridex.serving.{module} import {service}\n"
-        "from tridex.serving.triton import python_model\n\n"
+        "from tridex.serving.backend.python_backend import python_model\n"
+        f"from tridex.serving.models.{module} import {service}\n\n"
         f"TritonPythonModel = python_model({service})\n"
     )
 

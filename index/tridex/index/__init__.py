@@ -1,13 +1,11 @@
 """The token index: documents and their codes in the store, packed segments in device memory, exact search."""
 
-from .builds import Build
-from .collection import Collection, Document, Size
 from .errors import (
     CheckpointMismatchError,
     CollectionExistsError,
     CollectionInUseError,
     CollectionNotFoundError,
-    DamagedCollectionError,
+    CorruptCollectionError,
     InvalidDocumentError,
     InvalidFieldError,
     InvalidFilterError,
@@ -17,15 +15,17 @@ from .errors import (
     StoreUnavailableError,
     TokenIndexError,
 )
-from .fields import FieldType, declared_fields
-from .follower import Follower
-from .memory import MemoryBudget, budget_for, check_room, needed_bytes, packed_bytes
 from .ranking import Ranking, fuse_ranks, fuse_scores
-from .spec import CollectionSpec
-from .storage import is_fault
-from .store import Location, Store
-from .view import View
-from .writer import WriterLock
+from .resident.budget import MemoryBudget, budget_for, check_room, needed_bytes, packed_bytes
+from .resident.follower import Follower
+from .resident.snapshot import Snapshot
+from .storage.builds import Build
+from .storage.collection import Collection, Document, Size
+from .storage.fields import FieldType, declared_fields
+from .storage.file_errors import is_fault
+from .storage.spec import CollectionSpec
+from .storage.store import Location, Store
+from .storage.writer_lock import WriterLock
 
 __all__ = [
     "Build",
@@ -35,7 +35,7 @@ __all__ = [
     "CollectionInUseError",
     "CollectionNotFoundError",
     "CollectionSpec",
-    "DamagedCollectionError",
+    "CorruptCollectionError",
     "Document",
     "FieldType",
     "Follower",
@@ -48,11 +48,11 @@ __all__ = [
     "Ranking",
     "ReadOnlyStoreError",
     "Size",
+    "Snapshot",
     "Store",
     "StoreFullError",
     "StoreUnavailableError",
     "TokenIndexError",
-    "View",
     "WriterLock",
     "budget_for",
     "check_room",

@@ -4,7 +4,7 @@ TokenIndexError
 ├── CollectionNotFoundError   no collection or alias of that name
 ├── CollectionExistsError     the name means something already
 ├── CollectionInUseError      dropping a collection that an alias leads to
-├── DamagedCollectionError    files that are truncated, overwritten or missing
+├── CorruptCollectionError    files that are truncated, overwritten or missing
 ├── StoreUnavailableError     files that could not be read just now, and are not known to be damaged
 ├── StoreFullError            no room for a write on the disk
 ├── ReadOnlyStoreError        a write by who may only read: another server writes, or the file system refuses
@@ -32,7 +32,7 @@ class CollectionInUseError(TokenIndexError):
     """An alias leads to the collection, so it cannot be dropped."""
 
 
-class DamagedCollectionError(TokenIndexError):
+class CorruptCollectionError(TokenIndexError):
     """Files of the collection, or of its name, cannot be read; the other collections can."""
 
 

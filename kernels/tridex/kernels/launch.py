@@ -17,7 +17,17 @@ from . import device
 from .codecs import FLOAT8_UNIT, Codec, round_queries
 from .scaling import ScaledQueries
 from .segment import Segment
-from .tiles import BLOCK_DOCUMENTS, MERGE, SLICE, Panel, capability_of, constants, multiprocessors, panel_of, panels
+from .tiles import (
+    BLOCK_DOCUMENTS,
+    MERGE,
+    SLICE,
+    Panel,
+    capability_of,
+    constants,
+    multiprocessors,
+    panel_of,
+    panels,
+)
 
 _BLOCKS_PER_PART = 8
 """So that a part that got the long documents is not waited for."""

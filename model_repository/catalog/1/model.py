@@ -1,4 +1,4 @@
-from tridex.serving.catalog import CatalogService
-from tridex.serving.triton import python_model
+from tridex.serving.backend.python_backend import python_model
+from tridex.serving.models.catalog import CatalogService
 
 TritonPythonModel = python_model(CatalogService)

@@ -1,4 +1,4 @@
-from tridex.serving.ingest import IngestService
-from tridex.serving.triton import python_model
+from tridex.serving.backend.python_backend import python_model
+from tridex.serving.models.ingest import IngestService
 
 TritonPythonModel = python_model(IngestService)

@@ -1,4 +1,4 @@
-from tridex.serving.search import SearchService
-from tridex.serving.triton import python_model
+from tridex.serving.backend.python_backend import python_model
+from tridex.serving.models.search import SearchService
 
 TritonPythonModel = python_model(SearchService)

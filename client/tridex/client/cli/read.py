@@ -9,7 +9,17 @@ import typer
 from tridex.protocol.limits import DEFAULT_TOP_K
 from tridex.protocol.parameters import DEFAULT_MODE
 
-from .connection import ADDRESS, TIMEOUT_S, Address, Collection, Filters, Json, Timeout, connected, read_filters
+from .connection import (
+    ADDRESS,
+    TIMEOUT_S,
+    Address,
+    Collection,
+    Filters,
+    Json,
+    Timeout,
+    connected,
+    read_filters,
+)
 from .output import print_json, print_table, snippet
 
 Query = Annotated[str, typer.Argument(help="What to look for, as text.", show_default=False)]

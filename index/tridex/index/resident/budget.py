@@ -1,0 +1,127 @@
+"""Admission to a device's memory: what a collection needs, and whether that is left of the budget.
+
+A collection is held as packed segments, so what it needs follows from its size before anything is read:
+
+    packed = tokens * bytes a token + documents * BYTES_PER_DOCUMENT + bytes of ids
+    need = packed / (1 - MAX_DELETED_SHARE) + codebook
+
+The sum of needs is kept below the budget less SPARE_SHARE. The spare is for what is there twice for a moment: a merge
+copies live rows into a new segment, of at most SEGMENT_SHARE of the budget, while searches still read the old ones.
+
+Inverted lists (candidates.py) take what the needs leave, and are let go where a collection needs more: without them
+searches are slower, and not wrong.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tridex.index.errors import MemoryBudgetError
+from tridex.index.storage.collection import Collection, Size
+from tridex.index.storage.spec import CollectionSpec
+from tridex.kernels import Codebook
+
+BYTES_PER_DOCUMENT = 96
+"""Beside codes and id: where the id lies, address, offset, and the live bits, also those of 32 remembered filters."""
+
+MAX_DELETED_SHARE = 1 / 8
+"""A segment with more dead rows than this is packed again."""
+
+SPARE_SHARE = 1 / 8
+SEGMENT_SHARE = 1 / 16
+
+
+def packed_bytes(spec: CollectionSpec, size: Size) -> int:
+    """What so many live documents take."""
+    return size.tokens * spec.codec.bytes_per_token(spec.dim) + size.documents * BYTES_PER_DOCUMENT + size.id_bytes
+
+
+def needed_bytes(spec: CollectionSpec, size: Size, codebook: Codebook | None = None) -> int:
+    """What so many live documents need, with the dead rows that lie between them until they are packed again."""
+    shared = 0 if codebook is None else codebook.centroids.nbytes + codebook.levels.nbytes
+    return math.ceil(packed_bytes(spec, size) / (1 - MAX_DELETED_SHARE)) + shared
+
+
+def budget_for(need: int) -> int:
+    """The budget of a server in which a collection that needs so many bytes has room, alone."""
+    return math.ceil(need / (1 - SPARE_SHARE))
+
+
+@dataclass(frozen=True)
+class _Lists:
+    """What a collection's inverted lists take, and how it lets go of them."""
+
+    taken: int
+    drop: Callable[[], None]
+
+
+class MemoryBudget:
+    """The bytes that collections may take on one device, and who has taken them. Thread-safe."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.usable = int(size * (1 - SPARE_SHARE))
+        self.segment_bytes = max(int(size * SEGMENT_SHARE), 1)
+        self._taken: dict[Path, int] = {}
+        self._lists: dict[Path, _Lists] = {}
+        self._lock = threading.Lock()
+
+    def reserve(self, collection: Collection, need: int) -> None:
+        """Makes `need` bytes the collection's, whatever it had. Raises MemoryBudgetError, and leaves it what it had.
+
+        Collections let go of their inverted lists where these are in the way.
+        """
+        with self._lock:
+            others = sum(taken for folder, taken in self._taken.items() if folder != collection.folder)
+            check_room(collection, need, others, self)
+            self._taken[collection.folder] = need
+            while self._lists and self._left() < 0:
+                self._lists.popitem()[1].drop()
+
+    def reserve_lists(self, collection: Collection, need: int, drop: Callable[[], None]) -> None:
+        """Makes `need` bytes the collection's for its inverted lists, whatever they had, until `drop` is called.
+
+        Raises MemoryBudgetError, and leaves them what they had.
+        """
+        with self._lock:
+            had = self._lists.get(collection.folder)
+            left = self._left() + (had.taken if had else 0)
+            if need > left:
+                raise MemoryBudgetError(
+                    f"the inverted lists of collection {collection.name!r} need {_bytes(need)} of device memory; "
+                    f"{_bytes(max(left, 0))} are left of the budget of {_bytes(self.size)}: its searches stay exact"
+                )
+            self._lists[collection.folder] = _Lists(need, drop)
+
+    def release(self, folder: Path) -> None:
+        """The collection in that folder is gone."""
+        with self._lock:
+            self._taken.pop(folder, None)
+            self._lists.pop(folder, None)
+
+    def _left(self) -> int:
+        return self.usable - sum(self._taken.values()) - sum(lists.taken for lists in self._lists.values())
+
+
+def check_room(collection: Collection, need: int, others: int, budget: MemoryBudget) -> None:
+    """Raises MemoryBudgetError, with the figures, where `need` does not fit beside what the others take."""
+    if others + need > budget.usable:
+        codec = collection.spec.codec
+        raise MemoryBudgetError(
+            f"collection {collection.name!r} needs {_bytes(need)} of device memory ({codec.value}: "
+            f"{codec.bytes_per_token(collection.spec.dim)} bytes a token); {_bytes(max(budget.usable - others, 0))} "
+            f"are left: of the budget of {_bytes(budget.size)}, other collections take {_bytes(others)} and "
+            f"{_bytes(budget.size - budget.usable)} are kept for copying; raise the budget, make room, or index into a "
+            "collection with a smaller codec"
+        )
+
+
+def _bytes(count: int) -> str:
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= size:
+            return f"{count / size:.2f} {unit}"
+    return f"{count} bytes"

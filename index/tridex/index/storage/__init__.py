@@ -1,0 +1,1 @@
+"""What lies on disk: collections as Lance datasets, the registry of names, builds, and what keeps files in order."""

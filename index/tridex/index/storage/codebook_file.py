@@ -1,0 +1,58 @@
+"""The codebook of a residual collection: a file in the collection's folder, written once and never changed.
+
+FOLDER/codebook-SHA256.npz    centroids float16 [centroids, dim], levels int8 [2 ** bits], step float32
+
+Its hash is in the collection's spec. Lance leaves files that it does not know alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tridex.index.errors import TokenIndexError
+from tridex.kernels import Codebook
+
+_REMEMBERED = 64
+"""Codebooks kept in memory, by file: a collection is opened anew at every version (centroids: up to 16 MiB)."""
+
+
+def save_codebook(folder: Path, codebook: Codebook) -> str:
+    """Writes a codebook into a collection's folder, which is made where there is none; returns its SHA-256."""
+    buffer = io.BytesIO()
+    centroids, levels = codebook.centroids.cpu().numpy(), codebook.levels.cpu().numpy()
+    np.savez(buffer, centroids=centroids, levels=levels, step=np.float32(codebook.step))
+    sha256 = hashlib.sha256(buffer.getvalue()).hexdigest()
+    folder.mkdir(parents=True, exist_ok=True)
+    with _file(folder, sha256).open("wb") as file:
+        file.write(buffer.getvalue())
+        file.flush()
+        os.fsync(file.fileno())
+    return sha256
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def load_codebook(folder: Path, sha256: str) -> Codebook:
+    """The codebook with that hash, on the CPU. Raises TokenIndexError where the file is missing or another."""
+    path = _file(folder, sha256)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise TokenIndexError(
+            f"{path} cannot be read ({error}): without it the collection's codes mean nothing"
+        ) from error
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise TokenIndexError(f"{path} was changed: its SHA-256 is not the one in its name, which the collection has")
+    arrays = np.load(io.BytesIO(content), allow_pickle=False)
+    centroids, levels = torch.from_numpy(arrays["centroids"]), torch.from_numpy(arrays["levels"])
+    return Codebook(centroids, levels, float(arrays["step"]))
+
+
+def _file(folder: Path, sha256: str) -> Path:
+    return folder / f"codebook-{sha256}.npz"

@@ -1,0 +1,148 @@
+"""What the names in a store mean: one small file a name, for collections and aliases alike.
+
+So a name means one thing, an alias cannot hide a collection, and giving a name another entry is one os.replace: a
+reader sees the old entry or the new one, also after a crash.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tridex.index.errors import CorruptCollectionError, StoreUnavailableError
+
+from .file_errors import touch, write_errors
+
+_STAGED = ".staged"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A collection's folder, or the collection that an alias leads to."""
+
+    folder: str | None = None
+    alias_of: str | None = None
+    version: int = 0
+    """For an alias: the collection's version when the alias was set to it."""
+    built_from: str | None = None
+    """What an unfinished collection is built from; None once it is finished."""
+    made_from: str | None = None
+    """What a finished one was built from, where a bulk build made it."""
+
+
+UNREADABLE = Entry()
+
+
+class Registry:
+    """The names of one store. Writers hold `locked()`; readers need nothing.
+
+    Reading raises CorruptCollectionError for a file that is no name, StoreUnavailableError for one that could not be
+    read just now.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._was_there = False
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other writers out, in this process and in others; a process that dies lets go.
+
+        Raises as write_errors, as all writing does.
+        """
+        with ExitStack() as held:
+            with self._writing():
+                self._folder.mkdir(parents=True, exist_ok=True)
+                lock = held.enter_context((self._folder / ".lock").open("w"))
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def stamp(self) -> int:
+        """Another one whenever a name was given or taken; 0 before the first. A hand that edits a file leaves it."""
+        try:
+            return self._folder.stat().st_mtime_ns
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            raise StoreUnavailableError(f"the names in {self._folder} could not be read just now ({error})") from error
+
+    def get(self, name: str) -> Entry | None:
+        """What the name means now, None where it means nothing (18 µs)."""
+        path = self._folder / name
+        try:
+            entry = Entry(**json.loads(path.read_bytes()))
+            if not isinstance(entry.folder or entry.alias_of, str):
+                raise TypeError("it says neither a folder nor a collection")
+            return entry
+        except FileNotFoundError:
+            if self._was_there:
+                self.listed()  # Raises where not this name alone is gone.
+            return None
+        except (ValueError, TypeError, RecursionError, IsADirectoryError) as error:
+            raise CorruptCollectionError(
+                f"the file {path}, which says what {name!r} means, is damaged or of a newer Tridex ({error}); "
+                "an alias may be set or dropped as if it were whole"
+            ) from error
+        except OSError as error:
+            raise StoreUnavailableError(
+                f"the file {path}, which says what {name!r} means, could not be read just now ({error}): try again"
+            ) from error
+
+    def listed(self) -> list[str]:
+        """Every name, sorted, whatever it means. Raises StoreUnavailableError, also where all of them have vanished."""
+        try:
+            names = sorted(path.name for path in self._folder.iterdir() if not path.name.startswith("."))
+        except FileNotFoundError as error:
+            if self._was_there:
+                raise StoreUnavailableError(f"{self._folder}, which holds the store's names, is gone") from error
+            return []
+        except OSError as error:
+            raise StoreUnavailableError(f"the names in {self._folder} could not be read just now ({error})") from error
+        self._was_there = True
+        return names
+
+    def all(self) -> dict[str, Entry]:
+        """Every name, sorted; UNREADABLE for one whose file is damaged or could not be read just now."""
+        meanings = {}
+        for name in self.listed():
+            try:
+                entry = self.get(name)
+            except (CorruptCollectionError, StoreUnavailableError):
+                entry = UNREADABLE
+            if entry:
+                meanings[name] = entry
+        return meanings
+
+    def set(self, name: str, entry: Entry) -> None:
+        """Gives the name this entry, whatever it meant before."""
+        staged = self._folder / _STAGED
+        with self._writing():
+            with staged.open("w") as file:
+                json.dump({key: value for key, value in vars(entry).items() if value}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            staged.replace(self._folder / name)
+            self._sync()
+
+    def remove(self, name: str) -> None:
+        """Takes the name's entry away."""
+        with self._writing():
+            (self._folder / name).unlink()
+            self._sync()
+
+    def _writing(self) -> AbstractContextManager[None]:
+        return write_errors(f"the names in {self._folder}")
+
+    def _sync(self) -> None:
+        """Makes the last change of names survive a loss of power, and tells those who follow."""
+        folder = os.open(self._folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+        touch(self._folder)

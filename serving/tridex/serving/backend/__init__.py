@@ -1,0 +1,1 @@
+"""What every served model runs on inside Triton server's Python backend: services, scheduling, threads, errors."""

@@ -1,0 +1,50 @@
+"""The index's errors as those of a request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tridex.index import (
+    CollectionExistsError,
+    CollectionNotFoundError,
+    CorruptCollectionError,
+    MemoryBudgetError,
+    ReadOnlyStoreError,
+    StoreFullError,
+    StoreUnavailableError,
+    TokenIndexError,
+)
+
+from .service import ErrorCode, RequestError
+
+
+@contextmanager
+def translated_errors() -> Iterator[None]:
+    """Raises a RequestError where the index refuses what was asked of it."""
+    try:
+        yield
+    except TokenIndexError as error:
+        raise request_error(error) from error
+
+
+def request_error(error: BaseException) -> RequestError:
+    """What a request is told of an error of the index; INTERNAL for one that the index does not know."""
+    match error:
+        case CollectionNotFoundError():
+            code = ErrorCode.NOT_FOUND
+        case CollectionExistsError():
+            code = ErrorCode.ALREADY_EXISTS
+        case MemoryBudgetError() | StoreFullError():
+            code = ErrorCode.RESOURCE_EXHAUSTED
+        case ReadOnlyStoreError():
+            code = ErrorCode.READ_ONLY
+        case StoreUnavailableError():
+            code = ErrorCode.UNAVAILABLE
+        case CorruptCollectionError():
+            code = ErrorCode.INTERNAL
+        case TokenIndexError():
+            code = ErrorCode.INVALID_ARGUMENT
+        case _:
+            code = ErrorCode.INTERNAL
+    return RequestError(code, str(error))

@@ -1,0 +1,122 @@
+"""A model process's side of the run folder (run_folder.py): it reports how it is, and hears when to stop."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from tridex.protocol.models import MODELS
+from tridex.serving.run_folder import CLOSING, DRAINING, SERVING, Report
+
+from .service import Service
+
+_LOOK_S = 0.1
+_REPORT_S = 0.5
+"""Between reports, but while the server stops: then one follows every look."""
+_BYTES = 4096
+"""Of a report, padded: written at once and over the one before, so that the file never grows."""
+_MAX_TROUBLE = 300
+"""Characters."""
+
+_INTERNAL = {model.name for model in MODELS if model.internal}
+"""Asked by other models alone, for requests that these have admitted."""
+
+_log = logging.getLogger(__name__)
+
+
+class Reporter:
+    """A model process's side: a thread that reports, listens, and ends the process when tritonserver is gone.
+
+    Where there is no run folder, because something else than our launcher started tritonserver, it does the last alone.
+    """
+
+    def __init__(self, model: str, instance: str, folder: Path | None) -> None:
+        self.service: Service | None = None
+        """To be set once there is one; it is closed when the launcher says so."""
+        self._model = model
+        self._folder = folder
+        self._instance = instance
+        self._parent = os.getppid()
+        self._lock = threading.Lock()
+        self._in_flight = 0
+        self._accepting = True
+        self._heard = SERVING
+        self._reported_s = 0.0
+        self._closed = False
+        self._ended = threading.Event()
+        self._failing = False
+        threading.Thread(target=self._run, name="tridex-report", daemon=True).start()
+
+    def admit(self, count: int) -> bool:
+        """Whether the model may work on so many requests more; if so, `answered` must be told of each."""
+        with self._lock:
+            if self._accepting:
+                self._in_flight += count
+            return self._accepting
+
+    def answered(self, count: int = 1) -> None:
+        """So many requests that were admitted have their answer."""
+        with self._lock:
+            self._in_flight -= count
+
+    def close(self) -> None:
+        """Closes the service, unless the launcher had it closed before, and reports no more."""
+        self._close_service()
+        self._ended.set()
+
+    def _run(self) -> None:
+        while not self._ended.wait(_LOOK_S):
+            if os.getppid() != self._parent:
+                # Without tritonserver nobody hears an answer, and a new server wants the memory and the store.
+                os._exit(1)
+            try:
+                if self._folder:
+                    self._listen(self._folder)
+                    if self._heard != SERVING or time.monotonic() - self._reported_s >= _REPORT_S:
+                        self._report(self._folder)
+                        self._reported_s = time.monotonic()
+                self._failing = False
+            except Exception:
+                if not self._failing:
+                    _log.exception("model %s could not report; it goes on trying", self._model)
+                self._failing = True
+
+    def _listen(self, folder: Path) -> None:
+        """Does what the launcher says."""
+        self._heard = next((word for word in (CLOSING, DRAINING) if (folder / word).exists()), SERVING)
+        closing = self._heard == CLOSING
+        with self._lock:
+            self._accepting = self._heard == SERVING or (self._model in _INTERNAL and not closing)
+        if closing:
+            self._close_service()
+
+    def _report(self, folder: Path) -> None:
+        trouble = self.service.trouble() if self.service else None
+        with self._lock:
+            report = Report(
+                model=self._model,
+                pid=os.getpid(),
+                at_s=time.monotonic(),
+                in_flight=self._in_flight,
+                heard=self._heard,
+                closed=self._closed,
+                trouble=trouble and trouble[:_MAX_TROUBLE],
+            )
+        text = json.dumps(asdict(report)).encode().ljust(_BYTES)
+        file = os.open(folder / f"{self._instance}.json", os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            os.write(file, text)
+        finally:
+            os.close(file)
+
+    def _close_service(self) -> None:
+        with self._lock:
+            service, self.service = self.service, None
+        if service is not None:
+            service.close()
+        self._closed = True

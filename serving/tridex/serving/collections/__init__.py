@@ -1,0 +1,1 @@
+"""The collections that a server holds: loaded, admitted, maintained and monitored."""

@@ -1,0 +1,311 @@
+"""The collections that a service searches, each followed to its newest version in the background.
+
+Four threads keep searches from waiting: one asks the store for what is new, one loads collections that are new to this
+process, one merges segments, one makes the inverted lists that searches by candidates have wanted.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from tridex.index import (
+    CollectionNotFoundError,
+    Follower,
+    Location,
+    MemoryBudget,
+    Snapshot,
+    Store,
+    TokenIndexError,
+    is_fault,
+)
+from tridex.serving.backend.background import Background, Told
+from tridex.serving.backend.error_translation import request_error, translated_errors
+from tridex.serving.backend.service import ErrorCode, RequestError
+
+from .admission import return_freed
+
+_POLL_S = 0.05
+"""How soon a write shows up in searches that did not ask for it. The times of two folders tell whether there is one."""
+
+_PASS_S = 2.0
+"""How often every name and collection is looked at nevertheless: 10 ms for 600 empty ones. Not all that change a store
+say so: people, file systems that tell times late."""
+
+_RETRY_S = 5.0
+"""How long a collection that could not be loaded is left alone."""
+
+_LISTS_S = 0.5
+"""How often searches' wishes for inverted lists are looked for."""
+
+_RETURN_S = 30.0
+"""How often memory that was freed is given back, as long as collections change."""
+
+_LONG_S = 900.0
+"""More than it takes to load a collection, to merge its segments or to make its lists."""
+
+_log = logging.getLogger(__name__)
+
+
+class NotYetError(Exception):
+    """The store has what a search must see, the device has not: the message says what there is."""
+
+
+@dataclass(frozen=True)
+class _Failure:
+    code: ErrorCode
+    message: str
+    retry_at: float
+
+    def error(self) -> RequestError:
+        """A new one each time: one that is raised again and again keeps the frames of all who raised it."""
+        return RequestError(self.code, self.message)
+
+
+class Collections:
+    """Views of every collection in the store, on one device. What cannot be loaded is logged, and named when asked for.
+
+    `changed` is notified whenever a snapshot is at another version, or a collection could not be loaded.
+    """
+
+    def __init__(self, store: Store, device: torch.device, budget: MemoryBudget) -> None:
+        self._store = store
+        self._budget = budget
+        self._device = device
+        self._names: dict[str, Path] = {}
+        """The folder that each collection's name led to when it could be read last."""
+        self._followers: dict[Path, Follower] = {}
+        """By the collection's folder: a name may lead to another one at any time."""
+        self._failures: dict[Path, _Failure] = {}
+        self._told = Told()
+        self._lists_told = Told()
+        self._to_open: dict[Path, str] = {}
+        self._to_merge: set[Path] = set()
+        self._wanted: set[Path] = set()
+        """Collections of which searches wait for what the store has."""
+        self._stamp = (0, 0)
+        self._next_pass = 0.0
+        self._next_return = 0.0
+        self.changed = threading.Condition()
+        self._following = Background("follow", "follows the store", self._follow, stuck_after_s=60)
+        self._opening = Background("open", "loads collections", self._open_all, stuck_after_s=_LONG_S)
+        self._merging = Background("merge", "merges segments", self._merge_all, stuck_after_s=_LONG_S)
+        self._making = Background("make-lists", "makes inverted lists", self._make_lists, stuck_after_s=_LONG_S)
+        self._list_names()
+        for folder, name in self._by_folder().items():
+            self._open(folder, name)
+        for thread in self._threads:
+            thread.start()
+
+    def resolve(self, name: str) -> Location:
+        """Where a collection's name or an alias leads now. Raises RequestError NOT_FOUND."""
+        with translated_errors():
+            return self._store.resolve(name)
+
+    def snapshot(self, location: Location, min_version: int = 0, last_write: int = 0) -> Snapshot:
+        """The collection's snapshot, at the location's version and `min_version` or newer, and at `last_write` where
+        the store has reached that. Never loads anything.
+
+        Raises NotYetError where the snapshot is not there yet, RequestError INVALID_ARGUMENT where the store has not
+        reached `min_version`, and what kept the collection from being loaded.
+        """
+        follower = self._followers.get(location.folder)
+        if follower is None:
+            if failure := self._failures.get(location.folder):
+                raise failure.error()
+            self._want(location.folder)
+            raise NotYetError(f"collection {location.name!r} is being loaded")
+        snapshot = follower.snapshot
+        wanted = max(location.version, min_version, last_write)
+        if snapshot.version < wanted:
+            with translated_errors():
+                reached = snapshot.collection.latest_version()
+            if reached < min_version:
+                raise RequestError(
+                    ErrorCode.INVALID_ARGUMENT,
+                    f"parameter min_version is {min_version}; collection {location.name!r} is at version {reached}",
+                )
+            if snapshot.version < min(wanted, reached):
+                self._want(location.folder)
+                failure = self._failures.get(location.folder)
+                raise NotYetError(
+                    f"collection {location.name!r} is searched at version {snapshot.version}, this search must see "
+                    f"{min(wanted, reached)}{f' ({failure.message})' if failure else ''}"
+                )
+        return snapshot
+
+    def trouble(self) -> str | None:
+        """What keeps snapshots from following the store, None while nothing does."""
+        return next((trouble for thread in self._threads if (trouble := thread.trouble())), None)
+
+    def close(self) -> None:
+        """Stops following."""
+        # Not waited for: lists that are half made are of no use to anybody.
+        self._making.close(join=False)
+        for thread in (self._following, self._opening, self._merging):
+            thread.close()
+
+    @property
+    def _threads(self) -> tuple[Background, ...]:
+        return (self._following, self._opening, self._merging, self._making)
+
+    def _want(self, folder: Path) -> None:
+        self._wanted.add(folder)
+        self._following.wake()
+
+    def _follow(self) -> float:
+        """Refreshes what is there, has what is new loaded, lets go of what was dropped."""
+        _stay_on_one_core()
+        wanted, self._wanted = self._wanted, set()
+        stamp = self._store.stamp()
+        if stamp[0] != self._stamp[0] or time.monotonic() >= self._next_pass or wanted - set(self._names.values()):
+            self._next_pass = time.monotonic() + _PASS_S
+            try:
+                self._list_names()
+            finally:
+                # Where the names cannot be read just now, what is followed already goes on.
+                self._look_at(self._by_folder())
+                self._let_go()
+        elif stamp != self._stamp:
+            self._look_at(self._by_folder())
+        elif wanted:
+            self._look_at({folder: name for folder, name in self._by_folder().items() if folder in wanted})
+        self._stamp = stamp
+        return _POLL_S
+
+    def _list_names(self) -> None:
+        """Raises StoreUnavailableError, and then knows the names that it knew."""
+        names: dict[str, Path] = {}
+        for name, folder in self._store.folders().items():
+            if folder is not None:
+                names[name] = folder
+            elif name in self._names:
+                # That its file cannot be read is no reason to let go of what it led to.
+                names[name] = self._names[name]
+        self._names = names
+
+    def _by_folder(self) -> dict[Path, str]:
+        return {folder: name for name, folder in self._names.items()}
+
+    def _look_at(self, collections: Mapping[Path, str]) -> None:
+        """Refreshes what is there of these, and has the others loaded."""
+        changed = False
+        for folder, name in collections.items():
+            if follower := self._followers.get(folder):
+                changed |= self._refresh(folder, name, follower)
+            elif self._may_try(folder) and folder not in self._to_open:
+                self._to_open[folder] = name
+                self._opening.wake()
+        if changed:
+            self._notify()
+
+    def _let_go(self) -> None:
+        """Forgets what no name leads to any more."""
+        # Copies: another thread opens collections meanwhile.
+        known = {*list(self._followers), *list(self._failures), *list(self._to_open)}
+        for folder in known - set(self._names.values()):
+            for kept in (self._followers, self._failures, self._to_open):
+                kept.pop(folder, None)
+            self._told.over(folder)
+            self._budget.release(folder)
+
+    def _refresh(self, folder: Path, name: str, follower: Follower) -> bool:
+        """Whether the collection has another snapshot now, or another reason for not having one."""
+        if not self._may_try(folder):
+            return False
+        before = follower.snapshot
+        try:
+            follower.refresh()
+        except BaseException as error:
+            # The snapshot stays where it is, and searches go on.
+            return self._failed(folder, name, error)
+        self._worked(folder)
+        if follower.snapshot is before:
+            return False
+        self._to_merge.add(folder)
+        self._merging.wake()
+        return True
+
+    def _open_all(self) -> None:
+        _stay_on_one_core()
+        while self._to_open and not self._opening.closed:
+            folder, name = next(iter(self._to_open.items()))
+            self._open(folder, name)
+            self._to_open.pop(folder, None)
+            self._want(folder)
+            self._merging.wake()
+            self._notify()
+
+    def _open(self, folder: Path, name: str) -> None:
+        try:
+            follower = Follower(self._store, name, self._device, budget=self._budget)
+        except BaseException as error:
+            if self._failed(folder, name, error):
+                self._budget.release(folder)
+            return
+        # Perhaps not that folder: the name may have been dropped and made anew since it was looked up.
+        self._followers[follower.snapshot.collection.folder] = follower
+        self._worked(folder)
+        self._to_merge.add(folder)
+
+    def _failed(self, folder: Path, name: str, error: BaseException) -> bool:
+        """Remembers it, and when to try again; False where there is nothing left to try."""
+        if isinstance(error, CollectionNotFoundError):
+            return False  # dropped since it was listed
+        if not is_fault(error):
+            raise error
+        message = f"collection {name!r} could not be followed; next try in {_RETRY_S:g} s"
+        self._told.tell(folder, error, message, trace=not isinstance(error, TokenIndexError))
+        refusal = request_error(error)
+        self._failures[folder] = _Failure(refusal.code, str(refusal), time.monotonic() + _RETRY_S)
+        return True
+
+    def _worked(self, folder: Path) -> None:
+        if self._failures.pop(folder, None):
+            self._told.over(folder)
+
+    def _may_try(self, folder: Path) -> bool:
+        failure = self._failures.get(folder)
+        return failure is None or time.monotonic() >= failure.retry_at
+
+    def _notify(self) -> None:
+        with self.changed:
+            self.changed.notify_all()
+
+    def _merge_all(self) -> None:
+        _stay_on_one_core()
+        while self._to_merge and not self._merging.closed:
+            folder = self._to_merge.pop()
+            follower = self._followers.get(folder)
+            try:
+                while follower and not self._merging.closed and follower.merge():
+                    pass
+            except Exception:
+                _log.exception("segments of %s could not be merged", folder)
+        if time.monotonic() >= self._next_return:
+            self._next_return = time.monotonic() + _RETURN_S
+            return_freed()
+
+    def _make_lists(self) -> float:
+        _stay_on_one_core()
+        for folder, follower in list(self._followers.items()):
+            try:
+                follower.make_lists()
+            except Exception as error:
+                # Its searches stay exact.
+                message = f"inverted lists of collection {follower.snapshot.collection.name!r} could not be made"
+                self._lists_told.tell(folder, error, message, trace=not isinstance(error, TokenIndexError))
+            else:
+                self._lists_told.over(folder)
+        return _LISTS_S
+
+
+def _stay_on_one_core() -> None:
+    """For this thread: torch's own threads would spin on cores that searches want (tridex.kernels.cpu)."""
+    torch.set_num_threads(1)

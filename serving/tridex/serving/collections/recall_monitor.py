@@ -1,0 +1,84 @@
+"""The recall certificate: a share of the searches by candidates is also run exactly, and the difference is counted.
+
+It happens behind the answers, one search at a time; a search that comes while four are waiting goes uncertified. Two
+counters by collection and k come of it, and their quotient is recall@k, over any span of time that a monitor picks:
+
+    tridex_certified_hits_found     of the exact top k, the documents that the search by candidates had found
+    tridex_certified_hits_expected  the documents of the exact top k
+
+k is the largest of 1, 10, 100 and 1000 that the search asked for.
+"""
+
+from __future__ import annotations
+
+import queue
+import random
+from contextlib import suppress
+from typing import NamedTuple
+
+import torch
+
+from tridex.index import Ranking, Snapshot
+from tridex.serving.backend.background import Background
+from tridex.serving.backend.service import Counter, Metrics
+from tridex.serving.settings import recall_sample_rate
+
+FOUND = "tridex_certified_hits_found"
+EXPECTED = "tridex_certified_hits_expected"
+
+_CUTOFFS = (1000, 100, 10, 1)
+_MAX_WAITING = 4
+
+_LONG_S = 900.0
+"""More than an exact search takes."""
+
+
+class _Sample(NamedTuple):
+    snapshot: Snapshot
+    query: torch.Tensor
+    """[1, tokens, dim]"""
+    mask: torch.Tensor
+    """bool [1, tokens]"""
+    k: int
+    found: list[str]
+    """Ids, k or fewer."""
+
+
+class RecallMonitor:
+    """Counts what searches by candidates miss."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._share = recall_sample_rate()
+        self._found: Counter = metrics.counter(FOUND, "Documents of the exact top k that candidate search found")
+        self._expected: Counter = metrics.counter(EXPECTED, "Documents of the exact top k of certified searches")
+        self._waiting: queue.Queue[_Sample] = queue.Queue(_MAX_WAITING)
+        self._thread = Background("certificate", "certifies recall", self._measure, stuck_after_s=_LONG_S)
+        self._thread.start()
+
+    def sample(self, snapshot: Snapshot, query: torch.Tensor, mask: torch.Tensor, top_k: int, found: Ranking) -> None:
+        """Perhaps certifies one query's hits. query: [tokens, dim]; mask: bool [tokens]."""
+        if random.random() >= self._share or self._waiting.full():
+            return
+        k = next(cutoff for cutoff in _CUTOFFS if cutoff <= top_k)
+        # Copies: the request's tensors lie in memory that the server takes back with the answer.
+        sample = _Sample(snapshot, query[None].clone(), mask[None].clone(), k, found.ids[:k])
+        with suppress(queue.Full):
+            self._waiting.put_nowait(sample)
+        self._thread.wake()
+
+    def trouble(self) -> str | None:
+        """What keeps searches from being certified, None while nothing does."""
+        return self._thread.trouble()
+
+    def close(self) -> None:
+        """Certifies what is waiting and ends."""
+        self._thread.close()
+        self._measure()
+
+    def _measure(self) -> None:
+        while not self._waiting.empty():
+            sample = self._waiting.get()
+            (exact,) = sample.snapshot.search(sample.query, sample.mask, sample.k)
+            labels = {"collection": sample.snapshot.collection.name, "k": str(sample.k)}
+            self._found(labels, len({*exact.ids} & {*sample.found}))
+            self._expected(labels, len(exact.ids))

@@ -1,0 +1,1 @@
+"""Search modes: how a search finds and ranks its documents."""

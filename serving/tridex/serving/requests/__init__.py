@@ -1,0 +1,1 @@
+"""Tensors and parameters of requests as typed values."""

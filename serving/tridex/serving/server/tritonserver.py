@@ -1,0 +1,201 @@
+"""One life of tritonserver and of its models' processes, from its start to its end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import psutil
+import tritonclient.grpc as triton
+from tritonclient.utils import InferenceServerException
+
+from tridex.serving.run_folder import RunFolder, Silence
+
+from .errors import ServerError
+from .leftovers import shared_memory
+
+_CHILD = Path(__file__).with_name("child.py")
+_STUB = "triton_python_backend_stub"
+
+_LOOK_S = 0.1
+_OLD_S = 10.0
+"""A model whose process, or a tritonserver, that said nothing for so long is not ready."""
+_STUCK_S = 60.0
+"""One that said nothing for so long is ended."""
+_ASK_S = 1.0
+"""How often tritonserver is asked whether it is ready, and how long it may take to say so."""
+_SETTLED_S = 0.2
+_GONE_S = 5.0
+_POLL_S = 0.02
+
+
+class TritonProcess:
+    """A running tritonserver.
+
+    Made by a thread that lives at least as long: the kernel ends tritonserver when the thread that made it ends.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        log: int,
+        run: RunFolder,
+        address: str,
+        memory_prefix: str,
+    ) -> None:
+        self._run = run
+        self._memory_prefix = memory_prefix
+        self._stubs: dict[psutil.Process, str] = {}
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(_CHILD), str(os.getpid()), *command],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            # What models write is for the owner alone.
+            umask=0o077,
+            # A group of its own: a Ctrl-C reaches the launcher alone, and the models' processes end with the group.
+            start_new_session=True,
+        )
+        self._readiness = _Readiness(address)
+        self._silence = Silence()
+
+    @property
+    def pid(self) -> int:
+        """tritonserver's process id."""
+        return self._process.pid
+
+    def wait_until_ready(self, timeout_s: float, cancelled: threading.Event) -> bool:
+        """Returns when every model is ready, or, with False, when it is cancelled. Raises ServerError."""
+        deadline = time.monotonic() + timeout_s
+        while not cancelled.wait(_LOOK_S):
+            if (status := self._process.poll()) is not None:
+                raise ServerError(f"tritonserver ended with status {status} while starting.")
+            ready = self._readiness.ask()
+            # The Python backend sets their mode itself, whatever the umask.
+            for region in shared_memory(self._memory_prefix):
+                with contextlib.suppress(FileNotFoundError):
+                    region.chmod(0o600)
+            if ready:
+                self._stubs = _stubs(self.pid)
+                return True
+            if time.monotonic() > deadline:
+                raise ServerError(f"tritonserver was not ready after {timeout_s:.0f} s.")
+        return False
+
+    def failure(self) -> str | None:
+        """Why another server has to take the place of this one, where it has to: a process died, or is stuck."""
+        if (status := self._process.poll()) is not None:
+            return f"tritonserver ended with status {status}"
+        for stub, model in self._stubs.items():
+            if not _lives(stub):
+                return f"model {model}: its process {stub.pid} died"
+        self._silence.look()
+        for report in self._run.reports():
+            if self._silence.since(report.at_s) > _STUCK_S:
+                return f"model {report.model}: its process {report.pid} said nothing for {_STUCK_S:.0f} s"
+        if self._silence.since(self._readiness.heard_s) > _STUCK_S:
+            return f"tritonserver said nothing for {_STUCK_S:.0f} s"
+        return None
+
+    def trouble(self) -> str | None:
+        """Why this server is not ready, where it is not, although all its processes live."""
+        for report in self._run.reports():
+            if report.trouble:
+                return f"model {report.model}: {report.trouble}"
+            if self._silence.since(report.at_s) > _OLD_S:
+                return f"model {report.model}: its process {report.pid} is stuck"
+        if time.monotonic() - self._readiness.asked_s > _ASK_S:
+            self._readiness.ask()
+        if not self._readiness.says_ready or self._silence.since(self._readiness.heard_s) > _OLD_S:
+            return "tritonserver is not ready"
+        return None
+
+    def stop(self, timeout_s: float) -> None:
+        """Answers what is under way, refuses what is new, closes the services, and ends all processes.
+
+        They end by SIGKILL: asked by SIGTERM, Triton server unloads its models while it still answers, and callers are
+        told that there is no such model, where those of a server that stops should try again or elsewhere.
+        """
+        deadline = time.monotonic() + timeout_s
+        self._run.drain()
+        self._wait(self._run.idle, deadline)
+        self._run.close_services()
+        self._wait(self._run.closed, deadline)
+        self.kill()
+
+    def kill(self) -> None:
+        """Ends all processes at once, and returns when they are gone."""
+        deadline = time.monotonic() + _GONE_S
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait()
+        with contextlib.suppress(ProcessLookupError):  # none is left
+            while time.monotonic() < deadline:
+                os.killpg(self.pid, signal.SIGKILL)
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(-self.pid, os.WNOHANG)  # where the launcher is process 1, orphans are its children
+                time.sleep(_POLL_S)
+        self._readiness.close()
+        for region in shared_memory(self._memory_prefix):
+            region.unlink(missing_ok=True)
+
+    def _wait(self, done: Callable[[], bool], deadline: float) -> None:
+        """Until something has been so for a moment, in which answers leave; or the deadline, or tritonserver's end."""
+        since: float | None = None
+        while (now := time.monotonic()) < deadline and self._process.poll() is None:
+            since = (since or now) if done() else None
+            if since is not None and now - since >= _SETTLED_S:
+                return
+            time.sleep(_POLL_S)
+
+
+class _Readiness:
+    """What tritonserver says of itself over gRPC."""
+
+    def __init__(self, address: str) -> None:
+        # A channel of its own, not shared with clients in this process; and a new try soon after each refusal.
+        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_reconnect_backoff_ms", 200)]
+        self._client = triton.InferenceServerClient(address, channel_args=options)
+        self.says_ready: bool = False
+        self.asked_s = self.heard_s = time.monotonic()
+
+    def ask(self) -> bool:
+        """Whether it is ready; False also where it does not answer."""
+        self.asked_s = time.monotonic()
+        try:
+            self.says_ready = bool(self._client.is_server_ready(client_timeout=_ASK_S))
+        except InferenceServerException:
+            return False
+        self.heard_s = time.monotonic()
+        return self.says_ready
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def _stubs(tritonserver: int) -> dict[psutil.Process, str]:
+    """The processes of Python models, and the model of each."""
+    found = {}
+    with contextlib.suppress(psutil.NoSuchProcess):  # which is seen soon
+        for child in psutil.Process(tritonserver).children():
+            command: list[str] = child.cmdline()
+            if command and Path(command[0]).name == _STUB:
+                found[child] = Path(command[1]).parts[-3]  # .../maxsim/1/model.py
+    return found
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False

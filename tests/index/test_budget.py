@@ -1,0 +1,145 @@
+"""Admission to memory: nothing is loaded that the budget has no room for, and snapshots stay within it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tridex import kernels
+from tridex.index import (
+    Collection,
+    CollectionSpec,
+    Document,
+    Follower,
+    MemoryBudget,
+    MemoryBudgetError,
+    Size,
+    Snapshot,
+    Store,
+    needed_bytes,
+)
+from tridex.index.resident.inverted_lists import InvertedLists, lists_bytes
+from tridex.kernels import Codec
+
+DIM = 32
+SPEC = CollectionSpec(DIM, Codec.FLOAT32, fingerprint="f" * 64)
+CPU = torch.device("cpu")
+
+
+def put(collection: Collection, first: int, count: int, tokens: int = 10) -> int:
+    keys = [f"d{i:04}" for i in range(first, first + count)]
+    ones = np.ones((tokens, DIM), np.float32)
+    return collection.upsert([Document(key, key, {}) for key in keys], [ones] * count)
+
+
+def resident_bytes(snapshot: Snapshot) -> int:
+    """What the snapshot's arrays take."""
+    parts = snapshot.segments
+    codes = sum(part.segment.codes.nbytes + part.segment.offsets.nbytes + part.segment.live.nbytes for part in parts)
+    return codes + sum(part.ids.nbytes + part.addresses.nbytes + part.live.nbytes for part in parts)
+
+
+def test_what_does_not_fit_is_refused_with_figures_and_the_rest_is_loaded(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for name, count in (("large", 400), ("small", 40)):
+        put(store.create(name, SPEC), 0, count)
+    budget = MemoryBudget(300_000)
+    assert needed_bytes(SPEC, Size(400, 4000, 2000)) > budget.usable > needed_bytes(SPEC, Size(40, 400, 200))
+    with pytest.raises(MemoryBudgetError, match=r"'large' needs 631\.32 kB .*128 bytes a token.*budget of 300"):
+        Follower(store, "large", CPU, budget=budget)
+    assert Follower(store, "small", CPU, budget=budget).snapshot.count() == 40
+
+
+def test_growth_beyond_the_budget_keeps_the_snapshot_until_there_is_room(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    collection = store.create("c", SPEC)
+    put(collection, 0, 100)
+    budget = MemoryBudget(300_000)
+    follower = Follower(store, "c", CPU, budget=budget)
+    # Replacing everything over and over needs no more room than there is.
+    for _ in range(5):
+        put(collection, 0, 100)
+        assert follower.refresh().count() == 100
+        while follower.merge():
+            pass
+        assert resident_bytes(follower.snapshot) <= needed_bytes(SPEC, Size(100, 1000, 500))
+    put(collection, 100, 100)
+    before = follower.snapshot
+    with pytest.raises(MemoryBudgetError, match="'c' needs"):
+        follower.refresh()
+    assert follower.snapshot is before
+    collection.delete([f"d{i:04}" for i in range(90)])
+    assert follower.refresh().count() == 110
+
+
+def test_a_snapshot_under_random_writes_stays_within_what_it_reserved(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    store = Store(tmp_path)
+    collection = store.create("c", SPEC)
+    budget = MemoryBudget(2_000_000)
+    follower = Follower(store, "c", CPU, budget=budget)
+    for _ in range(40):
+        put(collection, int(rng.integers(0, 300)), int(rng.integers(1, 40)), tokens=int(rng.integers(1, 20)))
+        if rng.random() < 0.2:
+            collection.delete([f"d{i:04}" for i in rng.integers(0, 300, 30)])
+        follower.refresh()
+        while follower.merge():
+            assert resident_bytes(follower.snapshot) <= budget.size
+        assert resident_bytes(follower.snapshot) <= needed_bytes(SPEC, collection.size())
+        largest = budget.segment_bytes + 20 * SPEC.codec.bytes_per_token(DIM)
+        assert all(part.segment.codes.nbytes <= largest for part in follower.snapshot.segments)
+
+
+def test_ids_and_codebooks_count(tmp_path: Path) -> None:
+    collection = Store(tmp_path).create("c", SPEC)
+    keys = [f"{i:04}" + "é" * 300 for i in range(50)]
+    collection.upsert([Document(key, "text", {}) for key in keys], [np.ones((1, DIM), np.float32)] * 50)
+    assert collection.size() == Size(50, 50, 50 * 604)
+    snapshot = Follower(Store(tmp_path), "c", CPU).snapshot
+    assert resident_bytes(snapshot) <= needed_bytes(SPEC, collection.size())
+    assert resident_bytes(snapshot) > needed_bytes(SPEC, Size(50, 50, 0))
+    codebook = kernels.train_codebook(
+        np.random.default_rng(0).normal(size=(400, DIM)).astype(np.float32), Codec.RESIDUAL2, centroids=16
+    )
+    more = needed_bytes(SPEC, collection.size(), codebook) - needed_bytes(SPEC, collection.size())
+    assert more == 16 * DIM * 2 + 4
+
+
+def lists_of(snapshot: Snapshot) -> list[InvertedLists | None]:
+    return [part.inverted.lists for part in snapshot.segments]
+
+
+def test_inverted_lists_take_what_is_left_and_give_way_to_documents(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    put(store.create("c", SPEC), 0, 7000, tokens=1)
+    other = store.create("other", SPEC)
+    rows = needed_bytes(SPEC, store.open("c").size())
+    budget = MemoryBudget(int((rows + 300_000) / (1 - 1 / 8)))
+    follower = Follower(store, "c", CPU, segment_bytes=2**30, budget=budget)
+    beside = Follower(store, "other", CPU, budget=budget)
+    queries, mask = torch.ones((1, 2, DIM)), torch.ones((1, 2), dtype=torch.bool)
+    follower.snapshot.search_candidates(queries, mask, 5, 4, 10)
+    follower.make_lists()
+    made = [lists for lists in lists_of(follower.snapshot) if lists]
+    assert made
+    for lists, part in zip(lists_of(follower.snapshot), follower.snapshot.segments, strict=True):
+        if lists:
+            taken = lists.centroids.nbytes + lists.rows.nbytes + lists.starts.nbytes
+            assert taken <= lists_bytes(part.segment)
+    # Another collection needs the room: its documents are loaded, and the lists are gone.
+    put(other, 0, 400, tokens=4)
+    assert beside.refresh().count() == 400
+    assert lists_of(follower.snapshot) == [None] * len(follower.snapshot.segments)
+    (exact,) = follower.snapshot.search_candidates(queries, mask, 5, 4, 10)
+    assert len(exact.ids) == 5
+    follower.make_lists()  # Not tried again within a minute.
+    for part in follower.snapshot.segments:
+        part.inverted.retry_at = 0
+    with pytest.raises(
+        MemoryBudgetError, match=r"inverted lists of collection 'c' need .* of the budget of .* stay exact"
+    ):
+        follower.make_lists()
+    assert lists_of(follower.snapshot) == [None] * len(follower.snapshot.segments)

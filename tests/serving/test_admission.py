@@ -1,0 +1,63 @@
+"""The memory budget of a server: an upsert that would outgrow it is refused before it is stored."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from service_requests import answers, delete, upsert
+from typer import BadParameter
+
+from tridex.building.embedder import Embedder
+from tridex.encoding import latest_version_dir, load_artifact
+from tridex.index import Store
+from tridex.serving.backend.service import Context, ErrorCode, Request, RequestError
+from tridex.serving.cli.serve import _bytes
+from tridex.serving.models.ingest import IngestService
+from tridex.serving.models.search import SearchService
+
+
+def texts(first: int, count: int) -> dict[str, str]:
+    return {str(i): f"document {i} of some words about rivers and sugar" for i in range(first, first + count)}
+
+
+def test_an_upsert_that_would_outgrow_the_budget_is_not_stored(context: Context) -> None:
+    context = replace(context, memory_budget=60_000)
+    ingest = IngestService(context)
+    other, written = answers(ingest, [upsert("other", texts(0, 4)), upsert("c", texts(0, 8))])
+    assert not isinstance(other, RequestError) and not isinstance(written, RequestError)
+    refused = None
+    count = 8
+    while not isinstance(refused, RequestError):
+        assert count < 500
+        (refused,) = answers(ingest, [upsert("c", texts(count, 8))])
+        count += 8
+    assert refused.code is ErrorCode.RESOURCE_EXHAUSTED
+    assert "collection 'c' needs" in str(refused) and "of the budget of 60.00 kB" in str(refused)
+    stored = Store(context.store).open("c")
+    assert stored.count() == count - 8
+    # What is stored is what is served; rows that are replaced need no room, and deletes make some.
+    service = SearchService(context)
+    try:
+        artifact = load_artifact(latest_version_dir(context.repository / "encoder"))
+        query = Embedder(artifact, context.infer).query("sugar")
+        (found,) = answers(service, [Request({"QUERY_EMBEDDINGS": query[None]}, {"collection": "c", "top_k": 1000})])
+        assert not isinstance(found, RequestError) and found["IDS"].shape == (1, count - 8)
+    finally:
+        service.close()
+    gone, again = answers(ingest, [delete("c", *map(str, range(8))), upsert("c", texts(count, 8))])
+    assert not isinstance(gone, RequestError) and not isinstance(again, RequestError)
+
+
+@pytest.mark.parametrize(
+    ("given", "size"),
+    [("20GB", 20 * 10**9), ("512MiB", 512 * 2**20), ("1.5 gb", 15 * 10**8), ("1000", 1000), ("2T", 2 * 10**12)],
+)
+def test_sizes(given: str, size: int) -> None:
+    assert _bytes(given) == size
+
+
+@pytest.mark.parametrize("given", ["", "GB", "-1GB", "20 potatoes", "0", "1e9"])
+def test_no_sizes(given: str) -> None:
+    with pytest.raises(BadParameter, match="expected a number of bytes"):
+        _bytes(given)
