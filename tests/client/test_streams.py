@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from tridex.client.cli import create_app
-from tridex.protocol import strict_json
+from tridex.common import strict_json
 
 TRIDEX = Path(sys.executable).parent / "tridex"
 ENCODINGS = [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}]

@@ -10,9 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from tridex.client.cli import create_app
+from tridex.common import strict_json
 from tridex.evaluation.report import Judged, Report, Row
 from tridex.evaluation.tuning import Limits, TuningError, propose
-from tridex.protocol import strict_json
 
 
 def row(system: str, quality: float, budget: float | None, p95: float, codec: str | None = "c", pool: int = 1) -> Row:

@@ -11,7 +11,16 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tridex.index import Collection, CollectionSpec, Document, Follower, Ranking, Snapshot, Store, declared_fields
+from tridex.index import (
+    Collection,
+    CollectionSpec,
+    Document,
+    Follower,
+    Ranking,
+    Snapshot,
+    Store,
+    declared_fields,
+)
 from tridex.kernels import Codec
 
 SPEC = CollectionSpec(4, Codec.FLOAT32, "f" * 64, declared_fields({"odd": "bool"}))

@@ -16,7 +16,7 @@ from faults import OF_LANCE, failing
 
 from tridex.index import Collection, CollectionSpec, Document, Store, WriterLock
 from tridex.kernels import Codec
-from tridex.serving.collections import maintenance as maintenance
+from tridex.serving.collections import maintenance
 from tridex.serving.collections.maintenance import Maintenance
 
 SPEC = CollectionSpec(4, Codec.FLOAT32, "f" * 64)

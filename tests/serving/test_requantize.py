@@ -12,8 +12,7 @@ import checkpoints
 import pytest
 from builds import build, contents, rows_of, write
 
-from tridex.building import BuildError, Summary
-from tridex.building import requantize as requantize
+from tridex.building import BuildError, Summary, requantize
 from tridex.building.collection_specs import new_spec
 from tridex.building.progress import Progress
 from tridex.encoding import Artifact, latest_version_dir, load_artifact

@@ -3,10 +3,13 @@
 Needs numpy and tritonclient, no torch: what encodes and scores is on the server.
 """
 
+from tridex.common import TridexError
+
 from .async_client import AsyncClient
 from .client import Client
 from .errors import (
     AlreadyExists,
+    ClientError,
     InvalidArgument,
     NotFound,
     Overloaded,
@@ -14,7 +17,6 @@ from .errors import (
     ResourceExhausted,
     ServerError,
     Timeout,
-    TridexError,
     Unavailable,
 )
 from .results import (
@@ -32,6 +34,7 @@ __all__ = [
     "AlreadyExists",
     "AsyncClient",
     "Client",
+    "ClientError",
     "CollectionInfo",
     "Document",
     "Embeddings",

@@ -12,9 +12,11 @@ import grpc
 from tritonclient.grpc import InferenceServerClient, aio
 from tritonclient.utils import InferenceServerException
 
+from tridex.common import TridexError
+
 from . import checks
 from .channel import CHANNEL_ARGUMENTS, DEFAULT_ADDRESS, check_credentials, headers_of, target
-from .errors import InvalidArgument, TridexError
+from .errors import InvalidArgument
 from .operations import Operation, Operations
 from .retries import Attempts
 from .wire import Call

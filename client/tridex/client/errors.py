@@ -1,6 +1,6 @@
 """What can go wrong, as one small tree.
 
-    TridexError
+    ClientError, a TridexError
     ├── InvalidArgument     the request is wrong; sending it again will not help
     ├── NotFound            no such collection, document or model
     ├── AlreadyExists       what should be created is there already
@@ -23,12 +23,13 @@ import re
 
 from tritonclient.utils import InferenceServerException
 
+from tridex.common import TridexError
 from tridex.protocol.limits import MAX_MESSAGE_BYTES
 from tridex.protocol.refusals import Refusal, untagged
 
 
-class TridexError(Exception):
-    """Base of every error this package raises."""
+class ClientError(TridexError):
+    """Base of every error that the client raises."""
 
     written: int | None = None
     """Of an upsert that failed on the way: how many of its documents are in the store for certain. None of other
@@ -39,43 +40,43 @@ class TridexError(Exception):
         return f"{said} (the first {self.written:,} documents are written)" if self.written else said
 
 
-class InvalidArgument(TridexError):  # noqa: N818 - named as the gRPC status is
+class InvalidArgument(ClientError):  # noqa: N818 - named as the gRPC status is
     """The request is wrong; the message names the argument, its value and what was expected."""
 
 
-class NotFound(TridexError):  # noqa: N818
+class NotFound(ClientError):  # noqa: N818
     """There is no such collection, document or model."""
 
 
-class AlreadyExists(TridexError):  # noqa: N818
+class AlreadyExists(ClientError):  # noqa: N818
     """What the request would create exists already."""
 
 
-class Overloaded(TridexError):  # noqa: N818
+class Overloaded(ClientError):  # noqa: N818
     """The server has no room for this request now; try again later or send less."""
 
 
-class ResourceExhausted(TridexError):  # noqa: N818
+class ResourceExhausted(ClientError):  # noqa: N818
     """The memory budget or the disk of the server has no room; the message has the figures. It is not sent again."""
 
 
-class ReadOnly(TridexError):  # noqa: N818
+class ReadOnly(ClientError):  # noqa: N818
     """This server does not write to its store; the message says why, and who does. It is not sent again."""
 
 
-class Timeout(TridexError):  # noqa: N818
+class Timeout(ClientError):  # noqa: N818
     """No answer within the time allowed. The server may still carry the request out."""
 
 
-class Unavailable(TridexError):  # noqa: N818
+class Unavailable(ClientError):  # noqa: N818
     """The server cannot be reached or is not ready, and retries did not help."""
 
 
-class ServerError(TridexError):
+class ServerError(ClientError):
     """The server failed in a way that has no class of its own."""
 
 
-_BY_STATUS: dict[str | None, type[TridexError]] = {
+_BY_STATUS: dict[str | None, type[ClientError]] = {
     "StatusCode.INVALID_ARGUMENT": InvalidArgument,
     "StatusCode.NOT_FOUND": NotFound,
     "StatusCode.ALREADY_EXISTS": AlreadyExists,
@@ -85,7 +86,7 @@ _BY_STATUS: dict[str | None, type[TridexError]] = {
 }
 
 
-_BY_REFUSAL: dict[Refusal, type[TridexError]] = {
+_BY_REFUSAL: dict[Refusal, type[ClientError]] = {
     Refusal.RESOURCE_EXHAUSTED: ResourceExhausted,
     Refusal.OVERLOADED: Overloaded,
     Refusal.READ_ONLY: ReadOnly,
@@ -97,7 +98,7 @@ _TOO_LARGE = re.compile("message larger than max|metadata size exceeds")
 _RESTRICTED = "This protocol is restricted"
 
 
-def from_triton(error: InferenceServerException, timeout_s: float) -> TridexError:
+def from_triton(error: InferenceServerException, timeout_s: float) -> ClientError:
     """The error of this package that stands for one of tritonclient's, of a call that was allowed `timeout_s`."""
     kind, message = _BY_STATUS.get(error.status(), ServerError), str(error.message())
     if error.status() == "StatusCode.INTERNAL" and (refusal := untagged(message)):

@@ -14,14 +14,14 @@ from typing import Any, TypeAlias, TypeVar
 
 from numpy.typing import ArrayLike
 
+from tridex.common.terminal.progress import progress
 from tridex.protocol import models
 from tridex.protocol.limits import MAX_BATCH, MAX_HITS, MAX_PAGE
 from tridex.protocol.parameters import DEFAULT_MODE
 from tridex.protocol.tensors import Ensemble
 
 from . import calls, checks
-from .errors import InvalidArgument, TridexError
-from .progress import progress
+from .errors import ClientError, InvalidArgument
 from .results import (
     CollectionInfo,
     Document,
@@ -169,7 +169,7 @@ class Operations:
                     self._wrote(collection, (yield from _upsert(collection, batch, codec, written)))
                     written += len(batch)
                     advance(len(batch))
-        except TridexError as error:
+        except ClientError as error:
             error.written = written
             raise
         return self._versions.get(collection, 0)

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from tritonclient.grpc import InferInput, InferRequestedOutput, InferResult
 from tritonclient.utils import np_to_triton_dtype
 
+from tridex.common import TridexError
 from tridex.protocol import limits
 from tridex.protocol.tensors import Ensemble, Model, Tensor
 
-from .errors import InvalidArgument, ServerError, TridexError
+from .errors import InvalidArgument, ServerError
 
 T = TypeVar("T")
 Array: TypeAlias = NDArray[Any]

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from tridex.client.cli.connection import ADDRESS, TIMEOUT_S, Address, Json, Timeout, connected, fail
-from tridex.client.cli.output import print_json, print_line, print_table
+from tridex.client.cli.connection import ADDRESS, TIMEOUT_S, Address, Json, Timeout, connected
+from tridex.common.terminal.exits import fail
+from tridex.common.terminal.output import print_json, print_line, print_table
 
 Split = Annotated[
     str | None,

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tridex.client.cli.connection import ADDRESS, TIMEOUT_S, Address, Json, Timeout, connected, fail
-from tridex.client.cli.output import print_json, print_line, print_table
+from tridex.client.cli.connection import ADDRESS, TIMEOUT_S, Address, Json, Timeout, connected
+from tridex.common.terminal.exits import fail
+from tridex.common.terminal.output import print_json, print_line, print_table
 
 from .cli import Split
 
@@ -61,7 +62,7 @@ def compare(
     All but the bi-encoder are asked through the server. A query without hits counts with 0.
     """
     from tridex.building import BuildError
-    from tridex.client.errors import TridexError
+    from tridex.common import TridexError
     from tridex.encoding import ArtifactError
     from tridex.index import TokenIndexError
     from tridex.kernels import Codec

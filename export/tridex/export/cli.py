@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tridex.protocol import strict_json
+from tridex.common import strict_json
 
 if TYPE_CHECKING:
     from tridex.encoding import Artifact

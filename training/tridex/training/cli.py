@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from tridex.client.cli.connection import Json, fail
-from tridex.client.cli.output import print_json, print_line, print_table
+from tridex.client.cli.connection import Json
+from tridex.common.terminal.exits import fail
+from tridex.common.terminal.output import print_json, print_line, print_table
 
 _SHOWN = ("ndcg@10", "mrr@10", "recall@10")
 

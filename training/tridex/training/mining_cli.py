@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from tridex.client.cli.connection import ADDRESS, TIMEOUT_S, Address, Timeout, connected, fail
-from tridex.client.cli.output import print_line
+from tridex.client.cli.connection import ADDRESS, TIMEOUT_S, Address, Timeout, connected
+from tridex.common.terminal.exits import fail
+from tridex.common.terminal.output import print_line
 
 
 def mine(

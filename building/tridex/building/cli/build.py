@@ -12,7 +12,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from tridex.protocol import limits, models, strict_json
+from tridex.common import strict_json
+from tridex.protocol import limits, models
 from tridex.protocol.parameters import LongDocuments
 
 

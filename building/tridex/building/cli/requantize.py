@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from tridex.protocol import limits, strict_json
+from tridex.common import strict_json
+from tridex.protocol import limits
 
 from .build import check_names, end, one_of
 

@@ -6,10 +6,11 @@ import signal
 
 import typer
 
+from tridex.common.terminal.streams import run
+
 from . import compact, read, statistics, write
 from .collections import alias, collections
 from .extensions import add_extensions
-from .streams import run
 
 
 def create_app() -> typer.Typer:

@@ -8,9 +8,9 @@ import typer
 
 from tridex.client.checks import invalid
 from tridex.client.results import CollectionInfo
+from tridex.common.terminal.output import print_json, print_line, print_table
 
 from .connection import ADDRESS, TIMEOUT_S, Address, Collection, Json, Timeout, connected
-from .output import print_json, print_line, print_table
 
 collections = typer.Typer(help="Make, show and drop collections.", no_args_is_help=True)
 alias = typer.Typer(help="Names that lead to a collection, and can lead to another at once.", no_args_is_help=True)

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
+from tridex.common.terminal.output import print_json, print_line
+
 from .connection import ADDRESS, Address, Collection, Json, connected
-from .output import print_json, print_line
 
 Timeout = Annotated[float, typer.Option(min=0.001, help="Seconds allowed; the server finishes what it began.")]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
@@ -13,9 +13,9 @@ from tridex.client.channel import DEFAULT_ADDRESS
 from tridex.client.checks import invalid
 from tridex.client.client import Client
 from tridex.client.connection import DEFAULT_TIMEOUT_S
-from tridex.client.errors import TridexError, Unavailable
-
-from .output import printable
+from tridex.client.errors import Unavailable
+from tridex.common import TridexError
+from tridex.common.terminal.exits import fail
 
 Address = Annotated[str, typer.Option(envvar="TRIDEX_ADDRESS", help="HOST:PORT of the server's gRPC endpoint.")]
 Timeout = Annotated[float, typer.Option(min=0.001, help="Seconds allowed for each request.")]
@@ -27,9 +27,6 @@ Filters = Annotated[
         "--filters", help='Conditions on metadata, as JSON: {"field": "year", "operator": ">=", "value": 2020}'
     ),
 ]
-
-INTERRUPTED = 130
-"""The exit status after Ctrl-C, as shells have it: 128 and the number of SIGINT."""
 
 ADDRESS = DEFAULT_ADDRESS
 TIMEOUT_S = DEFAULT_TIMEOUT_S
@@ -60,9 +57,3 @@ def connected(address: str, timeout_s: float) -> Iterator[Client]:
                 fail(f"{error}{hint}", error)
     except (TridexError, OSError) as error:
         fail(str(error), error)
-
-
-def fail(message: str, cause: BaseException, status: int = 1) -> NoReturn:
-    """Ends the command: one line on stderr, and the exit status."""
-    typer.echo(f"tridex: {printable(message)}", err=True)
-    raise typer.Exit(status) from cause

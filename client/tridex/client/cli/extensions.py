@@ -15,7 +15,7 @@ from typing import Any
 import typer
 from rich.markup import escape
 
-from .connection import fail
+from tridex.common.terminal.exits import fail
 
 _ANY_ARGUMENTS = {"allow_extra_args": True, "ignore_unknown_options": True}
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from tridex.common.terminal.output import print_json, print_table, snippet
 from tridex.protocol.limits import DEFAULT_TOP_K
 from tridex.protocol.parameters import DEFAULT_MODE
 
@@ -20,7 +21,6 @@ from .connection import (
     connected,
     read_filters,
 )
-from .output import print_json, print_table, snippet
 
 Query = Annotated[str, typer.Argument(help="What to look for, as text.", show_default=False)]
 

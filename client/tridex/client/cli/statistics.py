@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from tridex.common.terminal.output import print_json, print_table
+
 from .collections import print_collections
 from .connection import ADDRESS, TIMEOUT_S, Address, Json, Timeout, connected
-from .output import print_json, print_table
 
 
 def stats(as_json: Json = False, address: Address = ADDRESS, timeout: Timeout = TIMEOUT_S) -> None:

@@ -14,23 +14,12 @@ from tridex.client.checks import invalid
 from tridex.client.client import DEFAULT_BATCH_SIZE, Client
 from tridex.client.errors import InvalidArgument
 from tridex.client.results import Document
+from tridex.common.terminal.exits import INTERRUPTED, fail
+from tridex.common.terminal.output import print_json, print_line
 from tridex.protocol.corpus import lines_of, rows_of
 
-from .connection import (
-    ADDRESS,
-    INTERRUPTED,
-    TIMEOUT_S,
-    Address,
-    Collection,
-    Filters,
-    Json,
-    Timeout,
-    connected,
-    fail,
-    read_filters,
-)
+from .connection import ADDRESS, TIMEOUT_S, Address, Collection, Filters, Json, Timeout, connected, read_filters
 from .documents import DocumentStream, read_path
-from .output import print_json, print_line
 
 BatchSize = Annotated[int, typer.Option(help="Documents in one request.")]
 Codec = Annotated[str | None, typer.Option(help="How a collection made by this command stores embeddings.")]

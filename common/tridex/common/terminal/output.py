@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tridex.protocol import strict_json
+from tridex.common import strict_json
 
 from .streams import to_stdout
 

@@ -15,7 +15,7 @@ from typing import TextIO, cast
 
 import typer
 
-from tridex.client.progress import BestEffort
+from .progress import BestEffort
 
 
 def run(command: Callable[[], object]) -> None:

@@ -1,0 +1,24 @@
+"""How a command ends where it does not succeed."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import typer
+
+from .output import printable
+
+FAILED = 1
+"""Something went wrong that is not the command line's own syntax."""
+
+USAGE = 2
+"""An option or argument is wrong, as Click has it."""
+
+INTERRUPTED = 130
+"""Ctrl-C, as shells have it: 128 and the number of SIGINT."""
+
+
+def fail(message: str, cause: BaseException, status: int = FAILED) -> NoReturn:
+    """Ends the command: one line on standard error, and the exit status."""
+    typer.echo(f"tridex: {printable(message)}", err=True)
+    raise typer.Exit(status) from cause
