@@ -126,6 +126,27 @@ def test_whoever_would_wait_too_long_is_refused_at_once(running: Scheduler, enco
     assert not isinstance(running.submit(task(16, request=Request({}, timeout_s=1.0)), lane).result(10), RequestError)
 
 
+def test_the_gate_is_told_what_the_smallest_request_would_be_told(encoder: Encoder) -> None:
+    told: list[tuple[float, bool]] = []
+    lane = Lane(finish, name="a test", default_wait_s=1.0, max_weight=64, tell_gate=lambda *state: told.append(state))
+    running = Scheduler(encoder, [lane])
+    encoder.go_on.clear()
+    threading.Timer(0.2, encoder.go_on.set).start()
+    running.submit(task(16), lane).result(10)
+    assert told[-1] == (0.0, False)
+    encoder.go_on.clear()
+    for _ in range(10):  # of 0.2 s each, as the first one was
+        running.submit(task(16, request=Request({}, timeout_s=60.0)), lane)
+    shortest_s, refuses_without = told[-1]
+    assert shortest_s > 1 and refuses_without
+    with pytest.raises(RequestError):
+        running.submit(task(16, request=Request({}, timeout_s=0.99 * shortest_s)), lane)
+    running.submit(task(16, request=Request({}, timeout_s=1.01 * shortest_s)), lane)
+    encoder.go_on.set()
+    running.close()
+    assert told[-1] == (0.0, False)
+
+
 def test_a_long_request_keeps_no_short_one_out(encoder: Encoder, lane: Lane) -> None:
     def slowly(rows: Sequence[TokenBatch]) -> list[NDArray[np.float32]]:
         time.sleep(0.01)

@@ -12,7 +12,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from .gate import create_gate
+
 _PAUSE_S = 5.0
+
+GATE = "gate"
+"""The file of gate.py."""
 
 SERVING = "serving"
 DRAINING = "draining"
@@ -45,6 +50,7 @@ class RunFolder:
         self.folder = folder
         self._told = folder / SERVING
         self._told.touch(mode=0o600)
+        create_gate(folder / GATE)
         self._reports: dict[Path, Report] = {}
 
     def reports(self) -> list[Report]:

@@ -13,6 +13,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from .run_folder import GATE
+
 STORE = "TRIDEX_STORE"
 MEMORY_BUDGET = "TRIDEX_MEMORY_BUDGET"
 RECALL_SAMPLE_RATE = "TRIDEX_RECALL_SAMPLE_RATE"
@@ -49,3 +51,9 @@ def run_folder() -> Path | None:
     """Where models report, where `tridex serve` started them."""
     folder = os.environ.get(RUN)
     return Path(folder) if folder else None
+
+
+def gate_file() -> Path | None:
+    """Where lanes say how long requests wait, where `tridex serve` started them."""
+    folder = run_folder()
+    return folder and folder / GATE

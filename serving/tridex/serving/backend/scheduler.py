@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from tridex.encoding import TokenBatch
 from tridex.index import is_fault
+from tridex.serving.gate import Tell
 
 from .background import Background
 from .service import Arrays, ErrorCode, Request, RequestError, as_refusal
@@ -100,11 +101,18 @@ class Lane:
     """Tasks of one kind. A lane takes one unit of work in every turn of the scheduler."""
 
     def __init__(
-        self, finish: Callable[[list[Task]], None], *, default_wait_s: float, name: str, max_weight: int
+        self,
+        finish: Callable[[list[Task]], None],
+        *,
+        default_wait_s: float,
+        name: str,
+        max_weight: int,
+        tell_gate: Tell = lambda *_: None,
     ) -> None:
         """`finish` answers tasks whose texts are encoded. A task waits for `default_wait_s` at most where its request
         does not say how long its sender waits, and for half of what others had when they left without an answer; what
         is finished together weighs `max_weight` at most, or is one task."""
+        self._tell_gate = tell_gate
         self.name = name
         self.finish = finish
         self.max_weight = max_weight
@@ -133,12 +141,19 @@ class Lane:
         if not self._weights:
             self._last = time.monotonic()
         self._weights[task.weight] += 1
+        self._tell()
 
     def leaves(self, task: Task) -> None:
         """A task is answered."""
         self._weights[task.weight] -= 1
         if not self._weights[task.weight]:
             del self._weights[task.weight]
+        self._tell()
+
+    def _tell(self) -> None:
+        """Tells the front ends what the smallest request would be told by `Scheduler.submit`."""
+        wait_s = self.wait_s(1)
+        self._tell_gate(wait_s / _SHARE, wait_s > self.patience_s)
 
     def went_on(self, task: Task, tokens: int) -> None:
         """So many tokens of a task are done, and others are left."""

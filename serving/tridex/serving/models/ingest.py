@@ -44,7 +44,9 @@ from tridex.serving.backend.service import (
 )
 from tridex.serving.collections.admission import Admission, default_budget
 from tridex.serving.collections.maintenance import Maintenance
+from tridex.serving.gate import GateLane, open_gate
 from tridex.serving.requests import fields as arguments
+from tridex.serving.settings import gate_file
 
 
 @dataclass(eq=False)
@@ -85,7 +87,13 @@ class IngestService(Service):
         searching = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._admission = Admission(self._store, context.memory_budget or default_budget(searching))
         self._writes: dict[Task, _Write] = {}
-        self._lane = Lane(self._carry_out, name="the ingest", default_wait_s=60.0, max_weight=1024)
+        self._lane = Lane(
+            self._carry_out,
+            name="the ingest",
+            default_wait_s=60.0,
+            max_weight=1024,
+            tell_gate=open_gate(gate_file())(GateLane.INGEST),
+        )
         self._scheduler = Scheduler(partial(encode_remotely, context.infer), (self._lane,))
 
     def answer(self, requests: Sequence[Request]) -> list[Result]:

@@ -34,9 +34,11 @@ from tridex.serving.backend.service import (
     invalid,
 )
 from tridex.serving.backend.stage_times import StageTimes
+from tridex.serving.gate import GateLane, open_gate
 from tridex.serving.modes.modes import read_mode
 from tridex.serving.modes.searching import Searching
 from tridex.serving.requests import fields as arguments
+from tridex.serving.settings import gate_file
 
 _KINDS = [
     {tensor.name for tensor in kind}
@@ -68,9 +70,28 @@ class SearchService(Service):
         kernels.warm_up(self._device, artifact.manifest.dim, codecs=(Codec.FLOAT32,))
         encode = _encoder(context, artifact)
         encode([self._tokenizer.queries(["warm up"])])
-        self._searches = Lane(self._search, name="the search", default_wait_s=1.0, max_weight=limits.MAX_BATCH)
-        self._encodings = Lane(self._finish_encodings, name="the encoder", default_wait_s=5.0, max_weight=1024)
-        self._by_words = Lane(self._search, name="BM25", default_wait_s=2.0, max_weight=limits.MAX_BATCH)
+        gate = open_gate(gate_file())
+        self._searches = Lane(
+            self._search,
+            name="the search",
+            default_wait_s=1.0,
+            max_weight=limits.MAX_BATCH,
+            tell_gate=gate(GateLane.SEARCH),
+        )
+        self._encodings = Lane(
+            self._finish_encodings,
+            name="the encoder",
+            default_wait_s=5.0,
+            max_weight=1024,
+            tell_gate=gate(GateLane.ENCODING),
+        )
+        self._by_words = Lane(
+            self._search,
+            name="BM25",
+            default_wait_s=2.0,
+            max_weight=limits.MAX_BATCH,
+            tell_gate=gate(GateLane.BM25),
+        )
         self._encoding = Scheduler(encode, (self._searches, self._encodings))
         # BM25 needs no encoder, and MaxSim does not wait for it.
         self._reading = Scheduler(encode, (self._by_words,))

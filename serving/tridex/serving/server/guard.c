@@ -7,7 +7,9 @@
  *   be of a backend that cannot tell one bad request from the good ones of its batch;
  * - an input without rows (2^32 are none, too), which no batcher ever takes from its queue, and one of more
  *   than TRIDEX_MAX_INPUT_BYTES;
- * - a string tensor whose bytes do not hold what its lengths say, which fails the whole batch in the Python backend.
+ * - a string tensor whose bytes do not hold what its lengths say, which fails the whole batch in the Python backend;
+ * - a request that would be answered too late, by what models say of how long requests wait (gate.py): TRIDEX_GATE is
+ *   their file, TRIDEX_GATE_LANES says where in it a model's requests are, as "search=0,search/bm25=1".
  *
  * A call that is cancelled at the wrong moment ends nothing (`outlive_cancellations`).
  *
@@ -28,7 +30,7 @@
 #include <unistd.h>
 
 typedef struct Error Error;
-enum { NOT_FOUND = 2, INVALID_ARG = 3 };  /* TRITONSERVER_Error_Code */
+enum { INTERNAL = 1, NOT_FOUND = 2, INVALID_ARG = 3 };  /* TRITONSERVER_Error_Code */
 enum { TYPE_BYTES = 13 };                 /* TRITONSERVER_DataType */
 enum { MEMORY_GPU = 2 };                  /* TRITONSERVER_MemoryType */
 enum { MAX_INPUTS = 32, MAX_NAME = 64 };
@@ -124,12 +126,38 @@ static void mend_executable(void) {}
 static size_t max_input_bytes;
 static const char* internal_models;
 
+typedef struct {
+  uint32_t shortest_timeout_us;
+  uint32_t refuses_without;
+} Lane;
+
+static const volatile Lane* gate;
+static int gate_length;
+static const char* gate_lanes;
+
+static void open_gate(const char* path) {
+  int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) return;
+  struct stat status;
+  if (fstat(descriptor, &status) == 0 && status.st_size > 0) {
+    void* file = mmap(NULL, status.st_size, PROT_READ, MAP_SHARED, descriptor, 0);
+    if (file != MAP_FAILED) {
+      gate = file;
+      gate_length = status.st_size / sizeof(Lane);
+    }
+  }
+  close(descriptor);
+}
+
 __attribute__((constructor)) static void set_up(void) {
   dl_iterate_phdr(find_executable, NULL);
   mend_executable();
   const char* most = getenv("TRIDEX_MAX_INPUT_BYTES");
   max_input_bytes = most != NULL ? strtoull(most, NULL, 10) : SIZE_MAX;
   internal_models = getenv("TRIDEX_INTERNAL_MODELS");
+  gate_lanes = getenv("TRIDEX_GATE_LANES");
+  const char* path = getenv("TRIDEX_GATE");
+  if (path != NULL && gate_lanes != NULL) open_gate(path);
 }
 
 #define FROM_FRONT_END \
@@ -148,6 +176,9 @@ typedef struct {
 static __thread const void* request_under_way;
 static __thread Input inputs[MAX_INPUTS];
 static __thread int input_count;
+static __thread char model_under_way[MAX_NAME];
+static __thread char mode_under_way[MAX_NAME];
+static __thread uint64_t timeout_us_under_way;
 
 static Error* refuse(int code, const char* format, const char* name, unsigned long long value, unsigned long long other) {
   char message[512];
@@ -170,6 +201,9 @@ Error* TRITONSERVER_InferenceRequestNew(void** request, void* server, const char
     request_under_way = NULL;
     if (is_internal(model))
       return refuse(NOT_FOUND, "model '%.64s' serves other models only", model, 0, 0);
+    snprintf(model_under_way, sizeof model_under_way, "%s", model);
+    mode_under_way[0] = '\0';
+    timeout_us_under_way = 0;
   }
   return real(request, server, model, version);
 }
@@ -255,6 +289,40 @@ Error* TRITONSERVER_InferenceRequestAppendInputDataWithBufferAttributes(
   return real(request, name, base, attributes);
 }
 
+Error* TRITONSERVER_InferenceRequestSetTimeoutMicroseconds(void* request, uint64_t timeout_us) {
+  REAL(TRITONSERVER_InferenceRequestSetTimeoutMicroseconds);
+  if (FROM_FRONT_END) timeout_us_under_way = timeout_us;
+  return real(request, timeout_us);
+}
+
+Error* TRITONSERVER_InferenceRequestSetStringParameter(void* request, const char* key, const char* value) {
+  REAL(TRITONSERVER_InferenceRequestSetStringParameter);
+  if (FROM_FRONT_END && strcmp(key, "mode") == 0) snprintf(mode_under_way, sizeof mode_under_way, "%s", value);
+  return real(request, key, value);
+}
+
+/* The number that belongs to a name in "NAME=NUMBER,NAME=NUMBER", -1 where there is none. */
+static int lane_of(const char* name) {
+  size_t length = strlen(name);
+  for (const char* at = gate_lanes; at != NULL && *at != '\0'; at = strchr(at, ','), at += at != NULL)
+    if (strncmp(at, name, length) == 0 && at[length] == '=') return atoi(at + length + 1);
+  return -1;
+}
+
+/* Refuses what its model would refuse, too, because it would be answered too late. */
+static Error* look_at_gate(void) {
+  if (gate == NULL) return NULL;
+  char name[2 * MAX_NAME];
+  snprintf(name, sizeof name, "%s/%s", model_under_way, mode_under_way);
+  int lane = lane_of(name);
+  if (lane < 0) lane = lane_of(model_under_way);
+  if (lane < 0 || lane >= gate_length) return NULL;
+  uint64_t shortest = gate[lane].shortest_timeout_us;
+  if (timeout_us_under_way > 0 ? timeout_us_under_way >= shortest : gate[lane].refuses_without == 0) return NULL;
+  return refuse(INTERNAL, "OVERLOADED: the requests before this one at %.64s take too long; expected a timeout of %llu ms "
+                "or more, or fewer requests", model_under_way, shortest / 1000 + 1, 0);
+}
+
 Error* TRITONSERVER_ServerInferAsync(void* server, void* request, void* trace) {
   REAL(TRITONSERVER_ServerInferAsync);
   if (FROM_FRONT_END && request == request_under_way) {
@@ -266,6 +334,8 @@ Error* TRITONSERVER_ServerInferAsync(void* server, void* request, void* trace) {
         return refuse(INVALID_ARG, "input %.64s ends %llu bytes before its last string does; expected every string with "
                       "its length, %llu bytes, in front", inputs[i].name, missing, 4);
     }
+    Error* refusal = look_at_gate();
+    if (refusal != NULL) return refusal;
   }
   return real(server, request, trace);
 }

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 from tridex.protocol import limits, models
+from tridex.serving.gate import LANES
 
 _SOURCE = Path(__file__).with_name("guard.c")
 
@@ -16,8 +17,10 @@ class GuardError(RuntimeError):
     """The library cannot be built; the message says what is missing."""
 
 
-def guard_environment(folder: Path) -> dict[str, str]:
+def guard_environment(folder: Path, gate: Path) -> dict[str, str]:
     """The environment in which a tritonserver is guarded. Builds the library in `folder` (0.1 s).
+
+    `gate` is the file by which models say how long requests wait (gate.py).
 
     Raises GuardError where there is no C compiler.
     """
@@ -33,5 +36,7 @@ def guard_environment(folder: Path) -> dict[str, str]:
     return {
         "LD_PRELOAD": " ".join(preloaded),
         "TRIDEX_INTERNAL_MODELS": ",".join(model.name for model in models.MODELS if model.internal),
+        "TRIDEX_GATE": str(gate),
+        "TRIDEX_GATE_LANES": ",".join(f"{of}={lane:d}" for of, lane in LANES.items()),
         "TRIDEX_MAX_INPUT_BYTES": str(limits.MAX_INPUT_BYTES),
     }

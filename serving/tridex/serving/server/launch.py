@@ -9,7 +9,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from tridex.serving.run_folder import RunFolder
+from tridex.serving.run_folder import GATE, RunFolder
 from tridex.serving.settings import MEMORY_BUDGET, RUN, STORE
 
 from .errors import ServerError
@@ -76,7 +76,7 @@ class Launch:
         run = RunFolder(self._folder / f"run-{next(self._lives)}")
         runtime = find_runtime(self._folder)
         try:
-            guard = guard_environment(self._folder)
+            guard = guard_environment(self._folder, run.folder / GATE)
         except GuardError as error:
             raise ServerError(str(error)) from error
         environment = {**os.environ, **runtime.environment, **guard, STORE: str(settings.store), RUN: str(run.folder)}
