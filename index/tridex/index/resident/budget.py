@@ -42,7 +42,7 @@ def packed_bytes(spec: CollectionSpec, size: Size) -> int:
 
 def needed_bytes(spec: CollectionSpec, size: Size, codebook: Codebook | None = None) -> int:
     """What so many live documents need, with the dead rows that lie between them until they are packed again."""
-    shared = 0 if codebook is None else codebook.centroids.nbytes + codebook.levels.nbytes
+    shared = 0 if codebook is None else codebook.centroids.nbytes + codebook.bucket_weights.nbytes
     return math.ceil(packed_bytes(spec, size) / (1 - MAX_DELETED_SHARE)) + shared
 
 

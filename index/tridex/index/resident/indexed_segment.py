@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tridex.index.storage.collection import Collection, large_ids
 from tridex.index.storage.duplicate_ids import is_newest
 from tridex.index.storage.spec import CollectionSpec
-from tridex.kernels import Codebook, Planes, Segment, pack_bitmap
+from tridex.kernels import Codebook, Columns, Segment, pack_bitmap
 
 from .inverted_lists import ListsSlot
 
@@ -212,7 +212,7 @@ def same_codes(
     held = torch.from_numpy(_token_rows(ends[rows], lengths)).to(part.segment.device)
     given = _planes(spec, codes.filter(pa.array(same)), part.segment.device)
     differs = torch.zeros(len(held), dtype=torch.bool, device=part.segment.device)
-    for mine, stored in zip(part.segment.planes, given, strict=True):
+    for mine, stored in zip(part.segment.columns, given, strict=True):
         if mine is not None and stored is not None:
             differs |= (mine[held] != stored).reshape(len(held), -1).any(dim=1)
     until = np.concatenate([np.zeros(1, np.int64), np.cumsum(differs.cpu().numpy())])
@@ -240,7 +240,7 @@ def merge_segments(parts: Sequence[IndexedSegment], spec: CollectionSpec) -> Ind
         for begin in range(0, len(alive), _ROWS_PER_COPY):
             some = alive[begin : begin + _ROWS_PER_COPY]
             source = torch.from_numpy(_token_rows(ends[some], np.diff(ends)[some])).to(part.segment.device)
-            picked = _each_plane(lambda plane, at=source: plane[at], part.segment.planes)
+            picked = _each_plane(lambda plane, at=source: plane[at], part.segment.columns)
             packing.put(slice(first, first + len(some)), picked)
             first += len(some)
     return replace(packing.done(), inverted=ListsSlot(wanted=any(part.inverted.wanted for part in parts)))
@@ -272,7 +272,7 @@ class _Packing:
         )
         self._planes = _each_plane(lambda plane: plane.new_empty((int(tokens.sum()), *plane.shape[1:])), nothing)
 
-    def put(self, rows: slice, planes: Planes) -> None:
+    def put(self, rows: slice, planes: Columns) -> None:
         """The tokens of these documents, one document after the other."""
         places = torch.from_numpy(_token_rows(self._starts[rows], self._tokens[rows])).to(planes.codes.device)
         _each_plane(lambda whole, some: whole.index_copy_(0, places, some), self._planes, planes)
@@ -289,13 +289,13 @@ class _Packing:
         return IndexedSegment(segment, self._ids, self._addresses, live)
 
 
-def _each_plane(function: Callable[..., torch.Tensor], *tokens: Planes) -> Planes:
+def _each_plane(function: Callable[..., torch.Tensor], *tokens: Columns) -> Columns:
     """Applies a function to each plane that the codec has."""
     codes, scales, centroid_ids = (
         None if planes[0] is None else function(*planes) for planes in zip(*tokens, strict=True)
     )
     assert codes is not None
-    return Planes(codes, scales, centroid_ids)
+    return Columns(codes, scales, centroid_ids)
 
 
 def _slices(tokens: NDArray[np.int64], max_tokens: int) -> list[slice]:
@@ -315,7 +315,7 @@ def _token_rows(starts: NDArray[np.int64], tokens: NDArray[np.int64]) -> NDArray
     return np.repeat(starts, tokens) + within
 
 
-def _planes(spec: CollectionSpec, codes: pa.LargeBinaryArray, device: torch.device) -> Planes:
+def _planes(spec: CollectionSpec, codes: pa.LargeBinaryArray, device: torch.device) -> Columns:
     """The tokens of documents as the store has them, one document after the other."""
     read = _packed_bytes(codes).reshape(-1, spec.codec.bytes_per_token(spec.dim))
     return spec.codec.split(torch.from_numpy(read.copy()).to(device))
