@@ -28,8 +28,7 @@ from tridex.building.codebook_training import centroids
 from tridex.building.collection_specs import new_spec
 from tridex.building.embedder import Embedder
 from tridex.encoding import Artifact, latest_version_dir, load_artifact
-from tridex.index import CollectionExistsError, CollectionInUseError, CollectionNotFoundError, Store
-from tridex.index.storage.fields import FieldType
+from tridex.index import CollectionExistsError, CollectionInUseError, CollectionNotFoundError, FieldType, Store
 from tridex.kernels import Codec
 from tridex.protocol.parameters import LongDocuments
 from tridex.serving.backend.service import Context, Request, RequestError

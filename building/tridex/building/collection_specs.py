@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from tridex.encoding import Artifact, DocumentReading, Manifest
-from tridex.index import CollectionSpec
-from tridex.index.storage.fields import Fields
+from tridex.index import CollectionSpec, Fields
 from tridex.kernels import Codec
 from tridex.protocol.parameters import LongDocuments
 

@@ -13,7 +13,7 @@ from ir_measures.measures import Measure
 from rich.console import Console
 
 from tridex.client import Client, CollectionInfo
-from tridex.index.resident.inverted_lists import MIN_DOCUMENTS
+from tridex.index import MIN_CANDIDATE_DOCUMENTS
 
 from .bi_encoder import BiEncoder
 from .dataset import Dataset
@@ -189,7 +189,7 @@ def _await_lists(client: Client, collection: str, documents: int, dataset: Datas
     With one probe and ten candidates hardly any query finds all of its ten best. Gives up after some minutes, and where
     the collection is too small for lists: then it is searched exactly.
     """
-    if documents < MIN_DOCUMENTS:
+    if documents < MIN_CANDIDATE_DOCUMENTS:
         return
     texts = list(islice(dataset.queries.values(), _LISTS_QUERIES))
     exact = [[hit.id for hit in hits] for hits in client.search_batch(collection, texts)]
