@@ -29,9 +29,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.markdown import Markdown
 
-from tridex.building import Encode, build_collection, local_encoder, open_source
-from tridex.building.progress import Progress
-from tridex.encoding import Artifact, DocumentReading, latest_version_dir, load_artifact
+from tridex.building import Embed, Embedder, Progress, build_collection, open_source
+from tridex.encoding import Artifact, DocumentReading, create_encoder, latest_version_dir, load_artifact
 from tridex.export import export_default
 from tridex.index import CollectionSpec, Follower, Store
 from tridex.kernels import Codec
@@ -53,11 +52,11 @@ TOKENS = 40
 
 def worker(task: dict[str, Any]) -> None:
     """Builds one collection from given or drawn embeddings, and prints what it took."""
-    encode = _given(Path(task["embeddings"])) if task["embeddings"] else _drawn
+    embed = _given(Path(task["embeddings"])) if task["embeddings"] else _drawn
     spec = CollectionSpec(DIM, Codec(task["codec"]), "f" * 64, document_length=300, windows=True)
     store, name = Store(task["store"]), task["name"]
     started = time.perf_counter()
-    done = build_collection(open_source(Path(task["source"])), store, name, spec, encode, progress=Progress(quiet=True))
+    done = build_collection(open_source(Path(task["source"])), store, name, spec, embed, progress=Progress(quiet=True))
     seconds = time.perf_counter() - started
     print(
         json.dumps(
@@ -77,28 +76,28 @@ def _peak_mb() -> float:
     return int(status["VmHWM"].removesuffix("kB")) * 1024 / 1e6
 
 
-def _given(path: Path) -> Encode:
+def _given(path: Path) -> Embed:
     """Reads what `_encode` wrote, a document at a time: the peak memory is to be the build's."""
     spans: dict[str, tuple[int, int]] = json.loads(path.with_suffix(".json").read_text())
 
-    def encode(texts: Sequence[str], windows: bool) -> Iterator[NDArray[np.float32]]:  # noqa: ARG001
+    def embed(texts: Sequence[str], windows: bool) -> Iterator[NDArray[np.float32]]:  # noqa: ARG001
         for text in texts:
             first, count = spans[text]
             yield np.fromfile(path, np.float32, count * DIM, offset=first * DIM * 4).reshape(-1, DIM)
 
-    return encode
+    return embed
 
 
 def _encode(texts: Sequence[str], artifact: Artifact, path: Path) -> int:
     """Writes the token embeddings of all texts, and beside them where each text's are; how many tokens there are."""
     reading = DocumentReading(artifact.manifest.rules.document.length, windows=True)
-    encode = local_encoder(artifact, reading, os.cpu_count() or 1)
+    embed = Embedder(artifact, create_encoder(artifact, threads=os.cpu_count() or 1), reading)
     spans: dict[str, tuple[int, int]] = {}
     tokens = 0
     with path.open("wb") as file, Progress().stage(path.stem, len(texts)) as done:
         for start in range(0, len(texts), ENCODED_TOGETHER):
             some = texts[start : start + ENCODED_TOGETHER]
-            for text, array in zip(some, encode(some, True), strict=True):
+            for text, array in zip(some, embed(some, True), strict=True):
                 array.tofile(file)
                 spans[text] = (tokens, len(array))
                 tokens += len(array)
@@ -164,8 +163,8 @@ def _queries(folder: Path, artifact: Artifact) -> list[torch.Tensor]:
     texts = [json.loads(line)["text"] for line in islice((folder / "queries.jsonl").open(), QUERIES)]
     # As documents are: what matters here is how long they are, and that all codecs get the same.
     reading = DocumentReading(artifact.manifest.rules.document.length, windows=False)
-    encode = local_encoder(artifact, reading, os.cpu_count() or 1)
-    return [torch.from_numpy(np.resize(tokens, (32, DIM))) for tokens in encode(texts, False)]
+    embed = Embedder(artifact, create_encoder(artifact, threads=os.cpu_count() or 1), reading)
+    return [torch.from_numpy(np.resize(tokens, (32, DIM))) for tokens in embed(texts, False)]
 
 
 def synthetic(scratch: Path) -> list[dict[str, Any]]:

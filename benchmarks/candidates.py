@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import track
 
-from tridex.encoding import Artifact, ArtifactError, OnnxEncoder, latest_version_dir, load_artifact
+from tridex.encoding import Artifact, ArtifactError, create_encoder, latest_version_dir, load_artifact
 from tridex.export import export_default
 from tridex.index import CollectionSpec, Document, Follower, Ranking, Snapshot, Store, fuse_ranks, fuse_scores
 from tridex.kernels import Codec
@@ -73,7 +73,7 @@ class Result:
 
 def encode(artifact: Artifact, texts: Sequence[str], kind: str, what: str) -> list[NDArray[np.float32]]:
     """Token embeddings [scoring tokens, dim] of each text."""
-    tokenizer, encoder = artifact.tokenizer(), OnnxEncoder(artifact.model_path, torch.get_num_threads())
+    tokenizer, encoder = artifact.tokenizer(), create_encoder(artifact, threads=torch.get_num_threads())
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     embeddings: dict[int, NDArray[np.float32]] = {}
     for start in track(range(0, len(order), _BATCH), what):

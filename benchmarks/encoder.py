@@ -26,7 +26,7 @@ from rich.markdown import Markdown
 from rich.progress import track
 
 from examples import stdlib_corpus
-from tridex.encoding import Artifact, OnnxEncoder, TokenBatch
+from tridex.encoding import Artifact, TokenBatch, create_encoder
 from tridex.export import export_default
 from tridex.protocol import models
 
@@ -109,7 +109,7 @@ def main() -> None:
         }
         encoders: dict[str, Callable[[TokenBatch], Any]] = {}
         for precision, artifact in artifacts.items():
-            encoders[f"{precision} served"] = OnnxEncoder(artifact.model_path, threads).encode
+            encoders[f"{precision} served"] = create_encoder(artifact, threads=threads).encode
             encoders[f"{precision} direct"] = direct_encoder(artifact, threads)
         check_parity(encoders, [batch for batches in work.values() for batch in batches])
         measured = {

@@ -26,7 +26,7 @@ from rich.markdown import Markdown
 from rich.progress import track
 
 from examples import stdlib_corpus
-from tridex.encoding import OnnxEncoder, TokenBatch
+from tridex.encoding import Encoder, TokenBatch, create_encoder
 from tridex.export import export_default
 
 from .publishing import publish
@@ -80,7 +80,7 @@ def known_items(rows: Sequence[dict[str, object]]) -> Collection:
     return Collection("the standard library", documents, queries, {key: {key: 1} for key in queries})
 
 
-def encode(encoder: OnnxEncoder, batches: Sequence[TokenBatch], what: str) -> list[NDArray[np.float32]]:
+def encode(encoder: Encoder, batches: Sequence[TokenBatch], what: str) -> list[NDArray[np.float32]]:
     """One array [scored tokens, dim] a text."""
     return [
         embeddings[mask == 1]
@@ -117,7 +117,7 @@ def compare(collection: Collection, folder: Path) -> Quality:
     embeddings = {}
     for precision in ("fp32", "int8"):
         artifact = export_default(folder / precision, precision=precision)
-        tokenizer, encoder = artifact.tokenizer(), OnnxEncoder(artifact.model_path, torch.get_num_threads())
+        tokenizer, encoder = artifact.tokenizer(), create_encoder(artifact, threads=torch.get_num_threads())
         queries, documents = list(collection.queries.values()), list(collection.documents.values())
         embeddings[precision] = (
             encode(encoder, [tokenizer.queries(queries)], f"{precision} queries"),

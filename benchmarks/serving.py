@@ -24,7 +24,7 @@ from rich.markdown import Markdown
 
 from tridex import kernels
 from tridex.client.connection import DEFAULT_TIMEOUT_S
-from tridex.encoding import OnnxEncoder, latest_version_dir, load_artifact
+from tridex.encoding import create_encoder, latest_version_dir, load_artifact
 from tridex.index import Follower, Store
 from tridex.kernels import Codec
 from tridex.serving.backend.stage_times import STAGES, StageTotal, read_stages
@@ -163,7 +163,7 @@ def direct(repository: Path, store: Path, texts: list[str]) -> dict[str, float]:
     """Mean milliseconds of the same work in this process, without a server: what encoding and scoring cost."""
     artifact = load_artifact(latest_version_dir(repository / "encoder"))
     tokenizer = artifact.tokenizer()
-    encoder = OnnxEncoder(artifact.model_path, threads=os.cpu_count() or 1)
+    encoder = create_encoder(artifact, threads=os.cpu_count() or 1)
     snapshot = Follower(Store(store), collection(CODECS[0]), torch.device("cpu")).snapshot
     kernels.warm_up("cpu", artifact.manifest.dim, [Codec(CODECS[0])])
     times: dict[str, list[float]] = {"tokenise_ms": [], "encode_ms": [], "score_ms": []}

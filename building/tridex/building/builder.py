@@ -11,10 +11,10 @@ from tridex.index import Build, Collection, CollectionSpec, Document, Store
 from tridex.kernels import Codebook
 
 from . import codebook_training as codebook
-from .check import Checked, check, documents
-from .encode import Encode
+from .embedder import Embed
 from .errors import BuildError
 from .progress import Progress
+from .source_check import Checked, check, documents
 from .sources import Source
 
 DOCUMENTS_PER_COMMIT = 1000
@@ -43,7 +43,7 @@ def build_collection(
     store: Store,
     name: str,
     spec: CollectionSpec,
-    encode: Encode,
+    embed: Embed,
     *,
     progress: Progress,
     documents_per_commit: int = DOCUMENTS_PER_COMMIT,
@@ -66,7 +66,7 @@ def build_collection(
             if store.made_from(name) == checked.digest and not _differences(store.open(name).spec, spec):
                 return summary(store.open(name), resumed_after=checked.documents, without_text=checked.without_text)
             store.check_free(name)
-            trained = _train(source, checked, spec, encode, progress)
+            trained = _train(source, checked, spec, embed, progress)
             build = held.enter_context(store.begin_build(name, spec, checked.digest, trained))
         elif build.source != checked.digest:
             raise BuildError(unfinished(name, "from another source"))
@@ -74,7 +74,7 @@ def build_collection(
         done = collection.count()
         with progress.stage("encode", checked.documents, done) as advance:
             for chunk in _chunks(islice(documents(source), done, None), documents_per_commit):
-                build.append(chunk, encode([document.text for document in chunk], spec.windows))
+                build.append(chunk, embed([document.text for document in chunk], spec.windows))
                 advance(len(chunk))
         if collection.count() != checked.documents:
             raise BuildError("the source changed while it was read: build it again with --restart")
@@ -111,9 +111,7 @@ def unfinished(name: str, difference: str) -> str:
     )
 
 
-def _train(
-    source: Source, checked: Checked, spec: CollectionSpec, encode: Encode, progress: Progress
-) -> Codebook | None:
+def _train(source: Source, checked: Checked, spec: CollectionSpec, embed: Embed, progress: Progress) -> Codebook | None:
     """The codec's codebook, None where it has none."""
     if not spec.codec.residual_bits:
         return None
@@ -121,7 +119,7 @@ def _train(
     sample = [document.text for i, document in enumerate(documents(source)) if i in rows]
     with progress.stage("train", None):
         # Of long documents the beginning is enough.
-        return codebook.train(list(encode(sample, False)), checked.documents, spec.codec)
+        return codebook.train(list(embed(sample, False)), checked.documents, spec.codec)
 
 
 def _chunks(rows: Iterable[Document], most: int) -> Iterator[list[Document]]:

@@ -11,7 +11,7 @@ from tridex.protocol.parameters import LongDocuments
 DEFAULT_CODEC = Codec.FLOAT16
 
 
-def new_spec(
+def new_collection_spec(
     artifact: Artifact,
     codec: Codec = DEFAULT_CODEC,
     fields: Fields | None = None,
@@ -40,7 +40,7 @@ def new_spec(
     )
 
 
-def reading(spec: CollectionSpec, manifest: Manifest) -> DocumentReading:
+def document_reading(spec: CollectionSpec, manifest: Manifest) -> DocumentReading:
     """How documents of a collection are read."""
     length = spec.document_length or manifest.rules.document.length
     return DocumentReading(length, spec.windows, spec.pooling_factor)

@@ -7,14 +7,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from .errors import ArtifactError
 from .manifest import MANIFEST_FILE, MODEL_FILE, TOKENIZER_FILE, Manifest, sha256_of_file
 from .tokenizer import Tokenizer
 
 _REMEDY = "run `make export`"
-
-
-class ArtifactError(RuntimeError):
-    """There is no exported encoder, or it is not what the export wrote."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Token pooling: fewer token embeddings a document, each the mean of similar ones.
+"""Token pooling: fewer token embeddings per document, each the mean of similar ones.
 
 After Clavié et al. 2024 ("Reducing the Footprint of Multi-Vector Retrieval with Minimal Performance Impact via Token
 Pooling"): Ward's hierarchical clustering of cosine distances. The same rules as Sentence Transformers'
@@ -6,6 +6,9 @@ HierarchicalTokenPooling: the first token, [CLS] as a rule, stays by itself, and
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,3 +35,22 @@ def pool_tokens(embeddings: NDArray[np.float32], factor: int) -> NDArray[np.floa
     lengths = np.linalg.norm(sums, axis=1, keepdims=True)
     pooled = sums / np.maximum(lengths, np.finfo(np.float32).tiny)
     return np.concatenate([embeddings[:1], pooled])
+
+
+def join_windows(
+    windows: Iterable[NDArray[np.float32]], windows_per_document: Sequence[int], pooling_factor: int
+) -> Iterator[NDArray[np.float32]]:
+    """Pools each window by itself and puts a document's windows one after the other.
+
+    Args:
+        windows: The windows of all documents, in order: float32 [tokens, dim] each.
+        windows_per_document: How many of them each document has.
+        pooling_factor: One token embedding is kept for this many.
+
+    Returns:
+        Each document's token embeddings, float32 [tokens, dim].
+    """
+    remaining = iter(windows)
+    for count in windows_per_document:
+        own = [pool_tokens(window, pooling_factor) for window in islice(remaining, count)]
+        yield own[0] if count == 1 else np.concatenate(own)

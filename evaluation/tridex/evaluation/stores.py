@@ -10,12 +10,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tridex.building import build_collection, local_encoder
-from tridex.building import requantize as recode
-from tridex.building.collection_specs import new_spec, reading
-from tridex.building.progress import Progress
+from tridex.building import (
+    Embedder,
+    Progress,
+    build_collection,
+    document_reading,
+    new_collection_spec,
+    requantize,
+)
 from tridex.client import Client, CollectionInfo, NotFound
-from tridex.encoding import latest_version_dir, load_artifact
+from tridex.encoding import create_encoder, latest_version_dir, load_artifact
 from tridex.index import Store
 from tridex.kernels import Codec
 from tridex.protocol import models
@@ -71,13 +75,14 @@ def build_missing(client: Client, dataset: Dataset, systems: Sequence[System], s
         manifest = artifact.manifest
         collections.open(base).spec.check_checkpoint(base, manifest.fingerprint, manifest.parts)
     else:
-        spec = new_spec(artifact, Codec(BASE_CODEC))
-        encode = local_encoder(artifact, reading(spec, artifact.manifest), threads=os.cpu_count() or 1)
-        build_collection(_Source(dataset), collections, base, spec, encode, progress=progress)
+        spec = new_collection_spec(artifact, Codec(BASE_CODEC))
+        encoder = create_encoder(artifact, threads=os.cpu_count() or 1)
+        embedder = Embedder(artifact, encoder, document_reading(spec, artifact.manifest))
+        build_collection(_Source(dataset), collections, base, spec, embedder, progress=progress)
     for system in systems:
         name = system.collection(dataset.name)
         if name not in collections.names():
-            recode(
+            requantize(
                 collections,
                 base,
                 name,

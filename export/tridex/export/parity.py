@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from sentence_transformers import MultiVectorEncoder
 
-from tridex.encoding import EncodingRules, OnnxEncoder, TokenBatch, Tokenizer
+from tridex.encoding import Encoder, EncodingRules, TokenBatch, Tokenizer
 
 from .blind_tokens import blind_tokens, local_reach
 from .checkpoint import backbone_of
@@ -90,7 +90,7 @@ _SHOWN, _TOKENS_SHOWN = 60, 8
 def check_parity(
     reference: MultiVectorEncoder,
     tokenizer: Tokenizer,
-    encoder: OnnxEncoder,
+    encoder: Encoder,
     rules: EncodingRules,
     precision: Precision,
 ) -> Parity:

@@ -54,13 +54,16 @@ def build(
 
     The encoder runs in this process. A server that follows the store serves the collection once it is finished.
     """
-    from tridex.building.builder import build_collection
-    from tridex.building.collection_specs import new_spec, reading
-    from tridex.building.encode import local_encoder
-    from tridex.building.errors import BuildError
-    from tridex.building.progress import Progress
-    from tridex.building.sources import open_source
-    from tridex.encoding import ArtifactError, latest_version_dir, load_artifact
+    from tridex.building import (
+        BuildError,
+        Embedder,
+        Progress,
+        build_collection,
+        document_reading,
+        new_collection_spec,
+        open_source,
+    )
+    from tridex.encoding import ArtifactError, create_encoder, latest_version_dir, load_artifact
     from tridex.index import Store, TokenIndexError, declared_fields
     from tridex.kernels import Codec
 
@@ -70,7 +73,7 @@ def build(
     try:
         check_names(collection, alias)
         artifact = load_artifact(latest_version_dir(repository / models.ENCODER.name))
-        spec = new_spec(
+        spec = new_collection_spec(
             artifact,
             Codec(one_of("--codec", codec, [known.value for known in Codec])),
             declared_fields(_declaration(fields or [])),
@@ -82,8 +85,9 @@ def build(
         documents = open_source(source)
         if restart:
             collections.discard_build(collection)
-        encode = local_encoder(artifact, reading(spec, artifact.manifest), threads=os.cpu_count() or 1)
-        done = build_collection(documents, collections, collection, spec, encode, progress=Progress())
+        encoder = create_encoder(artifact, threads=os.cpu_count() or 1)
+        embedder = Embedder(artifact, encoder, document_reading(spec, artifact.manifest))
+        done = build_collection(documents, collections, collection, spec, embedder, progress=Progress())
         if alias is not None:
             collections.set_alias(alias, collection)
     except KeyboardInterrupt:

@@ -39,9 +39,8 @@ def requantize(
 
     The source stays as it is. After a kill the same command goes on where it was.
     """
-    from tridex.building.errors import BuildError
-    from tridex.building.progress import Progress
-    from tridex.building.requantize import requantize as run
+    from tridex.building import BuildError, Progress
+    from tridex.building import requantize as run
     from tridex.encoding import ArtifactError
     from tridex.index import Store, TokenIndexError
     from tridex.kernels import Codec

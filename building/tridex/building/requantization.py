@@ -15,15 +15,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tridex.encoding import Artifact, latest_version_dir, load_artifact
+from tridex.encoding import Artifact, join_windows, latest_version_dir, load_artifact
 from tridex.index import Collection, CollectionSpec, Document, Store
 from tridex.kernels import Codebook, Codec
 from tridex.protocol import models
 
 from . import codebook_training as codebook
 from .builder import DOCUMENTS_PER_COMMIT, Summary, check_spec, summary, unfinished
-from .collection_specs import reading
-from .embedder import joined
+from .collection_specs import document_reading
 from .errors import BuildError
 from .progress import Progress
 
@@ -88,14 +87,15 @@ def _window_pool(source: Collection, spec: CollectionSpec, artifact: Artifact) -
     """Pools each window of a document by itself, as a build does: the text says where a window's tokens end."""
     manifest = artifact.manifest
     source.spec.check_checkpoint(source.name, manifest.fingerprint, manifest.parts)
-    tokenizer, how = artifact.tokenizer(), reading(spec, manifest)
+    tokenizer, reading = artifact.tokenizer(), document_reading(spec, manifest)
 
     def pool(texts: Sequence[str], embeddings: Sequence[NDArray[np.float32]]) -> Sequence[NDArray[np.float32]]:
-        batch, of_text = tokenizer.read(texts, how)
+        batch, of_text = tokenizer.read(texts, reading)
         ends = batch.embedding_mask.sum(axis=1).cumsum()
         tokens = np.concatenate(embeddings)
         windows = [tokens[start:end] for start, end in pairwise([0, *ends.tolist()])]
-        return list(joined(windows, np.bincount(of_text, minlength=len(texts)).tolist(), how.pooling_factor))
+        windows_per_text = np.bincount(of_text, minlength=len(texts)).tolist()
+        return list(join_windows(windows, windows_per_text, reading.pooling_factor))
 
     return pool
 
