@@ -15,7 +15,7 @@ from rich.table import Table
 from examples import stdlib_corpus
 from tridex.client import Client, SearchResult
 from tridex.encoding import ArtifactError, latest_version_dir
-from tridex.export.cli import export
+from tridex.export.cli.export import export
 from tridex.serving.backend.stage_times import STAGES, StageTotal, read_stages
 from tridex.serving.server import TritonServer
 

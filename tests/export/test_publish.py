@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from tridex.encoding import Artifact, ArtifactError, latest_version_dir, load_artifact
 from tridex.encoding.onnx_encoder import OnnxEncoder
 from tridex.export import ExportError, ParityError, export_checkpoint, exporter
-from tridex.export.cli import export
+from tridex.export.cli.export import export
 
 Checkpoint = Callable[[str], Path]
 
@@ -102,7 +102,7 @@ def test_command_line_failure(
     corrupt_weight(monkeypatch)
     result = run_cli(str(checkpoint(traced_once)), "--repository", str(repository))
     assert result.exit_code == 1
-    assert "tridex export: the exported fp32 encoder differs" in result.stderr
+    assert "tridex: the exported fp32 encoder differs" in result.stderr
     assert "Traceback" not in result.output
     assert listing(repository) == before
 

@@ -154,7 +154,7 @@ def test_weights_and_biases_is_asked_for_and_not_installed(
 
 def test_nothing_is_overwritten(checkpoint: Path, triplets: Path, tmp_path: Path) -> None:
     (tmp_path / "trained").mkdir()
-    with pytest.raises(FileExistsError, match="nothing is overwritten"):
+    with pytest.raises(FileExistsError, match="exists already and is not overwritten"):
         train(settings(checkpoint, triplets, tmp_path))
     assert not list((tmp_path / "trained").iterdir())
 

@@ -10,14 +10,15 @@ documents of the source: a rerun counts them and continues after them. requantiz
 one.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tridex.common.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from .builder import Summary, build_collection
     from .collection_specs import DEFAULT_CODEC, document_reading, new_collection_spec
     from .embedder import Embed, Embedder
-    from .errors import BuildError
+    from .errors import BuildError, InvalidSpecError
     from .progress import Progress
     from .requantization import requantize
     from .sources import Source, open_source
@@ -27,6 +28,7 @@ __all__ = [
     "BuildError",
     "Embed",
     "Embedder",
+    "InvalidSpecError",
     "Progress",
     "Source",
     "Summary",
@@ -37,24 +39,15 @@ __all__ = [
     "requantize",
 ]
 
-_MODULES = {
-    "DEFAULT_CODEC": "collection_specs",
-    "BuildError": "errors",
-    "Embed": "embedder",
-    "Embedder": "embedder",
-    "Progress": "progress",
-    "Source": "sources",
-    "Summary": "builder",
-    "build_collection": "builder",
-    "document_reading": "collection_specs",
-    "new_collection_spec": "collection_specs",
-    "open_source": "sources",
-    "requantize": "requantization",
-}
-
-
-def __getattr__(name: str) -> Any:
-    # The command line imports this package for every command; the index takes a second.
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_MODULES[name]}", __name__), name)
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "builder": ["Summary", "build_collection"],
+        "collection_specs": ["DEFAULT_CODEC", "document_reading", "new_collection_spec"],
+        "embedder": ["Embed", "Embedder"],
+        "errors": ["BuildError", "InvalidSpecError"],
+        "progress": ["Progress"],
+        "requantization": ["requantize"],
+        "sources": ["Source", "open_source"],
+    },
+)

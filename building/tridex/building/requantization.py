@@ -23,7 +23,7 @@ from tridex.protocol import models
 from . import codebook_training as codebook
 from .builder import DOCUMENTS_PER_COMMIT, Summary, check_spec, summary, unfinished
 from .collection_specs import document_reading
-from .errors import BuildError
+from .errors import BuildError, InvalidSpecError
 from .progress import Progress
 
 _SOURCES = (Codec.FLOAT32, Codec.FLOAT16)
@@ -46,7 +46,7 @@ def requantize(
     pooling_factor: int | None = None,
     documents_per_commit: int = DOCUMENTS_PER_COMMIT,
 ) -> Summary:
-    """Makes collection `target` of the documents of collection `source`, as it is now, or goes on with it.
+    """Makes collection `target` of the documents of collection `source`, as it is now, or continues an unfinished run.
 
     Pooling asks the tokenizer of the exported encoder in `repository` where the windows of long documents end; without
     a `pooling_factor`, or with the source's own, the tokens stay as they are.
@@ -107,14 +107,17 @@ def _spec(source: Collection, codec: Codec, pooling_factor: int | None) -> Colle
             f"collection {source.name!r} is stored as {source.spec.codec.value}, which is rounded already; expected "
             f"{expected}"
         )
-    there = source.spec.pooling_factor
-    if pooling_factor not in (None, there) and there > 1:
+    stored = source.spec.pooling_factor
+    if pooling_factor not in (None, stored) and stored > 1:
         raise BuildError(
-            f"collection {source.name!r} keeps one token for {there}; expected a collection of all tokens to pool "
+            f"collection {source.name!r} keeps one token for {stored}; expected a collection of all tokens to pool "
             f"by {pooling_factor}"
         )
-    codec.code_bytes(source.spec.dim)
-    return replace(source.spec, codec=codec, pooling_factor=pooling_factor or there, codebook=None)
+    try:
+        codec.code_bytes(source.spec.dim)
+    except ValueError as error:
+        raise InvalidSpecError(str(error)) from error
+    return replace(source.spec, codec=codec, pooling_factor=pooling_factor or stored, codebook=None)
 
 
 def _train(source: Collection, spec: CollectionSpec, pool: Pool | None, progress: Progress) -> Codebook | None:

@@ -7,9 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from tridex.index import Document, InvalidDocumentError
-from tridex.index.storage.fields import Fields, column_values
-from tridex.index.storage.metadata import encoded
+from tridex.index import Document, Fields, InvalidDocumentError, check_metadata
 from tridex.protocol.corpus import CorpusDocument, CorpusError, check_document
 from tridex.protocol.distinct import DistinctIds
 
@@ -83,7 +81,6 @@ def check(source: Source, fields: Fields, report: Callable[[int], None]) -> Chec
 def _check_fields(row: CorpusDocument, fields: Fields, place: str) -> None:
     """Raises CorpusError where the index would refuse the document's metadata."""
     try:
-        encoded(row.id, row.metadata)
-        column_values(fields, row.id, row.metadata)
+        check_metadata(fields, row.id, row.metadata)
     except InvalidDocumentError as error:
         raise CorpusError(f"{place}: {error}") from None

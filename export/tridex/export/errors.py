@@ -7,8 +7,10 @@ ExportError
   +-- TensorRTError
 """
 
+from tridex.common import TridexError
 
-class ExportError(RuntimeError):
+
+class ExportError(TridexError):
     """The export did not happen; what was served before is untouched."""
 
 

@@ -18,16 +18,19 @@ from .errors import (
 from .ranking import Ranking, fuse_ranks, fuse_scores
 from .resident.budget import MemoryBudget, budget_for, check_room, needed_bytes, packed_bytes
 from .resident.follower import Follower
+from .resident.inverted_lists import MIN_DOCUMENTS as MIN_LISTED_DOCUMENTS
 from .resident.snapshot import Snapshot
 from .storage.builds import Build
 from .storage.collection import Collection, Document, Size
-from .storage.fields import FieldType, declared_fields
+from .storage.fields import Fields, FieldType, declared_fields
 from .storage.file_errors import is_fault
+from .storage.metadata import check_metadata
 from .storage.spec import CollectionSpec
 from .storage.store import Location, Store
 from .storage.writer_lock import WriterLock
 
 __all__ = [
+    "MIN_LISTED_DOCUMENTS",
     "Build",
     "CheckpointMismatchError",
     "Collection",
@@ -38,6 +41,7 @@ __all__ = [
     "CorruptCollectionError",
     "Document",
     "FieldType",
+    "Fields",
     "Follower",
     "InvalidDocumentError",
     "InvalidFieldError",
@@ -55,6 +59,7 @@ __all__ = [
     "TokenIndexError",
     "WriterLock",
     "budget_for",
+    "check_metadata",
     "check_room",
     "declared_fields",
     "fuse_ranks",

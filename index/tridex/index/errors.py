@@ -15,8 +15,10 @@ TokenIndexError
 └── InvalidFilterError        a filter that cannot be evaluated
 """
 
+from tridex.common import TridexError
 
-class TokenIndexError(Exception):
+
+class TokenIndexError(TridexError):
     """The base of this module's errors; the message names the argument, its value and what was expected."""
 
 

@@ -18,11 +18,12 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tridex.common import TridexError
 from tridex.protocol.corpus import CorpusError, check_text, read_lines, value_of_line
 from tridex.protocol.limits import MAX_TEXT_BYTES
 
 
-class TrainingDataError(ValueError):
+class TrainingDataError(TridexError):
     """A file that cannot be trained on. The message names the line or row and what was expected."""
 
 

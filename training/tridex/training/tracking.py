@@ -14,10 +14,12 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from tridex.common import TridexError
+
 _log = logging.getLogger(__name__)
 
 
-class TrackingError(RuntimeError):
+class TrackingError(TridexError):
     """A tracker that was asked for is not installed. The message says how to."""
 
 

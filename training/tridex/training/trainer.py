@@ -37,7 +37,7 @@ class TrainingSettings:
     data: tuple[Path, ...]
     """Each batch has examples of one file, so that its negatives are of the query's own kind."""
     output: Path
-    """Where the checkpoint goes; must not be there yet."""
+    """Where the checkpoint goes; must not exist yet."""
     tuning: Tuning = Tuning.FULL
     epochs: float = 1.0
     max_steps: int = -1
@@ -75,13 +75,13 @@ def train(settings: TrainingSettings) -> TrainingResult:
     In-batch negatives and those of the examples, scores by MaxSim, cross-entropy over them.
 
     Raises:
-        FileExistsError: `settings.output` is there.
+        FileExistsError: `settings.output` exists.
         TrainingDataError: the examples are malformed, or too few for a batch.
         TrackingError: Weights & Biases was asked for and is not installed.
         tridex.export.CheckpointError: the model cannot be read.
     """
     if settings.output.exists():
-        raise FileExistsError(f"{settings.output} is there already; nothing is overwritten: choose another folder")
+        raise FileExistsError(f"{settings.output} exists already and is not overwritten: choose another folder")
     if settings.wandb:
         check_wandb()
     examples: dict[str, list[Example]] = {}

@@ -31,7 +31,7 @@ from .duplicate_ids import is_newest
 from .fields import FieldType, column_values, columns
 from .file_errors import guarded, open_dataset, writing
 from .filters import to_sql
-from .metadata import decoded, encoded, sendable
+from .metadata import check_metadata, decoded, encoded, sendable
 from .spec import CollectionSpec, read_spec, schema_of
 from .text_index import create_text_index, index_new_texts, search_texts
 
@@ -238,8 +238,7 @@ class Collection:
         A declared field may be absent or null.
         """
         for document in documents:
-            column_values(self.spec.fields, document.id, document.metadata)
-            encoded(document.id, document.metadata)
+            check_metadata(self.spec.fields, document.id, document.metadata)
 
     @writing
     def delete(self, ids: Sequence[str]) -> int:
