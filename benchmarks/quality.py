@@ -1,7 +1,7 @@
-"""How well each system ranks, and what it costs: BM25, a bi-encoder, every codec, pooled tokens, candidates, hybrid.
+"""How well each system ranks, and its cost: BM25, a bi-encoder, every codec, pooled tokens, candidates, hybrid.
 
-Over every collection with judgements below --corpora that is not too large for two cores, through a server of its own
-on the default checkpoint. Collections and vectors are kept below --data, by checkpoint, and used again.
+Over every data set with judgements below --corpora that is not too large for two cores, through a server of its own on
+the default checkpoint. Collections and vectors are cached below --data, by checkpoint.
 
     python -m benchmarks.quality --corpora DIR [--also untrained]
 """
@@ -63,15 +63,15 @@ console = Console()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpora", type=Path, required=True, help="a folder of BEIR folders")
-    parser.add_argument("--only", nargs="*", help="the names of those that are wanted; all where left out")
+    parser.add_argument("--only", nargs="*", help="names of data sets; all where left out")
     parser.add_argument(
         "--also", help="a checkpoint for one more row; 'untrained': the default's encoder with a random projection"
     )
     parser.add_argument("--systems", default=",".join(DEFAULT_SYSTEMS), help="as for `tridex compare`")
-    parser.add_argument("--data", type=Path, default=Path(".tridex"), help="where collections are kept")
-    parser.add_argument("--dry", action="store_true", help="publish nothing; the page alone is written")
+    parser.add_argument("--data", type=Path, default=Path(".tridex"), help="where collections are cached")
+    parser.add_argument("--dry", action="store_true", help="write the page and publish nothing")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # So that the server is stopped, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # So that the server is stopped too.
     data = arguments.data / "quality"
     datasets = datasets_below(arguments.corpora, arguments.only)
     if not datasets:
@@ -96,7 +96,7 @@ def main() -> None:
 
 
 def datasets_below(folder: Path, only: Sequence[str] | None) -> list[Dataset]:
-    """The collections below a folder that have judgements and are not too large, or those of these names."""
+    """The data sets below a folder that have judgements and are not too large, or those of these names."""
     datasets = []
     for path in sorted(path.parent for path in folder.glob("*/qrels")):
         if only is None or path.name in only:
@@ -140,7 +140,7 @@ def export(model: str, repository: Path) -> None:
 
 
 def table(report: Report) -> str:
-    """Every system: its averages, the first measure in each collection, and what it costs."""
+    """Every system: its averages, the first measure in each data set, and its cost."""
     first, *rest = report.measures
     single = len(report.collections) == 1
     names = [] if single else [one.name for one in report.collections]

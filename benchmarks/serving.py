@@ -44,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(".tridex"))
     parser.add_argument("--repository", type=Path, default=Path("model_repository"))
-    parser.add_argument("--seconds", type=float, default=4.0, help="of one window; a row takes two or three")
+    parser.add_argument("--seconds", type=float, default=4.0, help="per window; a row takes two or three windows")
     parser.add_argument("--queries", type=Path, help="a BEIR queries.jsonl, in place of sentences of the corpus")
     arguments = parser.parse_args()
     binary = perf_analyzer.fetch(arguments.data / "perf_analyzer")
@@ -57,27 +57,27 @@ def main() -> None:
             texts = questions(rows, 500)
         encoder = client.server_info().encoder
         alone = direct(arguments.repository, server.store, texts)
-        with console.status("one caller, traced"):
-            one_caller = measure(binary, server, texts, CODECS[0], 1, False, arguments)
+        with console.status("one client, traced"):
+            one_client = measure(binary, server, texts, CODECS[0], 1, False, arguments)
     measured = []
     with served_stdlib(arguments.repository, arguments.data) as (server, _, _):
         for codec, with_text in ((CODECS[0], False), (CODECS[0], True), (CODECS[1], False)):
             for concurrency in CONCURRENCIES:
                 with console.status(f"{codec}, {concurrency} clients, {'with' if with_text else 'without'} texts"):
                     measured.append(measure(binary, server, texts, codec, concurrency, with_text, arguments))
-    added = overhead(trace.read(trace_file, "search"), one_caller["stages"], alone)
-    words = "\n\n".join((table(measured), summary(measured, added)))
-    console.print(Markdown(words))
+    added = overhead(trace.read(trace_file, "search"), one_client["stages"], alone)
+    markdown = "\n\n".join((table(measured), summary(measured, added)))
+    console.print(Markdown(markdown))
     results = {
         "encoder": encoder["source"],
         "precision": encoder["precision"],
         "documents": len(rows),
         "top_k": TOP_K,
         "direct": alone,
-        "one_caller": added,
+        "one_client": added,
         "runs": measured,
     }
-    publish("serving", results, words)
+    publish("serving", results, markdown)
 
 
 def overhead(
@@ -96,7 +96,7 @@ def overhead(
 
 
 def summary(measured: Sequence[dict[str, Any]], added: Mapping[str, float]) -> str:
-    """The two figures that the design is held to: what serving adds, and what batching gains."""
+    """The two figures that the design is judged by: what serving adds, and what batching gains."""
     rates = {(row["codec"], row["concurrency"]): row.get("requests_per_s") for row in measured if not row["with_text"]}
     pairs = {codec: (rates[codec, 16], rates[codec, 1]) for codec in CODECS}
     gains = ", ".join(f"{many / one:.2f} ({codec})" for codec, (many, one) in pairs.items() if many and one)
@@ -128,7 +128,7 @@ def measure(
         "top_k": TOP_K,
         "with_text": with_text,
         "with_metadata": with_text,
-        # As our clients send it: without one, a search is refused that would wait for a second.
+        # As our clients send it: a search without a timeout is refused where it would wait for more than a second.
         "timeout": int(1e6 * DEFAULT_TIMEOUT_S),
     }
     row = {"codec": codec, "concurrency": concurrency, "with_text": with_text}
@@ -145,7 +145,7 @@ def measure(
 
 
 def settled(metrics_url: str) -> dict[str, StageTotal]:
-    """Each stage when the server is done: a load that ends leaves the requests behind that were under way."""
+    """Each stage's total once the server is idle: a load that ends leaves requests that are still in progress."""
     earlier, now = None, read_stages(metrics_url, "search")
     while now != earlier:
         time.sleep(1.0)
@@ -154,7 +154,7 @@ def settled(metrics_url: str) -> dict[str, StageTotal]:
 
 
 def stage(total: StageTotal) -> dict[str, float]:
-    """Of one search. Nothing is done together while waiting."""
+    """Means per search. Waiting has no batches."""
     together = {"requests_per_batch": total.requests / total.batches} if total.batches else {}
     return {"ms": 1000 * total.seconds / total.requests, **together}
 
@@ -181,7 +181,7 @@ def direct(repository: Path, store: Path, texts: list[str]) -> dict[str, float]:
 
 
 def table(measured: Sequence[dict[str, Any]]) -> str:
-    """The rows as a Markdown table; a row whose load was refused says so in place of its figures."""
+    """The rows as a Markdown table; a row whose load was refused has the reason in place of figures."""
     head = ["codec", "clients", "texts", "searches/s", "p50 ms", "p95 ms", "p99 ms"]
     head += [f"{name} ms" if name == "wait" else f"{name} ms (batch)" for name in STAGES]
     lines = ["| " + " | ".join(head) + " |", "| " + " | ".join(["---"] * len(head)) + " |"]
