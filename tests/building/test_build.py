@@ -274,6 +274,10 @@ PACKED = gzip.compress(GOOD + b"\n", mtime=0)
         (b'\n{"id": "1", "text": "b"}', r"line 3: id '1' was there before \(.*rows.jsonl, line 1\)"),
         (b'{"id": "2", "text": "b", "metadata": [1]}', r"line 2: metadata is \[1\]; expected an object"),
         (b'{"id": "2", "text": "b", "metadata": {"x": NaN}}', r"line 2: metadata is .*a JSON object"),
+        (
+            b'{"id": "2", "text": "b", "metadata": {"x": ' + b"[" * 128 + b"]" * 128 + b"}}",
+            r"line 2: metadata is .*a JSON object \(nested deeper than 128 levels\)",
+        ),
         (b'{"id": "2", "text": "b", "metadata": {"n": "x"}}', r"line 2: metadata field 'n' of document '2' is 'x'"),
         (b'{"id": 2, "text": "b"}\n' * 12, r"12 of 13 rows cannot be indexed:\n(.*\n)+.*and 2 more"),
     ],

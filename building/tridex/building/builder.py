@@ -1,4 +1,4 @@
-"""From a checked source to a collection: encodes, commits, and goes on where a killed process stopped."""
+"""From a checked source to a collection: encodes, commits, and continues where a killed process stopped."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from .source_check import Checked, check, documents
 from .sources import Source
 
 DOCUMENTS_PER_COMMIT = 1000
-"""What a kill costs at most: some 20 s of encoding on two cores."""
+"""The most that a kill loses: some 20 s of encoding on two cores."""
 
 _CHARACTERS_PER_COMMIT = 1 << 20
-"""A commit comes earlier where texts are long: its codes are held, 130 MB in float32, 10 to 70 MB in other codecs."""
+"""A commit comes earlier where texts are long: its codes are in memory, 130 MB in float32, else 10 to 70 MB."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Summary:
     resumed_after: int
     """Documents that an earlier run had committed."""
     without_text: int
-    """Rows passed over."""
+    """Rows skipped."""
     version: int
     bytes_per_document: float
     """On disk."""
@@ -48,11 +48,22 @@ def build_collection(
     progress: Progress,
     documents_per_commit: int = DOCUMENTS_PER_COMMIT,
 ) -> Summary:
-    """Builds collection `name` of the source's documents, or goes on with it; none is left to do where it is done.
+    """Builds a collection of the source's documents, or continues an unfinished build; a finished one is left as it is.
 
-    Raises BuildError for a bad source, and where an unfinished collection of that name is built from another source or
-    by another specification; CollectionExistsError where the name is taken, CollectionInUseError where another process
-    builds it.
+    Args:
+        source: Read once to check it, and again to encode it.
+        store: Where the collection goes.
+        name: Of the collection.
+        spec: Its specification.
+        embed: Texts to token embeddings, as an `Embedder`.
+        progress: Told of each stage.
+        documents_per_commit: Documents of one transaction, at most.
+
+    Raises:
+        BuildError: The source is bad, or an unfinished collection of that name is built from another source or by
+            another specification.
+        CollectionExistsError: The name is taken.
+        CollectionInUseError: Another process builds the collection.
     """
     with ExitStack() as held:
         build = store.resume_build(name)
@@ -84,35 +95,35 @@ def build_collection(
 
 
 def summary(collection: Collection, *, resumed_after: int, without_text: int = 0) -> Summary:
-    """What there is now."""
+    """The summary of a finished collection."""
     documents = collection.count()
     size = sum(file.stat().st_size for file in collection.folder.rglob("*") if file.is_file())
     return Summary(documents, resumed_after, without_text, collection.version, size / documents)
 
 
 def check_spec(build: Build, spec: CollectionSpec) -> None:
-    """Raises BuildError where the unfinished collection has another specification."""
+    """Raises BuildError if the unfinished collection has another specification."""
     if names := _differences(build.collection.spec, spec):
         raise BuildError(unfinished(build.collection.name, f"with another {', '.join(names)}"))
 
 
-def _differences(there: CollectionSpec, spec: CollectionSpec) -> list[str]:
-    """What a collection was begun with that is not in this specification."""
-    # The fingerprint stands for the parts, which an older collection does not have.
-    wanted = replace(spec, codebook=there.codebook, checkpoint=there.checkpoint, format=there.format)
-    return [name for name, value in vars(there).items() if value != getattr(wanted, name)]
+def _differences(begun: CollectionSpec, spec: CollectionSpec) -> list[str]:
+    """What a collection was begun with that differs in this specification."""
+    # The fingerprint stands for the hashes of its components, which an older collection does not have.
+    wanted = replace(spec, codebook=begun.codebook, checkpoint=begun.checkpoint, format=begun.format)
+    return [name for name, value in vars(begun).items() if value != getattr(wanted, name)]
 
 
 def unfinished(name: str, difference: str) -> str:
-    """What to say of a build that cannot go on."""
+    """The message of a build that cannot continue."""
     return (
-        f"an unfinished build of collection {name!r} was begun {difference}; go on with what it was begun with, or "
+        f"an unfinished build of collection {name!r} was begun {difference}; continue with what it was begun with, or "
         "start again with --restart"
     )
 
 
 def _train(source: Source, checked: Checked, spec: CollectionSpec, embed: Embed, progress: Progress) -> Codebook | None:
-    """The codec's codebook, None where it has none."""
+    """The codec's codebook; None if it has none."""
     if not spec.codec.residual_bits:
         return None
     rows = codebook.sampled_rows(checked.documents)

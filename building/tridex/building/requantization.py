@@ -1,7 +1,7 @@
 """From a collection to another one with another codec, or with pooled tokens: nothing is encoded again.
 
-A collection in float32 or float16 holds its documents' token embeddings, so what a build of the same documents in
-another codec would hold follows from it, in a hundredth of the time. float16 rounds once more than a build does.
+A collection in float32 or float16 holds its documents' token embeddings, so a collection in another codec follows
+from them, in a hundredth of the time of a build. From float16 the embeddings are rounded once more than in a build.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .progress import Progress
 _SOURCES = (Codec.FLOAT32, Codec.FLOAT16)
 
 _TOKENS_PER_COMMIT = 1 << 18
-"""Of which the embeddings are held: 134 MB of float32 at 128 dimensions, and as much for codes in float32."""
+"""Their embeddings are in memory: 134 MB of float32 at 128 dimensions, and as much for codes in float32."""
 
 Pool = Callable[[Sequence[str], Sequence[NDArray[np.float32]]], Sequence[NDArray[np.float32]]]
 """Texts and their token embeddings, [tokens, dim] each, to pooled ones."""
@@ -48,11 +48,22 @@ def requantize(
 ) -> Summary:
     """Makes collection `target` of the documents of collection `source`, as it is now, or continues an unfinished run.
 
-    Pooling asks the tokenizer of the exported encoder in `repository` where the windows of long documents end; without
-    a `pooling_factor`, or with the source's own, the tokens stay as they are.
-    Raises BuildError where the source does not hold the encoder's embeddings or has changed since an unfinished run;
-    CollectionExistsError where the name is taken, CollectionInUseError where another process builds it, and
-    CheckpointMismatchError where the encoder is not the source's.
+    Args:
+        store: Holds the source and gets the target.
+        source: A collection in float32 or float16.
+        target: The new collection's name.
+        codec: Of the new collection.
+        repository: The model repository. Pooling asks its tokenizer where the windows of long documents end.
+        progress: Told of each stage.
+        pooling_factor: One token embedding is kept for this many; the tokens stay as they are where it is None or the
+            source's own.
+        documents_per_commit: Documents of one transaction, at most.
+
+    Raises:
+        BuildError: The source does not hold the encoder's embeddings, or has changed since an unfinished run.
+        CollectionExistsError: The name is taken.
+        CollectionInUseError: Another process builds the target.
+        CheckpointMismatchError: The encoder is not the source's.
     """
     collection = store.open(source)
     spec = _spec(collection, codec, pooling_factor)
@@ -84,7 +95,7 @@ def requantize(
 
 
 def _window_pool(source: Collection, spec: CollectionSpec, artifact: Artifact) -> Pool:
-    """Pools each window of a document by itself, as a build does: the text says where a window's tokens end."""
+    """Pools each window of a document by itself, as a build does: tokenising the text tells where a window ends."""
     manifest = artifact.manifest
     source.spec.check_checkpoint(source.name, manifest.fingerprint, manifest.parts)
     tokenizer, reading = artifact.tokenizer(), document_reading(spec, manifest)
@@ -121,7 +132,7 @@ def _spec(source: Collection, codec: Codec, pooling_factor: int | None) -> Colle
 
 
 def _train(source: Collection, spec: CollectionSpec, pool: Pool | None, progress: Progress) -> Codebook | None:
-    """The codec's codebook, None where it has none."""
+    """The codec's codebook; None if it has none."""
     if not spec.codec.residual_bits:
         return None
     documents = source.count()
@@ -138,7 +149,7 @@ def _read(
 
 
 def _commits(lengths: NDArray[np.int64], done: int, most: int) -> Iterator[range]:
-    """The places of each transaction's documents, behind those that are done."""
+    """The places of each transaction's documents, after those that are done."""
     start, tokens = done, 0
     for place in range(done, len(lengths)):
         if place - start == most or (tokens and tokens + lengths[place] > _TOKENS_PER_COMMIT):

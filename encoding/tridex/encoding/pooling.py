@@ -2,7 +2,7 @@
 
 After Clavié et al. 2024 ("Reducing the Footprint of Multi-Vector Retrieval with Minimal Performance Impact via Token
 Pooling"): Ward's hierarchical clustering of cosine distances. The same rules as Sentence Transformers'
-HierarchicalTokenPooling: the first token, [CLS] as a rule, stays by itself, and what comes out has unit length.
+HierarchicalTokenPooling: the first token, usually [CLS], is kept as it is, and the means are normalised.
 """
 
 from __future__ import annotations
@@ -15,15 +15,20 @@ from numpy.typing import NDArray
 
 
 def pool_tokens(embeddings: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
-    """One token for `factor` of them: float32 [tokens, dim] to [1 + (tokens - 1) // factor, dim], or fewer on ties.
+    """Keeps one token for `factor` of them. Memory grows with the square of their number.
 
-    The tokens have unit length. Memory grows with the square of their number.
+    Args:
+        embeddings: float32 [tokens, dim], of unit length.
+        factor: Token embeddings that one is kept for.
+
+    Returns:
+        float32 [1 + (tokens - 1) // factor, dim], or fewer rows on ties, of unit length.
     """
     rest = embeddings[1:]
     wanted = max(len(rest) // factor, 1)
     if wanted >= len(rest):
         return embeddings
-    # A tenth of a second to import, and most collections do not pool.
+    # Takes a tenth of a second to import, and most collections do not pool.
     from scipy.cluster.hierarchy import fcluster, linkage
     from scipy.spatial.distance import squareform
 
