@@ -275,7 +275,7 @@ PACKED = gzip.compress(GOOD + b"\n", mtime=0)
         (b'{"id": "2", "text": "b", "metadata": [1]}', r"line 2: metadata is \[1\]; expected an object"),
         (b'{"id": "2", "text": "b", "metadata": {"x": NaN}}', r"line 2: metadata is .*a JSON object"),
         (
-            b'{"id": "2", "text": "b", "metadata": {"x": ' + b"[" * 128 + b"]" * 128 + b"}}",
+            b'{"id": "2", "text": "b", "metadata": {"x": ' + b"[" * 129 + b"]" * 129 + b"}}",
             r"line 2: metadata is .*a JSON object \(nested deeper than 128 levels\)",
         ),
         (b'{"id": "2", "text": "b", "metadata": {"n": "x"}}', r"line 2: metadata field 'n' of document '2' is 'x'"),
