@@ -1,4 +1,4 @@
-"""A checkpoint's way into the model repository, from end to end."""
+"""Exports a checkpoint into the model repository, from end to end."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ def export_checkpoint(
         precision: "fp32", "fp16" or "int8".
         revision: Branch, tag or commit on the Hub.
         tensorrt: Build a TensorRT engine too; takes trtexec and the GPU that will serve.
-        on_stage: Told what happens next.
+        on_stage: Told of each stage as it begins.
 
     Raises:
-        ExportError: One of its kinds. What was published before stays as it was.
+        ExportError: One of its subclasses. What was published before stays as it was.
     """
     if precision not in [known.value for known in Precision]:
         raise ExportError(f"precision: {precision!r}, expected one of {', '.join(known.value for known in Precision)}")
@@ -112,7 +112,7 @@ def export_checkpoint(
         on_stage("publish")
         (staging / MANIFEST_FILE).write_text(json.dumps(manifest.to_dict(), indent=2) + "\n", encoding="utf-8")
         write_encoder_code(staging)
-        # A folder that is new becomes a whole repository; a config that an operator has changed stays.
+        # A new folder becomes a whole repository; a config that an operator has changed stays.
         list(write(repository, overwrite=False))
         return load_artifact(publish(staging))
 
@@ -125,7 +125,7 @@ def export_default(
     tensorrt: bool = False,
     on_stage: Callable[[str], None] = lambda _: None,
 ) -> Artifact:
-    """`export_checkpoint` with a checkpoint for which nothing is downloaded: `default_checkpoint.BUILT_IN`."""
+    """`export_checkpoint` for a checkpoint that needs no download: a name in `default_checkpoint.BUILT_IN`."""
     with tempfile.TemporaryDirectory() as folder:
         on_stage(f"write the {name} checkpoint")
         checkpoint = str(write_default_checkpoint(Path(folder), name))

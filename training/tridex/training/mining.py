@@ -1,4 +1,4 @@
-"""Hard negatives: documents that a served collection ranks high for a query and that are not its positive."""
+"""Hard negatives: documents that a served collection ranks high for a query, other than its positive."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _QUERIES_PER_CALL = 32
 
 
 def index_positives(client: Client, collection: str, examples: Sequence[Example]) -> None:
-    """Makes the collection of every distinct positive, unless there is one of that name already."""
+    """Creates the collection of every distinct positive, unless one of that name exists."""
     try:
         client.describe_collection(collection)
     except NotFound:
