@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tridex.building import build_collection, open_source
-from tridex.building.progress import Progress
+from tridex.building import Progress, build_collection, open_source
 from tridex.index import CollectionSpec, Document, Store
 from tridex.index.storage import unfinished
 

@@ -21,12 +21,13 @@ from .errors import (
 from .ranking import Ranking, fuse_ranks, fuse_scores
 from .resident.budget import MemoryBudget, budget_for, check_room, needed_bytes, packed_bytes
 from .resident.follower import Follower
-from .resident.inverted_lists import MIN_CANDIDATE_DOCUMENTS
+from .resident.inverted_lists import MIN_LISTED_DOCUMENTS
 from .resident.snapshot import Snapshot
 from .storage.collection import Collection, Size
-from .storage.document_rows import Document, check_metadata
+from .storage.document_rows import Document
 from .storage.failure_kinds import is_fault
 from .storage.fields import Fields, FieldType, declared_fields
+from .storage.metadata import check_metadata
 from .storage.root import Location, Store
 from .storage.spec import CollectionSpec
 from .storage.text_index import MAX_QUERY_WORDS
@@ -35,7 +36,7 @@ from .storage.writer_lock import WriterLock
 
 __all__ = [
     "MAX_QUERY_WORDS",
-    "MIN_CANDIDATE_DOCUMENTS",
+    "MIN_LISTED_DOCUMENTS",
     "Build",
     "CheckpointMismatchError",
     "Collection",

@@ -20,7 +20,7 @@ import torch
 
 from tridex.kernels import Planes, Segment, scale_queries
 
-MIN_CANDIDATE_DOCUMENTS = 1024
+MIN_LISTED_DOCUMENTS = 1024
 """Documents of a segment that is worth lists: fewer are scored exactly in milliseconds."""
 
 _CENTROIDS_PER_ROOT = 4

@@ -19,7 +19,7 @@ from tridex.index.storage.collection import Collection
 from tridex.index.storage.filters import to_sql
 
 from .indexed_segment import IndexedSegment, narrow
-from .inverted_lists import MIN_CANDIDATE_DOCUMENTS, find_candidates
+from .inverted_lists import MIN_LISTED_DOCUMENTS, find_candidates
 
 _MAX_FILTERED = 32
 """Filters whose documents a snapshot remembers, the last ones used; each takes 9 bits a document."""
@@ -118,7 +118,7 @@ class Snapshot:
         found = []
         for segment in self.segments:
             lists = segment.inverted.lists
-            segment.inverted.wanted |= len(segment.ids) >= MIN_CANDIDATE_DOCUMENTS
+            segment.inverted.wanted |= len(segment.ids) >= MIN_LISTED_DOCUMENTS
             if lists is None or segment.live.sum() <= n_candidates:
                 found.append(_search(segment, queries, mask, top_k))
                 continue

@@ -25,13 +25,13 @@ from tridex.index.ranking import Ranking
 
 from .codebook_file import load_codebook
 from .compaction import clean_up, compact, compact_some, is_compaction
-from .document_rows import DOCUMENT_COLUMNS, Document, check_metadata, decode_documents, encode_documents
+from .document_rows import DOCUMENT_COLUMNS, Document, decode_documents, encode_documents
 from .duplicate_ids import delete_older
 from .fields import FieldType
 from .file_errors import reading, writing
 from .filters import to_sql
 from .lance_session import open_dataset
-from .metadata import sendable
+from .metadata import check_metadata, sendable
 from .spec import read_spec
 from .text_index import index_new_texts, search_texts
 
@@ -218,7 +218,7 @@ class Collection:
     def check_metadata(self, documents: Sequence[Document]) -> None:
         """Raises InvalidDocumentError where a document's metadata does not fit this collection's fields."""
         for document in documents:
-            check_metadata(document.id, document.metadata, self.spec.fields)
+            check_metadata(self.spec.fields, document.id, document.metadata)
 
     @writing
     def delete(self, ids: Sequence[str]) -> int:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tridex.index.errors import InvalidDocumentError
 from tridex.kernels import Codebook
 
-from .fields import Fields, column_values, columns
+from .fields import column_values, columns
 from .metadata import decoded, encoded
 from .spec import CollectionSpec
 
@@ -27,21 +27,6 @@ class Document:
     id: str
     text: str
     metadata: dict[str, Any]
-
-
-def check_metadata(key: str, metadata: dict[str, Any], fields: Fields) -> None:
-    """Checks that a document's metadata can be stored and given back.
-
-    Args:
-        key: The document's id, for the message.
-        metadata: A declared field may be absent or null; other keys may hold any JSON (metadata.py).
-        fields: The fields that the collection declares.
-
-    Raises:
-        InvalidDocumentError: A declared field holds what is not of its type, or it is no JSON that can be given back.
-    """
-    column_values(fields, key, metadata)
-    encoded(key, metadata)
 
 
 def encode_documents(

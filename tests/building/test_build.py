@@ -20,13 +20,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from builds import WORDS, build, contents, rows_of, write
+from queries import embed_query
 from sentence_transformers import MultiVectorEncoder
 from service_requests import answers, upsert
 
-from tridex.building import BuildError
+from tridex.building import BuildError, Embedder, new_collection_spec
 from tridex.building.codebook_training import centroids
-from tridex.building.collection_specs import new_spec
-from tridex.building.embedder import Embedder
 from tridex.encoding import Artifact, latest_version_dir, load_artifact
 from tridex.index import CollectionExistsError, CollectionInUseError, CollectionNotFoundError, FieldType, Store
 from tridex.kernels import Codec
@@ -57,7 +56,7 @@ def test_a_built_collection_is_an_upserted_one(
     rows = rows_of(45)
     store = Store(context.store)
     build(write(tmp_path / "rows.jsonl", rows), store, artifact, **options)
-    store.create("upserted", new_spec(artifact, **options))
+    store.create("upserted", new_collection_spec(artifact, **options))
     ingest = IngestService(context)
     for row in rows:
         request = upsert("upserted", {row["_id"]: row["text"]})
@@ -83,7 +82,7 @@ def test_a_residual_collection_is_served(context: Context, artifact: Artifact, t
     codes = collection.dataset.schema.names.index("codes")
     assert after["d7"][codes] == after["new"][codes] == before["d7"][codes]
 
-    query = Embedder(artifact, context.infer).query("where is Paris?")
+    query = embed_query(artifact, "where is Paris?")
     request = Request(
         {"QUERY_EMBEDDINGS": query[None]}, {"collection": "c", "top_k": 61, "min_version": collection.version}
     )
@@ -119,7 +118,7 @@ def test_a_long_document_scores_as_its_windows_together(
     rows = [{"id": "long", "text": text}, *rows_of(3)]
     build(write(tmp_path / "rows.jsonl", rows), store, artifact, codec=Codec.FLOAT32, document_length=length)
     search = SearchService(context)
-    query = Embedder(artifact, context.infer).query("where is Paris?")
+    query = embed_query(artifact, "where is Paris?")
     (found,) = answers(search, [Request({"QUERY_EMBEDDINGS": query[None]}, {"collection": "c"})])
     search.close()
     assert not isinstance(found, RequestError)
@@ -173,7 +172,7 @@ class InterruptedBuildError(Exception):
 @pytest.fixture
 def interrupted(artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, Store]]:
     """A source of 30 documents, and a store with a build of it that stopped after 20."""
-    encode = Embedder.collection_documents
+    embed = Embedder.__call__
     calls = 0
 
     def twice(*arguments: Any) -> Any:
@@ -181,11 +180,11 @@ def interrupted(artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         calls += 1
         if calls > 2:
             raise InterruptedBuildError
-        return encode(*arguments)
+        return embed(*arguments)
 
     source, store = write(tmp_path / "rows.jsonl", rows_of(30)), Store(tmp_path / "store")
     with monkeypatch.context() as patched, pytest.raises(InterruptedBuildError):
-        patched.setattr(Embedder, "collection_documents", twice)
+        patched.setattr(Embedder, "__call__", twice)
         build(source, store, artifact)
     yield source, store
 
@@ -200,7 +199,7 @@ def test_an_unfinished_build_is_seen_by_nobody(context: Context, interrupted: tu
     # What a server does meanwhile leaves it alone.
     (refused,) = answers(IngestService(replace(context, store=store.folder)), [upsert("c", {"a": "text"})])
     assert isinstance(refused, RequestError) and "being built" in str(refused)
-    store.create("other", new_spec(load_artifact(latest_version_dir(context.repository / "encoder"))))
+    store.create("other", new_collection_spec(load_artifact(latest_version_dir(context.repository / "encoder"))))
     store.drop("other")
     unfinished = store.resume_build("c")
     assert unfinished is not None
@@ -274,6 +273,10 @@ PACKED = gzip.compress(GOOD + b"\n", mtime=0)
         (b'\n{"id": "1", "text": "b"}', r"line 3: id '1' was there before \(.*rows.jsonl, line 1\)"),
         (b'{"id": "2", "text": "b", "metadata": [1]}', r"line 2: metadata is \[1\]; expected an object"),
         (b'{"id": "2", "text": "b", "metadata": {"x": NaN}}', r"line 2: metadata is .*a JSON object"),
+        (
+            b'{"id": "2", "text": "b", "metadata": {"x": ' + b"[" * 129 + b"]" * 129 + b"}}",
+            r"line 2: metadata is .*a JSON object \(nested deeper than 128 levels\)",
+        ),
         (b'{"id": "2", "text": "b", "metadata": {"n": "x"}}', r"line 2: metadata field 'n' of document '2' is 'x'"),
         (b'{"id": 2, "text": "b"}\n' * 12, r"12 of 13 rows cannot be indexed:\n(.*\n)+.*and 2 more"),
     ],

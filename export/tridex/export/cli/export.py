@@ -1,4 +1,4 @@
-"""The command line's `export`. Light to import: torch and its company wait until it runs."""
+"""The command line's `export`. Light to import: torch and transformers are imported when it runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tridex.common import strict_json
+from tridex.common.terminal.exits import failing
+from tridex.common.terminal.output import print_json
 
 if TYPE_CHECKING:
     from tridex.encoding import Artifact
@@ -31,36 +32,28 @@ def export(
 ) -> None:
     """Export a ColBERT checkpoint, check it against the original, and publish it to the model repository."""
     console = Console(stderr=True, log_path=False)
-    with console.status("start") as status:
-        from .default_checkpoint import BUILT_IN
-        from .errors import ExportError
-        from .exporter import export_checkpoint, export_default
+    with failing(), console.status("start") as status:
+        from tridex.export import BUILT_IN, export_checkpoint, export_default
 
-        _quieten()
+        _silence_libraries()
 
         def on_stage(stage: str) -> None:
             status.update(stage)
             console.log(Text(stage))
 
-        try:
-            if model in BUILT_IN:
-                artifact = export_default(
-                    repository, name=model, precision=precision, tensorrt=tensorrt, on_stage=on_stage
-                )
-            else:
-                artifact = export_checkpoint(
-                    model,
-                    repository=repository,
-                    precision=precision,
-                    revision=revision,
-                    tensorrt=tensorrt,
-                    on_stage=on_stage,
-                )
-        except ExportError as error:
-            console.print(Text.assemble(("tridex export: ", "red"), str(error)), soft_wrap=True)
-            raise typer.Exit(1) from error
+        if model in BUILT_IN:
+            artifact = export_default(repository, name=model, precision=precision, tensorrt=tensorrt, on_stage=on_stage)
+        else:
+            artifact = export_checkpoint(
+                model,
+                repository=repository,
+                precision=precision,
+                revision=revision,
+                tensorrt=tensorrt,
+                on_stage=on_stage,
+            )
     if as_json:
-        typer.echo(strict_json.dumps({"path": str(artifact.directory), **artifact.manifest.to_dict()}))
+        print_json({"path": str(artifact.directory), **artifact.manifest.to_dict()})
     else:
         console.print(_table(artifact))
 
@@ -83,8 +76,8 @@ def _table(artifact: Artifact) -> Table:
     return table
 
 
-def _quieten() -> None:
-    """Leaves the terminal to this command: what matters of the libraries' remarks comes back as an error."""
+def _silence_libraries() -> None:
+    """Keeps the libraries' warnings off the terminal: what matters of them comes back as an error."""
     warnings.filterwarnings("ignore")
     import torch.onnx  # noqa: F401  (sets the levels of its loggers when imported)
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from tridex.client.cli.connection import Json
-from tridex.common.terminal.exits import fail
+from tridex.common.terminal.exits import failing
 from tridex.common.terminal.output import print_json, print_line, print_table
 
 
@@ -34,24 +34,30 @@ def tune(
     as_json: Json = False,
 ) -> None:
     """Propose a codec and token pooling for a memory budget and a latency, from a comparison's figures."""
-    from .report import Report, ReportError
-    from .tuning import Limits, TuningError, options, propose, reasons
+    from tridex.evaluation.report import Report, ReportError
+    from tridex.evaluation.strategies import STRATEGIES
+    from tridex.evaluation.tuning import Limits, options, propose, reasons
 
     if not (budget_gb > 0 and p95_ms > 0):
         raise typer.BadParameter(f"--budget-gb is {budget_gb:g} and --p95-ms {p95_ms:g}; expected more than 0")
-    try:
+    with failing():
         text = sys.stdin.buffer.read() if str(comparison) == "-" else comparison.read_bytes()
-        report = Report.from_dict(json.loads(text))
-        count = documents or max(judged.documents for judged in report.collections)
+        try:
+            report = Report.from_dict(json.loads(text))
+        except (ReportError, ValueError, RecursionError) as error:
+            raise ReportError(f"{comparison}: {error}") from error
+        count = documents or max(one.documents for one in report.collections)
         limits = Limits(count, budget_gb * 1e9, p95_ms)
         proposal = propose(report, limits, tolerance)
-    except (ReportError, ValueError, RecursionError, OSError) as error:
-        prefix = "" if isinstance(error, (TuningError, OSError)) else f"{comparison}: "
-        fail(f"{prefix}{error}", error)
     row = proposal.chosen.row
     why = reasons(proposal, report, limits, tolerance)
     if as_json:
-        chosen = {"system": row.system, "codec": row.codec, "pooling_factor": row.pooling_factor, "way": row.way}
+        chosen = {
+            "system": row.system,
+            "codec": row.codec,
+            "pooling_factor": row.pooling_factor,
+            "strategy": row.strategy,
+        }
         cost = {"budget_bytes": proposal.chosen.budget_bytes, "p95_ms": proposal.chosen.p95_ms}
         print_json({**chosen, report.measures[0]: proposal.chosen.quality, **cost, "why": why})
         return
@@ -67,8 +73,8 @@ def tune(
         print_line(line)
     pooling = f" --pooling-factor {row.pooling_factor}" if row.pooling_factor > 1 else ""
     print_line(f"Build: tridex index build CORPUS --collection NAME --codec {row.codec}{pooling}")
-    if search := {"candidates": "--approximate", "hybrid": "--mode hybrid", "rerank": "--mode rerank"}.get(row.way):
-        print_line(f"Search: tridex search NAME QUERY {search}")
+    if flags := STRATEGIES[row.strategy].flags:
+        print_line(f"Search: tridex search NAME QUERY {flags}")
 
 
 def _fits(excess: float) -> str:

@@ -1,4 +1,4 @@
-"""The command line's `evaluate`. Light to import: what measures waits until it runs."""
+"""The command line's `evaluate`. Light to import: what measures is imported when it runs."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ from typing import Annotated
 import typer
 
 from tridex.client.cli.connection import ADDRESS, TIMEOUT_S, Address, Json, Timeout, connected
-from tridex.common.terminal.exits import fail
+from tridex.common.terminal.exits import failing
 from tridex.common.terminal.output import print_json, print_line, print_table
 
-Split = Annotated[
-    str | None,
-    typer.Option(help="Which queries: the name of a file in qrels/; test where left out.", show_default=False),
-]
+from .options import MEASURES, TOP_K, Measures, Split, TopK
 
 
 def evaluate(
@@ -26,43 +23,39 @@ def evaluate(
         str | None, typer.Option(help="The served collection; the data set's name where left out.")
     ] = None,
     split: Split = None,
-    measures: Annotated[str, typer.Option(help="Names of ir_measures, with commas between.")] = (
-        "nDCG@10,RR@10,R@10,R@100"
-    ),
-    top_k: Annotated[int, typer.Option(help="Documents asked for.")] = 100,
+    measures: Measures = MEASURES,
+    top_k: TopK = TOP_K,
     codec: Annotated[str | None, typer.Option(help="How a collection made by this command stores embeddings.")] = None,
     run: Annotated[Path | None, typer.Option(help="A file for the ranking, in TREC's format.")] = None,
     as_json: Json = False,
     address: Address = ADDRESS,
     timeout: Timeout = TIMEOUT_S,
 ) -> None:
-    """Measure a served collection: indexes the corpus if it is not there, asks every judged query, reports.
+    """Measure a served collection: index the corpus if it is missing, ask every judged query, report.
 
-    A query without hits counts with 0. Latency is one caller's, from the text to the ids.
+    A query without hits counts with 0. Latency is that of one client, from the text to the ids.
     """
-    from .dataset import DatasetError, load_dataset
-    from .measures import MeasureError, check_depth, parse_measures
-    from .measures import evaluate as measure
-    from .retrieval import index, retrieve, served
+    from tridex.evaluation.loading import load_dataset
+    from tridex.evaluation.measures import check_depth, parse_measures
+    from tridex.evaluation.measures import evaluate as measure
+    from tridex.evaluation.retrieval import index, retrieve, served_retriever
 
-    try:
+    with failing():
         wanted = parse_measures(measures.split(","))
         check_depth(wanted, top_k)
-        judged = load_dataset(dataset, split)
-        name = collection or judged.name
+        data = load_dataset(dataset, split)
+        name = collection or data.name
         with connected(address, timeout) as client:
-            index(client, name, judged, codec)
-            retrieval = retrieve({name: served(client, name, top_k)}, judged)[name]
+            index(client, name, data, codec)
+            retrieval = retrieve({name: served_retriever(client, name, top_k)}, data)[name]
             described = client.describe_collection(name)
             if run:
                 retrieval.write(run, name)
-    except (DatasetError, MeasureError, OSError) as error:
-        fail(str(error), error)
-    means = measure(judged.qrels, retrieval.run, wanted).means
+    means = measure(data.qrels, retrieval.run, wanted).means
     latency = retrieval.percentiles()
     per_document = described.device_bytes / max(described.count, 1)
     if as_json:
-        facts = {"collection": name, "split": judged.split, "queries": len(judged.queries)}
+        facts = {"collection": name, "split": data.split, "queries": len(data.queries)}
         size = {
             "documents": described.count,
             "device_bytes": described.device_bytes,
@@ -73,7 +66,7 @@ def evaluate(
     values = {**means, **latency, "kB/document": per_document / 1000}
     print_table(("measure", "value"), [(name, float(value)) for name, value in values.items()])
     print_line(
-        f"{len(judged.queries):,} judged queries{f' ({judged.split})' if judged.split else ''} over "
+        f"{len(data.queries):,} judged queries{f' ({data.split})' if data.split else ''} over "
         f"{described.count:,} documents in {name} ({described.codec}), {described.device_bytes / 1e6:,.1f} MB on the "
         "device" + (f"; ranking in {run}" if run else "")
     )

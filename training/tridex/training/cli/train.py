@@ -1,4 +1,4 @@
-"""The command line's `train`. Light to import: torch and its company wait until it runs."""
+"""The command line's `train`. Light to import: torch is imported when it runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from tridex.client.cli.connection import Json
-from tridex.common.terminal.exits import fail
+from tridex.common.terminal.exits import failing
 from tridex.common.terminal.output import print_json, print_line, print_table
 
 _SHOWN = ("ndcg@10", "mrr@10", "recall@10")
@@ -25,7 +25,7 @@ def train(
         list[Path],
         typer.Argument(help="Rows of query, positive, negative(s): .jsonl[.gz] or .parquet; a batch is of one file."),
     ],
-    output: Annotated[Path, typer.Option(help="A folder that is not there yet.")] = Path("checkpoint"),
+    output: Annotated[Path, typer.Option(help="A new folder.")] = Path("checkpoint"),
     tuning: Annotated[str, typer.Option(help="full, lora (merged at the end) or projection.")] = "full",
     epochs: Annotated[float, typer.Option(min=0)] = 1.0,
     max_steps: Annotated[int, typer.Option(help="Ends earlier; -1 for no limit.")] = -1,
@@ -43,26 +43,20 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Fine-tune a ColBERT model on triplets or pairs, and measure it on queries it was not trained on."""
-    from tridex.export import CheckpointError
-
-    from .examples import TrainingDataError
-    from .model import Tuning
-    from .tracking import TrackingError
-    from .trainer import TrainingSettings
-    from .trainer import train as run
+    from tridex.training.model import Tuning
+    from tridex.training.trainer import TrainingSettings
+    from tridex.training.trainer import train as run
 
     if tuning not in list(Tuning):
         raise typer.BadParameter(f"--tuning is {tuning!r}; expected one of: {', '.join(Tuning)}")
     started = time.perf_counter()
-    try:
+    with failing():
         settings = TrainingSettings(
             model, tuple(data), output, Tuning(tuning), epochs, max_steps, batch_size, learning_rate,
             projection_learning_rate, held_out=held_out, bf16=bf16, seed=seed, tracking_uri=tracking_uri,
             experiment=experiment, wandb=wandb,
         )  # fmt: skip
         result = run(settings)
-    except (CheckpointError, TrackingError, TrainingDataError, OSError) as error:
-        fail(str(error), error)
     seconds = time.perf_counter() - started
     if as_json:
         print_json({**dataclasses.asdict(result), "seconds": seconds, "output": str(output)})

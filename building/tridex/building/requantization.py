@@ -1,7 +1,7 @@
 """From a collection to another one with another codec, or with pooled tokens: nothing is encoded again.
 
-A collection in float32 or float16 holds its documents' token embeddings, so what a build of the same documents in
-another codec would hold follows from it, in a hundredth of the time. float16 rounds once more than a build does.
+A collection in float32 or float16 holds its documents' token embeddings, so a collection in another codec follows
+from them, in a hundredth of the time of a build. From float16 the embeddings are rounded once more than in a build.
 """
 
 from __future__ import annotations
@@ -15,22 +15,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tridex.encoding import Artifact, latest_version_dir, load_artifact
+from tridex.encoding import Artifact, join_windows, latest_version_dir, load_artifact
 from tridex.index import Collection, CollectionSpec, Document, Store
 from tridex.kernels import Codebook, Codec
 from tridex.protocol import models
 
 from . import codebook_training as codebook
 from .builder import DOCUMENTS_PER_COMMIT, Summary, check_spec, summary, unfinished
-from .collection_specs import reading
-from .embedder import joined
-from .errors import BuildError
+from .collection_specs import document_reading
+from .errors import BuildError, InvalidSpecError
 from .progress import Progress
 
 _SOURCES = (Codec.FLOAT32, Codec.FLOAT16)
 
 _TOKENS_PER_COMMIT = 1 << 18
-"""Of which the embeddings are held: 134 MB of float32 at 128 dimensions, and as much for codes in float32."""
+"""Their embeddings are in memory: 134 MB of float32 at 128 dimensions, and as much for codes in float32."""
 
 Pool = Callable[[Sequence[str], Sequence[NDArray[np.float32]]], Sequence[NDArray[np.float32]]]
 """Texts and their token embeddings, [tokens, dim] each, to pooled ones."""
@@ -47,13 +46,24 @@ def requantize(
     pooling_factor: int | None = None,
     documents_per_commit: int = DOCUMENTS_PER_COMMIT,
 ) -> Summary:
-    """Makes collection `target` of the documents of collection `source`, as it is now, or goes on with it.
+    """Makes collection `target` of the documents of collection `source`, as it is now, or continues an unfinished run.
 
-    Pooling asks the tokenizer of the exported encoder in `repository` where the windows of long documents end; without
-    a `pooling_factor`, or with the source's own, the tokens stay as they are.
-    Raises BuildError where the source does not hold the encoder's embeddings or has changed since an unfinished run;
-    CollectionExistsError where the name is taken, CollectionInUseError where another process builds it, and
-    CheckpointMismatchError where the encoder is not the source's.
+    Args:
+        store: Holds the source and gets the target.
+        source: A collection in float32 or float16.
+        target: The new collection's name.
+        codec: Of the new collection.
+        repository: The model repository. Pooling asks its tokenizer where the windows of long documents end.
+        progress: Told of each stage.
+        pooling_factor: One token embedding is kept for this many; the tokens stay as they are where it is None or the
+            source's own.
+        documents_per_commit: Documents of one transaction, at most.
+
+    Raises:
+        BuildError: The source does not hold the encoder's embeddings, or has changed since an unfinished run.
+        CollectionExistsError: The name is taken.
+        CollectionInUseError: Another process builds the target.
+        CheckpointMismatchError: The encoder is not the source's.
     """
     collection = store.open(source)
     spec = _spec(collection, codec, pooling_factor)
@@ -85,17 +95,18 @@ def requantize(
 
 
 def _window_pool(source: Collection, spec: CollectionSpec, artifact: Artifact) -> Pool:
-    """Pools each window of a document by itself, as a build does: the text says where a window's tokens end."""
+    """Pools each window of a document by itself, as a build does: tokenising the text tells where a window ends."""
     manifest = artifact.manifest
     source.spec.check_checkpoint(source.name, manifest.fingerprint, manifest.parts)
-    tokenizer, how = artifact.tokenizer(), reading(spec, manifest)
+    tokenizer, reading = artifact.tokenizer(), document_reading(spec, manifest)
 
     def pool(texts: Sequence[str], embeddings: Sequence[NDArray[np.float32]]) -> Sequence[NDArray[np.float32]]:
-        batch, of_text = tokenizer.read(texts, how)
+        batch, of_text = tokenizer.read(texts, reading)
         ends = batch.embedding_mask.sum(axis=1).cumsum()
         tokens = np.concatenate(embeddings)
         windows = [tokens[start:end] for start, end in pairwise([0, *ends.tolist()])]
-        return list(joined(windows, np.bincount(of_text, minlength=len(texts)).tolist(), how.pooling_factor))
+        windows_per_text = np.bincount(of_text, minlength=len(texts)).tolist()
+        return list(join_windows(windows, windows_per_text, reading.pooling_factor))
 
     return pool
 
@@ -107,18 +118,21 @@ def _spec(source: Collection, codec: Codec, pooling_factor: int | None) -> Colle
             f"collection {source.name!r} is stored as {source.spec.codec.value}, which is rounded already; expected "
             f"{expected}"
         )
-    there = source.spec.pooling_factor
-    if pooling_factor not in (None, there) and there > 1:
+    stored = source.spec.pooling_factor
+    if pooling_factor not in (None, stored) and stored > 1:
         raise BuildError(
-            f"collection {source.name!r} keeps one token for {there}; expected a collection of all tokens to pool "
+            f"collection {source.name!r} keeps one token for {stored}; expected a collection of all tokens to pool "
             f"by {pooling_factor}"
         )
-    codec.code_bytes(source.spec.dim)
-    return replace(source.spec, codec=codec, pooling_factor=pooling_factor or there, codebook=None)
+    try:
+        codec.code_bytes(source.spec.dim)
+    except ValueError as error:
+        raise InvalidSpecError(str(error)) from error
+    return replace(source.spec, codec=codec, pooling_factor=pooling_factor or stored, codebook=None)
 
 
 def _train(source: Collection, spec: CollectionSpec, pool: Pool | None, progress: Progress) -> Codebook | None:
-    """The codec's codebook, None where it has none."""
+    """The codec's codebook; None if it has none."""
     if not spec.codec.residual_bits:
         return None
     documents = source.count()
@@ -135,7 +149,7 @@ def _read(
 
 
 def _commits(lengths: NDArray[np.int64], done: int, most: int) -> Iterator[range]:
-    """The places of each transaction's documents, behind those that are done."""
+    """The places of each transaction's documents, after those that are done."""
     start, tokens = done, 0
     for place in range(done, len(lengths)):
         if place - start == most or (tokens and tokens + lengths[place] > _TOKENS_PER_COMMIT):

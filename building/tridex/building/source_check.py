@@ -15,7 +15,7 @@ from .errors import BuildError
 from .sources import Source
 
 _SHOWN = 10
-"""Bad rows that the message names."""
+"""Bad rows that the message names, at most."""
 
 _ROWS_PER_REPORT = 1000
 
@@ -26,13 +26,13 @@ class Checked:
 
     documents: int
     without_text: int
-    """Rows that are passed over."""
+    """Rows that are skipped."""
     digest: str
     """SHA-256 of every document's id, text and metadata, in their order."""
 
 
 def documents(source: Source) -> Iterator[Document]:
-    """The documents of a source that was checked; rows without text are passed over."""
+    """The documents of a checked source; rows without text are skipped."""
     for _, row in source.rows():
         if isinstance(row, CorpusError):
             raise BuildError(f"{row}; the source changed while it was read")
@@ -41,10 +41,16 @@ def documents(source: Source) -> Iterator[Document]:
 
 
 def check(source: Source, fields: Fields, report: Callable[[int], None]) -> Checked:
-    """Reads a source to its end; `report` is told how many rows came each time.
+    """Reads a source to its end.
 
-    Raises BuildError that names the first bad rows: one that is no document, an id, text or metadata that a server
-    would refuse, an id that comes twice.
+    Args:
+        source: What to read.
+        fields: The collection's declared metadata fields.
+        report: Told how many rows were read since the last time.
+
+    Raises:
+        BuildError: Names the first bad rows: one that is no document, an id, text or metadata that a server would
+            refuse, an id that comes twice.
     """
     count = without_text = rows = 0
     bad: list[str] = []
@@ -79,8 +85,8 @@ def check(source: Source, fields: Fields, report: Callable[[int], None]) -> Chec
 
 
 def _check_fields(row: CorpusDocument, fields: Fields, place: str) -> None:
-    """Raises CorpusError where the index would refuse the document's metadata."""
+    """Raises CorpusError if the index would refuse the document's metadata."""
     try:
-        check_metadata(row.id, row.metadata, fields)
+        check_metadata(fields, row.id, row.metadata)
     except InvalidDocumentError as error:
         raise CorpusError(f"{place}: {error}") from None

@@ -12,9 +12,7 @@ import checkpoints
 import pytest
 from builds import build, contents, rows_of, write
 
-from tridex.building import BuildError, Summary, requantize
-from tridex.building.collection_specs import new_spec
-from tridex.building.progress import Progress
+from tridex.building import BuildError, Progress, Summary, new_collection_spec, requantize
 from tridex.encoding import Artifact, latest_version_dir, load_artifact
 from tridex.export import export_checkpoint
 from tridex.index import CheckpointMismatchError, CollectionExistsError, Store
@@ -113,7 +111,7 @@ def test_what_cannot_be_recoded_is_refused(
     build(source, store, artifact, "int8", codec=Codec.INT8)
     build(source, store, artifact, "pooled", codec=Codec.FLOAT32, pooling_factor=2)
     build(source, store, artifact, codec=Codec.FLOAT32)
-    store.create("empty", new_spec(artifact, Codec.FLOAT32))
+    store.create("empty", new_collection_spec(artifact, Codec.FLOAT32))
     quiet = {"repository": repository, "progress": Progress(quiet=True)}
     with pytest.raises(BuildError, match="'int8' is stored as int8, which is rounded already; expected float32 or"):
         requantize(store, "int8", "new", Codec.RESIDUAL4, **quiet)
