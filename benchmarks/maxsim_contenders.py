@@ -27,9 +27,6 @@ CANDIDATES = 1000
 Result = tuple[torch.Tensor, torch.Tensor]
 """Scores and rows, both [batch, TOP_K] of a search or [batch, candidates] of a rerank."""
 
-FLOATS = {Codec.FLOAT32: torch.float32, Codec.FLOAT16: torch.float16, Codec.BFLOAT16: torch.bfloat16}
-
-
 _SEGMENT_MAXIMUM = {"cpu": "scatter_reduce", "cuda": "segment_reduce"}
 """On the CPU segment_reduce is 8 times as slow as scatter_reduce and index_reduce 5 times; on a GPU scatter_reduce
 needs atomics."""
@@ -174,8 +171,14 @@ def _score_variable(query: NDArray[np.float32], documents: list[NDArray[np.float
 
 
 def float_tokens(segment: Segment) -> torch.Tensor:
-    """Token embeddings [tokens, dim] of a codec that is a torch type, in the segment's own memory."""
-    return segment.codes.view(FLOATS[segment.codec])
+    """Token embeddings [tokens, dim] of a codec that is a torch type, in the segment's own memory.
+
+    Raises ValueError for a codec whose codes are not the numbers themselves.
+    """
+    codec = segment.codec.description
+    if not codec.operand.is_floating_point or codec.unit != 1:
+        raise ValueError(f"codec is {segment.codec.value}; expected one whose codes are the numbers themselves")
+    return segment.codes.view(codec.operand)
 
 
 def arrays(corpus: Corpus) -> list[NDArray[np.float32]]:

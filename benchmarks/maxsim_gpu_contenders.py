@@ -78,7 +78,7 @@ def lik_search(corpus: Corpus, queries: torch.Tensor) -> Iterator[Contender]:
         book, residuals = segment.codebook, plaid_residuals(segment)
         assert segment.centroid_ids is not None and book is not None
         codes = segment.centroid_ids.int() & 0xFFFF
-        weights = book.step * book.levels.float()
+        weights = book.step * book.bucket_weights.float()
 
         def residual_varlen() -> Result:
             scores = plaid.maxsim_residual_varlen(
@@ -202,14 +202,14 @@ def _fp8_per_tensor(documents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor
 def plaid_residuals(segment: Segment) -> torch.Tensor:
     """Our residual codes in ColBERTv2's order: neighbouring dimensions share a byte, the first in its lowest bits.
 
-    Ours (kernels/tridex/kernels/codecs.py) puts dimensions a part of dim away from each other into one byte.
+    Ours (kernels/tridex/kernels/codebook.py) puts dimensions a part of dim away from each other into one byte.
     Returns uint8 [tokens, dim * bits / 8].
     """
     bits = segment.codec.residual_bits
     shifts = torch.arange(0, 8, bits, dtype=torch.uint8, device=segment.device)
     parts = []
     for codes in segment.codes.chunk(-(-segment.tokens // _BLOCK_TOKENS)):
-        buckets = (codes[:, None, :] >> shifts[:, None]) & ((1 << bits) - 1)  # [tokens, numbers a byte, bytes]
+        buckets = (codes[:, None, :] >> shifts[:, None]) & ((1 << bits) - 1)  # [tokens, codes per byte, bytes]
         neighbours = buckets.flatten(1).view(len(codes), -1, len(shifts))
         parts.append((neighbours << shifts).sum(2, dtype=torch.uint8))
     return torch.cat(parts)

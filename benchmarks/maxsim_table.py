@@ -5,16 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-PRECISION_BITS = {
-    "float32": 24,
-    "float16": 11,
-    "bfloat16": 8,
-    "int8": 7,
-    "float8_e4m3": 4,
-    "residual4": 4,
-    "residual2": 2,
-}
-"""Of a number: its significand's, or an integer's without the sign. Who keeps more is at least as precise."""
+from tridex.kernels import Codec
 
 
 def tables(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -64,11 +55,14 @@ def _best(rows: Sequence[Mapping[str, Any]], ours: Mapping[str, Any], library: s
     rivals = [
         row
         for row in rows
-        if row["library"] == library
-        and row["batch"] == ours["batch"]
-        and PRECISION_BITS[row["precision"]] >= PRECISION_BITS[ours["precision"]]
+        if row["library"] == library and row["batch"] == ours["batch"] and _precision_bits(row) >= _precision_bits(ours)
     ]
     return min(rivals, key=lambda row: float(row["ms"]["p50"]), default=None)
+
+
+def _precision_bits(row: Mapping[str, Any]) -> int:
+    """Who keeps more of a number is at least as precise."""
+    return Codec(row["precision"]).description.precision_bits
 
 
 def _ms(value: float) -> str:

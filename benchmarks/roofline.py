@@ -19,15 +19,13 @@ from tridex.kernels import Codec
 from .timing import side_by_side
 
 _EXACT = {
-    Codec.FLOAT32: ("float32",),
-    Codec.FLOAT16: ("float16", "float32"),
-    Codec.BFLOAT16: ("bfloat16", "float32"),
-    Codec.FLOAT8: ("float8_e4m3", "bfloat16", "float16", "float32"),
-    Codec.INT8: ("int8", "bfloat16", "float16", "float32"),
-    Codec.RESIDUAL4: ("int8", "bfloat16", "float16", "float32"),
-    Codec.RESIDUAL2: ("int8", "bfloat16", "float16", "float32"),
+    torch.float32: ("float32",),
+    torch.float16: ("float16", "float32"),
+    torch.bfloat16: ("bfloat16", "float32"),
+    torch.float8_e4m3fn: ("float8_e4m3", "bfloat16", "float16", "float32"),
+    torch.int8: ("int8", "bfloat16", "float16", "float32"),
 }
-"""The types that hold a codec's numbers exactly: the fastest of them on the device is its ceiling."""
+"""The types that hold a codec's operands exactly: the fastest of them on the device is its ceiling."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,10 @@ class Roofline:
 
     def seconds(self, codec: Codec, read: int, flops: int) -> float:
         """The least time for so many bytes and operations on a codec's numbers."""
-        rate = max(self.flops_per_s[name] for name in _EXACT[codec] if name in self.flops_per_s)
+        operand = codec.description.operand
+        if operand not in _EXACT:
+            raise ValueError(f"codec {codec.value} multiplies {operand}; expected one of {', '.join(map(str, _EXACT))}")
+        rate = max(self.flops_per_s[name] for name in _EXACT[operand] if name in self.flops_per_s)
         return max(read / self.bytes_per_s, flops / rate)
 
     def __str__(self) -> str:

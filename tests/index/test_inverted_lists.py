@@ -60,12 +60,12 @@ def test_every_token_leads_to_its_document(segment: Segment, lists: InvertedList
     }
     for row, found in of_document.items():
         tokens = slice(int(segment.offsets[row]), int(segment.offsets[row + 1]))
-        planes = kernels.Planes(*(None if plane is None else plane[tokens] for plane in segment.planes))
-        values = segment.codec.decode_planes(planes, segment.codebook, torch.float32)
+        columns = kernels.Columns(*(None if column is None else column[tokens] for column in segment.columns))
+        values = segment.codec.decode_columns(columns, segment.codebook, torch.float32)
         if segment.codebook is None:
             assert found == set((values @ lists.centroids.T).argmax(dim=1).tolist())
         else:
-            assert planes.centroid_ids is not None and found == set(planes.centroid_ids.tolist())
+            assert columns.centroid_ids is not None and found == set(columns.centroid_ids.tolist())
     assert len(lists.rows) == lists.starts[-1] <= segment.tokens
 
 

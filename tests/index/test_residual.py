@@ -67,7 +67,9 @@ def test_the_codebook_comes_back_with_the_collection(tmp_path: Path, sample: NDA
     made = make(Store(tmp_path), Codec.RESIDUAL4, sample).codebook
     made_again = Store(tmp_path).open("c").codebook
     assert made is not None and made_again is not None
-    assert torch.equal(made.centroids, made_again.centroids) and torch.equal(made.levels, made_again.levels)
+    assert torch.equal(made.centroids, made_again.centroids) and torch.equal(
+        made.bucket_weights, made_again.bucket_weights
+    )
     assert made.step == made_again.step
 
 
@@ -99,6 +101,6 @@ def test_a_codec_has_its_codebook_or_none(tmp_path: Path, sample: NDArray[np.flo
     codebook = kernels.train_codebook(sample, Codec.RESIDUAL2, centroids=8)
     with pytest.raises(ValueError, match="codebook is given; expected None for int8"):
         store.create("c", CollectionSpec(DIM, Codec.INT8, "f" * 64), codebook)
-    with pytest.raises(ValueError, match="codebook has 4 levels; expected 16"):
+    with pytest.raises(ValueError, match="codebook has 4 bucket weights; expected 16"):
         store.create("c", CollectionSpec(DIM, Codec.RESIDUAL4, "f" * 64), codebook)
     assert store.names() == []

@@ -58,49 +58,49 @@ def test_a_token_of_zeros_stays_one(codec: Codec) -> None:
 @pytest.mark.parametrize("codec", RESIDUALS)
 def test_every_dimension_takes_its_nearest_value(codec: Codec) -> None:
     codebook = CODEBOOKS[codec]
-    planes = codec.split(torch.from_numpy(codec.encode(UNSEEN, codebook)))
-    assert planes.centroid_ids is not None
+    columns = codec.split(torch.from_numpy(codec.encode(UNSEEN, codebook)))
+    assert columns.centroid_ids is not None
     centroids = codebook.centroids.float()
-    ids = planes.centroid_ids.long()
+    ids = columns.centroid_ids.long()
     assert torch.equal(ids, (torch.from_numpy(UNSEEN) @ centroids.T).argmax(dim=1))
     residuals = torch.from_numpy(UNSEEN) - centroids[ids]
-    values = codebook.step * codebook.levels.float()
+    values = codebook.step * codebook.bucket_weights.float()
     best = (residuals[..., None] - values).abs().amin(dim=-1)
-    taken = (residuals - codebook.step * codebook.levels_of(planes.codes)).abs()
+    taken = (residuals - codebook.step * codebook.bucket_weights_of(columns.codes)).abs()
     torch.testing.assert_close(taken, best, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(("bits", "bytes_"), [(4, 2), (2, 1)])
 def test_byte_i_holds_every_block_of_dimensions_once(bits: int, bytes_: int) -> None:
-    levels = torch.arange(2**bits, dtype=torch.int8)
-    codebook = Codebook(torch.ones((1, 16), dtype=torch.float16), levels, 1.0)
+    bucket_weights = torch.arange(2**bits, dtype=torch.int8)
+    codebook = Codebook(torch.ones((1, 16), dtype=torch.float16), bucket_weights, 1.0)
     codes = torch.tensor([[0b11100100, 0b00011011][:bytes_]], dtype=torch.uint8)
     expected = {4: [0b0100, 0b1011, 0b1110, 0b0001], 2: [0, 1, 2, 3]}[bits]
-    assert codebook.levels_of(codes).tolist() == [expected]
+    assert codebook.bucket_weights_of(codes).tolist() == [expected]
 
 
-def test_a_codebook_has_unit_centroids_and_ascending_levels_that_use_int8() -> None:
+def test_a_codebook_has_unit_centroids_and_ascending_bucket_weights_that_use_int8() -> None:
     for codec, codebook in CODEBOOKS.items():
         np.testing.assert_allclose(codebook.centroids.float().norm(dim=1), 1, atol=1e-3)
-        levels = codebook.levels.tolist()
-        assert levels == sorted(set(levels))
-        assert max(map(abs, levels)) == 127
-        assert len(levels) == 2**codec.residual_bits
+        bucket_weights = codebook.bucket_weights.tolist()
+        assert bucket_weights == sorted(set(bucket_weights))
+        assert max(map(abs, bucket_weights)) == 127
+        assert len(bucket_weights) == 2**codec.residual_bits
 
 
 def test_buckets_hold_equally_many_residuals_of_the_sample() -> None:
-    """The levels are the quantiles in the middles of the buckets, within a step."""
+    """The bucket weights are the quantiles in the middles of the buckets, within a step."""
     codebook = CODEBOOKS[Codec.RESIDUAL2]
     centroids = codebook.centroids.float().numpy()
     residuals = SAMPLE - centroids[(SAMPLE @ centroids.T).argmax(axis=1)]
     middles = np.quantile(residuals, [0.125, 0.375, 0.625, 0.875])
-    np.testing.assert_allclose(codebook.step * codebook.levels.numpy(), middles, atol=codebook.step)
+    np.testing.assert_allclose(codebook.step * codebook.bucket_weights.numpy(), middles, atol=codebook.step)
 
 
 def test_a_seed_gives_one_codebook() -> None:
     one, same, other = (train_codebook(SAMPLE, Codec.RESIDUAL2, 20, seed) for seed in (3, 3, 4))
     assert torch.equal(one.centroids, same.centroids)
-    assert (one.step, one.levels.tolist()) == (same.step, same.levels.tolist())
+    assert (one.step, one.bucket_weights.tolist()) == (same.step, same.bucket_weights.tolist())
     assert not torch.equal(one.centroids, other.centroids)
 
 
@@ -134,7 +134,7 @@ def test_bad_training_is_refused(arguments: tuple[np.ndarray, Codec, int], messa
 
 GOOD = {
     "centroids": torch.ones((3, 16), dtype=torch.float16),
-    "levels": torch.arange(4, dtype=torch.int8),
+    "bucket_weights": torch.arange(4, dtype=torch.int8),
     "step": 0.5,
 }
 
@@ -144,8 +144,14 @@ GOOD = {
     [
         ({"centroids": torch.ones((3, 16))}, r"centroids is torch.float32 \[3, 16\]; expected torch.float16 \[1 to"),
         ({"centroids": torch.ones((0, 16), dtype=torch.float16)}, r"centroids is torch.float16 \[0, 16\]; expected"),
-        ({"levels": torch.arange(5, dtype=torch.int8)}, r"levels is torch.int8 \[5\]; expected torch.int8 \[4\] or"),
-        ({"levels": torch.empty(4, dtype=torch.int8, device="meta")}, "levels is on meta; expected cpu, as centroids"),
+        (
+            {"bucket_weights": torch.arange(5, dtype=torch.int8)},
+            r"bucket_weights is torch.int8 \[5\]; expected torch.int8 \[4\] or",
+        ),
+        (
+            {"bucket_weights": torch.empty(4, dtype=torch.int8, device="meta")},
+            "bucket_weights is on meta; expected cpu, as centroids",
+        ),
         ({"step": 0.0}, "step is 0.0; expected a positive float32"),
         ({"step": 0.1}, "step is 0.1; expected a positive float32"),
         ({"step": float("nan")}, "step is nan; expected a positive float32"),
@@ -161,7 +167,7 @@ def test_bad_codebooks_are_refused(change: dict[str, object], message: str) -> N
     ("codec", "codebook", "message"),
     [
         (Codec.INT8, CODEBOOKS[Codec.RESIDUAL4], "codebook is given; expected None for int8"),
-        (Codec.RESIDUAL2, CODEBOOKS[Codec.RESIDUAL4], "codebook has 16 levels; expected 4 for residual2"),
+        (Codec.RESIDUAL2, CODEBOOKS[Codec.RESIDUAL4], "codebook has 16 bucket weights; expected 4 for residual2"),
         (Codec.RESIDUAL2, Codebook(**GOOD), "codebook has dim 16; expected 32"),
     ],
 )

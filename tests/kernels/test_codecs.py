@@ -7,7 +7,6 @@ from hypothesis.extra import numpy as hnp
 from maxsim_data import codebook
 
 from tridex.kernels import Codec
-from tridex.kernels.codecs import round_queries
 
 FLOATS = [Codec.FLOAT32, Codec.FLOAT16, Codec.BFLOAT16]
 EMBEDDINGS = hnp.arrays(
@@ -20,7 +19,7 @@ def test_codes_are_what_torch_rounds_to(codec: Codec, embeddings: np.ndarray) ->
     codes = codec.encode(embeddings)
     assert codes.dtype == np.uint8
     assert codes.shape == (len(embeddings), codec.bytes_per_token(embeddings.shape[1]))
-    expected = torch.tensor(embeddings).to(codec.dtype)
+    expected = torch.tensor(embeddings).to(codec.description.operand)
     assert codes.tobytes() == bytes(expected.untyped_storage())
     np.testing.assert_array_equal(codec.decode(codes), expected.float().numpy())
 
@@ -46,9 +45,9 @@ def test_int8_is_off_by_half_a_step_at_most(embeddings: np.ndarray, size: float)
 
 @pytest.mark.parametrize("codec", [Codec.FLOAT16, Codec.BFLOAT16, Codec.FLOAT8])
 def test_every_finite_code_survives_decode_and_encode(codec: Codec) -> None:
-    size = codec.dtype.itemsize
+    size = codec.description.operand.itemsize
     every = torch.arange(2 ** (8 * size)).to(torch.int16 if size == 2 else torch.uint8)
-    finite = torch.isfinite(every.view(codec.dtype).float())
+    finite = torch.isfinite(every.view(codec.description.operand).float())
     codes = every[finite].view(torch.uint8).reshape(-1, size).numpy()
     np.testing.assert_array_equal(codec.encode(codec.decode(codes)), codes)
 
@@ -72,9 +71,36 @@ def test_what_is_taken_is_finite_and_of_its_magnitude(codec: Codec, embeddings: 
         assert np.abs(decoded).max() <= 4 * largest + 2.0**-16
 
 
-@pytest.mark.parametrize(("codec", "expected"), zip(Codec, [512, 256, 256, 128, 130, 68, 36], strict=True))
-def test_bytes_of_a_token(codec: Codec, expected: int) -> None:
+@pytest.mark.parametrize(
+    ("codec", "expected"),
+    [
+        (Codec.FLOAT32, 512),
+        (Codec.FLOAT16, 256),
+        (Codec.BFLOAT16, 256),
+        (Codec.FLOAT8, 128),
+        (Codec.INT8, 130),
+        (Codec.RESIDUAL4, 68),
+        (Codec.RESIDUAL2, 36),
+    ],
+)
+def test_bytes_per_token(codec: Codec, expected: int) -> None:
     assert codec.bytes_per_token(128) == expected
+
+
+@pytest.mark.parametrize(
+    ("codec", "expected"),
+    [
+        (Codec.FLOAT32, 24),
+        (Codec.FLOAT16, 11),
+        (Codec.BFLOAT16, 8),
+        (Codec.FLOAT8, 4),
+        (Codec.INT8, 7),
+        (Codec.RESIDUAL4, 4),
+        (Codec.RESIDUAL2, 2),
+    ],
+)
+def test_precision_bits(codec: Codec, expected: int) -> None:
+    assert codec.description.precision_bits == expected
 
 
 @pytest.mark.parametrize("codec", [Codec.RESIDUAL4, Codec.RESIDUAL2])
@@ -83,15 +109,16 @@ def test_residuals_are_cut_into_whole_bytes_of_blocks(codec: Codec) -> None:
         codec.bytes_per_token(24)
 
 
-def test_rows_are_split_into_planes() -> None:
+def test_rows_are_split_into_columns_and_put_together_again() -> None:
     rows = torch.arange(2 * 36, dtype=torch.uint8).reshape(2, 36)
-    codes, scales, ids = Codec.RESIDUAL2.split(rows)
+    codes, scales, ids = columns = Codec.RESIDUAL2.split(rows)
+    assert torch.equal(columns.to_rows(), rows)
     assert torch.equal(codes, rows[:, :32])
     assert ids is not None
     assert ids.tolist() == [32 + 256 * 33, 68 + 256 * 69]
     assert scales is not None
     assert scales.view(torch.int16).tolist() == [34 + 256 * 35, 70 + 256 * 71]
-    assert all(plane.is_contiguous() for plane in (codes, scales, ids))
+    assert all(column.is_contiguous() for column in (codes, scales, ids))
     codes, scales, ids = Codec.INT8.split(rows)
     assert (codes.shape, ids) == ((2, 34), None)
     assert scales is not None
@@ -107,7 +134,7 @@ def test_rows_are_split_into_planes() -> None:
 )
 def test_queries_are_rounded_to_half_a_step(queries: np.ndarray) -> None:
     queries[np.abs(queries).max(axis=1) < 2.0**-100] = 0  # They come scaled to about unit length.
-    numbers, scales = round_queries(torch.from_numpy(queries), Codec.INT8)
+    numbers, scales = Codec.INT8.description.round_queries(torch.from_numpy(queries))
     assert scales is not None
     assert (numbers.dtype, scales.dtype) == (torch.int8, torch.float32)
     assert (scales > 0).all()
@@ -118,7 +145,7 @@ def test_queries_are_rounded_to_half_a_step(queries: np.ndarray) -> None:
 
 def test_float8_queries_keep_3_bits_behind_the_leading_one() -> None:
     """The longest number of a scaled token, 2 ** 0.5, is within the 1.75 that float8 holds."""
-    numbers, scales = round_queries(torch.tensor([[2.0**0.5, -1.0, 1.0625, 0.5, 2.0**-17]]), Codec.FLOAT8)
+    numbers, scales = Codec.FLOAT8.description.round_queries(torch.tensor([[2.0**0.5, -1.0, 1.0625, 0.5, 2.0**-17]]))
     assert scales is None
     assert numbers.float().tolist() == [[352, -256, 256, 128, 2.0**-9]]
 

@@ -1,7 +1,7 @@
 """Kernels compiled ahead of time: all for an A100 (sm_80) and an H100 or H200 (sm_90), some for a B200 (sm_100).
 
-That needs no GPU. What is compiled is what launch.py has compiled: the same constants, integers of any value, and only
-those pointers aligned that are.
+That needs no GPU. What is compiled is what gpu/backend.py has compiled: the same constants, integers of any value, and
+only those pointers aligned that are.
 """
 
 import re
@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from tridex.kernels import Codec, device, tiles
+from tridex.kernels import Codec
+from tridex.kernels.gpu import kernels, query_tile
+from tridex.kernels.gpu.query_tile import QueryTile, query_tiles
 
 CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
@@ -26,24 +29,23 @@ WGMMA = "wgmma.mma_async.sync.aligned.m64n32"
 TCGEN = "tcgen05.mma.cta_group::1.kind::"
 INSTRUCTIONS = {
     80: {
-        Codec.FLOAT16: {HALVES},
-        Codec.BFLOAT16: {HALVES.replace("f16", "bf16")},
-        Codec.FLOAT8: {HALVES},
-        Codec.INT8: {BYTES},
-        Codec.RESIDUAL4: {HALVES, BYTES},
-        Codec.RESIDUAL2: {HALVES, BYTES},
+        torch.float32: set(),
+        torch.float16: {HALVES},
+        torch.bfloat16: {HALVES.replace("f16", "bf16")},
+        torch.float8_e4m3fn: {HALVES},
+        torch.int8: {BYTES},
     },
     90: {
-        Codec.FLOAT16: {WGMMA + "k16.f32.f16.f16"},
-        Codec.BFLOAT16: {WGMMA + "k16.f32.bf16.bf16"},
-        Codec.FLOAT8: {WGMMA + "k32.f32.e4m3.e4m3"},
-        Codec.INT8: {WGMMA + "k32.s32.s8.s8"},
-        Codec.RESIDUAL4: {WGMMA + "k16.f32.f16.f16", WGMMA + "k32.s32.s8.s8"},
-        Codec.RESIDUAL2: {WGMMA + "k16.f32.f16.f16", WGMMA + "k32.s32.s8.s8"},
+        torch.float32: set(),
+        torch.float16: {WGMMA + "k16.f32.f16.f16"},
+        torch.bfloat16: {WGMMA + "k16.f32.bf16.bf16"},
+        torch.float8_e4m3fn: {WGMMA + "k32.f32.e4m3.e4m3"},
+        torch.int8: {WGMMA + "k32.s32.s8.s8"},
     },
-    100: {Codec.FLOAT16: {TCGEN + "f16"}, Codec.FLOAT8: {TCGEN + "f8f6f4"}},
+    100: {torch.float16: {TCGEN + "f16"}, torch.float8_e4m3fn: {TCGEN + "f8f6f4"}},
 }
-"""What multiplies: a float32 would be rounded by any of them, so it has none."""
+"""What multiplies, by the type of the operands: a float32 would be rounded by any of them, so it has none. A codec with
+a codebook multiplies centroids in float16 too."""
 
 POINTERS = {
     "p_query_scales": "*fp32",
@@ -52,7 +54,7 @@ POINTERS = {
     "p_scales": "*fp16",
     "p_centroid_ids": "*i16",
     "p_centroids": "*fp16",
-    "p_levels": "*i8",
+    "p_bucket_weights": "*i8",
     "p_offsets": "*i64",
     "p_live": "*i32",
     "p_rows": "*i64",
@@ -65,22 +67,28 @@ POINTERS = {
 CALLERS = {"p_offsets", "p_live", "p_scales", "p_centroid_ids", "p_rows", "p_keys"}
 """Tensors of the caller, of any alignment: a kernel that is specialised on it would be compiled at request time."""
 
-NUMBERS = {Codec.FLOAT32: "fp32", Codec.FLOAT16: "fp16", Codec.BFLOAT16: "bf16", Codec.FLOAT8: "fp8e4nv"}
+NUMBERS = {
+    torch.float32: "fp32",
+    torch.float16: "fp16",
+    torch.bfloat16: "bf16",
+    torch.float8_e4m3fn: "fp8e4nv",
+    torch.int8: "i8",
+}
 
 VARIANTS = [
     *(
-        (device.search_documents, codec, 128, panel, capability)
+        (kernels.search_documents, codec, 128, tile, capability)
         for capability in (80, 90)
         for codec in Codec
-        for panel in tiles.panels(codec, 128, capability)[: 1 if codec is Codec.BFLOAT16 else None]
+        for tile in query_tiles(codec, 128, capability)[: 1 if codec is Codec.BFLOAT16 else None]
     ),
     *(
-        (kernel, codec, 128, tiles.panels(codec, 128, 90)[0], 90)
-        for kernel in (device.score_candidates, device.explain_candidates)
+        (kernel, codec, 128, query_tiles(codec, 128, 90)[0], 90)
+        for kernel in (kernels.score_candidates, kernels.explain_candidates)
         for codec in (Codec.FLOAT32, Codec.FLOAT16, Codec.FLOAT8, Codec.INT8, Codec.RESIDUAL2)
     ),
     *(
-        (device.search_documents, codec, dim, tiles.panels(codec, dim, capability)[-1], capability)
+        (kernels.search_documents, codec, dim, query_tiles(codec, dim, capability)[-1], capability)
         for capability in (80, 90)
         for codec, dim in [
             (Codec.FLOAT16, 48),
@@ -92,24 +100,24 @@ VARIANTS = [
         ]
     ),
     *(
-        (device.search_documents, codec, 128, tiles.panels(codec, 128, 100)[0], 100)
+        (kernels.search_documents, codec, 128, query_tiles(codec, 128, 100)[0], 100)
         for codec in (Codec.FLOAT16, Codec.FLOAT8)
     ),
 ]
 
 
-def compiled_variant(kernel: Any, codec: Codec, dim: int, panel: tiles.Panel, capability: int) -> Any:
-    constants = tiles.constants(codec, dim, panel)
-    if kernel is not device.explain_candidates:
-        constants["BLOCK_DOCUMENTS"] = tiles.BLOCK_DOCUMENTS
+def compiled_variant(kernel: Any, codec: Codec, dim: int, tile: QueryTile, capability: int) -> Any:
+    constants = query_tile.constants(codec, dim, tile)
+    if kernel is not kernels.explain_candidates:
+        constants["BLOCK_DOCUMENTS"] = query_tile.BLOCK_DOCUMENTS
     options = {name: constants.pop(name) for name in ("num_warps", "maxnreg")}
-    queries = NUMBERS.get(codec, "i8")
+    queries = NUMBERS[codec.description.operand]
     codes = "u8" if codec.residual_bits else queries
     if codec is Codec.FLOAT8 and capability < 89:
         queries, codes = "fp16", "u8"
-    missing = set() if codec.has_scales else {"p_scales"}
+    missing = set() if codec.description.has_scales else {"p_scales"}
     if not codec.residual_bits:
-        missing |= {"p_query_scales", "p_query_halves", "p_centroid_ids", "p_centroids", "p_levels"}
+        missing |= {"p_query_scales", "p_query_halves", "p_centroid_ids", "p_centroids", "p_bucket_weights"}
     constants |= dict.fromkeys(missing)
     return compiled(kernel, constants, options, {"p_queries": f"*{queries}", "p_codes": f"*{codes}"}, capability)
 
@@ -117,7 +125,7 @@ def compiled_variant(kernel: Any, codec: Codec, dim: int, panel: tiles.Panel, ca
 def compiled(
     kernel: Any, constants: dict[str, Any], options: dict[str, Any], types: dict[str, str], capability: int
 ) -> Any:
-    """Compiles a kernel as launch.py has it compiled."""
+    """Compiles a kernel as gpu/backend.py has it compiled."""
     signature, attributes = {}, {}
     for i, parameter in enumerate(kernel.params):
         if parameter.name in constants:
@@ -136,43 +144,46 @@ def compiled(
 
 
 @pytest.mark.parametrize(
-    ("kernel", "codec", "dim", "panel", "capability"),
+    ("kernel", "codec", "dim", "tile", "capability"),
     VARIANTS,
     ids=[
-        f"{kernel.__name__}-{codec.value}-{dim}-{panel.slices} slices-sm_{capability}"
-        for kernel, codec, dim, panel, capability in VARIANTS
+        f"{kernel.__name__}-{codec.value}-{dim}-{tile.subtiles} subtiles-sm_{capability}"
+        for kernel, codec, dim, tile, capability in VARIANTS
     ],
 )
 def test_a_variant_compiles_to_what_the_hardware_is_for(
-    kernel: Any, codec: Codec, dim: int, panel: tiles.Panel, capability: int, tmp_path: Path
+    kernel: Any, codec: Codec, dim: int, tile: QueryTile, capability: int, tmp_path: Path
 ) -> None:
-    variant = compiled_variant(kernel, codec, dim, panel, capability)
-    assert_fits(variant, panel, capability, tmp_path / "cubin")
+    variant = compiled_variant(kernel, codec, dim, tile, capability)
+    assert_fits(variant, tile, capability, tmp_path / "cubin")
     ptx = variant.asm["ptx"]
     instructions = set(re.findall(r"\b(?:wgmma\.mma_async|mma\.sync|tcgen05\.mma)[\w.:]*", ptx))
-    assert instructions == (set() if codec is Codec.FLOAT32 else INSTRUCTIONS[capability][codec])
+    expected = INSTRUCTIONS[capability][codec.description.operand]
+    if codec.residual_bits:
+        expected = expected | INSTRUCTIONS[capability][torch.float16]
+    assert instructions == expected
     assert "tf32" not in ptx
     assert_addresses_are_64_bit(variant.asm["ttir"])
 
 
 @pytest.mark.parametrize("capability", [80, 90, 100])
-def test_the_merge_of_parts_compiles(capability: int, tmp_path: Path) -> None:
-    constants = dict(tiles.MERGE)
-    panel = tiles.Panel(slices=1, warps=constants.pop("num_warps"), programs=1)
-    variant = compiled(device.best_documents, constants, {"num_warps": panel.warps}, {}, capability)
-    assert_fits(variant, panel, capability, tmp_path / "cubin")
+def test_the_merge_of_splits_compiles(capability: int, tmp_path: Path) -> None:
+    constants = dict(query_tile.MERGE)
+    tile = QueryTile(subtiles=1, warps=constants.pop("num_warps"), programs=1)
+    variant = compiled(kernels.best_documents, constants, {"num_warps": tile.warps}, {}, capability)
+    assert_fits(variant, tile, capability, tmp_path / "cubin")
     assert re.search(r"tt\.addptr .* : tensor<512x!tt\.ptr<f32>>, tensor<512xi64>", variant.asm["ttir"])
 
 
-def assert_fits(variant: Any, panel: tiles.Panel, capability: int, cubin: Path) -> None:
+def assert_fits(variant: Any, tile: QueryTile, capability: int, cubin: Path) -> None:
     """No register spills, and as many programs find room on a multiprocessor as the table says."""
     cubin.write_bytes(variant.asm["cubin"])
     report = subprocess.run([CUOBJDUMP, "-res-usage", cubin], capture_output=True, text=True, check=True).stdout
     used = {name: int(count) for name, count in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", report)}
     print(f"{used['REG']} registers, {variant.metadata.shared} bytes of shared memory")
     assert (used["STACK"], used["LOCAL"]) == (0, 0), "registers spill"
-    assert -(-used["REG"] // 8) * 8 * 32 * panel.warps * panel.programs <= tiles.REGISTERS
-    assert variant.metadata.shared * panel.programs <= SHARED_MEMORY[capability] - 1024 * (panel.programs - 1)
+    assert -(-used["REG"] // 8) * 8 * 32 * tile.warps * tile.programs <= query_tile.REGISTERS
+    assert variant.metadata.shared * tile.programs <= SHARED_MEMORY[capability] - 1024 * (tile.programs - 1)
 
 
 def assert_addresses_are_64_bit(ttir: str) -> None:

@@ -1,4 +1,4 @@
-"""What the CPU path promises beyond the operator: explanations, one result on every CPU, one compilation."""
+"""What the CPU's backend promises beyond the operator: explanations, one result on every CPU, one compilation."""
 
 import os
 import subprocess
@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from tridex.kernels import Codebook, Codec, Segment, explain, pack, pack_bitmap, reference, rescore, scoring, search
+from tridex.kernels import Codebook, Codec, Segment, explain, pack, pack_bitmap, reference, rescore, search
+from tridex.kernels.cpu.kernels import explain_rows, score_blocks
 
 LENGTHS = [0, 1, 15, 16, 17, 300, 63, 64, 65, 127, 128, 129, 2]
 
@@ -20,8 +21,8 @@ def segment(codec: Codec, dim: int, lengths: list[int] = LENGTHS) -> Segment:
     book = None
     if codec.residual_bits:
         centroids = torch.nn.functional.normalize(torch.from_numpy(docs[5][:100]), dim=-1).half()
-        levels = torch.linspace(-127, 127, 2**codec.residual_bits).round().to(torch.int8)
-        book = Codebook(centroids, levels, step=2.0**-8)
+        bucket_weights = torch.linspace(-127, 127, 2**codec.residual_bits).round().to(torch.int8)
+        book = Codebook(centroids, bucket_weights, step=2.0**-8)
     return pack(docs, codec, codebook=book)
 
 
@@ -107,8 +108,8 @@ def test_one_compilation_serves_every_codec_and_shape() -> None:
                 rows = search(query, stored, 5, mask)[1]
                 rescore(query, stored, rows, mask)
                 explain(query, stored, rows, mask)
-    assert len(scoring.score_blocks.signatures) == 1
-    assert len(scoring.explain_rows.signatures) == 1
+    assert len(score_blocks.signatures) == 1
+    assert len(explain_rows.signatures) == 1
 
 
 _SCORES = """

@@ -1,4 +1,4 @@
-"""Queries of any magnitude that float32 holds, on the CPU path; test_triton_language.py has the same of the kernels."""
+"""Queries of any magnitude that float32 holds, on the CPU; test_triton_language.py has the same of the kernels."""
 
 import numpy as np
 import pytest

@@ -35,13 +35,13 @@ def codebook(codec: Codec, dim: int = 16) -> Codebook:
 
 
 @pytest.mark.parametrize("codec", Codec)
-def test_planes_put_together_are_the_rows_of_the_store(codec: Codec) -> None:
+def test_columns_put_together_are_the_rows_of_the_store(codec: Codec) -> None:
     embeddings = np.random.default_rng(1).uniform(-1, 1, (5, 16)).astype(np.float32)
     book = codebook(codec) if codec.residual_bits else None
     rows = codec.encode(embeddings, book)
     segment = Segment.from_numpy(codec, 16, rows, np.array([0, 2, 5]), codebook=book)
-    planes = [segment.codes, segment.centroid_ids, segment.scales]
-    parts = [plane.view(torch.uint8).reshape(5, -1) for plane in planes if plane is not None]
+    columns = [segment.codes, segment.centroid_ids, segment.scales]
+    parts = [column.view(torch.uint8).reshape(5, -1) for column in columns if column is not None]
     assert torch.equal(torch.cat(parts, dim=1), torch.from_numpy(rows))
     assert segment.codes.shape == (5, codec.code_bytes(16))
 
@@ -148,14 +148,14 @@ GOOD_RESIDUALS = {
             "centroid_ids holds 65535; expected ids below 3",
         ),
         ({"codebook": None}, r"codebook is None; expected the codebook of residual4 \(train_codebook\)"),
-        ({"codebook": codebook(Codec.RESIDUAL2)}, "codebook has 4 levels; expected 16 for residual4"),
+        ({"codebook": codebook(Codec.RESIDUAL2)}, "codebook has 4 bucket weights; expected 16 for residual4"),
         ({"codebook": codebook(Codec.RESIDUAL4, 32)}, "codebook has dim 32; expected 16"),
         ({"codec": Codec.INT8, "dim": 8}, "centroid_ids is given; expected None for int8"),
         ({"codec": Codec.FLOAT8, "dim": 8}, "scales is given; expected None for float8_e4m3"),
         ({"dim": 24}, "dim is 24; expected a multiple of 16 for residual4"),
     ],
 )
-def test_planes_that_are_not_the_codecs_are_refused(change: dict[str, object], message: str) -> None:
+def test_columns_that_are_not_the_codecs_are_refused(change: dict[str, object], message: str) -> None:
     Segment(**GOOD_RESIDUALS)
     with pytest.raises(ValueError, match=message):
         Segment(**GOOD_RESIDUALS | change)

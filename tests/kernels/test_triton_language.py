@@ -30,8 +30,9 @@ from maxsim_data import (
     rising,
 )
 
-from tridex.kernels import Codec, Segment, pack, pack_bitmap, ranking, reference
-from tridex.kernels.device_residual import LOOK_UP_2_BITS, LOOK_UP_4_BITS
+from tridex.kernels import Codec, Segment, pack, pack_bitmap, reference
+from tridex.kernels.gpu.codes import LOOK_UP_2_BITS, LOOK_UP_4_BITS
+from tridex.kernels.top_k import sort_keys, top_k_of_keys
 
 CODECS = [codec for codec in Codec if codec is not Codec.BFLOAT16]
 INF = float("inf")
@@ -151,7 +152,7 @@ def test_float8_without_float8_products_has_the_same_scores(interpreted: Call) -
 
 @pytest.mark.parametrize("codec", [Codec.FLOAT16, Codec.INT8, Codec.RESIDUAL4])
 def test_a_score_has_the_same_bits_in_every_batch_and_place(interpreted: Call, codec: Codec) -> None:
-    """In panels of 1 to 8 slices: alone with 32 tokens or fewer, alone with more, 3 and 9 queries."""
+    """In query tiles of 1 to 8 subtiles: alone with 32 tokens or fewer, alone with more, 3 and 9 queries."""
     docs, query = documents([0, 1, 33, 70], 32), queries(9, 40, 32)
     lengths = torch.arange(9) * 11 % 40 + 1
     mask = torch.arange(40) < lengths[:, None]
@@ -176,7 +177,7 @@ def test_a_repeated_token_and_a_masked_token_change_nothing(interpreted: Call) -
     assert torch.equal(interpreted(kernels.rescore, wider, pack(docs, Codec.INT8), rows, wider_mask), scores)
 
 
-def test_what_is_dead_or_not_a_number_harms_nobody(interpreted: Call) -> None:
+def test_what_is_deleted_or_not_a_number_harms_nobody(interpreted: Call) -> None:
     segment, query = pack(documents([9, 40, 9], 16), Codec.FLOAT16), queries(3, 5, 16)
     segment = segment.with_live(pack_bitmap(np.array([True, False, True])))
     mask = torch.ones(3, 5, dtype=torch.bool)
@@ -224,14 +225,13 @@ def test_working_memory_is_not_a_score_for_every_document(interpreted: Call) -> 
 
 
 def test_the_public_operators_take_bitmap_and_workspace_to_the_kernels(interpreted: Call) -> None:
-    segment = pack(documents(LENGTHS, 16), Codec.INT8).with_live(pack_bitmap(np.arange(len(LENGTHS)) != 8))
-    wanted = pack_bitmap(np.arange(len(LENGTHS)) % 2 == 0)
+    live = (np.arange(len(LENGTHS)) != 8) & (np.arange(len(LENGTHS)) % 2 == 0)
+    segment = pack(documents(LENGTHS, 16), Codec.INT8).with_live(pack_bitmap(live))
     query, mask = queries(3, 5, 16), masks(3, 5)
     size = interpreted(kernels.search_workspace_bytes, segment, 3, 5, 4)
     for workspace in (None, torch.full((size,), 0xFF, dtype=torch.uint8)):
-        arguments = {"filter_bitmap": wanted, "workspace": workspace}
-        scores, rows = interpreted(partial(kernels.search, **arguments), query, segment, 4, mask)
-        expected_scores, expected_rows = reference.search(query, segment.with_live(segment.live & wanted), 4, mask)
+        scores, rows = interpreted(partial(kernels.search, workspace=workspace), query, segment, 4, mask)
+        expected_scores, expected_rows = reference.search(query, segment, 4, mask)
         assert_close(scores, expected_scores)
         assert torch.equal(rows, expected_rows)
     short = {"workspace": torch.empty(size - 1, dtype=torch.uint8)}
@@ -243,7 +243,7 @@ def test_warm_up_runs_every_variant_there_is(interpreted: Call) -> None:
     assert interpreted(kernels.variants_warmed_up, 16, Codec.INT8) == {1, 2, 4, 8}
 
 
-@pytest.mark.parametrize("live", [[False] * 3, [True, False, False]], ids=["all dead", "only an empty one lives"])
+@pytest.mark.parametrize("live", [[False] * 3, [True, False, False]], ids=["all deleted", "only an empty one lives"])
 def test_where_nothing_can_be_found_nothing_is(interpreted: Call, live: list[bool]) -> None:
     segment = pack(documents([0, 5, 20], 16), Codec.FLOAT16).with_live(pack_bitmap(np.array(live)))
     query, mask = queries(2, 3, 16), masks(2, 3)
@@ -282,16 +282,16 @@ def test_tokens_past_2_gib_of_codes_are_found(interpreted: Call, codec: Codec, t
     assert torch.equal(places, interpreted(kernels.explain, query, near, row, mask)[0])
 
 
-def test_ranking_is_by_score_then_row() -> None:
+def test_the_order_is_by_score_then_row() -> None:
     """The sort keys of a CPU; the device's are covered by the tests above."""
     scores = torch.tensor([[2.0, -0.0, -3.5, 0.0, -INF, 2.0, 1e-45, -1e-45]])
-    best, rows = ranking.best(ranking.sort_keys(scores, torch.arange(8)), 10)
+    best, rows = top_k_of_keys(sort_keys(scores, torch.arange(8)), 10)
     assert rows.tolist() == [[0, 5, 6, 1, 3, 7, 2, -1, -1, -1]]
     assert best[0, :7].tolist() == scores[0, rows[0, :7]].tolist()
 
 
 def run_ptx(assembly: str, registers: dict[str, int]) -> dict[str, int]:
-    """The few instructions of device_residual.py, as the PTX manual (9.7) defines them."""
+    """The few instructions of gpu/codes.py, as the PTX manual (9.7) defines them."""
     values = dict(registers)
 
     def value(operand: str) -> int:
@@ -324,11 +324,11 @@ def run_ptx(assembly: str, registers: dict[str, int]) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("codec", [Codec.RESIDUAL4, Codec.RESIDUAL2])
-def test_the_assembly_that_looks_levels_up_does(codec: Codec) -> None:
-    """The interpreter has no PTX and compares codes with each level instead; so this runs it, for every byte."""
+def test_the_assembly_that_looks_bucket_weights_up_does(codec: Codec) -> None:
+    """The interpreter has no PTX and compares codes with each bucket instead; so this runs it, for every byte."""
     book = codebook(codec, 16)
     assert book is not None
-    words = book.levels.view(torch.int32).tolist()
+    words = book.bucket_weights.view(torch.int32).tolist()
     outputs = 8 // codec.residual_bits
     for first in range(0, 256, 4):
         codes = torch.tensor([[code] for code in range(first, first + 4)], dtype=torch.uint8)
@@ -336,6 +336,6 @@ def test_the_assembly_that_looks_levels_up_does(codec: Codec) -> None:
         step = 4 if outputs == 2 else 1
         registers |= {f"${outputs + 1 + step * i}": word & 0xFFFFFFFF for i, word in enumerate(words)}
         values = run_ptx(LOOK_UP_4_BITS if outputs == 2 else LOOK_UP_2_BITS, registers)
-        expected = book.levels_of(codes)  # [tokens, part]
+        expected = book.bucket_weights_of(codes)  # [tokens, part]
         for part, token in product(range(outputs), range(4)):
             assert values[f"${part}"] >> 8 * token & 0xFF == int(expected[token, part]) & 0xFF

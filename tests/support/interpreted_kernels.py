@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from maxsim_data import far_away
 
-from tridex.kernels import Codec, Segment, launch, operator, tiles, warm_up
+from tridex.kernels import Codec, Segment, operator, warm_up
+from tridex.kernels.gpu import backend, query_tile
 
 __all__ = [
     "explain",
@@ -23,8 +24,8 @@ __all__ = [
 
 Found = tuple[torch.Tensor, torch.Tensor]
 
-# On a CPU the operator would take the CPU's path.
-_interpreted = patch.object(operator, "_path", lambda _segment: launch)
+# On a CPU the operator would take the CPU's backend.
+_interpreted = patch.object(operator, "backend_of", lambda _device: backend)
 
 
 @_interpreted
@@ -61,7 +62,7 @@ def search_in_workspace_of(
 
 def search_before_float8(query: torch.Tensor, segment: Segment, top_k: int, mask: torch.Tensor) -> Found:
     """As on an A100."""
-    with patch.object(launch, "capability_of", lambda _device: 80):
+    with patch.object(backend, "capability_of", lambda _device: 80):
         return search(query, segment, top_k, mask)
 
 
@@ -75,13 +76,13 @@ def search_far_away(
 
 
 def variants_warmed_up(dim: int, codec: Codec) -> set[int]:
-    """Slices of the panels that warm_up made kernels for."""
+    """Subtiles of the query tiles that warm_up made kernels for."""
     seen = set()
 
-    def constants(codec: Codec, dim: int, panel: tiles.Panel) -> dict[str, object]:
-        seen.add(panel.slices)
-        return tiles.constants(codec, dim, panel)
+    def constants(codec: Codec, dim: int, tile: query_tile.QueryTile) -> dict[str, object]:
+        seen.add(tile.subtiles)
+        return query_tile.constants(codec, dim, tile)
 
-    with _interpreted, patch.object(launch, "constants", constants):
+    with _interpreted, patch.object(backend, "constants", constants):
         warm_up("cpu", dim, [codec])
     return seen

@@ -18,13 +18,13 @@ def documents(lengths: list[int], dim: int, seed: int = 0) -> list[np.ndarray]:
 
 
 def codebook(codec: Codec, dim: int, seed: int = 5) -> Codebook | None:
-    """Of random directions, and of levels that leave a large error: what is stored is what must be scored."""
+    """Of random directions, and of bucket weights that leave a large error: what is stored is what must be scored."""
     if not codec.residual_bits:
         return None
     generator = torch.Generator().manual_seed(seed)
     centroids = torch.nn.functional.normalize(torch.randn((70, dim), generator=generator), dim=-1).half()
-    levels = torch.linspace(-127, 127, 2**codec.residual_bits).round().to(torch.int8)
-    return Codebook(centroids, levels, step=2.0**-8)
+    bucket_weights = torch.linspace(-127, 127, 2**codec.residual_bits).round().to(torch.int8)
+    return Codebook(centroids, bucket_weights, step=2.0**-8)
 
 
 def packed(docs: list[np.ndarray], codec: Codec, device: torch.device | str = "cpu") -> Segment:
@@ -72,16 +72,17 @@ def rising(count: int, dim: int = 16) -> tuple[list[np.ndarray], torch.Tensor]:
 
 
 def far_away(codec: Codec, tokens: int, document: np.ndarray, device: torch.device | str = "cpu") -> Segment:
-    """Row 0: a dead document of so many tokens, whose memory nobody touches on a CPU. Row 1: the document, after it."""
+    """Row 0: a deleted document of so many tokens, whose memory nobody touches on a CPU. Row 1: the document."""
     dim = document.shape[1]
     rows = torch.from_numpy(codec.encode(document, codebook(codec, dim)))
     near = codec.split(rows)
     total = tokens + len(document)
     far: list[torch.Tensor | None] = []
-    for plane in near:
-        far.append(None if plane is None else torch.zeros((total, *plane.shape[1:]), dtype=plane.dtype, device=device))
-        if plane is not None:
-            far[-1][tokens:] = plane.to(device)
+    for column in near:
+        empty = None if column is None else torch.zeros((total, *column.shape[1:]), dtype=column.dtype, device=device)
+        far.append(empty)
+        if column is not None:
+            far[-1][tokens:] = column.to(device)
     book = codebook(codec, dim)
     return Segment(
         codec,

@@ -1,9 +1,11 @@
 """MaxSim over packed token embeddings, on the CPU and on CUDA devices; `reference` is slow and obviously right."""
 
 from . import reference
-from .codebook import Codebook, train_codebook
-from .codecs import Codec, Planes
+from .codebook import Codebook
+from .codecs import Codec
+from .columns import Columns
 from .cost import search_bytes, search_flops
+from .k_means import train_codebook
 from .operator import explain, rescore, search, search_workspace_bytes, supported_codecs, warm_up
 from .scaling import LARGEST_SCORE, ScaledQueries, scale_queries
 from .segment import Segment, pack, pack_bitmap
@@ -12,7 +14,7 @@ __all__ = [
     "LARGEST_SCORE",
     "Codebook",
     "Codec",
-    "Planes",
+    "Columns",
     "ScaledQueries",
     "Segment",
     "explain",

@@ -12,5 +12,5 @@ def search_flops(segment: Segment, query_tokens: int) -> int:
 
 def search_bytes(segment: Segment) -> int:
     """Bytes of one pass over the segment, whatever the number of queries: tokens, offsets, bitmap; not the codebook."""
-    planes = sum(plane.nbytes for plane in segment.planes if plane is not None)
-    return planes + segment.offsets.nbytes + segment.live.nbytes
+    columns = sum(column.nbytes for column in segment.columns if column is not None)
+    return columns + segment.offsets.nbytes + segment.live.nbytes

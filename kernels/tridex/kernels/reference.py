@@ -10,41 +10,49 @@ from itertools import pairwise
 
 import torch
 
-from .codecs import FLOAT8_UNIT, Codec, round_queries
 from .scaling import scale_tokens
 from .segment import Segment
 
 
 def similarities(queries: torch.Tensor, segment: Segment) -> torch.Tensor:
-    """<Q_i, D_j> of every query token and every document token: float64 [batch, query tokens, segment.tokens].
+    """<Q_i, D_j> of every query token and every document token.
 
-    queries: [batch, query tokens, dim], scaled and rounded as the codec does. The residual codecs round them twice: to
-    float16 for the centroids, to int8 for the residuals.
+    Args:
+        queries: [batch, query tokens, dim]; they are scaled and rounded as the codec does. The residual codecs round
+            them twice: to float16 for the centroids, to int8 for the residuals.
+        segment: On any device.
+
+    Returns:
+        float64 [batch, query tokens, segment.tokens].
     """
     every = torch.ones(queries.shape[:2], dtype=torch.bool)
     tokens, _, units = scale_tokens(queries.cpu(), every)
-    rounded = round_queries(tokens, segment.codec)
-    numbers = rounded.numbers.double()
+    rounded = segment.codec.description.round_queries(tokens)
+    numbers = rounded.numbers.double() / segment.codec.description.unit
     if rounded.scales is not None:
         numbers = numbers * rounded.scales.double()[..., None]
-    if segment.codec is Codec.FLOAT8:
-        numbers = numbers / FLOAT8_UNIT
     return _products(tokens, numbers, segment) * units.mT
 
 
 def _products(tokens: torch.Tensor, numbers: torch.Tensor, segment: Segment) -> torch.Tensor:
     if segment.codebook is None:
-        return numbers @ segment.codec.decode_planes(segment.planes, None, torch.float64).cpu().T
+        return numbers @ segment.codec.decode_columns(segment.columns, None, torch.float64).cpu().T
     assert segment.centroid_ids is not None and segment.scales is not None
     centroids = segment.codebook.centroids.cpu().double()[segment.centroid_ids.cpu().long() & 0xFFFF]
-    residuals = segment.codebook.step * segment.codebook.levels_of(segment.codes).cpu().double()
+    residuals = segment.codebook.step * segment.codebook.bucket_weights_of(segment.codes).cpu().double()
     return (tokens.half().double() @ centroids.T + numbers @ residuals.T) * segment.scales.cpu().double()
 
 
 def score(queries: torch.Tensor, segment: Segment, query_mask: torch.Tensor | None = None) -> torch.Tensor:
-    """Scores every document, dead ones included: float64 [batch, documents], -inf for a document without tokens.
+    """Scores every document, deleted ones included.
 
-    query_mask: bool [batch, query tokens].
+    Args:
+        queries: [batch, query tokens, dim].
+        segment: On any device.
+        query_mask: bool [batch, query tokens]; all count where None.
+
+    Returns:
+        float64 [batch, documents], -inf for a document without tokens.
     """
     mask = torch.ones(queries.shape[:2], dtype=torch.bool) if query_mask is None else query_mask.cpu()
     scores = torch.full((len(queries), segment.documents), float("-inf"), dtype=torch.float64)

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from .arrays import tensor_over
 from .codebook import Codebook
-from .codecs import Codec, Planes
+from .codecs import Codec
+from .columns import Columns
 
 MAX_DOCUMENTS = 2**31 - 1
-"""Documents in a segment. A row must fit the lower half of a 64-bit sort key (ranking.py)."""
+"""Documents in a segment. A row must fit the lower half of a 64-bit sort key (top_k.py)."""
 
 MAX_DOCUMENT_TOKENS = 2**30
 """Tokens of one document. Places within a document are counted in 32 bits; everything else is in 64."""
@@ -25,7 +26,8 @@ MAX_DOCUMENT_TOKENS = 2**30
 class Segment:
     """Documents, one after the other. All tensors are contiguous and on one device.
 
-    Raises ValueError where a field contradicts another or is not what is said here.
+    Raises:
+        ValueError: A field contradicts another or is not what is said here.
     """
 
     codec: Codec
@@ -35,13 +37,14 @@ class Segment:
     offsets: torch.Tensor
     """int64 [documents + 1], from 0 up to tokens: document d has the tokens offsets[d] to offsets[d + 1]."""
     live: torch.Tensor
-    """int32 [ceil(documents / 32)]: document d is searched where bit d % 32 of word d // 32 is set (pack_bitmap)."""
+    """int32 [ceil(documents / 32)]: document d is searched where bit d % 32 of word d // 32 is set (pack_bitmap). The
+    tokens of the others, deleted or filtered out, are not read."""
     scales: torch.Tensor | None = None
-    """float16 [tokens] for int8 and the residual codecs, None for the others; what Codec.split returns."""
+    """float16 [tokens] for the codecs with scales, None for the others; what Codec.split returns."""
     centroid_ids: torch.Tensor | None = None
-    """int16 [tokens], the bits of a uint16 below the number of centroids, for the residual codecs."""
+    """int16 [tokens], the bits of a uint16 below the number of centroids, for the codecs with a codebook."""
     codebook: Codebook | None = None
-    """The residual codecs'; None for the others."""
+    """None for the codecs without."""
 
     def __post_init__(self) -> None:
         if self.dim < 1:
@@ -70,23 +73,23 @@ class Segment:
                 f"offsets gives document {row} {lengths[row]} tokens; expected at most {MAX_DOCUMENT_TOKENS}"
             )
         _check(self.live, "live", torch.int32, (_words(self.documents),), self.device)
-        self._check_planes()
+        self._check_columns()
 
-    def _check_planes(self) -> None:
+    def _check_columns(self) -> None:
         """Raises ValueError where scales, centroid_ids or codebook are not the codec's."""
-        planes = [
-            ("scales", self.scales, torch.float16, self.codec.has_scales),
-            ("centroid_ids", self.centroid_ids, torch.int16, self.codec.residual_bits > 0),
+        columns = [
+            ("scales", self.scales, torch.float16, self.codec.description.has_scales),
+            ("centroid_ids", self.centroid_ids, torch.int16, self.codec.description.has_codebook),
         ]
-        for name, plane, dtype, wanted in planes:
-            if (plane is not None) != wanted:
+        for name, column, dtype, wanted in columns:
+            if (column is not None) != wanted:
                 raise ValueError(
-                    f"{name} is {'None' if plane is None else 'given'}; "
+                    f"{name} is {'None' if column is None else 'given'}; "
                     f"expected {f'{dtype} [tokens]' if wanted else 'None'} for {self.codec.value}"
                 )
-            if plane is not None:
-                _check(plane, name, dtype, (self.tokens,), self.device)
-                self._check_alignment(name, plane, 4)
+            if column is not None:
+                _check(column, name, dtype, (self.tokens,), self.device)
+                self._check_alignment(name, column, 4)
         self.codec.check_codebook(self.codebook, self.dim)
         if self.codebook is not None and self.codebook.centroids.device != self.device:
             raise ValueError(f"codebook is on {self.codebook.centroids.device}; expected {self.device}")
@@ -98,10 +101,10 @@ class Segment:
                     "the number of centroids"
                 )
 
-    def _check_alignment(self, name: str, plane: torch.Tensor, unit: int) -> None:
+    def _check_alignment(self, name: str, column: torch.Tensor, unit: int) -> None:
         """The kernels read a GPU's memory in words of so many bytes."""
-        if self.device.type == "cuda" and plane.data_ptr() % unit:
-            raise ValueError(f"{name} starts at address {plane.data_ptr()}; expected a multiple of {unit}")
+        if self.device.type == "cuda" and column.data_ptr() % unit:
+            raise ValueError(f"{name} starts at address {column.data_ptr()}; expected a multiple of {unit}")
 
     @classmethod
     def from_numpy(
@@ -116,29 +119,42 @@ class Segment:
     ) -> Segment:
         """A segment over rows of the store: on the CPU without a copy of the offsets, and of codes that have no scales.
 
-        codes: uint8 [tokens, codec.bytes_per_token(dim)], what Codec.encode returns; offsets: int64 [documents + 1];
-        live: bool [documents], all where None; codebook: the one that the residual codecs encoded with.
+        Args:
+            codec: Of the rows.
+            dim: Dimensions of a token embedding.
+            codes: uint8 [tokens, codec.bytes_per_token(dim)], what Codec.encode returns.
+            offsets: int64 [documents + 1].
+            live: bool [documents], all where None.
+            device: Where the segment is to be.
+            codebook: The one that the codes were made with; None for the codecs without.
+
+        Raises:
+            ValueError: An argument contradicts another or is not as said.
         """
         if live is None:
             live = np.ones(max(len(offsets) - 1, 0), np.bool_)
         rows = tensor_over(codes)
         _check(rows, "codes", torch.uint8, ("tokens", codec.bytes_per_token(dim)), rows.device)
-        planes = codec.split(rows.to(device))
+        columns = codec.split(rows.to(device))
         return cls(
             codec,
             dim,
-            planes.codes,
+            columns.codes,
             tensor_over(offsets).to(device),
             pack_bitmap(live).to(device),
-            planes.scales,
-            planes.centroid_ids,
+            columns.scales,
+            columns.centroid_ids,
             None if codebook is None else codebook.to(device),
         )
 
     def with_live(self, live: torch.Tensor) -> Segment:
-        """The same documents with other ones alive; all else is shared.
+        """The same documents with another bitmap of those to search; all else is shared.
 
-        live: int32 [ceil(documents / 32)] on any device, what pack_bitmap returns.
+        Args:
+            live: int32 [ceil(documents / 32)], what pack_bitmap returns; one on the segment's device is not copied.
+
+        Raises:
+            ValueError: The bitmap has another dtype or shape.
         """
         live = live.to(self.device)
         _check(live, "live", torch.int32, (_words(self.documents),), self.device)
@@ -147,18 +163,18 @@ class Segment:
         return segment
 
     @property
-    def planes(self) -> Planes:
+    def columns(self) -> Columns:
         """The tokens."""
-        return Planes(self.codes, self.scales, self.centroid_ids)
+        return Columns(self.codes, self.scales, self.centroid_ids)
 
     @property
     def documents(self) -> int:
-        """Documents, dead ones included."""
+        """Documents, deleted ones included."""
         return len(self.offsets) - 1
 
     @property
     def tokens(self) -> int:
-        """Tokens of all documents, dead ones included."""
+        """Tokens of all documents, deleted ones included."""
         return len(self.codes)
 
     @property
@@ -173,10 +189,16 @@ def pack(
     device: torch.device | str = "cpu",
     codebook: Codebook | None = None,
 ) -> Segment:
-    """Encodes documents, one or more, into a segment: document i is row i.
+    """Encodes documents into a segment: document i is row i.
 
-    documents: float32 [tokens, dim] each; tokens may be 0. codebook: the residual codecs'.
-    Raises ValueError as Codec.encode does.
+    Args:
+        documents: One or more, float32 [tokens, dim] each; tokens may be 0.
+        codec: How tokens are stored.
+        device: Where the segment is to be.
+        codebook: The one of a codec with a codebook, None for the others.
+
+    Raises:
+        ValueError: There are no documents, their dims differ, or Codec.encode refuses them.
     """
     if not documents:
         raise ValueError("documents is empty; expected at least one document")
@@ -191,10 +213,19 @@ def pack(
 
 
 def pack_bitmap(live: NDArray[np.bool_]) -> torch.Tensor:
-    """Bools [documents] to a bitmap on the CPU: int32 [ceil(documents / 32)], the lowest bit first, padded with 0.
+    """Packs which documents are to be searched.
 
     >>> pack_bitmap(np.array([True, False, True])).tolist()
     [5]
+
+    Args:
+        live: bool [documents].
+
+    Returns:
+        int32 [ceil(documents / 32)] on the CPU, the lowest bit first, padded with 0.
+
+    Raises:
+        ValueError: It has another dtype or shape.
     """
     if live.dtype != np.bool_ or live.ndim != 1:
         raise ValueError(f"live has dtype {live.dtype} and shape {list(live.shape)}; expected bool [documents]")

@@ -48,7 +48,7 @@ def needed_bytes(spec: CollectionSpec, size: Size, codebook: Codebook | None = N
         size: Its live documents.
         codebook: Its codebook, for a residual codec.
     """
-    shared = 0 if codebook is None else codebook.centroids.nbytes + codebook.levels.nbytes
+    shared = 0 if codebook is None else codebook.centroids.nbytes + codebook.bucket_weights.nbytes
     return math.ceil(packed_bytes(spec, size) / (1 - MAX_DELETED_SHARE)) + shared
 
 

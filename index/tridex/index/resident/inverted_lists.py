@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from tridex.kernels import Planes, Segment, scale_queries
+from tridex.kernels import Columns, Segment, scale_queries
 
 MIN_LISTED_DOCUMENTS = 1024
 """Documents of a segment that is worth lists: fewer are scored exactly in milliseconds."""
@@ -160,8 +160,8 @@ def _train(segment: Segment) -> torch.Tensor:
 def _directions(segment: Segment, tokens: torch.Tensor) -> torch.Tensor:
     """These tokens, decoded, at unit length: float32 [tokens, dim]."""
     scales = None if segment.scales is None else segment.scales[tokens]
-    planes = Planes(segment.codes[tokens], scales, None)
-    return torch.nn.functional.normalize(segment.codec.decode_planes(planes, None, torch.float32))
+    columns = Columns(segment.codes[tokens], scales, None)
+    return torch.nn.functional.normalize(segment.codec.decode_columns(columns, None, torch.float32))
 
 
 def _nearest(directions: torch.Tensor, centroids: torch.Tensor) -> torch.Tensor:

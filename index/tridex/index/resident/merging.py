@@ -14,7 +14,7 @@ from tridex.index.storage.spec import CollectionSpec
 from .budget import MAX_DELETED_SHARE
 from .indexed_segment import IndexedSegment
 from .inverted_lists import ListsSlot
-from .packing import ROWS_PER_COPY, Packing, each_plane, token_rows
+from .packing import ROWS_PER_COPY, Packing, each_column, token_rows
 
 _MERGE_RATIO = 8
 """A segment that is not this many times larger than the next newer one is merged with it: the number of segments stays
@@ -62,7 +62,7 @@ def merge_segments(segments: Sequence[IndexedSegment], spec: CollectionSpec) -> 
         for begin in range(0, len(live), ROWS_PER_COPY):
             some = live[begin : begin + ROWS_PER_COPY]
             source = torch.from_numpy(token_rows(ends[some], np.diff(ends)[some])).to(segment.packed.device)
-            picked = each_plane(lambda plane, at=source: plane[at], segment.packed.planes)
+            picked = each_column(lambda column, at=source: column[at], segment.packed.columns)
             packing.put(slice(first, first + len(some)), picked)
             first += len(some)
     return replace(packing.done(), inverted=ListsSlot(wanted=any(segment.inverted.wanted for segment in segments)))

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from tridex.index.storage.spec import CollectionSpec
-from tridex.kernels import Codebook, Planes, Segment, pack_bitmap
+from tridex.kernels import Codebook, Columns, Segment, pack_bitmap
 
 from .indexed_segment import IndexedSegment
 
@@ -53,17 +53,17 @@ class Packing:
         nothing = spec.codec.split(
             torch.empty((0, spec.codec.bytes_per_token(spec.dim)), dtype=torch.uint8, device=device)
         )
-        self._planes = each_plane(lambda plane: plane.new_empty((int(tokens.sum()), *plane.shape[1:])), nothing)
+        self._columns = each_column(lambda column: column.new_empty((int(tokens.sum()), *column.shape[1:])), nothing)
 
-    def put(self, rows: slice, planes: Planes) -> None:
+    def put(self, rows: slice, columns: Columns) -> None:
         """The tokens of these documents, one document after the other."""
-        places = torch.from_numpy(token_rows(self._starts[rows], self._tokens[rows])).to(planes.codes.device)
-        each_plane(lambda whole, some: whole.index_copy_(0, places, some), self._planes, planes)
+        places = torch.from_numpy(token_rows(self._starts[rows], self._tokens[rows])).to(columns.codes.device)
+        each_column(lambda whole, some: whole.index_copy_(0, places, some), self._columns, columns)
 
     def done(self) -> IndexedSegment:
         """The segment, with every row live."""
         live = np.ones(len(self._ids), np.bool_)
-        codes, scales, centroid_ids = self._planes
+        codes, scales, centroid_ids = self._columns
         offsets = torch.from_numpy(self._offsets).to(codes.device)
         bitmap = pack_bitmap(live).to(codes.device)
         segment = Segment(
@@ -72,16 +72,16 @@ class Packing:
         return IndexedSegment(segment, self._ids, self._addresses, live)
 
 
-def each_plane(function: Callable[..., torch.Tensor], *tokens: Planes) -> Planes:
-    """Applies a function to each plane that the codec has."""
+def each_column(function: Callable[..., torch.Tensor], *tokens: Columns) -> Columns:
+    """Applies a function to each column that the codec has."""
     codes, scales, centroid_ids = (
-        None if planes[0] is None else function(*planes) for planes in zip(*tokens, strict=True)
+        None if columns[0] is None else function(*columns) for columns in zip(*tokens, strict=True)
     )
     assert codes is not None
-    return Planes(codes, scales, centroid_ids)
+    return Columns(codes, scales, centroid_ids)
 
 
-def planes_of(spec: CollectionSpec, codes: pa.LargeBinaryArray, device: torch.device) -> Planes:
+def columns_of(spec: CollectionSpec, codes: pa.LargeBinaryArray, device: torch.device) -> Columns:
     """The tokens of documents as the store has them, one document after the other."""
     read = _joined_bytes(codes).reshape(-1, spec.codec.bytes_per_token(spec.dim))
     return spec.codec.split(torch.from_numpy(read.copy()).to(device))

@@ -21,7 +21,7 @@ from tridex.kernels import Codebook
 
 from .budget import MemoryBudget, needed_bytes
 from .indexed_segment import IndexedSegment
-from .packing import ROWS_PER_COPY, Packing, offsets_of, planes_of, token_rows
+from .packing import ROWS_PER_COPY, Packing, columns_of, offsets_of, token_rows
 
 _READ_AHEAD_BYTES = 128 * 2**20
 """What Lance holds of codes that are not packed yet; it takes 2 GiB by itself."""
@@ -116,8 +116,8 @@ class SegmentLoader:
             for rows, packing in zip(slices, packings, strict=True):
                 begin, stop = max(first, rows.start), min(end, rows.stop)
                 if begin < stop:
-                    planes = planes_of(spec, codes.slice(begin - first, stop - begin), self._device)
-                    packing.put(slice(begin - rows.start, stop - rows.start), planes)
+                    columns = columns_of(spec, codes.slice(begin - first, stop - begin), self._device)
+                    packing.put(slice(begin - rows.start, stop - rows.start), columns)
             first = end
         return [packing.done() for packing in packings]
 
@@ -145,9 +145,9 @@ def same_codes(
     if not len(rows):
         return same
     held = torch.from_numpy(token_rows(ends[rows], lengths)).to(segment.packed.device)
-    given = planes_of(spec, codes.filter(pa.array(same)), segment.packed.device)
+    given = columns_of(spec, codes.filter(pa.array(same)), segment.packed.device)
     differs = torch.zeros(len(held), dtype=torch.bool, device=segment.packed.device)
-    for mine, stored in zip(segment.packed.planes, given, strict=True):
+    for mine, stored in zip(segment.packed.columns, given, strict=True):
         if mine is not None and stored is not None:
             differs |= (mine[held] != stored).reshape(len(held), -1).any(dim=1)
     until = np.concatenate([np.zeros(1, np.int64), np.cumsum(differs.cpu().numpy())])

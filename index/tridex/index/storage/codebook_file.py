@@ -2,6 +2,8 @@
 
 FOLDER/codebook-SHA256.npz    centroids float16 [centroids, dim], levels int8 [2 ** bits], step float32
 
+`levels` is what the format calls the bucket weights.
+
 Its hash is in the collection's spec. Lance leaves files that it does not know alone.
 """
 
@@ -26,8 +28,8 @@ _REMEMBERED = 64
 def save_codebook(folder: Path, codebook: Codebook) -> str:
     """Writes a codebook into a collection's folder, which is made where there is none; returns its SHA-256."""
     buffer = io.BytesIO()
-    centroids, levels = codebook.centroids.cpu().numpy(), codebook.levels.cpu().numpy()
-    np.savez(buffer, centroids=centroids, levels=levels, step=np.float32(codebook.step))
+    centroids, bucket_weights = codebook.centroids.cpu().numpy(), codebook.bucket_weights.cpu().numpy()
+    np.savez(buffer, centroids=centroids, levels=bucket_weights, step=np.float32(codebook.step))
     sha256 = hashlib.sha256(buffer.getvalue()).hexdigest()
     folder.mkdir(parents=True, exist_ok=True)
     with _file(folder, sha256).open("wb") as file:
@@ -50,8 +52,8 @@ def load_codebook(folder: Path, sha256: str) -> Codebook:
     if hashlib.sha256(content).hexdigest() != sha256:
         raise TokenIndexError(f"{path} was changed: its SHA-256 is not the one in its name, which the collection has")
     arrays = np.load(io.BytesIO(content), allow_pickle=False)
-    centroids, levels = torch.from_numpy(arrays["centroids"]), torch.from_numpy(arrays["levels"])
-    return Codebook(centroids, levels, float(arrays["step"]))
+    centroids, bucket_weights = torch.from_numpy(arrays["centroids"]), torch.from_numpy(arrays["levels"])
+    return Codebook(centroids, bucket_weights, float(arrays["step"]))
 
 
 def _file(folder: Path, sha256: str) -> Path:

@@ -1,10 +1,10 @@
 """MaxSim's loops on one thread of a CPU, compiled by numba; any number of threads share the work.
 
-The tokens of many documents stand in a strip, back to back, so that documents of a few tokens fill the tiles as well as
-long ones do. A strip's dot products with a panel of query tokens stay in cache, and each document's maxima are taken
-from there, which costs 2 % of float32's products. A strip is planned one ahead, so that its codes are on their way from
-memory while the strip before it is multiplied. Threads take blocks of documents from a shared counter: one that lost
-its core holds up nobody, and Python's lock is taken once a search, not once a block.
+The tokens of many documents stand in a packed token tile, so that documents of a few tokens fill the register tiles as
+well as long ones do. A tile's dot products with a panel of query tokens stay in cache, and each document's maxima are
+taken from there, which costs 2 % of float32's products. A tile is planned one ahead, so that its codes are on their
+way from memory while the tile before it is multiplied. Threads take blocks of documents from a shared counter: one that
+lost its core holds up nobody, and Python's lock is taken once per search, not once per block.
 """
 
 # mypy: disable-error-code="untyped-decorator, no-untyped-call"
@@ -16,39 +16,40 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from .product import Queries, multiply, take_number
-from .strip import STRIP, Tokens, empty_strip, load_tokens, reads_in_place
-from .vector_tile import LANES, PANEL, fold, half_fold
+from .codes import IN_PLACE, Reading
+from .register_tile import LANES, PANEL, fold, half_fold
+from .similarity import Queries, multiply, take_number
+from .token_tile import TILE_TOKENS, Tokens, empty_tile, load_tokens
 
 
 class _Plan(NamedTuple):
-    """Which tokens come into a strip: pieces of documents, back to back."""
+    """Which tokens come into a tile: pieces of documents, back to back."""
 
     tokens: NDArray[np.int64]
-    """[STRIP], of the segment."""
+    """[TILE_TOKENS], of the segment."""
     starts: NDArray[np.int64]
-    """[STRIP], where in the strip each piece starts."""
+    """[TILE_TOKENS], where in the tile each piece starts."""
     ends: NDArray[np.int64]
-    """[STRIP], and where it ends."""
+    """[TILE_TOKENS], and where it ends."""
     columns: NDArray[np.int64]
-    """[STRIP], the place of each piece's document in `rows`."""
+    """[TILE_TOKENS], the place of each piece's document in `rows`."""
     counts: NDArray[np.int64]
-    """[4], tokens, pieces, documents that end in the strip, and whether the first started in an earlier one."""
+    """[4], tokens, pieces, documents that end in the tile, and whether the first started in an earlier one."""
 
 
 @njit(nogil=True)
 def _empty_plan() -> _Plan:
     return _Plan(
-        np.zeros(STRIP, np.int64),
-        np.zeros(STRIP, np.int64),
-        np.zeros(STRIP, np.int64),
-        np.zeros(STRIP, np.int64),
+        np.zeros(TILE_TOKENS, np.int64),
+        np.zeros(TILE_TOKENS, np.int64),
+        np.zeros(TILE_TOKENS, np.int64),
+        np.zeros(TILE_TOKENS, np.int64),
         np.zeros(4, np.int64),
     )
 
 
 @njit(nogil=True)
-def _plan_strip(
+def _plan_tile(
     offsets: NDArray[np.int64],
     rows: NDArray[np.int64],
     end_column: int,
@@ -60,10 +61,10 @@ def _plan_strip(
     column, taken = cursor
     filled, pieces = 0, 0
     plan.counts[3] = taken > 0
-    while filled < STRIP and column < end_column:
+    while filled < TILE_TOKENS and column < end_column:
         row = rows[column]
         token, end = (offsets[row] + taken, offsets[row + 1]) if row >= 0 else (0, 0)
-        count = min(STRIP - filled, end - token)
+        count = min(TILE_TOKENS - filled, end - token)
         if count > 0:
             for j in range(count):
                 plan.tokens[filled + j] = token + j
@@ -82,9 +83,7 @@ def _plan_strip(
 
 @njit(nogil=True)
 def score_blocks(
-    codec: int,
-    kind: int,
-    dim: int,
+    reading: Reading,
     tokens: Tokens,
     offsets: NDArray[np.int64],
     queries: Queries,
@@ -97,9 +96,9 @@ def score_blocks(
 
     blocks: [blocks, 3], group, first and end document. Row -1 and a document without tokens score -inf.
     """
-    strip = empty_strip(queries.panels.shape[1], reads_in_place(codec, kind, dim))
+    tile = empty_tile(queries.panels.shape[1], reading.loader == IN_PLACE)
     plan, following = _empty_plan(), _empty_plan()
-    maxima = np.empty((len(queries.panels), STRIP, PANEL), np.float32)
+    maxima = np.empty((len(queries.panels), TILE_TOKENS, PANEL), np.float32)
     cursor = np.zeros(2, np.int64)
     while True:
         block = take_number(counter)
@@ -110,26 +109,26 @@ def score_blocks(
         last_lane = queries.lanes[end_query - 1, 1]
         targets = scores[first_query:end_query]
         cursor[0], cursor[1] = first_column, 0
-        _plan_strip(offsets, rows[group], end_column, cursor, targets, following)
+        _plan_tile(offsets, rows[group], end_column, cursor, targets, following)
         while following.counts[0]:
             plan, following = following, plan
-            _plan_strip(offsets, rows[group], end_column, cursor, targets, following)
+            _plan_tile(offsets, rows[group], end_column, cursor, targets, following)
             count, pieces, complete, continued = plan.counts
             for i in range(pieces):
                 at = plan.starts[i]
-                load_tokens(codec, kind, dim, tokens, plan.tokens[at], plan.ends[i] - at, strip, at)
+                load_tokens(reading, tokens, plan.tokens[at], plan.ends[i] - at, tile, at)
             for p in range(first_panel, end_panel):
                 half = last_lane - p * PANEL <= LANES
                 coming_count = following.counts[0] if p == first_panel else 0
-                multiply(codec, kind, dim, tokens, strip, count, queries, p, half, following.tokens, coming_count)
+                multiply(reading, tokens, tile, count, queries, p, half, following.tokens, coming_count)
                 for i in range(pieces):
                     if i > 0 or not continued:
                         for lane in range(PANEL):
                             maxima[p, i, lane] = -np.inf
                     if half:
-                        half_fold(strip.dots, plan.starts[i], plan.ends[i], maxima[p], i)
+                        half_fold(tile.dots, plan.starts[i], plan.ends[i], maxima[p], i)
                     else:
-                        fold(strip.dots, plan.starts[i], plan.ends[i], maxima[p], i)
+                        fold(tile.dots, plan.starts[i], plan.ends[i], maxima[p], i)
             for i in range(complete):
                 for q in range(first_query, end_query):
                     score = np.float32(0)
@@ -144,9 +143,7 @@ def score_blocks(
 
 @njit(nogil=True)
 def explain_rows(
-    codec: int,
-    kind: int,
-    dim: int,
+    reading: Reading,
     tokens: Tokens,
     offsets: NDArray[np.int64],
     queries: Queries,
@@ -158,7 +155,7 @@ def explain_rows(
 
     rows: [groups, n], -1 for none; nearest and similarities are -1 and -inf where a row has no tokens.
     """
-    strip = empty_strip(queries.panels.shape[1], reads_in_place(codec, kind, dim))
+    tile = empty_tile(queries.panels.shape[1], reading.loader == IN_PLACE)
     for group in range(len(rows)):
         first_panel, end_panel, _, _ = queries.groups[group]
         for column in range(rows.shape[1]):
@@ -166,14 +163,14 @@ def explain_rows(
             first, end = (offsets[row], offsets[row + 1]) if row >= 0 else (0, 0)
             nearest[first_panel * PANEL : end_panel * PANEL, column] = -1
             similarities[first_panel * PANEL : end_panel * PANEL, column] = -np.inf
-            for token in range(first, end, STRIP):
-                count = min(STRIP, end - token)
-                load_tokens(codec, kind, dim, tokens, token, count, strip, 0)
+            for token in range(first, end, TILE_TOKENS):
+                count = min(TILE_TOKENS, end - token)
+                load_tokens(reading, tokens, token, count, tile, 0)
                 for p in range(first_panel, end_panel):
-                    multiply(codec, kind, dim, tokens, strip, count, queries, p, False, strip.places, 0)
+                    multiply(reading, tokens, tile, count, queries, p, False, tile.places, 0)
                     for t in range(count):
                         for lane in range(PANEL):
-                            if strip.dots[t, lane] > similarities[p * PANEL + lane, column]:
-                                similarities[p * PANEL + lane, column] = strip.dots[t, lane]
+                            if tile.dots[t, lane] > similarities[p * PANEL + lane, column]:
+                                similarities[p * PANEL + lane, column] = tile.dots[t, lane]
                                 nearest[p * PANEL + lane, column] = token + t - first
     similarities *= queries.scales.reshape(-1, 1)

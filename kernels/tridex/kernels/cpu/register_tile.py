@@ -1,12 +1,13 @@
 """The CPU's innermost loops as LLVM vector code, because numba's own cannot keep a tile of sums in registers.
 
-    dots[j, i] = <D_j, Q_i>                      for the document tokens j of a strip and the query tokens i of a panel
+    dots[j, i] = <D_j, Q_i>                      for the tokens j of a token tile and the query tokens i of a panel
     best[i] = max(best[i], max over j of dots[j, i])
 
-A tile is ROWS document tokens and one or two vectors of query tokens. A word of 32 bits holds what one instruction
-takes of a token: a float32 number, a pair of bfloat16 numbers, or four integers of 8 bits. A document's word is
-broadcast to all lanes, and every lane belongs to one query token and adds its products in the order of the words: its
-result's bits do not depend on the other lanes, on the number of vectors or on the width of the machine's registers.
+A register tile is ROWS document tokens and one or two vectors of query tokens. A word of 32 bits holds what one
+instruction takes of a token: a float32 number, a pair of bfloat16 numbers, or four integers of 8 bits. A document's
+word is broadcast to all lanes, and every lane belongs to one query token and adds its products in the order of the
+words: its result's bits do not depend on the other lanes, on the number of vectors or on the width of the machine's
+registers.
 
 Cycles for a document token of 128 numbers and 16 query tokens, on an EPYC with AVX-512 (Zen 4):
 
@@ -38,6 +39,11 @@ HAS_PAIRS = {"+avx512f", "+avx512bf16"} <= FEATURES
 HAS_QUADS = {"+avx512f", "+avx512vnni"} <= FEATURES
 """Whether one adds products of four integers of 8 bits: four times float32's rate."""
 
+FLOATS, PAIRS, QUADS = range(3)
+"""What a word holds: one float32 number, two of bfloat16, four integers of 8 bits."""
+
+NUMBERS_PER_WORD = (1, 2, 4)
+
 LANES = 16 if _AVX512 else 8
 """Query tokens in a vector."""
 
@@ -45,25 +51,26 @@ PANEL = 2 * LANES
 """Query tokens in a panel: two vectors."""
 
 ROWS = 8 if _AVX512 else 6
-"""Document tokens in a tile. Its 2 * ROWS sums and 3 operands take 19 of AVX-512's 32 registers and 15 of AVX2's 16.
-4 rows x 4 vectors and 5 x 4 were as fast (110 Gflop/s on a core of an EPYC with AVX-512) and padded queries more.
+"""Document tokens in a register tile. Its 2 * ROWS sums and 3 operands take 19 of AVX-512's 32 registers and 15 of
+AVX2's 16. 4 rows x 4 vectors and 5 x 4 were as fast (110 Gflop/s on a core of an EPYC with AVX-512) and padded queries
+more.
 """
 
 _CACHE_LINE = 64
 _FLOAT = ir.FloatType()
 _WORD = ir.IntType(32)
 _INDEX = ir.IntType(64)
-_FLOATS = ir.VectorType(_FLOAT, LANES)
-_WORDS = ir.VectorType(_WORD, LANES)
+_FLOAT_LANES = ir.VectorType(_FLOAT, LANES)
+_WORD_LANES = ir.VectorType(_WORD, LANES)
 
 _Add = Callable[[Any, Any, Any, Any], Any]
 """Builder, sums, a document's word in every lane, a word of each query token -> sums."""
 
 
 def _add_floats(build: Any, sums: Any, document: Any, queries: Any) -> Any:
-    fma_type = ir.FunctionType(_FLOATS, [_FLOATS] * 3)
+    fma_type = ir.FunctionType(_FLOAT_LANES, [_FLOAT_LANES] * 3)
     fma = cgutils.get_or_insert_function(build.module, fma_type, f"llvm.fma.v{LANES}f32")
-    return build.call(fma, [build.bitcast(document, _FLOATS), build.bitcast(queries, _FLOATS), sums])
+    return build.call(fma, [build.bitcast(document, _FLOAT_LANES), build.bitcast(queries, _FLOAT_LANES), sums])
 
 
 def _add_by(instruction: str, numbers: Any) -> _Add:
@@ -71,7 +78,7 @@ def _add_by(instruction: str, numbers: Any) -> _Add:
 
     def add(build: Any, sums: Any, document: Any, queries: Any) -> Any:
         binding.initialize_native_asmparser()
-        shape = ir.FunctionType(numbers, [_WORDS, _WORDS, numbers])
+        shape = ir.FunctionType(numbers, [_WORD_LANES, _WORD_LANES, numbers])
         return build.asm(shape, f"{instruction} $2, $1, $0", "=v,v,v,0", [document, queries, sums], False)
 
     return add
@@ -90,7 +97,7 @@ def _product(add: _Add, numbers: Any, vectors: int) -> Callable[..., None]:
     Meanwhile it asks for the codes of the coming tokens, a row of them after every ROWS-th of the words: asked for all
     at once they filled the queue of misses, and 8 to 20 % of the time was lost.
     """
-    integers = numbers is _WORDS
+    integers = numbers is _WORD_LANES
 
     def product(
         _: Any,
@@ -141,10 +148,10 @@ def _product(add: _Add, numbers: Any, vectors: int) -> Callable[..., None]:
                     with cgutils.for_range_slice(build, start, end, _INDEX(1)) as (word, _steps):
                         at = build.mul(word, _INDEX(PANEL))
                         queries = [
-                            _load(build, p_panel, build.add(at, _INDEX(v * LANES)), _WORDS) for v in range(vectors)
+                            _load(build, p_panel, build.add(at, _INDEX(v * LANES)), _WORD_LANES) for v in range(vectors)
                         ]
                         for p_document, row_sums in zip(documents, sums, strict=True):
-                            document = _broadcast(build, _load(build, p_document, word), _WORDS)
+                            document = _broadcast(build, _load(build, p_document, word), _WORD_LANES)
                             for query, p_sum in zip(queries, row_sums, strict=True):
                                 build.store(add(build, build.load(p_sum), document, query), p_sum)
                 for row, row_sums in zip(rows, sums, strict=True):
@@ -152,10 +159,10 @@ def _product(add: _Add, numbers: Any, vectors: int) -> Callable[..., None]:
                         dot = build.load(p_sum)
                         if integers:
                             term = build.add(build.mul(_load(build, p_ids, row), _INDEX(PANEL)), _INDEX(v * LANES))
-                            dot = build.fadd(build.sitofp(dot, _FLOATS), _load(build, p_term, term, _FLOATS))
-                            dot = build.fmul(dot, _broadcast(build, _load(build, p_scales, row), _FLOATS))
+                            dot = build.fadd(build.sitofp(dot, _FLOAT_LANES), _load(build, p_term, term, _FLOAT_LANES))
+                            dot = build.fmul(dot, _broadcast(build, _load(build, p_scales, row), _FLOAT_LANES))
                         place = build.add(build.mul(row, _INDEX(PANEL)), _INDEX(v * LANES))
-                        build.store(dot, _pointer(build, p_dots, place, _FLOATS), align=4)
+                        build.store(dot, _pointer(build, p_dots, place, _FLOAT_LANES), align=4)
             return context.get_dummy_value()
 
         n = types.intp
@@ -179,17 +186,17 @@ def _fold(vectors: int) -> Callable[..., None]:
         def generate(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
             p_dots, p_best = (context.make_array(signature.args[i])(context, build, arguments[i]).data for i in (0, 3))
             target = build.mul(arguments[4], _INDEX(PANEL))
-            maxima = [cgutils.alloca_once(build, _FLOATS) for _ in range(vectors)]
+            maxima = [cgutils.alloca_once(build, _FLOAT_LANES) for _ in range(vectors)]
             for v, p_maximum in enumerate(maxima):
-                build.store(_load(build, p_best, build.add(target, _INDEX(v * LANES)), _FLOATS), p_maximum)
+                build.store(_load(build, p_best, build.add(target, _INDEX(v * LANES)), _FLOAT_LANES), p_maximum)
             with cgutils.for_range_slice(build, arguments[1], arguments[2], _INDEX(1)) as (row, _steps):
                 at = build.mul(row, _INDEX(PANEL))
                 for v, p_maximum in enumerate(maxima):
-                    found = _load(build, p_dots, build.add(at, _INDEX(v * LANES)), _FLOATS)
+                    found = _load(build, p_dots, build.add(at, _INDEX(v * LANES)), _FLOAT_LANES)
                     maximum = build.load(p_maximum)
                     build.store(build.select(build.fcmp_ordered(">", found, maximum), found, maximum), p_maximum)
             for v, p_maximum in enumerate(maxima):
-                place = _pointer(build, p_best, build.add(target, _INDEX(v * LANES)), _FLOATS)
+                place = _pointer(build, p_best, build.add(target, _INDEX(v * LANES)), _FLOAT_LANES)
                 build.store(build.load(p_maximum), place, align=4)
             return context.get_dummy_value()
 
@@ -222,11 +229,11 @@ def _load(build: Any, pointer: Any, index: Any, vector: Any = None) -> Any:
 
 def _broadcast(build: Any, number: Any, vector: Any) -> Any:
     lane_0 = build.insert_element(ir.Constant(vector, ir.Undefined), number, _INDEX(0))
-    return build.shuffle_vector(lane_0, lane_0, ir.Constant(_WORDS, [0] * LANES))
+    return build.shuffle_vector(lane_0, lane_0, ir.Constant(_WORD_LANES, [0] * LANES))
 
 
-_add_pairs, _add_quads = _add_by("vdpbf16ps", _FLOATS), _add_by("vpdpbusd", _WORDS)
-float_product, half_float_product = _product(_add_floats, _FLOATS, 2), _product(_add_floats, _FLOATS, 1)
-pair_product, half_pair_product = _product(_add_pairs, _FLOATS, 2), _product(_add_pairs, _FLOATS, 1)
-quad_product, half_quad_product = _product(_add_quads, _WORDS, 2), _product(_add_quads, _WORDS, 1)
+_add_pairs, _add_quads = _add_by("vdpbf16ps", _FLOAT_LANES), _add_by("vpdpbusd", _WORD_LANES)
+float_product, half_float_product = _product(_add_floats, _FLOAT_LANES, 2), _product(_add_floats, _FLOAT_LANES, 1)
+pair_product, half_pair_product = _product(_add_pairs, _FLOAT_LANES, 2), _product(_add_pairs, _FLOAT_LANES, 1)
+quad_product, half_quad_product = _product(_add_quads, _WORD_LANES, 2), _product(_add_quads, _WORD_LANES, 1)
 fold, half_fold = _fold(2), _fold(1)

@@ -2,7 +2,7 @@
 
 A key holds the score in its upper half, as an integer of the same order, and the row in its lower half, counted down.
 So the order is by score, ties go to the lower row, and no two keys are equal: any top-k over keys is deterministic.
-The Triton language has the same formula in device_top_k.sort_keys.
+The Triton language has the same formula in gpu/top_k.py.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def sort_keys(scores: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     return (bits ^ ((bits >> 31) & _MAGNITUDE)) << 32 | (_LAST_ROW - rows)
 
 
-def best(keys: torch.Tensor, top_k: int) -> tuple[torch.Tensor, torch.Tensor]:
+def top_k_of_keys(keys: torch.Tensor, top_k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The largest keys of each query: scores float32 and rows int64, both [batch, top_k], best first.
 
     keys: int64 [batch, n], n of any size. What has the score -inf gets the row -1, and so do places past the n-th.

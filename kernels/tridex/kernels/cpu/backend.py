@@ -1,4 +1,4 @@
-"""MaxSim on the CPU: lays queries out for the compiled loops of scoring.py, and shares the documents among threads.
+"""MaxSim on the CPU: lays queries out for the compiled loops of kernels.py, and shares the documents among threads.
 
 A matrix product with a segment maximum after it would write every dot product to memory and read it back, its bits
 would depend on the batch (MKL's and OpenBLAS's change with fewer than 16 columns), and its threads wait for each other
@@ -25,15 +25,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from . import ranking
-from .arrays import NUMBERS_AT_A_TIME
-from .codecs import FLOAT8_UNIT, Codec, round_queries
-from .product import Queries, fill_terms
-from .scaling import ScaledQueries
-from .scoring import explain_rows, score_blocks
-from .segment import Segment
-from .strip import CODECS, NUMBERS_PER_WORD, PAIRS, QUADS, STRIP, Tokens, kind_of
-from .vector_tile import PANEL
+from tridex.kernels.arrays import NUMBERS_AT_A_TIME
+from tridex.kernels.codecs import Codec
+from tridex.kernels.scaling import ScaledQueries
+from tridex.kernels.segment import Segment
+from tridex.kernels.top_k import sort_keys, top_k_of_keys
+
+from .codes import Reading, reading_of, reads
+from .kernels import explain_rows, score_blocks
+from .register_tile import FLOATS, NUMBERS_PER_WORD, PAIRS, PANEL, QUADS
+from .similarity import Queries, fill_terms
+from .token_tile import TILE_TOKENS, Tokens
+
+__all__ = ["batches_of_each_variant", "explain", "reads", "rescore", "search", "search_workspace_bytes"]
 
 _LANES_PER_PASS = 256
 """Query tokens that share a pass over the documents: their panels, 128 KiB of float32 at 128 dimensions, stay in L2,
@@ -51,23 +55,26 @@ in every thread, and in a new one whatever was set last, for whichever: searches
 background had asked for one."""
 
 _OFFSET = np.uint8(128)
-"""What strip.py adds to integers to make them unsigned."""
+"""What codes.py adds to integers to make them unsigned."""
 
 _NO_SCALES, _NO_IDS = np.empty((0, 2), np.uint8), np.empty(0, np.uint16)
 
 
-def batches_of_each_shape(_segment: Segment) -> tuple[int, ...]:
-    """What warm_up has to search with: every batch runs the same code."""
+def batches_of_each_variant(segment: Segment) -> tuple[int, ...]:  # noqa: ARG001
+    """One: every batch runs the same code."""
     return (1,)
 
 
-def search_workspace_bytes(_segment: Segment, _batch: int, _query_tokens: int, _top_k: int) -> int:
-    """tridex.kernels.search_workspace_bytes."""
+def search_workspace_bytes(segment: Segment, batch: int, query_tokens: int, top_k: int) -> int:  # noqa: ARG001
+    """None: what a search needs is a few numbers for each document."""
     return 0
 
 
 def search(
-    queries: ScaledQueries, segment: Segment, top_k: int, _workspace: torch.Tensor | None
+    queries: ScaledQueries,
+    segment: Segment,
+    top_k: int,
+    workspace: torch.Tensor | None,  # noqa: ARG001
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """tridex.kernels.search."""
     rows = np.flatnonzero(_live(segment))
@@ -75,11 +82,11 @@ def search(
     for first, end in _passes(queries):
         packed = _pack(queries, first, end, segment, groups=1)
         _score(segment, packed, rows[None], scores[first:end])
-    ranked = [  # One query at a time, so that torch does not wake its threads: see NUMBERS_AT_A_TIME.
-        ranking.best(ranking.sort_keys(query_scores, torch.from_numpy(rows)), top_k)
+    best = [  # One query at a time, so that torch does not wake its threads: see NUMBERS_AT_A_TIME.
+        top_k_of_keys(sort_keys(query_scores, torch.from_numpy(rows)), top_k)
         for query_scores in torch.split(torch.from_numpy(scores), 1)
     ]
-    best_scores, best_rows = zip(*ranked, strict=True)
+    best_scores, best_rows = zip(*best, strict=True)
     return torch.cat(best_scores), torch.cat(best_rows)
 
 
@@ -103,8 +110,7 @@ def explain(queries: ScaledQueries, segment: Segment, rows: torch.Tensor) -> tup
         packed = _pack(queries, i, i + 1, segment, groups=1)
         nearest = np.empty((len(packed.scales), wanted.shape[1]), np.int64)
         largest = np.empty(nearest.shape, np.float32)
-        codec, kind, dim, stored, offsets = _described(segment)
-        explain_rows(codec, kind, dim, stored, offsets, packed, wanted[i : i + 1], nearest, largest)
+        explain_rows(*_described(segment), packed, wanted[i : i + 1], nearest, largest)
         tokens[i][:, mask] = nearest[: mask.sum()].T
         similarities[i][:, mask] = largest[: mask.sum()].T
     return torch.from_numpy(tokens), torch.from_numpy(similarities)
@@ -116,7 +122,7 @@ def _live(segment: Segment) -> NDArray[np.bool_]:
 
 
 def _live_rows(segment: Segment, rows: torch.Tensor) -> NDArray[np.int64]:
-    """The rows, and -1 for one that is dead or not in the segment."""
+    """The rows, and -1 for one that is not live or not in the segment."""
     live = np.append(_live(segment), False)
     wanted = rows.numpy()
     wanted = np.where((wanted >= 0) & (wanted < segment.documents), wanted, segment.documents)
@@ -142,8 +148,7 @@ def _passes(queries: ScaledQueries) -> Iterator[tuple[int, int]]:
 
 def _pack(queries: ScaledQueries, first: int, end: int, segment: Segment, groups: int) -> Queries:
     """The queries from first to end in one group, or each in its own."""
-    codec, dim = segment.codec, segment.dim
-    kind = kind_of(codec)
+    reading = reading_of(segment.codec, segment.dim)
     mask = _counts(queries)[first:end]
     tokens = torch.from_numpy(queries.tokens.numpy()[first:end][mask])
     counts = mask.sum(axis=1)
@@ -158,37 +163,40 @@ def _pack(queries: ScaledQueries, first: int, end: int, segment: Segment, groups
         bounds = np.stack([np.cumsum(panels) - panels, np.cumsum(panels), np.arange(groups), np.arange(groups) + 1], 1)
     total = int(panels.sum())
     lane_of_token = np.arange(len(tokens)) + np.repeat(first_lanes - before, counts)
-    numbers, token_scales = _rounded(tokens, codec)
+    numbers, token_scales = _rounded(tokens, segment.codec, reading)
     starts = np.zeros((total, PANEL), np.int32)
     scales = np.ones(total * PANEL, np.float32)
     if token_scales is not None:
         step = 1.0 if segment.codebook is None else segment.codebook.step
         scales[lane_of_token] = token_scales * np.float32(step)
-    if kind == QUADS:
+    if reading.words == QUADS:
         starts.reshape(-1)[lane_of_token] = -int(_OFFSET) * numbers.sum(axis=1, dtype=np.int32)
-    words = _panels(numbers, lane_of_token, total, NUMBERS_PER_WORD[kind])
+    words = _panels(numbers, lane_of_token, total, NUMBERS_PER_WORD[reading.words])
     terms = np.zeros((total, 1, PANEL), np.float32)
     if segment.codebook is not None:
         centroids = segment.codebook.centroids.numpy().view(np.uint8)
         terms = np.empty((total, len(centroids), PANEL), np.float32)
         halves = _panels(tokens.numpy().astype(np.float16).astype(np.float32), lane_of_token, total, 1)
         counter = np.zeros(1, np.int64)
-        work = total * terms[0].size * dim if total else 0
-        _share(work, fill_terms, dim, centroids, halves, 1 / scales.reshape(total, PANEL), counter, terms)
+        work = total * terms[0].size * segment.dim if total else 0
+        _share(work, fill_terms, segment.dim, centroids, halves, 1 / scales.reshape(total, PANEL), counter, terms)
     scales[lane_of_token] *= queries.weights.numpy()[first:end][mask]
     return Queries(words, starts, scales, terms, np.stack([first_lanes, first_lanes + counts], 1), bounds)
 
 
-def _rounded(tokens: torch.Tensor, codec: Codec) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
-    """round_queries in the type that the codec's words are made of: float32, bfloat16's bits in int16, or int8."""
+def _rounded(tokens: torch.Tensor, codec: Codec, reading: Reading) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
+    """The rounded tokens in what words are made of, float32, bfloat16's bits in int16, or int8; and their scales."""
     numbers, scales = [], []
     for part in torch.split(tokens, max(1, NUMBERS_AT_A_TIME // tokens.shape[1])):
-        rounded = round_queries(part, codec)
-        if kind_of(codec) == QUADS:
+        rounded = codec.description.round_queries(part)
+        if reading.words == QUADS:
             numbers.append(rounded.numbers.numpy())
+        elif reading.words == PAIRS:
+            numbers.append((rounded.numbers.float() / codec.description.unit).bfloat16().view(torch.int16).numpy())
+        elif reading.words == FLOATS:
+            numbers.append((rounded.numbers.float() / codec.description.unit).numpy())
         else:
-            floats = rounded.numbers.float() / (FLOAT8_UNIT if codec is Codec.FLOAT8 else 1)
-            numbers.append(floats.bfloat16().view(torch.int16).numpy() if kind_of(codec) == PAIRS else floats.numpy())
+            raise ValueError(f"words is {reading.words}; expected FLOATS, PAIRS or QUADS")
         if rounded.scales is not None:
             scales.append(rounded.scales.numpy())
     return np.concatenate(numbers), np.concatenate(scales) if scales else None
@@ -206,16 +214,16 @@ def _panels(
 
 def _described(segment: Segment) -> tuple[Any, ...]:
     """The segment as the compiled loops take it."""
-    levels = np.zeros(16, np.int8)
+    weights = np.zeros(16, np.int8)
     if segment.codebook is not None:
-        levels[: len(segment.codebook.levels)] = segment.codebook.levels.numpy()
+        weights[: len(segment.codebook.bucket_weights)] = segment.codebook.bucket_weights.numpy()
     tokens = Tokens(
         segment.codes.numpy(),
         _NO_SCALES if segment.scales is None else segment.scales.numpy().view(np.uint8).reshape(-1, 2),
         _NO_IDS if segment.centroid_ids is None else segment.centroid_ids.numpy().view(np.uint16),
-        levels.view(np.uint8) ^ _OFFSET,
+        weights.view(np.uint8) ^ _OFFSET,
     )
-    return CODECS[segment.codec], kind_of(segment.codec), segment.dim, tokens, segment.offsets.numpy()
+    return reading_of(segment.codec, segment.dim), tokens, segment.offsets.numpy()
 
 
 def _score(segment: Segment, queries: Queries, rows: NDArray[np.int64], scores: NDArray[np.float32]) -> None:
@@ -226,7 +234,7 @@ def _score(segment: Segment, queries: Queries, rows: NDArray[np.int64], scores: 
     blocks = []
     for group in range(len(rows)):
         total = int(tokens[group, -1]) if rows.shape[1] else 0
-        per_block = max(8 * STRIP, _PRODUCTS_PER_BLOCK // max(1, int(lanes[group]) * segment.dim))
+        per_block = max(8 * TILE_TOKENS, _PRODUCTS_PER_BLOCK // max(1, int(lanes[group]) * segment.dim))
         cuts = np.searchsorted(tokens[group], np.arange(per_block, total, per_block))
         ends = np.append(cuts, rows.shape[1])
         blocks.append(np.stack([np.full(len(ends), group), np.append(0, cuts), ends], axis=1))

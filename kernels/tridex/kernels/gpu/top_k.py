@@ -1,4 +1,4 @@
-"""The largest sort keys of a stream, kept in device memory: device code. ranking.py says what a key is.
+"""The largest sort keys of a stream, kept in device memory: device code. tridex.kernels.top_k says what a key is.
 
 Keys that beat a threshold are appended to a buffer. When it is full, the `kept` largest stay, and the least of them is
 the new threshold: after a few thousand documents hardly a key is written. Keys are never equal, so what stays does not
@@ -36,12 +36,12 @@ def scores_and_rows(keys):
 
 
 @triton.jit
-def clear_keys(p_buffer, part, kept, CHUNK: tl.constexpr):
+def clear_keys(p_buffer, split, kept, CHUNK: tl.constexpr):
     """Fills a buffer's first places with keys of no document: what is left there if fewer are appended. They differ
-    from each other, and from those of other parts."""
+    from each other, and from those of other splits."""
     for first in range(0, kept, CHUNK):
         place = first + tl.arange(0, CHUNK)
-        nobody = tl.cast(part, tl.int64) * kept + place + _NO_DOCUMENT
+        nobody = tl.cast(split, tl.int64) * kept + place + _NO_DOCUMENT
         tl.store(p_buffer + place, nobody, mask=place < kept)
     tl.debug_barrier()
 

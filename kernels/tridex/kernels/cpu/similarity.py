@@ -1,4 +1,4 @@
-"""Products of strips of document tokens with panels of query tokens, on one thread of a CPU; compiled by numba."""
+"""Products of packed token tiles with panels of query tokens, on one thread of a CPU; compiled by numba."""
 
 # mypy: disable-error-code="untyped-decorator, no-untyped-call"
 from __future__ import annotations
@@ -13,12 +13,14 @@ from numba.core import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from .conversion import halves_to_floats
-from .strip import FLOATS, PAIRS, STRIP, Strip, Tokens, empty_strip, reads_in_place
-from .vector_tile import (
+from .codes import IN_PLACE, Reading, halves_to_floats
+from .register_tile import (
+    FLOATS,
     HAS_PAIRS,
     HAS_QUADS,
+    PAIRS,
     PANEL,
+    QUADS,
     float_product,
     half_float_product,
     half_pair_product,
@@ -26,6 +28,7 @@ from .vector_tile import (
     pair_product,
     quad_product,
 )
+from .token_tile import TILE_TOKENS, Tokens, TokenTile, empty_tile
 
 
 class Queries(NamedTuple):
@@ -59,11 +62,9 @@ take_number: Callable[..., int] = intrinsic(_take)
 
 @njit(nogil=True)
 def multiply(
-    codec: int,
-    kind: int,
-    dim: int,
+    reading: Reading,
     tokens: Tokens,
-    strip: Strip,
+    tile: TokenTile,
     count: int,
     queries: Queries,
     p: int,
@@ -71,46 +72,47 @@ def multiply(
     coming: NDArray[np.int64],
     coming_count: int,
 ) -> None:
-    """The dot products of the strip's first `count` tokens with a panel, or with its first vector.
+    """The dot products of the tile's first `count` tokens with a panel, or with its first vector.
 
-    Meanwhile the `coming` tokens are fetched, so that no tile waits for memory.
+    Meanwhile the `coming` tokens are fetched, so that no register tile waits for memory.
     """
-    words = strip.words
-    if reads_in_place(codec, kind, dim):
+    words = tile.words
+    if reading.loader == IN_PLACE:
         words = tokens.codes.reshape(-1).view(np.uint32).reshape((len(tokens.codes), queries.panels.shape[1]))
     arguments = (
         words,
-        strip.places,
+        tile.places,
         count,
         queries.panels,
         p,
         queries.starts,
         queries.terms,
-        strip.term_ids,
-        strip.scales,
-        strip.dots,
+        tile.term_ids,
+        tile.scales,
+        tile.dots,
         tokens.codes,
         coming,
         coming_count,
     )
-    if kind == FLOATS:
+    if reading.words == FLOATS:
         if half:
             half_float_product(*arguments)
         else:
             float_product(*arguments)
-    elif kind == PAIRS:
-        if HAS_PAIRS:
-            if half:
-                half_pair_product(*arguments)
-            else:
-                pair_product(*arguments)
-    elif HAS_QUADS:
+    elif HAS_PAIRS and reading.words == PAIRS:
+        if half:
+            half_pair_product(*arguments)
+        else:
+            pair_product(*arguments)
+    elif HAS_QUADS and reading.words == QUADS:
         if half:
             half_quad_product(*arguments)
         else:
             quad_product(*arguments)
-    dots, ids, scales = strip.dots, strip.term_ids, strip.scales
-    if kind == FLOATS and len(tokens.scales):
+    else:
+        raise ValueError("reading.words is nothing that this CPU multiplies")
+    dots, ids, scales = tile.dots, tile.term_ids, tile.scales
+    if reading.words == FLOATS and len(tokens.scales):
         for t in range(count):
             for lane in range(PANEL):
                 dots[t, lane] = (dots[t, lane] + queries.terms[p, ids[t], lane]) * scales[t, 0]
@@ -125,36 +127,36 @@ def fill_terms(
     counter: NDArray[np.int64],
     terms: NDArray[np.float32],
 ) -> None:
-    """terms[p, c, i] = <Q_i, centroid c> * factors[p, i], until the counter has passed all strips of all panels.
+    """terms[p, c, i] = <Q_i, centroid c> * factors[p, i], until the counter has passed all tiles of all panels.
 
     centroids: float16's bytes [centroids, 2 dim]; panels: float32's bits [panels, dim, PANEL]; factors [panels, PANEL].
     """
-    strip = empty_strip(dim, False)
+    tile = empty_tile(dim, False)
     starts = np.zeros((1, PANEL), np.int32)
-    strips = -(-len(centroids) // STRIP)
+    tiles = -(-len(centroids) // TILE_TOKENS)
     while True:
         taken = take_number(counter)
-        if taken >= strips * len(panels):
+        if taken >= tiles * len(panels):
             return
-        p, first = taken % len(panels), taken // len(panels) * STRIP
-        count = min(STRIP, len(centroids) - first)
+        p, first = taken % len(panels), taken // len(panels) * TILE_TOKENS
+        count = min(TILE_TOKENS, len(centroids) - first)
         for c in range(count):
-            halves_to_floats(centroids, first + c, strip.octets, c, dim)
+            halves_to_floats(centroids, first + c, tile.octets, c, dim)
         float_product(
-            strip.words,
-            strip.places,
+            tile.words,
+            tile.places,
             count,
             panels,
             p,
             starts,
             terms,
-            strip.term_ids,
-            strip.scales,
-            strip.dots,
+            tile.term_ids,
+            tile.scales,
+            tile.dots,
             centroids,
-            strip.places,
+            tile.places,
             0,
         )
         for c in range(count):
             for lane in range(PANEL):
-                terms[p, first + c, lane] = strip.dots[c, lane] * factors[p, lane]
+                terms[p, first + c, lane] = tile.dots[c, lane] * factors[p, lane]

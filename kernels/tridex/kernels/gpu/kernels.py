@@ -1,12 +1,12 @@
-"""MaxSim in the Triton language: the kernels. Grids, tile shapes and memory are launch.py's business.
+"""MaxSim in the Triton language: the kernels. Grids, tile shapes and memory are backend.py's business.
 
     score(q, d) = sum over unmasked query tokens i of max over document tokens j of <Q_i, D_j>
 
-A panel of query tokens meets tiles of document tokens. wgmma (sm_90) multiplies 64 rows at least, so a lone slice of 32
-query tokens is multiplied with document tokens as rows (TOKENS_AS_ROWS), a larger panel with query tokens as rows.
+A query tile meets tiles of document tokens. wgmma (sm_90) multiplies 64 rows at least, so a lone subtile of 32 query
+tokens is multiplied with document tokens as rows (TOKENS_AS_ROWS), a larger query tile with query tokens as rows.
 
-device_similarity.py: products; device_documents.py: maxima and sums; device_top_k.py: selection. `p_` is a pointer;
-whatever is multiplied into an address is int64.
+codes.py: what is multiplied of each codec's codes; similarity.py: products; documents.py: maxima and sums; top_k.py:
+selection. `p_` is a pointer; whatever is multiplied into an address is int64.
 """
 
 # mypy: disable-error-code="no-untyped-def,untyped-decorator"
@@ -16,70 +16,71 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .device_documents import block_scores, document_spans, panel_rows, panel_weights
-from .device_similarity import similarities
-from .device_top_k import LOWEST_KEY, append_keys, clear_keys, keep_largest, scores_and_rows, sort_keys
+from .documents import block_scores, document_spans, query_tile_rows, query_tile_weights
+from .similarity import similarities
+from .top_k import LOWEST_KEY, append_keys, clear_keys, keep_largest, scores_and_rows, sort_keys
 
 _ANY_ADDRESS = ["p_live", "p_offsets", "p_scales", "p_centroid_ids", "p_rows", "p_keys"]
 """Callers' tensors, read a few numbers at a time: another alignment must not mean another compilation."""
 
 _BUFFER_CHUNK = tl.constexpr(512)
 _MERGE_CHUNK = tl.constexpr(4096)
-"""Keys looked at together: in a part's buffer, which holds no more at a top_k of 192, and in those of all parts."""
+"""Keys looked at together: in a split's buffer, which holds no more at a top_k of 192, and in those of all splits."""
 
 
 @triton.jit(
-    do_not_specialize=["queries", "slices", "documents", "block_documents", "groups", "kept", "capacity"],
+    do_not_specialize=["queries", "subtiles", "documents", "block_documents", "groups", "kept", "capacity"],
     do_not_specialize_on_alignment=_ANY_ADDRESS,
 )
 def search_documents(
-    p_queries,  # [queries, slices * SLICE, DIM], what the codec multiplies
-    p_query_scales,  # fp32 [queries, slices * SLICE], of levels; None where the codec has no centroids
-    p_query_halves,  # fp16 [queries, slices * SLICE, DIM]; None where the codec has no centroids
-    p_weights,  # fp32 [queries, slices * SLICE], 0 where a token does not count
+    p_queries,  # [queries, subtiles * SUBTILE, DIM], what the codec multiplies
+    p_query_scales,  # fp32 [queries, subtiles * SUBTILE], of residuals; None where the codec has no centroids
+    p_query_halves,  # fp16 [queries, subtiles * SUBTILE, DIM]; None where the codec has no centroids
+    p_weights,  # fp32 [queries, subtiles * SUBTILE], 0 where a token does not count
     p_codes,  # [tokens, numbers or bytes]
     p_scales,  # fp16 [tokens] or None
     p_centroid_ids,  # int16 [tokens] or None
     p_centroids,  # fp16 [centroids, DIM] or None
-    p_levels,  # int8 [levels] or None
+    p_bucket_weights,  # int8 [buckets] or None
     p_offsets,  # int64 [documents + 1]
     p_live,  # int32 [ceil(documents / 32)]
-    p_keys,  # out: int64 [queries, parts, capacity]: the first `kept` of each, in no order
+    p_keys,  # out: int64 [queries, splits, capacity]: the first `kept` of each, in no order
     queries,
-    slices,
+    subtiles,
     documents,
     block_documents,  # at most BLOCK_DOCUMENTS
     groups,
     kept,
     capacity,  # at least kept + BLOCK_DOCUMENTS
-    CODEC: tl.constexpr,
+    CODES: tl.constexpr,
+    CODES_PER_BYTE: tl.constexpr,
     DIM: tl.constexpr,
     BLOCK_DIM: tl.constexpr,
-    SLICE: tl.constexpr,
-    SLICES: tl.constexpr,
+    SUBTILE: tl.constexpr,
+    SUBTILES: tl.constexpr,
     TOKENS: tl.constexpr,
     TOKENS_AS_ROWS: tl.constexpr,
     BLOCK_DOCUMENTS: tl.constexpr,
     STAGES: tl.constexpr,
 ):
-    """The `kept` best documents of each query in each part. Grid: parts x groups of queries.
+    """The `kept` best documents of each query in each split. Grid: splits x groups of queries.
 
-    A part is every parts-th block of documents. Groups are the fast axis: programs that read the same documents run
+    A split is every splits-th block of documents. Groups are the fast axis: programs that read the same documents run
     together and find them in L2, so that the index is read from memory once.
     """
-    parts = tl.num_programs(0) // groups
-    part = tl.program_id(0) // groups
-    in_panel = SLICES // tl.minimum(slices, SLICES)
-    first_query = tl.program_id(0) % groups * in_panel
-    end_query = tl.minimum(first_query + in_panel, queries)
-    query = first_query + tl.arange(0, SLICES)
-    p_own_keys = p_keys + (query.to(tl.int64) * parts + part) * capacity
+    splits = tl.num_programs(0) // groups
+    split = tl.program_id(0) // groups
+    in_tile = SUBTILES // tl.minimum(subtiles, SUBTILES)
+    first_query = tl.program_id(0) % groups * in_tile
+    end_query = tl.minimum(first_query + in_tile, queries)
+    query = first_query + tl.arange(0, SUBTILES)
+    p_own_keys = p_keys + (query.to(tl.int64) * splits + split) * capacity
     for i in range(first_query, end_query):
-        clear_keys(p_keys + (tl.cast(i, tl.int64) * parts + part) * capacity, part, kept, _BUFFER_CHUNK)
-    counts = tl.zeros([SLICES], tl.int32)
-    thresholds = tl.full([SLICES], LOWEST_KEY, tl.int64)
+        clear_keys(p_keys + (tl.cast(i, tl.int64) * splits + split) * capacity, split, kept, _BUFFER_CHUNK)
+    counts = tl.zeros([SUBTILES], tl.int32)
+    thresholds = tl.full([SUBTILES], LOWEST_KEY, tl.int64)
     blocks = tl.cdiv(documents, block_documents)
-    for block in tl.range(part, blocks, parts, disable_licm=True):
+    for block in tl.range(split, blocks, splits, disable_licm=True):
         place = tl.arange(0, BLOCK_DOCUMENTS)
         rows = tl.cast(block, tl.int64) * block_documents + place
         starts, lengths = document_spans(p_offsets, p_live, rows, (place < block_documents) & (rows < documents))
@@ -88,7 +89,7 @@ def search_documents(
             lengths,
             first_query,
             end_query,
-            slices,
+            subtiles,
             p_queries,
             p_query_scales,
             p_query_halves,
@@ -97,12 +98,13 @@ def search_documents(
             p_scales,
             p_centroid_ids,
             p_centroids,
-            p_levels,
-            CODEC,
+            p_bucket_weights,
+            CODES,
+            CODES_PER_BYTE,
             DIM,
             BLOCK_DIM,
-            SLICE,
-            SLICES,
+            SUBTILE,
+            SUBTILES,
             TOKENS,
             TOKENS_AS_ROWS,
             STAGES,
@@ -110,11 +112,11 @@ def search_documents(
         keys = sort_keys(scores, rows[None, :])
         better = (keys > thresholds[:, None]) & (lengths > 0)[None, :] & (query < end_query)[:, None]
         counts = append_keys(p_own_keys, counts, keys, better)
-        if (block + parts >= blocks) | (tl.max(counts) > capacity - BLOCK_DOCUMENTS):
+        if (block + splits >= blocks) | (tl.max(counts) > capacity - BLOCK_DOCUMENTS):
             for i in range(first_query, end_query):
                 count = tl.sum(tl.where(query == i, counts, 0))
                 if count > kept:
-                    p_buffer = p_keys + (tl.cast(i, tl.int64) * parts + part) * capacity
+                    p_buffer = p_keys + (tl.cast(i, tl.int64) * splits + split) * capacity
                     least = keep_largest(p_buffer, count, kept, _BUFFER_CHUNK)
                     thresholds = tl.where(query == i, least, thresholds)
             counts = tl.minimum(counts, kept)
@@ -130,7 +132,7 @@ def best_documents(
     CHUNK: tl.constexpr,
     OTHERS: tl.constexpr,
 ):
-    """The best documents of all parts, in order. Grid: queries.
+    """The best documents of all splits, in order. Grid: queries.
 
     A key's place is the number of larger keys among those that are kept.
     """
@@ -154,7 +156,7 @@ def best_documents(
 
 
 @triton.jit(
-    do_not_specialize=["slices", "documents", "candidates", "block_candidates"],
+    do_not_specialize=["subtiles", "documents", "candidates", "block_candidates"],
     do_not_specialize_on_alignment=_ANY_ADDRESS,
 )
 def score_candidates(
@@ -166,20 +168,21 @@ def score_candidates(
     p_scales,
     p_centroid_ids,
     p_centroids,
-    p_levels,
+    p_bucket_weights,
     p_offsets,
     p_live,
     p_rows,  # int64 [queries, candidates]
     p_scores,  # out: fp32 [queries, candidates]
-    slices,
+    subtiles,
     documents,
     candidates,
     block_candidates,  # at most BLOCK_DOCUMENTS
-    CODEC: tl.constexpr,
+    CODES: tl.constexpr,
+    CODES_PER_BYTE: tl.constexpr,
     DIM: tl.constexpr,
     BLOCK_DIM: tl.constexpr,
-    SLICE: tl.constexpr,
-    SLICES: tl.constexpr,
+    SUBTILE: tl.constexpr,
+    SUBTILES: tl.constexpr,
     TOKENS: tl.constexpr,
     TOKENS_AS_ROWS: tl.constexpr,
     BLOCK_DOCUMENTS: tl.constexpr,
@@ -199,7 +202,7 @@ def score_candidates(
         lengths,
         query,
         query + 1,
-        slices,
+        subtiles,
         p_queries,
         p_query_scales,
         p_query_halves,
@@ -208,22 +211,23 @@ def score_candidates(
         p_scales,
         p_centroid_ids,
         p_centroids,
-        p_levels,
-        CODEC,
+        p_bucket_weights,
+        CODES,
+        CODES_PER_BYTE,
         DIM,
         BLOCK_DIM,
-        SLICE,
-        SLICES,
+        SUBTILE,
+        SUBTILES,
         TOKENS,
         TOKENS_AS_ROWS,
         STAGES,
     )
-    own = tl.sum(tl.where((tl.arange(0, SLICES) == 0)[:, None], scores, 0.0), axis=0)
+    own = tl.sum(tl.where((tl.arange(0, SUBTILES) == 0)[:, None], scores, 0.0), axis=0)
     out = tl.where(lengths > 0, own, float("-inf"))
     tl.store(p_scores + pairs, out, mask=known)
 
 
-@triton.jit(do_not_specialize=["slices", "documents", "candidates"], do_not_specialize_on_alignment=_ANY_ADDRESS)
+@triton.jit(do_not_specialize=["subtiles", "documents", "candidates"], do_not_specialize_on_alignment=_ANY_ADDRESS)
 def explain_candidates(
     p_queries,  # these, up to p_rows: as in score_candidates
     p_query_scales,
@@ -233,38 +237,39 @@ def explain_candidates(
     p_scales,
     p_centroid_ids,
     p_centroids,
-    p_levels,
+    p_bucket_weights,
     p_offsets,
     p_live,
     p_rows,
-    p_tokens,  # out: int64 [queries, candidates, slices * SLICE]
-    p_similarities,  # out: fp32 [queries, candidates, slices * SLICE]
-    slices,
+    p_tokens,  # out: int64 [queries, candidates, subtiles * SUBTILE]
+    p_similarities,  # out: fp32 [queries, candidates, subtiles * SUBTILE]
+    subtiles,
     documents,
     candidates,
-    CODEC: tl.constexpr,
+    CODES: tl.constexpr,
+    CODES_PER_BYTE: tl.constexpr,
     DIM: tl.constexpr,
     BLOCK_DIM: tl.constexpr,
-    SLICE: tl.constexpr,
-    SLICES: tl.constexpr,
+    SUBTILE: tl.constexpr,
+    SUBTILES: tl.constexpr,
     TOKENS: tl.constexpr,
     TOKENS_AS_ROWS: tl.constexpr,
     STAGES: tl.constexpr,
 ):
-    """Each query token's nearest token of each candidate. Grid: queries x candidates x panels of one query."""
-    panels = tl.cdiv(slices, SLICES)
-    pair = tl.program_id(0) // panels
-    number = tl.program_id(0) % panels
+    """Each query token's nearest token of each candidate. Grid: queries x candidates x query tiles of one query."""
+    query_tiles = tl.cdiv(subtiles, SUBTILES)
+    pair = tl.program_id(0) // query_tiles
+    number = tl.program_id(0) % query_tiles
     query = pair // candidates
-    panel = panel_rows(p_query_scales, query, query + 1, slices, number, SLICE, SLICES)
+    query_tile = query_tile_rows(p_query_scales, query, query + 1, subtiles, number, SUBTILE, SUBTILES)
     row = tl.load(p_rows + pair.to(tl.int64))
     start, length = document_spans(p_offsets, p_live, row, (row >= 0) & (row < documents))
-    largest = tl.full([SLICES * SLICE], float("-inf"), tl.float32)
-    nearest = tl.full([SLICES * SLICE], -1, tl.int32)
+    largest = tl.full([SUBTILES * SUBTILE], float("-inf"), tl.float32)
+    nearest = tl.full([SUBTILES * SUBTILE], -1, tl.int32)
     for first in tl.range(0, length, TOKENS, num_stages=STAGES):
         place = tl.minimum(first + tl.arange(0, TOKENS), length - 1)
         dots = similarities(
-            panel,
+            query_tile,
             start + place,
             p_queries,
             p_query_halves,
@@ -272,8 +277,9 @@ def explain_candidates(
             p_scales,
             p_centroid_ids,
             p_centroids,
-            p_levels,
-            CODEC,
+            p_bucket_weights,
+            CODES,
+            CODES_PER_BYTE,
             DIM,
             BLOCK_DIM,
             TOKENS_AS_ROWS,
@@ -283,9 +289,9 @@ def explain_candidates(
         )
         nearest = tl.where(value > largest, first + index, nearest)
         largest = tl.maximum(largest, value)
-    weights = panel_weights(p_weights, query, query + 1, slices, number, SLICE, SLICES)
-    token = number * SLICES * SLICE + tl.arange(0, SLICES * SLICE)
-    out = pair.to(tl.int64) * slices * SLICE + token
-    own = token < slices * SLICE
+    weights = query_tile_weights(p_weights, query, query + 1, subtiles, number, SUBTILE, SUBTILES)
+    token = number * SUBTILES * SUBTILE + tl.arange(0, SUBTILES * SUBTILE)
+    out = pair.to(tl.int64) * subtiles * SUBTILE + token
+    own = token < subtiles * SUBTILE
     tl.store(p_tokens + out, tl.where(weights != 0, nearest, -1).to(tl.int64), mask=own)
     tl.store(p_similarities + out, tl.where(weights != 0, largest * weights, 0.0), mask=own)

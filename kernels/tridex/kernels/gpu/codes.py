@@ -1,0 +1,176 @@
+"""How the device code reads each codec's codes: numbers of a matrix product's operand, in registers.
+
+The codes of a residual are packed: byte i of a token holds those of the dimensions i, i + bytes, i + 2 bytes and so on,
+from the low bits up. `prmt` picks 4 bytes out of 8 by the 3-bit indices in 4 nibbles, so codes that lie in nibbles are
+looked up 4 at a time, with no arithmetic on single bytes: 8 instructions for 4 dimensions of 4-bit codes, 3 for 2-bit
+codes. Weight by weight, with comparisons, it would be one for each weight and dimension; so the interpreter does it,
+which has no PTX.
+"""
+
+# mypy: disable-error-code="no-untyped-def,untyped-decorator"
+# ruff: noqa: N803, SIM108
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+from tridex.kernels.codecs import Codec, CodeFormat
+
+_CODES = {
+    CodeFormat(torch.float32, 32): "float32",
+    CodeFormat(torch.float16, 16): "float16",
+    CodeFormat(torch.bfloat16, 16): "bfloat16",
+    CodeFormat(torch.float8_e4m3fn, 8, unit=256): "float8_e4m3",
+    CodeFormat(torch.int8, 8): "int8",
+    CodeFormat(torch.int8, 4, has_codebook=True): "buckets_4_bits",
+    CodeFormat(torch.int8, 2, has_codebook=True): "buckets_2_bits",
+}
+"""The kernels' constant CODES, which `load_operands` has a branch for."""
+
+
+def reads(codec: Codec) -> bool:
+    """Whether the kernels read the codec's codes."""
+    return codec.description.code_format in _CODES
+
+
+def code_constants(codec: Codec) -> dict[str, object]:
+    """The kernels' constants that say how codes are read. Raises ValueError for a codec whose codes are not.
+
+    CODES_PER_BYTE: codes in a byte, 1 where a code has no byte to share.
+    """
+    if not reads(codec):
+        known = ", ".join(codec.value for codec in Codec if reads(codec))
+        raise ValueError(f"codec is {codec.value}; expected one that the GPU's kernels read: {known}")
+    return {"CODES": _CODES[codec.description.code_format], "CODES_PER_BYTE": max(8 // codec.description.bits, 1)}
+
+
+LOOK_UP_4_BITS = """{
+.reg .b32 low, high, ones, index, bit, first, second;
+mov.b32 ones, 0xff00;
+and.b32 index, $2, 0x77777777;
+shr.u32 bit, $2, 3;
+and.b32 bit, bit, 0x11111111;
+prmt.b32 low, $3, $7, index;
+prmt.b32 high, $11, $15, index;
+prmt.b32 first, ones, ones, bit;
+lop3.b32 first, first, high, low, 0xca;
+shr.u32 index, index, 16;
+shr.u32 bit, bit, 16;
+prmt.b32 low, $3, $7, index;
+prmt.b32 high, $11, $15, index;
+prmt.b32 second, ones, ones, bit;
+lop3.b32 second, second, high, low, 0xca;
+prmt.b32 $0, first, second, 0x6420;
+prmt.b32 $1, first, second, 0x7531;
+}"""
+"""$2: 4 bytes of codes. $3, $7, $11 and $15: bucket weights 0 to 3, 4 to 7, 8 to 11, 12 to 15; those between repeat
+them, once for each of the 4 elements. $0 and $1: the weights of the low and of the high codes. Indices lose the 4th
+bit, which prmt takes for a sign; it then picks the upper weights: lop3 0xca is `first ? high : low`."""
+
+LOOK_UP_2_BITS = """{
+.reg .b32 even, odd, first, second, third, fourth;
+and.b32 even, $4, 0x33333333;
+shr.u32 odd, $4, 2;
+and.b32 odd, odd, 0x33333333;
+prmt.b32 first, $5, $5, even;
+prmt.b32 third, $5, $5, odd;
+shr.u32 even, even, 16;
+shr.u32 odd, odd, 16;
+prmt.b32 second, $5, $5, even;
+prmt.b32 fourth, $5, $5, odd;
+prmt.b32 $0, first, second, 0x6420;
+prmt.b32 $1, third, fourth, 0x6420;
+prmt.b32 $2, first, second, 0x7531;
+prmt.b32 $3, third, fourth, 0x7531;
+}"""
+"""$4: 4 bytes of codes. $5: the 4 bucket weights. $0 to $3: the weights of each byte's codes, from the low bits up."""
+
+_LOOK_UP_4_BITS = tl.constexpr(LOOK_UP_4_BITS)
+_LOOK_UP_2_BITS = tl.constexpr(LOOK_UP_2_BITS)
+_OPERANDS_4_BITS = tl.constexpr("=&r,=&r" + ",r" * 17)
+_OPERANDS_2_BITS = tl.constexpr("=&r,=&r,=&r,=&r" + ",r" * 5)
+
+
+@triton.jit
+def _compared(codes, p_bucket_weights, SHIFT: tl.constexpr, BITS: tl.constexpr):
+    code = (codes >> SHIFT) & (2**BITS - 1)
+    weights = tl.zeros(codes.shape, tl.int8)
+    for i in tl.static_range(2**BITS):
+        weights = tl.where(code == i, tl.load(p_bucket_weights + i), weights)
+    return weights
+
+
+_INTERPRETED = tl.constexpr(not isinstance(_compared, triton.JITFunction))
+
+
+@triton.jit
+def _bucket_weights_4_bits(codes, p_bucket_weights):
+    """The bucket weights int8 [tokens, bytes] of both halves of the dimensions; codes uint8 [tokens, bytes]."""
+    if _INTERPRETED:
+        return _compared(codes, p_bucket_weights, 0, 4), _compared(codes, p_bucket_weights, 4, 4)
+    p_words = p_bucket_weights.to(tl.pointer_type(tl.int32))
+    return tl.inline_asm_elementwise(
+        _LOOK_UP_4_BITS,
+        _OPERANDS_4_BITS,
+        [codes, tl.load(p_words), tl.load(p_words + 1), tl.load(p_words + 2), tl.load(p_words + 3)],
+        dtype=(tl.int8, tl.int8),
+        is_pure=True,
+        pack=4,
+    )
+
+
+@triton.jit
+def _bucket_weights_2_bits(codes, p_bucket_weights):
+    """The bucket weights int8 [tokens, bytes] of the 4 quarters of the dimensions; codes uint8 [tokens, bytes]."""
+    if _INTERPRETED:
+        return (
+            _compared(codes, p_bucket_weights, 0, 2),
+            _compared(codes, p_bucket_weights, 2, 2),
+            _compared(codes, p_bucket_weights, 4, 2),
+            _compared(codes, p_bucket_weights, 6, 2),
+        )
+    return tl.inline_asm_elementwise(
+        _LOOK_UP_2_BITS,
+        _OPERANDS_2_BITS,
+        [codes, tl.load(p_bucket_weights.to(tl.pointer_type(tl.int32)))],
+        dtype=(tl.int8, tl.int8, tl.int8, tl.int8),
+        is_pure=True,
+        pack=4,
+    )
+
+
+@triton.jit
+def load_rows(p_numbers, rows, first, STRIDE: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
+    """[rows, BLOCK]: the numbers from column `first` on, 0 from column WIDTH on."""
+    columns = first + tl.arange(0, BLOCK)
+    pointers = p_numbers + rows[:, None] * STRIDE + columns[None, :]
+    if WIDTH % BLOCK == 0:
+        numbers = tl.load(pointers)
+    else:
+        numbers = tl.load(pointers, mask=(columns < WIDTH)[None, :], other=0.0)
+    return numbers
+
+
+@triton.jit
+def load_operands(
+    p_codes, tokens, first, p_bucket_weights, CODES: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr
+):
+    """What is multiplied of codes [tokens, WIDTH] from column `first` on: [tokens, BLOCK] for each code of a byte."""
+    codes = load_rows(p_codes, tokens, first, WIDTH, WIDTH, BLOCK)
+    if CODES == "float32" or CODES == "float16" or CODES == "bfloat16" or CODES == "int8":
+        operands = (codes,)
+    elif CODES == "float8_e4m3":
+        if codes.dtype == tl.uint8:
+            # Before sm_89. An e4m3 number is a float16 with 3 bits of fraction and another bias, which is what codes /
+            # 256 undoes.
+            halves = ((codes & 0x7F).to(tl.int16) << 7) | ((codes & 0x80).to(tl.int16) << 8)
+            codes = halves.to(tl.float16, bitcast=True)
+        operands = (codes,)
+    elif CODES == "buckets_4_bits":
+        operands = _bucket_weights_4_bits(codes, p_bucket_weights)
+    elif CODES == "buckets_2_bits":
+        operands = _bucket_weights_2_bits(codes, p_bucket_weights)
+    else:
+        tl.static_assert(False, "CODES is none of those that code_constants returns")
+    return operands

@@ -1,0 +1,65 @@
+"""Trains the residual codecs' codebook: centroids by spherical k-means, bucket weights by quantiles."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .arrays import tensor_over
+from .codebook import MAX_CENTROIDS, Codebook, nearest
+from .codecs import Codec
+
+_MAX_RESIDUALS = 1 << 24
+"""Residuals that the quantiles are taken from: torch.quantile takes no more."""
+
+_SMALLEST_STEP = 2.0**-24
+"""float16's smallest number: residuals below it are the rounding of the centroids."""
+
+
+def train_codebook(sample: NDArray[np.float32], codec: Codec, centroids: int, seed: int = 0) -> Codebook:
+    """Trains a codebook on a sample of the corpus.
+
+    Args:
+        sample: float32 [n, dim], token embeddings of any length but 0, at least as many as centroids; some tens for
+            each are enough.
+        codec: One that has a codebook: RESIDUAL4 or RESIDUAL2.
+        centroids: 1 to 65,536; PLAID takes about 16 * sqrt(tokens of the corpus).
+        seed: Of the k-means; the same one gives the same codebook.
+
+    Returns:
+        A codebook on the CPU. Its bucket weights are the quantiles in the middles of 2 ** bits buckets.
+
+    Raises:
+        ValueError: An argument is not as said.
+        ImportError: faiss is not installed.
+
+    References:
+        Santhanam et al., PLAID: An Efficient Engine for Late Interaction Retrieval, 2022, section 4.1.
+    """
+    if not codec.residual_bits:
+        expected = " or ".join(known.value for known in Codec if known.residual_bits)
+        raise ValueError(f"codec is {codec.value}; expected {expected}")
+    if sample.dtype != np.float32 or sample.ndim != 2 or not sample.shape[1]:
+        raise ValueError(f"sample has dtype {sample.dtype} and shape {list(sample.shape)}; expected float32 [n, dim]")
+    codec.code_bytes(sample.shape[1])
+    if not 1 <= centroids <= MAX_CENTROIDS:
+        raise ValueError(f"centroids is {centroids}; expected 1 to {MAX_CENTROIDS}")
+    if len(sample) < centroids:
+        raise ValueError(f"sample has {len(sample)} tokens; expected at least {centroids}, the number of centroids")
+    lengths = np.linalg.norm(sample, axis=1, keepdims=True)
+    if not (np.isfinite(lengths).all() and lengths.all()):
+        raise ValueError("sample has a token that is zero or not finite; expected finite tokens of some length")
+
+    import faiss
+
+    directions = np.ascontiguousarray(sample / lengths)
+    kmeans = faiss.Kmeans(sample.shape[1], centroids, spherical=True, seed=seed, min_points_per_centroid=1)
+    kmeans.train(directions)
+    rounded = torch.from_numpy(kmeans.centroids).half()
+    tokens = tensor_over(directions)[:: -(-directions.size // _MAX_RESIDUALS)]
+    residuals = tokens - rounded.float()[nearest(tokens, rounded.float())]
+    middles = (torch.arange(2**codec.residual_bits) + 0.5) / 2**codec.residual_bits
+    values = torch.quantile(residuals.flatten(), middles)
+    step = max(float(values.abs().max() / 127), _SMALLEST_STEP)
+    return Codebook(rounded, (values / step).round().to(torch.int8), step)
