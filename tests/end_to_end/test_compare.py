@@ -161,7 +161,7 @@ def test_recode_makes_a_collection_that_is_served(client: Client, server: Triton
     found = client.search("smaller", "a needle", min_version=described.version)
     assert [hit.id for hit in found] == ["a", "b"]
     again = CliRunner().invoke(create_app(), command)
-    assert again.exit_code == 1 and "tridex index requantize: collection 'smaller' exists already" in again.output
+    assert again.exit_code == 1 and "tridex: collection 'smaller' exists already" in again.output
     unknown = CliRunner().invoke(create_app(), [*command[:3], "other", "--codec", "int4", *command[6:]])
     assert unknown.exit_code == 1 and "--codec is 'int4'; expected one of" in unknown.output
     client.drop_collection("whole")

@@ -11,7 +11,8 @@ from ir_datasets.datasets.base import Dataset as Parts
 from ir_datasets.formats import TrecQrels, TsvDocs, TsvQueries
 from ir_datasets.util import LocalDownload
 
-from tridex.evaluation.dataset import DatasetError, load_dataset
+from tridex.evaluation.dataset import DatasetError
+from tridex.evaluation.loading import load_dataset
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from queries import embed_query
 from sentence_transformers import MultiVectorEncoder
 from service_requests import answers, delete, strings, upsert
 
-from tridex.building.embedder import Embedder
 from tridex.index import CollectionSpec, Store
 from tridex.kernels import Codec
 from tridex.protocol import limits
@@ -46,7 +46,7 @@ def version(result: Any) -> int:
 
 
 def query(context: Context, text: str, collection: str = "c", **parameters: Any) -> Request:
-    embeddings = Embedder(load(context), context.infer).query(text)
+    embeddings = embed_query(load(context), text)
     return Request({"QUERY_EMBEDDINGS": embeddings[None]}, {"collection": collection, **parameters})
 
 

@@ -108,7 +108,7 @@ def test_training_goes_on_without_a_tracking_server(
 ) -> None:
     nobody = "http://127.0.0.1:9"
     result = train(settings(checkpoint, triplets, tmp_path, max_steps=1, tracking_uri=nobody, held_out=0))
-    assert result.mlflow_run is None and "training goes on without a record" in caplog.text
+    assert result.mlflow_run is None and "training continues without a record" in caplog.text
     assert result.before is None and weights(tmp_path / "trained")
 
 
@@ -139,7 +139,7 @@ def test_training_goes_on_without_weights_and_biases(
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("WANDB_INIT_TIMEOUT", "5")
     result = train(settings(checkpoint, triplets, tmp_path, max_steps=1, wandb=True))
-    assert "Weights & Biases could not be reached: training goes on without a record" in caplog.text
+    assert "Weights & Biases could not be reached: training continues without a record" in caplog.text
     assert result.mlflow_run and weights(tmp_path / "trained")
 
 
@@ -154,7 +154,7 @@ def test_weights_and_biases_is_asked_for_and_not_installed(
 
 def test_nothing_is_overwritten(checkpoint: Path, triplets: Path, tmp_path: Path) -> None:
     (tmp_path / "trained").mkdir()
-    with pytest.raises(FileExistsError, match="nothing is overwritten"):
+    with pytest.raises(FileExistsError, match="exists already and is not overwritten"):
         train(settings(checkpoint, triplets, tmp_path))
     assert not list((tmp_path / "trained").iterdir())
 
