@@ -38,11 +38,6 @@ from tridex.serving.models.search import SearchService
 PROCESS = Path(__file__).parent.parent / "support" / "build_process.py"
 
 
-@pytest.fixture(scope="module")
-def artifact(repository: Path) -> Artifact:
-    return load_artifact(latest_version_dir(repository / "encoder"))
-
-
 @pytest.mark.parametrize(
     "options",
     [

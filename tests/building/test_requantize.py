@@ -13,15 +13,10 @@ import pytest
 from builds import build, contents, rows_of, write
 
 from tridex.building import BuildError, Progress, Summary, new_collection_spec, requantize
-from tridex.encoding import Artifact, latest_version_dir, load_artifact
+from tridex.encoding import Artifact
 from tridex.export import export_checkpoint
 from tridex.index import CheckpointMismatchError, CollectionExistsError, Store
 from tridex.kernels import Codec
-
-
-@pytest.fixture(scope="module")
-def artifact(repository: Path) -> Artifact:
-    return load_artifact(latest_version_dir(repository / "encoder"))
 
 
 def requantized(store: Store, repository: Path, codec: Codec, name: str = "new", **options: Any) -> Summary:
