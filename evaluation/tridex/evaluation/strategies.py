@@ -47,7 +47,7 @@ STRATEGIES = {
         {"exact": False},
         limits_candidates=True,
         needs_inverted_lists=True,
-        flags="--approximate",
+        flags="--no-exact",
         note=f"candidates: MaxSim over the {CANDIDATES} documents that look best by centroids; their inverted lists, "
         "some 4 bytes per token, are not counted in kB/document.",
     ),

@@ -18,7 +18,7 @@ from .errors import (
 from .ranking import Ranking, fuse_ranks, fuse_scores
 from .resident.budget import MemoryBudget, budget_for, check_room, needed_bytes, packed_bytes
 from .resident.follower import Follower
-from .resident.inverted_lists import MIN_DOCUMENTS as MIN_LISTED_DOCUMENTS
+from .resident.inverted_lists import MIN_DOCUMENTS as MIN_CANDIDATE_DOCUMENTS
 from .resident.snapshot import Snapshot
 from .storage.builds import Build
 from .storage.collection import Collection, Document, Size
@@ -30,7 +30,7 @@ from .storage.store import Location, Store
 from .storage.writer_lock import WriterLock
 
 __all__ = [
-    "MIN_LISTED_DOCUMENTS",
+    "MIN_CANDIDATE_DOCUMENTS",
     "Build",
     "CheckpointMismatchError",
     "Collection",

@@ -238,7 +238,7 @@ class Collection:
         A declared field may be absent or null.
         """
         for document in documents:
-            check_metadata(self.spec.fields, document.id, document.metadata)
+            check_metadata(document.id, document.metadata, self.spec.fields)
 
     @writing
     def delete(self, ids: Sequence[str]) -> int:

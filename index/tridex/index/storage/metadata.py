@@ -19,7 +19,7 @@ UNREADABLE = "_unreadable"
 """The one key of what stands for metadata that cannot be given back; its value is the reason."""
 
 
-def check_metadata(fields: Fields, key: str, metadata: dict[str, Any]) -> None:
+def check_metadata(key: str, metadata: dict[str, Any], fields: Fields) -> None:
     """Raises InvalidDocumentError where a declared field of document `key` holds what is not of its type, or where the
     metadata could not be given back. A declared field may be absent or null.
     """
