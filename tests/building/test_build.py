@@ -1,4 +1,4 @@
-"""Bulk build: what comes out is what upserts would have written, whatever happened on the way."""
+"""Bulk build: the collection is what upserts would have written, whatever interrupts the build."""
 
 from __future__ import annotations
 
@@ -237,13 +237,13 @@ def test_every_kind_of_source_gives_the_same_documents(artifact: Artifact, tmp_p
     folder.mkdir()
     write(folder / "corpus.jsonl", [{**row, "title": None} for row in rows] + [{"_id": "empty", "text": " "}])
     flat = [{"id": row["_id"], "text": row["text"], "n": row["metadata"]["n"]} for row in rows]
-    parts = tmp_path / "parts"
-    parts.mkdir()
-    pq.write_table(pa.Table.from_pylist(flat[:5]), parts / "0.parquet")
-    pq.write_table(pa.Table.from_pylist(flat[5:]), parts / "1.parquet")
+    folder_of_files = tmp_path / "files"
+    folder_of_files.mkdir()
+    pq.write_table(pa.Table.from_pylist(flat[:5]), folder_of_files / "0.parquet")
+    pq.write_table(pa.Table.from_pylist(flat[5:]), folder_of_files / "1.parquet")
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
     store = Store(tmp_path / "store")
-    sources = [write(tmp_path / "rows.jsonl", rows), folder, parts, tmp_path / "rows.parquet"]
+    sources = [write(tmp_path / "rows.jsonl", rows), folder, folder_of_files, tmp_path / "rows.parquet"]
     done = [build(source, store, artifact, f"c{i}") for i, source in enumerate(sources)]
     assert [summary.without_text for summary in done] == [0, 1, 0, 0]
     first = contents(store.open("c0"))
@@ -314,7 +314,7 @@ def test_a_source_that_is_none(artifact: Artifact, tmp_path: Path, name: str, co
         build(tmp_path / name, Store(tmp_path / "store"), artifact)
 
 
-def test_damaged_parquet_files_name_the_row(artifact: Artifact, tmp_path: Path) -> None:
+def test_corrupt_parquet_files_name_the_row(artifact: Artifact, tmp_path: Path) -> None:
     path, store = tmp_path / "rows.parquet", Store(tmp_path / "store")
 
     def refusal(table: pa.Table, spoil: int | None = None) -> str:

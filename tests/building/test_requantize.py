@@ -25,7 +25,7 @@ def requantized(store: Store, repository: Path, codec: Codec, name: str = "new",
 
 
 @pytest.mark.parametrize(("codec", "pooling_factor"), [(Codec.FLOAT16, 1), (Codec.INT8, 3), (Codec.FLOAT8, 2)])
-def test_a_recoded_collection_is_a_built_one(
+def test_a_requantized_collection_is_a_built_one(
     repository: Path, artifact: Artifact, tmp_path: Path, codec: Codec, pooling_factor: int
 ) -> None:
     """Long documents too, whose windows are pooled one by one, and after deletions."""
@@ -99,7 +99,7 @@ def test_it_goes_on_after_a_kill_unless_the_source_changed(
     assert requantized(store, repository, Codec.INT8, "changed").documents == 44
 
 
-def test_what_cannot_be_recoded_is_refused(
+def test_what_cannot_be_requantized_is_refused(
     repository: Path, artifact: Artifact, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     source, store = write(tmp_path / "rows.jsonl", rows_of(12)), Store(tmp_path / "store")

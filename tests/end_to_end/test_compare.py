@@ -44,9 +44,7 @@ def compare(server: TritonServer, *arguments: object) -> Result:
 
 
 @pytest.mark.usefixtures("emptied")
-def test_every_system_is_judged_as_ir_measures_judges_its_run(
-    judged: Path, server: TritonServer, tmp_path: Path
-) -> None:
+def test_every_system_is_measured_as_by_ir_measures(judged: Path, server: TritonServer, tmp_path: Path) -> None:
     arguments = [judged, "--systems", ",".join(SYSTEMS), "--baseline", "float32", "--bi-encoder", "default"]
     arguments += ["--measures", ",".join(MEASURES), "--json"]
     absent = compare(server, *arguments)
@@ -136,7 +134,7 @@ def test_a_collection_that_does_not_fit_is_left_as_it_is(judged: Path, server: T
         assert client.describe_collection("compared-bfloat16").codec == "int8"
 
 
-def test_recode_makes_a_collection_that_is_served(client: Client, server: TritonServer) -> None:
+def test_requantize_makes_a_collection_that_is_served(client: Client, server: TritonServer) -> None:
     client.create_collection("whole", codec="float16")
     version = client.upsert("whole", [{"id": "a", "text": "one needle in a haystack"}, {"id": "b", "text": "custard"}])
     assert version

@@ -75,7 +75,7 @@ def build_missing(client: Client, dataset: Dataset, systems: Sequence[System], s
     base = System(BASE_CODEC, BASE_CODEC).collection(dataset.name)
     if base in collections.names():
         manifest = artifact.manifest
-        collections.open(base).spec.check_checkpoint(base, manifest.fingerprint, manifest.parts)
+        collections.open(base).spec.check_checkpoint(base, manifest.fingerprint, manifest.component_hashes)
     else:
         spec = new_collection_spec(artifact, Codec(BASE_CODEC))
         encoder = create_encoder(artifact, threads=os.cpu_count() or 1)
