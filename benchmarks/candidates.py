@@ -182,7 +182,7 @@ def measure(beir: Beir, artifact: Artifact, data: Path) -> Result:
             "hybrid, maxsim_weight 0.5": [fuse_scores(*pair, 0.5) for pair in zip(exact, bm25, strict=True)],
         }
         held = lists.centroids.nbytes + lists.rows.nbytes + lists.starts.nbytes
-        tokens = snapshot.segments[0].segment.tokens
+        tokens = snapshot.segments[0].packed.tokens
         return Result(
             name=beir.name,
             documents=len(documents),

@@ -27,8 +27,7 @@ from service_requests import answers, upsert
 from tridex.building import BuildError, Embedder, new_collection_spec
 from tridex.building.codebook_training import centroids
 from tridex.encoding import Artifact, latest_version_dir, load_artifact
-from tridex.index import CollectionExistsError, CollectionInUseError, CollectionNotFoundError, Store
-from tridex.index.storage.fields import FieldType
+from tridex.index import CollectionExistsError, CollectionInUseError, CollectionNotFoundError, FieldType, Store
 from tridex.kernels import Codec
 from tridex.protocol.parameters import LongDocuments
 from tridex.serving.backend.service import Context, Request, RequestError

@@ -20,7 +20,7 @@ from tridex.building import (
 )
 from tridex.encoding import create_encoder, latest_version_dir, load_artifact
 from tridex.index import Store
-from tridex.index.storage import builds
+from tridex.index.storage import unfinished
 from tridex.kernels import Codec
 
 
@@ -33,7 +33,7 @@ def main(source: str, store: str, repository: str, collection: str, codec: str) 
         print(f"encode {texts[0]} | {texts[-1]}", flush=True)
         yield from embedder(texts, windows)
 
-    builds._COMMITS_PER_FRAGMENT = 4
+    unfinished._COMMITS_PER_FRAGMENT = 4
     print("start", flush=True)
     done = build_collection(
         open_source(Path(source)),

@@ -1,4 +1,4 @@
-"""A second implementation of filters: over a plain dictionary, as Haystack's own in-memory store does it."""
+"""A second implementation of filters: over a plain dictionary, as Haystack's own in-memory store evaluates them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ def matches(condition: Mapping[str, Any], metadata: Mapping[str, Any]) -> bool:
         found = [matches(inner, metadata) for inner in condition["conditions"]]
         return {"AND": all(found), "OR": any(found), "NOT": not all(found)}[operator]
     name = condition["field"].removeprefix("meta.")
-    given, value = _comparable(metadata.get(name)), condition["value"]
+    stored, value = _comparable(metadata.get(name)), condition["value"]
     if operator in ("in", "not in"):
-        return (given in [_comparable(one) for one in value]) == (operator == "in")
+        return (stored in [_comparable(one) for one in value]) == (operator == "in")
     value = _comparable(value)
     if operator in ("==", "!="):
-        return bool((given == value) == (operator == "=="))
-    if given is None or value is None:
+        return bool((stored == value) == (operator == "=="))
+    if stored is None or value is None:
         return False
-    return bool({"<": given < value, "<=": given <= value, ">": given > value, ">=": given >= value}[operator])
+    return bool({"<": stored < value, "<=": stored <= value, ">": stored > value, ">=": stored >= value}[operator])
 
 
 def _comparable(value: Any) -> Any:

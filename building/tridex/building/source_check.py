@@ -87,6 +87,6 @@ def check(source: Source, fields: Fields, report: Callable[[int], None]) -> Chec
 def _check_fields(row: CorpusDocument, fields: Fields, place: str) -> None:
     """Raises CorpusError if the index would refuse the document's metadata."""
     try:
-        check_metadata(row.id, row.metadata, fields)
+        check_metadata(fields, row.id, row.metadata)
     except InvalidDocumentError as error:
         raise CorpusError(f"{place}: {error}") from None

@@ -13,7 +13,7 @@ from ir_measures.measures import Measure
 from rich.console import Console
 
 from tridex.client import Client, CollectionInfo
-from tridex.index import MIN_CANDIDATE_DOCUMENTS
+from tridex.index import MIN_LISTED_DOCUMENTS
 
 from .dataset import Dataset
 from .measures import Evaluation, evaluate
@@ -200,7 +200,7 @@ def _await_lists(client: Client, collection: str, documents: int, dataset: Datas
     With one probe and ten candidates hardly any query finds all of its ten best. Gives up after some minutes, and at
     once where the collection is too small for lists: then every search is exact.
     """
-    if documents < MIN_CANDIDATE_DOCUMENTS:
+    if documents < MIN_LISTED_DOCUMENTS:
         return
     texts = list(islice(dataset.queries.values(), _LISTS_QUERIES))
     exact = [[hit.id for hit in hits] for hits in client.search_batch(collection, texts)]

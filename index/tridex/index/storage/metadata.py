@@ -19,9 +19,16 @@ UNREADABLE = "_unreadable"
 """The one key of what stands for metadata that cannot be given back; its value is the reason."""
 
 
-def check_metadata(key: str, metadata: dict[str, Any], fields: Fields) -> None:
-    """Raises InvalidDocumentError where a declared field of document `key` holds what is not of its type, or where the
-    metadata could not be given back. A declared field may be absent or null.
+def check_metadata(fields: Fields, key: str, metadata: dict[str, Any]) -> None:
+    """Checks that a document's metadata can be stored and given back.
+
+    Args:
+        fields: The fields that the collection declares.
+        key: The document's id, for the message.
+        metadata: A declared field may be absent or null; other keys may hold any JSON.
+
+    Raises:
+        InvalidDocumentError: A declared field holds what is not of its type, or the metadata could not be given back.
     """
     column_values(fields, key, metadata)
     encoded(key, metadata)

@@ -1,4 +1,4 @@
-"""A collection while it is being built: it has a folder and documents, and a name that leads nowhere yet.
+"""A collection while a bulk build makes it: it has a folder and documents, and a name that leads nowhere yet.
 
 So nobody searches it or writes to it but the process that builds, which holds a lock on the folder as long as it lives.
 What is committed stays when that process dies, and the next one goes on from there.
@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from tridex.index.errors import CollectionInUseError
 
-from .collection import Collection, Document
+from .collection import Collection
 from .compaction import clean_up_alone
+from .document_rows import Document
 
 _COMMITS_PER_FRAGMENT = 64
 """Fragments of so many transactions are merged into one: every transaction writes the list of all fragments anew."""
@@ -27,11 +28,15 @@ _COMMITS_PER_FRAGMENT = 64
 
 @dataclass(frozen=True)
 class Build:
-    """An unfinished collection, locked until the block ends."""
+    """An unfinished collection, locked until the block ends.
+
+    Attributes:
+        collection: What is there so far.
+        source: What it is built from, as the builder said when it began.
+    """
 
     collection: Collection
     source: str
-    """What it is built from, as the builder said when it began."""
     _lock: int
 
     def __enter__(self) -> Build:
@@ -43,13 +48,16 @@ class Build:
         os.close(self._lock)
 
     def append(self, documents: Sequence[Document], embeddings: Iterable[NDArray[np.float32]]) -> None:
-        """Commits documents whose ids are not there yet, and merges small fragments where there are many."""
+        """Commits documents whose ids are not there yet, and merges small fragments where there are many.
+
+        Args and Raises as `Collection.upsert`, except that ids are not looked up.
+        """
         version = self.collection.append(documents, embeddings)
         if version % _COMMITS_PER_FRAGMENT == 0:
             self.tidy()
 
     def tidy(self) -> None:
-        """Merges small fragments, and removes what no longer is of any use: older versions, halves of killed writes."""
+        """Merges small fragments, and removes what nobody reads: older versions, halves of killed writes."""
         self.collection.compact(copy_pages=True)
         clean_up_alone(self.collection.dataset)
 
