@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 import typer
+
+from tridex.common.errors import TridexError
 
 from .output import printable
 
@@ -22,3 +26,12 @@ def fail(message: str, cause: BaseException, status: int = FAILED) -> NoReturn:
     """Ends the command: one line on standard error, and the exit status."""
     typer.echo(f"tridex: {printable(message)}", err=True)
     raise typer.Exit(status) from cause
+
+
+@contextmanager
+def failing() -> Iterator[None]:
+    """Around the work of a command: a TridexError or an OSError is one line on standard error and exit status 1."""
+    try:
+        yield
+    except (TridexError, OSError) as error:
+        fail(str(error), error)
