@@ -62,7 +62,7 @@ def test_index(run, triton, written, tmp_path, kind):
     assert written == EXPECTED
     assert triton.requests[0].parameters == {"collection": "docs", "operation": "upsert", "codec": "int8"}
     assert [len(request.inputs["ID"]) for request in triton.requests] == [2, 1]
-    assert "Wrote 3 documents to docs in" in result.stdout and "passed over 1 without text" in result.stdout
+    assert "Wrote 3 documents to docs in" in result.stdout and "skipped 1 without text" in result.stdout
     assert "/s" in result.stderr
 
 

@@ -15,6 +15,7 @@ from .errors import InvalidArgument
 
 DEFAULT_PORT = 8001
 DEFAULT_ADDRESS = f"localhost:{DEFAULT_PORT}"
+DEFAULT_TIMEOUT_S = 30.0
 
 CHANNEL_ARGUMENTS: list[tuple[str, str | int]] = [
     # tritonclient sets these only where no other argument is given.

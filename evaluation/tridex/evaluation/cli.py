@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tridex.client.cli.connection import ADDRESS, TIMEOUT_S, Address, Json, Timeout, connected
+from tridex.client.cli.documents import Codec
 from tridex.common.terminal.exits import fail
 from tridex.common.terminal.output import print_json, print_line, print_table
 
@@ -30,7 +31,7 @@ def evaluate(
         "nDCG@10,RR@10,R@10,R@100"
     ),
     top_k: Annotated[int, typer.Option(help="Documents asked for.")] = 100,
-    codec: Annotated[str | None, typer.Option(help="How a collection made by this command stores embeddings.")] = None,
+    codec: Codec = None,
     run: Annotated[Path | None, typer.Option(help="A file for the ranking, in TREC's format.")] = None,
     as_json: Json = False,
     address: Address = ADDRESS,
@@ -52,7 +53,7 @@ def evaluate(
         name = collection or judged.name
         with connected(address, timeout) as client:
             index(client, name, judged, codec)
-            retrieval = retrieve({name: served(client, name, top_k)}, judged)[name]
+            retrieval = retrieve({name: served(client, name, top_k=top_k)}, judged)[name]
             described = client.describe_collection(name)
             if run:
                 retrieval.write(run, name)

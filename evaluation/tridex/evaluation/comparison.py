@@ -12,7 +12,7 @@ from pathlib import Path
 from ir_measures.measures import Measure
 from rich.console import Console
 
-from tridex.client import Client, CollectionInfo
+from tridex.client import Client, CollectionInfo, SearchOptions
 from tridex.index.resident.inverted_lists import MIN_DOCUMENTS
 
 from .bi_encoder import BiEncoder
@@ -177,10 +177,15 @@ def _served(client: Client, dataset: Dataset, system: System, info: CollectionIn
     client.search(name, text, min_version=info.version, timeout_s=_LOADING_TIMEOUT_S)
     if system.way == "candidates":
         _await_lists(client, name, info.count, dataset)
-        return served(client, name, top_k, exact=False, n_candidates=max(CANDIDATES, top_k))
-    if system.way == "rerank":
-        return served(client, name, top_k, mode="rerank", n_candidates=max(CANDIDATES, top_k))
-    return served(client, name, top_k, mode={"exact": "maxsim"}.get(system.way, system.way))
+    depth = max(CANDIDATES, top_k)
+    options: dict[str, SearchOptions] = {
+        "exact": {"mode": "maxsim"},
+        "candidates": {"exact": False, "n_candidates": depth},
+        "rerank": {"mode": "rerank", "n_candidates": depth},
+        "hybrid": {"mode": "hybrid"},
+        "bm25": {"mode": "bm25"},
+    }
+    return served(client, name, **{**options[system.way], "top_k": top_k})
 
 
 def _await_lists(client: Client, collection: str, documents: int, dataset: Dataset) -> None:

@@ -6,15 +6,19 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from tridex.client import Client, InvalidArgument, NotFound
+from tridex.client import Client, CodecName, InvalidArgument, NotFound, SearchOptions
+from tridex.common.terminal.progress import Counted
 
 from .dataset import Dataset
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 PERCENTILES = (50, 95, 99)
 
@@ -43,7 +47,7 @@ class Retrieval:
                     file.write(f"{query} Q0 {document} {rank} {score!r} {tag}\n")
 
 
-def index(client: Client, collection: str, dataset: Dataset, codec: str | None = None) -> None:
+def index(client: Client, collection: str, dataset: Dataset, codec: CodecName | None = None) -> None:
     """Puts the corpus into `collection`, unless exactly as many documents are there already.
 
     Raises InvalidArgument where the collection holds more documents than the corpus, or has another codec.
@@ -63,15 +67,15 @@ def index(client: Client, collection: str, dataset: Dataset, codec: str | None =
             "another name, or drop that collection"
         )
     if there is None or there.count < expected:
-        client.upsert(collection, dataset.documents(), codec=codec, show_progress_bar=True)
+        client.upsert(collection, Counted(dataset.documents(), expected), codec=codec, show_progress_bar=True)
 
 
-def served(client: Client, collection: str, top_k: int, **options: Any) -> Ask:
+def served(client: Client, collection: str, **options: Unpack[SearchOptions]) -> Ask:
     """Searches in a served collection; `options` are those of Client.search."""
+    options = {**options, "with_text": False, "with_metadata": False}
 
     def ask(text: str) -> dict[str, float]:
-        hits = client.search(collection, text, top_k=top_k, with_text=False, with_metadata=False, **options)
-        return {hit.id: hit.score for hit in hits}
+        return {hit.id: hit.score for hit in client.search(collection, text, **options)}
 
     return ask
 

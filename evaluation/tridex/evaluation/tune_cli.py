@@ -67,7 +67,7 @@ def tune(
         print_line(line)
     pooling = f" --pooling-factor {row.pooling_factor}" if row.pooling_factor > 1 else ""
     print_line(f"Build: tridex index build CORPUS --collection NAME --codec {row.codec}{pooling}")
-    if search := {"candidates": "--approximate", "hybrid": "--mode hybrid", "rerank": "--mode rerank"}.get(row.way):
+    if search := {"candidates": "--no-exact", "hybrid": "--mode hybrid", "rerank": "--mode rerank"}.get(row.way):
         print_line(f"Search: tridex search NAME QUERY {search}")
 
 
