@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -33,12 +34,14 @@ def read_path(path: Path) -> Iterator[Row]:
 
 
 def count_rows(path: Path) -> int | None:
-    """How many documents `read_path` gives; None where they can be read only once, as those of a pipe.
-
-    Raises CorpusError where the file cannot be read to its end, OSError.
-    """
+    """How many rows `read_path` gives. None where they can be read only once, as from a pipe, and where the file is
+    damaged, which `read_path` reports. Raises CorpusError, OSError."""
     file = _file_at(path)
-    return sum(1 for _ in corpus.read_lines(file)) if file.is_file() else None
+    if not file.is_file():
+        return None
+    with suppress(CorpusError):
+        return sum(1 for _ in corpus.read_lines(file))
+    return None
 
 
 def checked(rows: Iterable[Row], *, distinct: bool) -> Iterator[tuple[str, CorpusDocument]]:

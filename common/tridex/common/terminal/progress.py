@@ -58,7 +58,7 @@ class _Rate(ProgressColumn):
     """Items per second: over the last half minute while running, over everything at the end."""
 
     def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
+        speed = task.completed / task.finished_time if task.finished_time else task.speed
         return Text("" if speed is None else f"{speed:,.0f}/s")
 
 
