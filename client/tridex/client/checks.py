@@ -1,4 +1,7 @@
-"""Checks before sending: only what cannot be sent or would be silently wrong. The server checks the rest."""
+"""Checks before sending: only what cannot be sent or would be silently wrong. The server checks the rest.
+
+Every function returns its value in the form that is sent, or raises InvalidArgument.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """When a request is sent again: where the server could not be reached or was not ready, within the call's own time.
 
-gRPC has retries too. They run until the deadline, and leave "Deadline Exceeded" of the reason for them.
+gRPC has retries too. They run until the deadline, and then report "Deadline Exceeded" in place of the reason.
 """
 
 from __future__ import annotations

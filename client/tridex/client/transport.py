@@ -1,6 +1,6 @@
 """How one attempt at a call is sent, by gRPC and by gRPC for asyncio: all that differs between the two clients.
 
-Written twice by hand, in one shape; the clients above are written once (`_async/`) and generated (`_sync/`).
+Both are written by hand, with the same methods; the clients that use them are one source (`_async/`, `_sync/`).
 """
 
 from __future__ import annotations

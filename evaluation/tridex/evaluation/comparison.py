@@ -179,13 +179,13 @@ def _served(client: Client, dataset: Dataset, system: System, info: CollectionIn
         _await_lists(client, name, info.count, dataset)
     depth = max(CANDIDATES, top_k)
     options: dict[str, SearchOptions] = {
-        "exact": {"mode": "maxsim"},
-        "candidates": {"exact": False, "n_candidates": depth},
-        "rerank": {"mode": "rerank", "n_candidates": depth},
-        "hybrid": {"mode": "hybrid"},
-        "bm25": {"mode": "bm25"},
+        "exact": {"top_k": top_k, "mode": "maxsim"},
+        "candidates": {"top_k": top_k, "exact": False, "n_candidates": depth},
+        "rerank": {"top_k": top_k, "mode": "rerank", "n_candidates": depth},
+        "hybrid": {"top_k": top_k, "mode": "hybrid"},
+        "bm25": {"top_k": top_k, "mode": "bm25"},
     }
-    return served(client, name, **{**options[system.way], "top_k": top_k})
+    return served(client, name, **options[system.way])
 
 
 def _await_lists(client: Client, collection: str, documents: int, dataset: Dataset) -> None:
