@@ -191,7 +191,7 @@ def _served(client: Client, dataset: Dataset, system: System, info: CollectionIn
     client.search(name, text, min_version=info.version, timeout_s=_LOADING_TIMEOUT_S)
     if system.ranking.needs_inverted_lists:
         _await_lists(client, name, info.count, dataset)
-    return served_retriever(client, name, top_k, **system.ranking.options(top_k))
+    return served_retriever(client, name, **system.ranking.options(top_k))
 
 
 def _await_lists(client: Client, collection: str, documents: int, dataset: Dataset) -> None:
