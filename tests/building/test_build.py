@@ -24,7 +24,7 @@ from queries import embed_query
 from sentence_transformers import MultiVectorEncoder
 from service_requests import answers, upsert
 
-from tridex.building import BuildError, Embedder, new_collection_spec
+from tridex.building import BuildError, Embedder, new_collection_spec, open_source
 from tridex.building.codebook_training import centroids
 from tridex.encoding import Artifact, latest_version_dir, load_artifact
 from tridex.index import CollectionExistsError, CollectionInUseError, CollectionNotFoundError, FieldType, Store
@@ -244,6 +244,7 @@ def test_every_kind_of_source_gives_the_same_documents(artifact: Artifact, tmp_p
     store = Store(tmp_path / "store")
     sources = [write(tmp_path / "rows.jsonl", rows), folder, folder_of_files, tmp_path / "rows.parquet"]
     done = [build(source, store, artifact, f"c{i}") for i, source in enumerate(sources)]
+    assert [open_source(source).count() for source in sources] == [12, 13, 12, 12]
     assert [summary.without_text for summary in done] == [0, 1, 0, 0]
     first = contents(store.open("c0"))
     assert len(first) == 12 and all(contents(store.open(f"c{i}")) == first for i in range(1, 4))

@@ -115,6 +115,9 @@ class _Source:
             place = f"{self._dataset.name}, document {number}"
             yield Row(place, CorpusDocument(document.id, document.text, document.metadata))
 
+    def count(self) -> int | None:
+        return sum(1 for _ in self._dataset.documents())
+
 
 def check_fits(existing: CollectionInfo, system: System, expected: int, encoder: Mapping[str, Any]) -> None:
     """Raises CollectionError where a collection does not hold the corpus as the system needs it."""
