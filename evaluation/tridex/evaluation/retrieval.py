@@ -35,7 +35,7 @@ class LocalSystem(Protocol):
         ...
 
     def index(self, dataset: Dataset) -> None:
-        """Makes the data set's documents those that are searched."""
+        """Makes the dataset's documents those that are searched."""
         ...
 
     def search(self, text: str, top_k: int) -> dict[str, float]:

@@ -46,7 +46,7 @@ def missing(client: Client, dataset: Dataset, systems: Sequence[System]) -> list
         name = system.collection(dataset.name)
         if not COLLECTION_NAME.fullmatch(name):
             raise CollectionError(
-                f"{name!r} cannot name a collection; expected a data set whose name is like {COLLECTION_NAME.pattern}"
+                f"{name!r} cannot name a collection; expected a dataset whose name is like {COLLECTION_NAME.pattern}"
             )
         try:
             check_fits(client.describe_collection(name), system, expected, served)
@@ -105,7 +105,7 @@ def _check_followed(client: Client, folder: Path, store: Store) -> None:
 
 
 class _Source:
-    """A data set as the bulk build reads it."""
+    """A dataset as the bulk build reads it."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset

@@ -21,7 +21,7 @@ def evaluate(
         typer.Argument(help="A judged collection: a folder in BEIR's layout, or ir_datasets:NAME.", show_default=False),
     ],
     collection: Annotated[
-        str | None, typer.Option(help="The served collection; the data set's name where left out.")
+        str | None, typer.Option(help="The served collection; the dataset's name where left out.")
     ] = None,
     split: Split = None,
     measures: Measures = MEASURES,
