@@ -1,4 +1,4 @@
-"""Collections in BEIR layout: corpus.jsonl or corpus.jsonl.gz, queries.jsonl, qrels/test.tsv."""
+"""Data sets in BEIR's layout: corpus.jsonl or corpus.jsonl.gz, queries.jsonl, qrels/test.tsv."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Beir:
-    """Texts by id, and the judged queries alone."""
+    """Texts by id; only the judged queries."""
 
     name: str
     documents: dict[str, str]
@@ -21,7 +21,7 @@ class Beir:
 
 
 def read_beir(folder: Path, documents: int, queries: int) -> Beir:
-    """A collection; of a larger one, the first judged queries, the judged documents and the first others."""
+    """Reads at most so many documents, judged ones first, and the first so many judged queries."""
     qrels: dict[str, dict[str, int]] = {}
     for line in (folder / "qrels" / "test.tsv").read_text().splitlines()[1:]:
         query, document, grade = line.split("\t")
@@ -39,7 +39,7 @@ def read_beir(folder: Path, documents: int, queries: int) -> Beir:
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Of the file, or of the same compressed."""
+    """The lines of the file, or of its .gz."""
     packed = path.with_name(f"{path.name}.gz")
     with gzip.open(packed, "rt") if packed.exists() else path.open() as lines:
         for line in lines:

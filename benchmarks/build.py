@@ -1,8 +1,8 @@
 """Bulk build and search of real collections, codec by codec, and memory against the size of a synthetic corpus.
 
 SciFact and the largest collection in --corpora are encoded once, and each codec is built from the same embeddings, in a
-process of its own whose peak memory is read at its end. The synthetic corpora have drawn token embeddings, so that the
-store is measured and not the encoder.
+process of its own whose peak memory is read at its end. The synthetic corpora have random token embeddings, so that
+the store is measured and not the encoder.
 
     python -m benchmarks.build --corpora DIR
 """
@@ -29,9 +29,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.markdown import Markdown
 
-from tridex.building import Encode, build_collection, local_encoder, open_source
-from tridex.building.progress import Progress
-from tridex.encoding import Artifact, DocumentReading, latest_version_dir, load_artifact
+from tridex.building import Embed, Embedder, Progress, build_collection, open_source
+from tridex.encoding import Artifact, DocumentReading, create_encoder, latest_version_dir, load_artifact
 from tridex.export import export_default
 from tridex.index import CollectionSpec, Follower, Store
 from tridex.kernels import Codec
@@ -39,7 +38,6 @@ from tridex.kernels import Codec
 from .publishing import publish
 from .timing import take_turns
 
-CORPORA = Path(__file__).parents[2] / "shared" / "data"
 QUERIES = 50
 TOP_K = 10
 DIM = 128
@@ -52,12 +50,12 @@ TOKENS = 40
 
 
 def worker(task: dict[str, Any]) -> None:
-    """Builds one collection from given or drawn embeddings, and prints what it took."""
-    encode = _given(Path(task["embeddings"])) if task["embeddings"] else _drawn
+    """Builds one collection from stored or random embeddings, and prints time, size and peak memory."""
+    embed = _stored(Path(task["embeddings"])) if task["embeddings"] else _random
     spec = CollectionSpec(DIM, Codec(task["codec"]), "f" * 64, document_length=300, windows=True)
     store, name = Store(task["store"]), task["name"]
     started = time.perf_counter()
-    done = build_collection(open_source(Path(task["source"])), store, name, spec, encode, progress=Progress(quiet=True))
+    done = build_collection(open_source(Path(task["source"])), store, name, spec, embed, progress=Progress(quiet=True))
     seconds = time.perf_counter() - started
     print(
         json.dumps(
@@ -72,33 +70,33 @@ def worker(task: dict[str, Any]) -> None:
 
 
 def _peak_mb() -> float:
-    """Of this process since it was executed: getrusage counts what its parent had when it forked, too."""
+    """Of this process since exec: getrusage would include what its parent had when it forked."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(status["VmHWM"].removesuffix("kB")) * 1024 / 1e6
 
 
-def _given(path: Path) -> Encode:
-    """Reads what `_encode` wrote, a document at a time: the peak memory is to be the build's."""
+def _stored(path: Path) -> Embed:
+    """Reads what `_encode` wrote one document at a time, so that the peak memory is the build's."""
     spans: dict[str, tuple[int, int]] = json.loads(path.with_suffix(".json").read_text())
 
-    def encode(texts: Sequence[str], windows: bool) -> Iterator[NDArray[np.float32]]:  # noqa: ARG001
+    def embed(texts: Sequence[str], windows: bool) -> Iterator[NDArray[np.float32]]:  # noqa: ARG001
         for text in texts:
             first, count = spans[text]
             yield np.fromfile(path, np.float32, count * DIM, offset=first * DIM * 4).reshape(-1, DIM)
 
-    return encode
+    return embed
 
 
 def _encode(texts: Sequence[str], artifact: Artifact, path: Path) -> int:
-    """Writes the token embeddings of all texts, and beside them where each text's are; how many tokens there are."""
+    """Writes the token embeddings of all texts, and an index of them beside it; returns the number of tokens."""
     reading = DocumentReading(artifact.manifest.rules.document.length, windows=True)
-    encode = local_encoder(artifact, reading, os.cpu_count() or 1)
+    embed = Embedder(artifact, create_encoder(artifact, threads=os.cpu_count() or 1), reading)
     spans: dict[str, tuple[int, int]] = {}
     tokens = 0
     with path.open("wb") as file, Progress().stage(path.stem, len(texts)) as done:
         for start in range(0, len(texts), ENCODED_TOGETHER):
-            some = texts[start : start + ENCODED_TOGETHER]
-            for text, array in zip(some, encode(some, True), strict=True):
+            batch = texts[start : start + ENCODED_TOGETHER]
+            for text, array in zip(batch, embed(batch, True), strict=True):
                 array.tofile(file)
                 spans[text] = (tokens, len(array))
                 tokens += len(array)
@@ -107,7 +105,7 @@ def _encode(texts: Sequence[str], artifact: Artifact, path: Path) -> int:
     return tokens
 
 
-def _drawn(texts: Sequence[str], windows: bool) -> Iterator[NDArray[np.float32]]:  # noqa: ARG001
+def _random(texts: Sequence[str], windows: bool) -> Iterator[NDArray[np.float32]]:  # noqa: ARG001
     for text in texts:
         rng = np.random.default_rng(int(text))
         tokens = rng.standard_normal((rng.integers(1, 2 * TOKENS), DIM), np.float32)
@@ -115,7 +113,7 @@ def _drawn(texts: Sequence[str], windows: bool) -> Iterator[NDArray[np.float32]]
 
 
 def built(task: dict[str, Any]) -> dict[str, float]:
-    """What the worker says."""
+    """Builds one collection in a process of its own; its figures."""
     command = [sys.executable, "-m", "benchmarks.build", "--worker", json.dumps(task)]
     measured: dict[str, float] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     return measured
@@ -125,7 +123,7 @@ def real(folder: Path, artifact: Artifact, scratch: Path, count: int | None) -> 
     """A row for each codec over a collection, or its first documents."""
     source = scratch / f"{folder.name}.jsonl"
     with gzip.open(folder / "corpus.jsonl.gz", "rt") as lines:
-        # Some ids are there several times, which a build refuses.
+        # Some ids come several times, which a build refuses.
         distinct = {json.loads(line)["_id"]: line for line in islice(lines, count)}
     source.write_text("".join(distinct.values()))
     texts = [row.document.text for row in open_source(source).rows()]  # type: ignore[union-attr]
@@ -162,14 +160,14 @@ def real(folder: Path, artifact: Artifact, scratch: Path, count: int | None) -> 
 
 def _queries(folder: Path, artifact: Artifact) -> list[torch.Tensor]:
     texts = [json.loads(line)["text"] for line in islice((folder / "queries.jsonl").open(), QUERIES)]
-    # As documents are: what matters here is how long they are, and that all codecs get the same.
+    # Encoded as documents: only their length matters here, and that all codecs get the same.
     reading = DocumentReading(artifact.manifest.rules.document.length, windows=False)
-    encode = local_encoder(artifact, reading, os.cpu_count() or 1)
-    return [torch.from_numpy(np.resize(tokens, (32, DIM))) for tokens in encode(texts, False)]
+    embed = Embedder(artifact, create_encoder(artifact, threads=os.cpu_count() or 1), reading)
+    return [torch.from_numpy(np.resize(tokens, (32, DIM))) for tokens in embed(texts, False)]
 
 
 def synthetic(scratch: Path) -> list[dict[str, Any]]:
-    """A row for each size."""
+    """A row per corpus size."""
     rows = []
     for count in SYNTHETIC:
         source = scratch / f"synthetic-{count}.jsonl"
@@ -181,7 +179,7 @@ def synthetic(scratch: Path) -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("--corpora", type=Path, default=CORPORA, help="a folder of BEIR folders")
+    parser.add_argument("--corpora", type=Path, help="a folder of BEIR folders, scifact among them")
     parser.add_argument("--repository", type=Path, default=Path("model_repository"))
     parser.add_argument("--documents", type=int, help="of each collection, the first ones instead of all")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
@@ -189,6 +187,8 @@ def main() -> None:
     if arguments.worker:
         worker(json.loads(arguments.worker))
         return
+    if arguments.corpora is None:
+        parser.error("--corpora is missing; expected a folder of BEIR folders")
     if not (arguments.repository / "encoder" / "1").exists():
         export_default(arguments.repository)
     artifact = load_artifact(latest_version_dir(arguments.repository / "encoder"))
@@ -210,8 +210,8 @@ def main() -> None:
 def table(measured: Sequence[dict[str, Any]], drawn: Sequence[dict[str, Any]]) -> str:
     """Both tables, in Markdown."""
     lines = [
-        "| collection | tokens a document | codec | documents/s, embeddings given | documents/s "
-        "| bytes a document | peak MB | search ms | of float32's top 10 |",
+        "| collection | tokens per document | codec | documents/s, embeddings given | documents/s "
+        "| bytes per document | peak MB | search ms | of float32's top 10 |",
         "| --- " * 9 + "|",
     ]
     lines += [
@@ -220,7 +220,7 @@ def table(measured: Sequence[dict[str, Any]], drawn: Sequence[dict[str, Any]]) -
         f"| {row['peak_mb']:,.0f} | {row['search_ms']:.1f} | {100 * row['kept']:.1f} % |"
         for row in measured
     ]
-    lines += ["", "| synthetic documents | codec | documents/s | bytes a document | peak MB |", "| --- " * 5 + "|"]
+    lines += ["", "| synthetic documents | codec | documents/s | bytes per document | peak MB |", "| --- " * 5 + "|"]
     lines += [
         f"| {row['documents']:,} | {row['codec']} | {row['documents'] / row['seconds']:,.0f} | {row['bytes']:,.0f} "
         f"| {row['peak_mb']:,.0f} |"

@@ -1,6 +1,7 @@
-"""What candidate search misses and saves, and how well each mode ranks, over collections in BEIR layout.
+"""Recall and time of candidate search, and how well each mode ranks, over data sets in BEIR's layout.
 
-Recall is against exact search over the same codes; times are of one query, in turns within one run, on the library.
+Recall is against exact search over the same codes. Times are of one query, the settings taking turns within one run,
+without a server.
 
     python -m benchmarks.candidates FOLDER [FOLDER ...]
 """
@@ -23,7 +24,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import track
 
-from tridex.encoding import Artifact, ArtifactError, OnnxEncoder, latest_version_dir, load_artifact
+from tridex.encoding import Artifact, ArtifactError, create_encoder, latest_version_dir, load_artifact
 from tridex.export import export_default
 from tridex.index import CollectionSpec, Document, Follower, Ranking, Snapshot, Store, fuse_ranks, fuse_scores
 from tridex.kernels import Codec
@@ -52,7 +53,7 @@ class Point:
     recall_at_10: float
     recall_at_100: float
     milliseconds: float
-    """Median of a query."""
+    """Median per query."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Result:
 
 def encode(artifact: Artifact, texts: Sequence[str], kind: str, what: str) -> list[NDArray[np.float32]]:
     """Token embeddings [scoring tokens, dim] of each text."""
-    tokenizer, encoder = artifact.tokenizer(), OnnxEncoder(artifact.model_path, torch.get_num_threads())
+    tokenizer, encoder = artifact.tokenizer(), create_encoder(artifact, threads=torch.get_num_threads())
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     embeddings: dict[int, NDArray[np.float32]] = {}
     for start in track(range(0, len(order), _BATCH), what):
@@ -84,8 +85,8 @@ def encode(artifact: Artifact, texts: Sequence[str], kind: str, what: str) -> li
     return [embeddings[i] for i in range(len(texts))]
 
 
-def kept(path: Path, make: Callable[[], list[NDArray[np.float32]]]) -> list[NDArray[np.float32]]:
-    """What `make` returned, from the file where an earlier run left it."""
+def cached(path: Path, make: Callable[[], list[NDArray[np.float32]]]) -> list[NDArray[np.float32]]:
+    """What `make` returned, read from `path` where an earlier run stored it."""
     if not path.exists():
         arrays = make()
         np.savez(path, tokens=np.concatenate(arrays).astype(np.float16), lengths=[len(array) for array in arrays])
@@ -94,13 +95,13 @@ def kept(path: Path, make: Callable[[], list[NDArray[np.float32]]]) -> list[NDAr
 
 
 def indexed(beir: Beir, embeddings: Sequence[NDArray[np.float32]], folder: Path) -> Follower:
-    """The documents in a store of their own, texts and all."""
+    """The documents with their texts in a store of their own."""
     store = Store(folder)
     collection = store.create("benchmark", CollectionSpec(embeddings[0].shape[1], CODEC, "0" * 64))
     rows = [Document(key, text, {}) for key, text in beir.documents.items()]
     for start in range(0, len(rows), _DOCUMENTS_PER_WRITE):
-        part = slice(start, start + _DOCUMENTS_PER_WRITE)
-        collection.upsert(rows[part], embeddings[part])
+        batch = slice(start, start + _DOCUMENTS_PER_WRITE)
+        collection.upsert(rows[batch], embeddings[batch])
     while collection.latest().index_new_texts():
         pass
     return Follower(store, "benchmark", torch.device("cpu"))
@@ -121,7 +122,7 @@ def ndcg(beir: Beir, rankings: Sequence[Ranking]) -> float:
 
 
 def curve(snapshot: Snapshot, queries: Sequence[torch.Tensor], exact: Sequence[Ranking]) -> tuple[list[Point], float]:
-    """Every setting, and the median milliseconds of exact search in the same turns."""
+    """Every setting, and the median milliseconds of exact search measured in the same turns."""
     settings = [(p, n) for p in N_PROBE for n in N_CANDIDATES if n < snapshot.count()]
     found: dict[tuple[int, int], list[Ranking]] = {setting: [] for setting in settings}
     times: dict[tuple[int, int] | None, list[float]] = {setting: [] for setting in (None, *settings)}
@@ -145,13 +146,13 @@ def curve(snapshot: Snapshot, queries: Sequence[torch.Tensor], exact: Sequence[R
 
 def measure(beir: Beir, artifact: Artifact, data: Path) -> Result:
     stem = f"{beir.name}-{len(beir.documents)}"
-    documents = kept(
+    documents = cached(
         data / f"{stem}-documents.npz",
         lambda: encode(artifact, list(beir.documents.values()), "documents", f"{beir.name}: documents"),
     )
     queries = [
         torch.from_numpy(array)
-        for array in kept(
+        for array in cached(
             data / f"{stem}-queries.npz",
             lambda: encode(artifact, list(beir.queries.values()), "queries", f"{beir.name}: queries"),
         )
@@ -181,7 +182,7 @@ def measure(beir: Beir, artifact: Artifact, data: Path) -> Result:
             "hybrid, maxsim_weight 0.5": [fuse_scores(*pair, 0.5) for pair in zip(exact, bm25, strict=True)],
         }
         held = lists.centroids.nbytes + lists.rows.nbytes + lists.starts.nbytes
-        tokens = snapshot.segments[0].segment.tokens
+        tokens = snapshot.segments[0].packed.tokens
         return Result(
             name=beir.name,
             documents=len(documents),
@@ -212,9 +213,9 @@ def table(result: Result) -> str:
             "| nDCG@10 | " + " | ".join(f"{value:.3f}" for value in modes.values()) + " |",
             "",
             f"{result.centroids:,} centroids, lists made in {result.lists_seconds:.0f} s, "
-            f"{result.lists_bytes_per_token:.1f} bytes a token. Exact: {result.exact_milliseconds:.1f} ms a query.",
+            f"{result.lists_bytes_per_token:.1f} bytes per token. Exact: {result.exact_milliseconds:.1f} ms per query.",
             "",
-            "| n_probe | n_candidates | Recall@10 | Recall@100 | ms a query | against exact |",
+            "| n_probe | n_candidates | Recall@10 | Recall@100 | ms per query | against exact |",
             "| --- | --- | --- | --- | --- | --- |",
             *rows,
         )
@@ -223,8 +224,8 @@ def table(result: Result) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", type=Path, nargs="+", help="collections in BEIR layout")
-    parser.add_argument("--data", type=Path, default=Path(".tridex"), help="where embeddings are kept")
+    parser.add_argument("folders", type=Path, nargs="+", help="data sets in BEIR's layout")
+    parser.add_argument("--data", type=Path, default=Path(".tridex"), help="where embeddings are cached")
     parser.add_argument(
         "--documents", type=int, default=20_000, help="of a larger collection: the judged and the first"
     )
@@ -238,10 +239,10 @@ def main() -> None:
         artifact = export_default(data / "repository", precision=PRECISION)
     for folder in arguments.folders:
         result = measure(read_beir(folder, arguments.documents, arguments.queries), artifact, data)
-        words = table(result)
-        Console().print(Markdown(words))
+        markdown = table(result)
+        Console().print(Markdown(markdown))
         about: dict[str, object] = {"precision": PRECISION, "codec": CODEC.value, **asdict(result)}
-        publish(f"candidates-{result.name}", about, words, PACKAGES, "Candidates and modes")
+        publish(f"candidates-{result.name}", about, markdown, PACKAGES, "Candidates and modes")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The served encoder against ONNX Runtime used directly on the same exported model, and int8 against fp32.
 
 Both sides get the same tokens, the same number of threads and alternate within one run; "direct" is one padded batch,
-as the library's documentation does it. Parity is checked before anything is timed.
+as the library's documentation shows it. Parity is checked before anything is timed.
 
     python -m benchmarks.encoder
 """
@@ -26,7 +26,7 @@ from rich.markdown import Markdown
 from rich.progress import track
 
 from examples import stdlib_corpus
-from tridex.encoding import Artifact, OnnxEncoder, TokenBatch
+from tridex.encoding import Artifact, TokenBatch, create_encoder
 from tridex.export import export_default
 from tridex.protocol import models
 
@@ -40,7 +40,7 @@ SETTLE_S = 0.2
 
 
 def direct_encoder(artifact: Artifact, threads: int) -> Callable[[TokenBatch], np.ndarray[Any, np.dtype[np.float32]]]:
-    """ONNX Runtime as its documentation shows it: default options, one padded batch a call."""
+    """ONNX Runtime as its documentation shows it: default options, one padded batch per call."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(str(artifact.model_path), options, providers=["CPUExecutionProvider"])
@@ -59,10 +59,10 @@ def direct_encoder(artifact: Artifact, threads: int) -> Callable[[TokenBatch], n
 def side_by_side(
     encoders: dict[str, Callable[[TokenBatch], Any]], batches: Sequence[TokenBatch], pause_s: float
 ) -> dict[str, list[float]]:
-    """Milliseconds a text: for each encoder, one figure a repeat, the encoders taking turns.
+    """Milliseconds per text: for each encoder, one figure per repeat, the encoders taking turns.
 
     `pause_s` passes before each call, uncounted: a text that comes alone finds the encoder's threads asleep. A turn
-    begins when the threads of the one before spin no more, and with a call that is not counted.
+    begins once the threads of the one before have stopped spinning, with a call that is not counted.
     """
     times: dict[str, list[float]] = {name: [] for name in encoders}
     texts = sum(len(batch.input_ids) for batch in batches)
@@ -109,7 +109,7 @@ def main() -> None:
         }
         encoders: dict[str, Callable[[TokenBatch], Any]] = {}
         for precision, artifact in artifacts.items():
-            encoders[f"{precision} served"] = OnnxEncoder(artifact.model_path, threads).encode
+            encoders[f"{precision} served"] = create_encoder(artifact, threads=threads).encode
             encoders[f"{precision} direct"] = direct_encoder(artifact, threads)
         check_parity(encoders, [batch for batches in work.values() for batch in batches])
         measured = {
@@ -117,13 +117,13 @@ def main() -> None:
             for name, batches in track(work.items(), "measuring")
         }
 
-    words = table(measured)
-    Console().print(Markdown(words))
-    publish("encoder", {"threads": threads, "ms_per_text": measured}, words)
+    markdown = table(measured)
+    Console().print(Markdown(markdown))
+    publish("encoder", {"threads": threads, "ms_per_text": measured}, markdown)
 
 
 def check_parity(encoders: dict[str, Callable[[TokenBatch], Any]], batches: Sequence[TokenBatch]) -> None:
-    """Both sides compute the same; how far int8 is from fp32 is the business of the gate at export."""
+    """Raises RuntimeError where the two sides differ. How far int8 is from fp32, the export's parity gate checks."""
     for precision, batch in itertools.product(("fp32", "int8"), batches):
         difference = np.abs(encoders[f"{precision} served"](batch) - encoders[f"{precision} direct"](batch)).max()
         if difference > 1e-4:

@@ -15,7 +15,7 @@ from tridex.export import export_default
 from tridex.serving.server import TritonServer
 
 CODECS: tuple[CodecName, ...] = ("float16", "int8")
-"""Each keeps the corpus in a collection of its own."""
+"""Each has a collection of the corpus."""
 
 
 def collection(codec: str) -> str:
@@ -55,18 +55,18 @@ def served_stdlib(
         arguments=arguments,
     )
     with server, Client(server.address, timeout_s=120) as client:
-        there = {found.name: found.count for found in client.collections()}
+        existing = {found.name: found.count for found in client.collections()}
         documents = [{"id": row["_id"], "text": row["text"], "metadata": row["metadata"]} for row in rows]
         for codec in CODECS:
-            if collection(codec) not in there:
+            if collection(codec) not in existing:
                 client.create_collection(collection(codec), codec=codec, long_documents="truncate")
-            if there.get(collection(codec)) != len(rows):
+            if existing.get(collection(codec)) != len(rows):
                 client.upsert(collection(codec), documents, batch_size=64, show_progress_bar=True)
         yield server, client, rows
 
 
 def questions(rows: list[dict[str, object]], count: int) -> list[str]:
-    """First sentences of the documentation, which is how a person might ask for what they describe."""
+    """First sentences of the documentation, which resemble what a person would ask."""
     sentences = [str(row["text"]).partition("\n")[2].partition(".")[0].replace("\n", " ") for row in rows]
     usable = sorted({sentence for sentence in sentences if 4 <= len(sentence.split()) <= 16})
     return random.Random(0).sample(usable, count)

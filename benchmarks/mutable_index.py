@@ -1,4 +1,4 @@
-"""A collection that changes: how soon a write is found, what other searches pay for it, filters, compaction.
+"""The mutable index: how soon a write is visible, what it costs concurrent searches, filters, compaction.
 
 python -m benchmarks.mutable_index
 """
@@ -31,7 +31,7 @@ ROWS = 500_000
 COLLECTION = "stdlib-float16"
 WRITES = 30
 DOCUMENTS = 10
-"""Of one upsert."""
+"""Per upsert."""
 
 console = Console()
 Row = tuple[str, str, list[float]]
@@ -50,13 +50,13 @@ def main() -> None:
         measured += compaction(Path(folder))
     with served_stdlib(arguments.repository, arguments.data) as (server, client, rows):
         measured += writes(server, client, questions(rows, WRITES))
-    words = table(measured)
-    console.print(Markdown(words))
-    publish("living", {name: {"unit": unit, "measured": values} for name, unit, values in measured}, words)
+    markdown = table(measured)
+    console.print(Markdown(markdown))
+    publish("mutable_index", {name: {"unit": unit, "measured": values} for name, unit, values in measured}, markdown)
 
 
 def filters(folder: Path) -> list[Row]:
-    """Two conditions joined by AND: new to the snapshot, and remembered."""
+    """Two conditions joined by AND: new to the snapshot, and cached by it."""
     spec = CollectionSpec(8, Codec.FLOAT16, "f" * 64, declared_fields({"year": "int", "kind": "str"}))
     collection = Store(folder).create("rows", spec)
     one = np.ones((1, spec.dim), np.float32)
@@ -80,12 +80,12 @@ def filters(folder: Path) -> list[Row]:
     cached = [milliseconds(snapshot.filtered, condition) for condition in wanted[:-1]]
     return [
         (f"filter over {ROWS:,} rows, two conditions, new", "ms", cold),
-        (f"filter over {ROWS:,} rows, two conditions, remembered", "ms", cached),
+        (f"filter over {ROWS:,} rows, two conditions, cached", "ms", cached),
     ]
 
 
 def compaction(folder: Path) -> list[Row]:
-    """20,000 documents of 60 tokens that came 100 at a time: compacting them, and what follows."""
+    """20,000 documents of 60 tokens, written 100 at a time: compacting them, and the snapshot after it."""
     spec = CollectionSpec(128, Codec.FLOAT16, "f" * 64)
     collection = Store(folder).create("many", spec)
     rng = np.random.default_rng(0)
@@ -117,19 +117,19 @@ def texts_ms(snapshot: Snapshot) -> list[float]:
 
 
 def writes(server: TritonServer, client: Client, asked: Sequence[str]) -> list[Row]:
-    """A writer that looks for what it wrote, one that does not, and a bystander who searches all the while."""
+    """A writer that searches for what it wrote, one that does not, and a concurrent reader."""
     queries = client.encode_query(list(asked))
     documents = [[Document(f"new-{i}", f"{text} {j}") for i in range(DOCUMENTS)] for j, text in enumerate(asked)]
     alone = [milliseconds(search, client, query) for query in queries]
     stop = threading.Event()
     beside: list[float] = []
 
-    def bystander() -> None:
+    def reader() -> None:
         with Client(server.address, timeout_s=60) as other:
             while not stop.is_set():
                 beside.extend(milliseconds(search, other, query) for query in queries[:5])
 
-    searching = threading.Thread(target=bystander)
+    searching = threading.Thread(target=reader)
     searching.start()
     own = []
     for batch, query in zip(documents, queries, strict=True):
@@ -148,9 +148,9 @@ def writes(server: TritonServer, client: Client, asked: Sequence[str]) -> list[R
     client.delete(COLLECTION, [document.id for document in documents[0]])
     return [
         (f"upsert of {DOCUMENTS} documents: until a search by another client sees it", "ms", visible),
-        ("search by the writer right after it, bystander searching", "ms", own),
-        ("search of a bystander, nobody writes", "ms", alone),
-        ("search of a bystander while the writer writes and searches", "ms", beside),
+        ("search by the writer right after it, beside a concurrent reader", "ms", own),
+        ("search by a concurrent reader, nobody writes", "ms", alone),
+        ("search by a concurrent reader while the writer writes and searches", "ms", beside),
     ]
 
 

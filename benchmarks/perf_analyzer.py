@@ -1,6 +1,6 @@
 """Fetches and runs perf_analyzer, Triton server's load generator.
 
-PyPI carries it inside older wheels of tritonclient only; 2.51.0 is the last one whose binary runs on glibc before 2.38.
+PyPI has it only inside older wheels of tritonclient; 2.51.0 is the last one whose binary runs on glibc before 2.38.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from tridex.protocol.refusals import untagged
 
 WHEEL = "tritonclient==2.51.0"
 _BINARY = "tritonclient-2.51.0.data/data/bin/perf_analyzer"
-# What the binary is linked against, by the names it asks for; the embedded server's wheel has them under others.
+# What the binary is linked against; the embedded server's wheel has the libraries under other names.
 _LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.so.12*"}
 
 
 class RefusedError(RuntimeError):
-    """The server refused a request; the message is the server's. perf_analyzer stops at the first, without figures."""
+    """The server refused a request; the message is the server's. perf_analyzer then stops without figures."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,13 @@ def run(
     seconds: float,
     work_dir: Path,
 ) -> Load:
-    """Sends requests from `concurrency` callers for windows of `seconds`; three at most, until they agree.
+    """Sends requests from `concurrency` clients in windows of `seconds`, three at most, until they agree.
 
-    Windows of time and not of requests, because it rounds the time that a number of requests took to seconds.
-    Raises RefusedError, and RuntimeError with perf_analyzer's words where it fails otherwise.
+    Windows of time and not of requests, because perf_analyzer rounds the duration of a window of requests to seconds.
+
+    Raises:
+        RefusedError: The server refused a request.
+        RuntimeError: perf_analyzer failed; the message is its output.
     """
     data, report = work_dir / "perf_input.json", work_dir / "perf_report.csv"
     data.write_text(json.dumps({"data": list(inputs)}))
@@ -88,12 +91,12 @@ def run(
     done = subprocess.run(
         command, env={**os.environ, "LD_LIBRARY_PATH": libraries}, capture_output=True, text=True, check=False
     )
-    said = done.stdout + done.stderr
-    refusal = next(filter(untagged, re.findall(r"^Thread \[\d+\] had error: (.*)", said, re.MULTILINE)), None)
+    output = done.stdout + done.stderr
+    refusal = next(filter(untagged, re.findall(r"^Thread \[\d+\] had error: (.*)", output, re.MULTILINE)), None)
     if refusal:
         raise RefusedError(refusal)
     if done.returncode or not report.exists():
-        raise RuntimeError(f"perf_analyzer failed with status {done.returncode}:\n{said}")
+        raise RuntimeError(f"perf_analyzer failed with status {done.returncode}:\n{output}")
     with report.open() as file:
         row = next(csv.DictReader(file))
     return Load(

@@ -1,16 +1,14 @@
-"""What int8 costs in quality: the int8 export against fp32, every document scored for every query.
+"""Ranking quality of the int8 export against fp32, every document scored for every query.
 
-SciFact where its folder is given or lies beside the project (300 test queries; every judged document and the first
-others), else the standard library's documentation, where 300 documents are each the answer to their first sentence.
+On SciFact where its folder is given (300 test queries; every judged document and the first others), else on the
+standard library's documentation, where 300 documents are each the answer to their first sentence.
 
-    python -m benchmarks.precision
+    python -m benchmarks.precision [--scifact FOLDER]
 """
 
 from __future__ import annotations
 
 import argparse
-import gzip
-import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -26,24 +24,16 @@ from rich.markdown import Markdown
 from rich.progress import track
 
 from examples import stdlib_corpus
-from tridex.encoding import OnnxEncoder, TokenBatch
+from tridex.encoding import Encoder, TokenBatch, create_encoder
 from tridex.export import export_default
 
+from .beir import Beir, read_beir
 from .publishing import publish
 
-SCIFACT = Path(__file__).parents[2] / "shared" / "data" / "scifact"
 DOCUMENTS = 1000
 QUERIES = 300
 TOP_K = 10
 BATCH = 64
-
-
-@dataclass(frozen=True)
-class Collection:
-    name: str
-    documents: dict[str, str]
-    queries: dict[str, str]
-    qrels: dict[str, dict[str, int]]
 
 
 @dataclass(frozen=True)
@@ -53,35 +43,21 @@ class Quality:
     ndcg_fp32: float
     ndcg_int8: float
     top_kept: float
-    """Share of fp32's top ten that int8's top ten keeps."""
+    """Share of fp32's top ten that is in int8's top ten."""
     query_cosine: float
     """Mean cosine between a token's two embeddings."""
     document_cosine: float
 
 
-def scifact(folder: Path) -> Collection:
-    with gzip.open(folder / "corpus.jsonl.gz", "rt") as lines:
-        rows = [json.loads(line) for line in lines]
-    qrels: dict[str, dict[str, int]] = {}
-    for line in (folder / "qrels" / "test.tsv").read_text().splitlines()[1:]:
-        query, document, grade = line.split("\t")
-        qrels.setdefault(query, {})[document] = int(grade)
-    judged = {document for grades in qrels.values() for document in grades}
-    rows.sort(key=lambda row: row["_id"] not in judged)
-    documents = {row["_id"]: f"{row['title']} {row['text']}" for row in rows[:DOCUMENTS]}
-    texts = {row["_id"]: row["text"] for row in map(json.loads, (folder / "queries.jsonl").read_text().splitlines())}
-    return Collection("SciFact", documents, {key: texts[key] for key in qrels}, qrels)
-
-
-def known_items(rows: Sequence[dict[str, object]]) -> Collection:
+def known_items(rows: Sequence[dict[str, object]]) -> Beir:
     documents = {str(row["_id"]): str(row["text"]) for row in rows[:: max(1, len(rows) // DOCUMENTS)]}
     sentences = {key: text.partition("\n")[2].partition(".")[0].strip() for key, text in documents.items()}
     queries = dict([(key, s) for key, s in sorted(sentences.items()) if len(s.split()) > 3][:QUERIES])
-    return Collection("the standard library", documents, queries, {key: {key: 1} for key in queries})
+    return Beir("the standard library", documents, queries, {key: {key: 1} for key in queries})
 
 
-def encode(encoder: OnnxEncoder, batches: Sequence[TokenBatch], what: str) -> list[NDArray[np.float32]]:
-    """One array [scored tokens, dim] a text."""
+def encode(encoder: Encoder, batches: Sequence[TokenBatch], what: str) -> list[NDArray[np.float32]]:
+    """One array [scoring tokens, dim] per text."""
     return [
         embeddings[mask == 1]
         for batch in track(batches, what)
@@ -100,7 +76,7 @@ def maxsim(queries: Sequence[NDArray[np.float32]], documents: Sequence[NDArray[n
     return torch.stack(scores).numpy()
 
 
-def ndcg(collection: Collection, scores: NDArray[np.float32]) -> float:
+def ndcg(collection: Beir, scores: NDArray[np.float32]) -> float:
     keys = list(collection.documents)
     run = {
         query: dict(zip(keys, row.tolist(), strict=True)) for query, row in zip(collection.queries, scores, strict=True)
@@ -113,11 +89,11 @@ def cosine(one: Sequence[NDArray[np.float32]], other: Sequence[NDArray[np.float3
     return float((np.concatenate(one) * np.concatenate(other)).sum(axis=1, dtype=np.float64).mean())
 
 
-def compare(collection: Collection, folder: Path) -> Quality:
+def compare(collection: Beir, folder: Path) -> Quality:
     embeddings = {}
     for precision in ("fp32", "int8"):
         artifact = export_default(folder / precision, precision=precision)
-        tokenizer, encoder = artifact.tokenizer(), OnnxEncoder(artifact.model_path, torch.get_num_threads())
+        tokenizer, encoder = artifact.tokenizer(), create_encoder(artifact, threads=torch.get_num_threads())
         queries, documents = list(collection.queries.values()), list(collection.documents.values())
         embeddings[precision] = (
             encode(encoder, [tokenizer.queries(queries)], f"{precision} queries"),
@@ -139,7 +115,7 @@ def compare(collection: Collection, folder: Path) -> Quality:
     )
 
 
-def table(collection: Collection, quality: Quality) -> str:
+def table(collection: Beir, quality: Quality) -> str:
     sizes = f"{len(collection.queries)} queries, {len(collection.documents)} documents"
     return "\n".join(
         (
@@ -156,18 +132,18 @@ def table(collection: Collection, quality: Quality) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(".tridex"))
-    parser.add_argument("--scifact", type=Path, default=SCIFACT, help="a BEIR folder")
+    parser.add_argument("--scifact", type=Path, help="a BEIR folder")
     arguments = parser.parse_args()
     arguments.data.mkdir(parents=True, exist_ok=True)
-    found = arguments.scifact.exists()
-    collection = (
-        scifact(arguments.scifact) if found else known_items(stdlib_corpus.load(arguments.data / "stdlib.jsonl"))
-    )
+    if arguments.scifact:
+        collection = read_beir(arguments.scifact, DOCUMENTS, QUERIES)
+    else:
+        collection = known_items(stdlib_corpus.load(arguments.data / "stdlib.jsonl"))
     with tempfile.TemporaryDirectory() as folder:
         quality = compare(collection, Path(folder))
-    words = table(collection, quality)
-    Console().print(Markdown(words))
-    publish("precision", {"collection": collection.name, **asdict(quality)}, words, section="Encoder")
+    markdown = table(collection, quality)
+    Console().print(Markdown(markdown))
+    publish("precision", {"collection": collection.name, **asdict(quality)}, markdown, section="Encoder")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a running server takes: its processes, their memory, the memory they share."""
+"""What a running server uses: its processes, their memory, the memory they share."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def resident_bytes(running: dict[str, psutil.Process]) -> dict[str, int]:
 
 
 def shared_bytes(pid: int) -> int:
-    """What the Python backend of the tritonserver with this process id has in /dev/shm."""
+    """Bytes that the Python backend of the tritonserver with this process id has in /dev/shm."""
     regions = {_SHARED_MEMORY / stub.cmdline()[2] for stub in _stubs(psutil.Process(pid))}
     return sum(region.stat().st_blocks * 512 for region in regions if region.exists())
 

@@ -1,4 +1,4 @@
-"""Where figures go: benchmarks/results/ and the tables of docs/benchmarks.md, with the machine that they came from."""
+"""Publishes figures: benchmarks/results/ and the tables of docs/benchmark-tables.md, with the machine they are from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 RESULTS = Path(__file__).parent / "results"
-DOCS = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+DOCS = Path(__file__).parent.parent / "docs" / "benchmark-tables.md"
 SERVED = ("numpy", "onnxruntime", "torch", "nvidia-pytriton")
 
 
@@ -50,9 +50,16 @@ def publish(
     section: str = "",
     docs: Path = DOCS,
 ) -> None:
-    """Keeps the figures under benchmarks/results/ and puts the table between its marks in `docs`.
+    """Stores the figures under benchmarks/results/ and writes the table between its marks in `docs`.
 
-    Marks that are not there yet, as of a device measured for the first time, are made at the end of the section.
+    Args:
+        name: Of the results file and of the marks. Missing marks, as of a device measured for the first time, are added
+            at the end of `section`.
+        results: The figures, for JSON.
+        table: Markdown.
+        packages: Whose versions the figures depend on.
+        section: The heading below which missing marks are added.
+        docs: The page.
     """
     about = machine(packages)
     RESULTS.mkdir(exist_ok=True)

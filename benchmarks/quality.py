@@ -1,7 +1,7 @@
-"""How well each system ranks, and what it costs: BM25, a bi-encoder, every codec, pooled tokens, candidates, hybrid.
+"""How well each system ranks, and its cost: BM25, a bi-encoder, every codec, pooled tokens, candidates, hybrid.
 
-Over every collection with judgements below --corpora that is not too large for two cores, through a server of its own
-on the default checkpoint. Collections and vectors are kept below --data, by checkpoint, and used again.
+Over every data set with judgements below --corpora that is not too large for two cores, through a server of its own on
+the default checkpoint. Collections and vectors are cached below --data, by checkpoint.
 
     python -m benchmarks.quality --corpora DIR [--also untrained]
 """
@@ -21,23 +21,37 @@ from rich.markdown import Markdown
 
 from tridex.client import Client
 from tridex.encoding import latest_version_dir, load_artifact
-from tridex.evaluation.bi_encoder import BiEncoder
-from tridex.evaluation.comparison import Outcome, judge, prepare, run_systems
-from tridex.evaluation.dataset import Dataset, load_dataset
-from tridex.evaluation.measures import DEFAULT_MEASURES, parse_measures
-from tridex.evaluation.page import write_page
-from tridex.evaluation.report import Report, Row
-from tridex.evaluation.systems import DEFAULT_BASELINE, DEFAULT_SYSTEMS, System, parse_systems
-from tridex.evaluation.table import notes, sign, summary
-from tridex.export import BUILT_IN, export_checkpoint, export_default
-from tridex.export.default_checkpoint import backbone_dir
+from tridex.evaluation import (
+    BI_ENCODER,
+    DEFAULT_BASELINE,
+    DEFAULT_MEASURES,
+    DEFAULT_SYSTEMS,
+    BiEncoder,
+    Dataset,
+    LocalSystem,
+    Outcome,
+    Report,
+    Row,
+    System,
+    load_dataset,
+    notes,
+    parse_measures,
+    parse_systems,
+    prepare,
+    report_on,
+    run_systems,
+    sign,
+    summary,
+    write_page,
+)
+from tridex.export import BUILT_IN, backbone_dir, export_checkpoint, export_default
 from tridex.kernels import Codec
 from tridex.serving.server import TritonServer
 
 from .environment import free_ports
 from .publishing import publish
 
-DOCS = Path(__file__).parent.parent / "docs" / "quality.md"
+DOCS = Path(__file__).parent.parent / "docs" / "quality-table.md"
 PACKAGES = ("numpy", "onnxruntime", "torch", "sentence-transformers", "ir-measures", "nvidia-pytriton")
 MOST_DOCUMENTS = 10_000
 TOP_K = 100
@@ -49,17 +63,17 @@ console = Console()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpora", type=Path, required=True, help="a folder of BEIR folders")
-    parser.add_argument("--only", nargs="*", help="the names of those that are wanted; all where left out")
+    parser.add_argument("--only", nargs="*", help="names of data sets; all where left out")
     parser.add_argument(
         "--also", help="a checkpoint for one more row; 'untrained': the default's encoder with a random projection"
     )
     parser.add_argument("--systems", default=",".join(DEFAULT_SYSTEMS), help="as for `tridex compare`")
-    parser.add_argument("--data", type=Path, default=Path(".tridex"), help="where collections are kept")
-    parser.add_argument("--dry", action="store_true", help="publish nothing; the page alone is written")
+    parser.add_argument("--data", type=Path, default=Path(".tridex"), help="where collections are cached")
+    parser.add_argument("--dry", action="store_true", help="write the page and publish nothing")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # So that the server is stopped, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # So that the server is stopped too.
     data = arguments.data / "quality"
-    datasets = judged_below(arguments.corpora, arguments.only)
+    datasets = datasets_below(arguments.corpora, arguments.only)
     if not datasets:
         raise SystemExit(f"no collection with judgements and up to {MOST_DOCUMENTS:,} documents in {arguments.corpora}")
     codecs = [codec.value for codec in Codec]
@@ -70,19 +84,19 @@ def main() -> None:
         further = [replace(system, name=name) for system in parse_systems([DEFAULT_BASELINE], codecs)]
         _, others = measured(arguments.also, datasets, further, data)
         outcomes = [[*one, *other] for one, other in zip(outcomes, others, strict=True)]
-    judged = [judge(dataset, found, DEFAULT_BASELINE) for dataset, found in zip(datasets, outcomes, strict=True)]
-    report = Report(encoder, DEFAULT_BASELINE, list(DEFAULT_MEASURES), judged)
+    reports = [report_on(dataset, found, DEFAULT_BASELINE) for dataset, found in zip(datasets, outcomes, strict=True)]
+    report = Report(encoder, DEFAULT_BASELINE, list(DEFAULT_MEASURES), reports)
     page = data / "quality.html"
     write_page(page, report)
-    words = table(report)
-    console.print(Markdown(words))
+    markdown = table(report)
+    console.print(Markdown(markdown))
     console.print(f"The page with plots: {page}")
     if not arguments.dry:
-        publish("quality", report.to_dict(), words, PACKAGES, docs=DOCS)
+        publish("quality", report.to_dict(), markdown, PACKAGES, docs=DOCS)
 
 
-def judged_below(folder: Path, only: Sequence[str] | None) -> list[Dataset]:
-    """The collections below a folder that have judgements and are not too large, or those of these names."""
+def datasets_below(folder: Path, only: Sequence[str] | None) -> list[Dataset]:
+    """The data sets below a folder that have judgements and are not too large, or those of these names."""
     datasets = []
     for path in sorted(path.parent for path in folder.glob("*/qrels")):
         if only is None or path.name in only:
@@ -99,7 +113,7 @@ def measured(
     model: str, datasets: Sequence[Dataset], systems: Sequence[System], data: Path
 ) -> tuple[str, list[list[Outcome]]]:
     """The checkpoint's name, and what every system finds in every collection, through a server on that checkpoint."""
-    bi_encoder = None
+    local: dict[str, LocalSystem] = {}
     with tempfile.TemporaryDirectory() as folder:
         repository = Path(folder) / "repository"
         export(model, repository)
@@ -110,10 +124,10 @@ def measured(
         with server, Client(server.address, timeout_s=120) as client:
             prepare(client, datasets, systems, store, repository)
             if any(not system.is_served for system in systems):
-                bi_encoder = BiEncoder(str(backbone_dir()), data / "bi-encoder")
-            asked = parse_measures(DEFAULT_MEASURES)
+                local[BI_ENCODER] = BiEncoder(str(backbone_dir()), data / "bi-encoder")
+            measures = parse_measures(DEFAULT_MEASURES)
             return manifest.source, [
-                run_systems(client, dataset, systems, asked, top_k=TOP_K, bi_encoder=bi_encoder) for dataset in datasets
+                run_systems(client, dataset, systems, measures, top_k=TOP_K, local=local) for dataset in datasets
             ]
 
 
@@ -126,10 +140,10 @@ def export(model: str, repository: Path) -> None:
 
 
 def table(report: Report) -> str:
-    """Every system: its averages, the first measure in each collection, and what it costs."""
+    """Every system: its averages, the first measure in each data set, and its cost."""
     first, *rest = report.measures
     single = len(report.collections) == 1
-    names = [] if single else [judged.name for judged in report.collections]
+    names = [] if single else [one.name for one in report.collections]
     largest = max(range(len(report.collections)), key=lambda i: report.collections[i].documents)
     slowest = report.collections[largest]
     (baseline,) = [row for row in report.average if row.system == report.baseline]
@@ -140,10 +154,9 @@ def table(report: Report) -> str:
     lines = ["| " + " | ".join(heads) + " |", "| --- " * len(heads) + "|"]
     for i, row in enumerate(report.average):
         values = [f"{row.measures[name]:.4f}" for name in rest]
-        each = [_in_collection(judged.rows, i, report) for judged in report.collections if not single]
+        each = [_in_collection(one.rows, i, report) for one in report.collections if not single]
         size = "-" if row.bytes_per_document is None else f"{row.bytes_per_document / 1000:,.1f}"
-        there = slowest.rows[i]
-        times = [f"{there.p50_ms:.1f}", f"{there.p95_ms:.1f}"]
+        times = [f"{slowest.rows[i].p50_ms:.1f}", f"{slowest.rows[i].p95_ms:.1f}"]
         better = sign(row, first, report.average, report.baseline)
         quality = [
             f"{row.measures[first]:.4f} {better}".strip(),

@@ -24,7 +24,7 @@ from rich.markdown import Markdown
 
 from tridex import kernels
 from tridex.client.channel import DEFAULT_TIMEOUT_S
-from tridex.encoding import OnnxEncoder, latest_version_dir, load_artifact
+from tridex.encoding import create_encoder, latest_version_dir, load_artifact
 from tridex.index import Follower, Store
 from tridex.kernels import Codec
 from tridex.serving.backend.stage_times import STAGES, StageTotal, read_stages
@@ -44,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(".tridex"))
     parser.add_argument("--repository", type=Path, default=Path("model_repository"))
-    parser.add_argument("--seconds", type=float, default=4.0, help="of one window; a row takes two or three")
+    parser.add_argument("--seconds", type=float, default=4.0, help="per window; a row takes two or three windows")
     parser.add_argument("--queries", type=Path, help="a BEIR queries.jsonl, in place of sentences of the corpus")
     arguments = parser.parse_args()
     binary = perf_analyzer.fetch(arguments.data / "perf_analyzer")
@@ -57,27 +57,27 @@ def main() -> None:
             texts = questions(rows, 500)
         encoder = client.server_info().encoder
         alone = direct(arguments.repository, server.store, texts)
-        with console.status("one caller, traced"):
-            one_caller = measure(binary, server, texts, CODECS[0], 1, False, arguments)
+        with console.status("one client, traced"):
+            one_client = measure(binary, server, texts, CODECS[0], 1, False, arguments)
     measured = []
     with served_stdlib(arguments.repository, arguments.data) as (server, _, _):
         for codec, with_text in ((CODECS[0], False), (CODECS[0], True), (CODECS[1], False)):
             for concurrency in CONCURRENCIES:
-                with console.status(f"{codec}, {concurrency} callers, {'with' if with_text else 'without'} texts"):
+                with console.status(f"{codec}, {concurrency} clients, {'with' if with_text else 'without'} texts"):
                     measured.append(measure(binary, server, texts, codec, concurrency, with_text, arguments))
-    added = overhead(trace.read(trace_file, "search"), one_caller["stages"], alone)
-    words = "\n\n".join((table(measured), summary(measured, added)))
-    console.print(Markdown(words))
+    added = overhead(trace.read(trace_file, "search"), one_client["stages"], alone)
+    markdown = "\n\n".join((table(measured), summary(measured, added)))
+    console.print(Markdown(markdown))
     results = {
         "encoder": encoder["source"],
         "precision": encoder["precision"],
         "documents": len(rows),
         "top_k": TOP_K,
         "direct": alone,
-        "one_caller": added,
+        "one_client": added,
         "runs": measured,
     }
-    publish("serving", results, words)
+    publish("serving", results, markdown)
 
 
 def overhead(
@@ -96,18 +96,18 @@ def overhead(
 
 
 def summary(measured: Sequence[dict[str, Any]], added: Mapping[str, float]) -> str:
-    """The two figures that the design is held to: what serving adds, and what batching gains."""
+    """The two figures that the design is judged by: what serving adds, and what batching gains."""
     rates = {(row["codec"], row["concurrency"]): row.get("requests_per_s") for row in measured if not row["with_text"]}
     pairs = {codec: (rates[codec, 16], rates[codec, 1]) for codec in CODECS}
     gains = ", ".join(f"{many / one:.2f} ({codec})" for codec, (many, one) in pairs.items() if many and one)
     return (
-        f"One caller, {CODECS[0]}, means: {added['total_ms']:.1f} ms from a request's arrival to its answer's "
+        f"One client, {CODECS[0]}, means: {added['total_ms']:.1f} ms from a request's arrival to its answer's "
         f"departure, by the server's own trace, of which the server adds {added['beyond_encoding_and_scoring_ms']:.1f} "
         f"ms to encoding ({added['encode_ms']:.1f}) and scoring ({added['score_ms']:.1f}): Triton Inference Server "
         f"{added['triton_before_ms']:.1f} before the model has the request and {added['triton_after_ms']:.1f} behind "
         f"its answer, tokenising {added['tokenise_ms']:.1f}, waiting {added['wait_ms']:.1f}, handing over "
         f"{added['answer_ms']:.1f}. Tokenising, encoding and scoring the same queries in one process take "
-        f"{added['beyond_the_same_work_in_one_process_ms']:.1f} ms less than the whole. Throughput of 16 callers over "
+        f"{added['beyond_the_same_work_in_one_process_ms']:.1f} ms less than the whole. Throughput of 16 clients over "
         f"that of one: {gains or 'not known, as requests were refused'}."
     )
 
@@ -128,7 +128,7 @@ def measure(
         "top_k": TOP_K,
         "with_text": with_text,
         "with_metadata": with_text,
-        # As our clients send it: without one, a search is refused that would wait for a second.
+        # As our clients send it: a search without a timeout is refused where it would wait for more than a second.
         "timeout": int(1e6 * DEFAULT_TIMEOUT_S),
     }
     row = {"codec": codec, "concurrency": concurrency, "with_text": with_text}
@@ -145,7 +145,7 @@ def measure(
 
 
 def settled(metrics_url: str) -> dict[str, StageTotal]:
-    """Each stage when the server is done: a load that ends leaves the requests behind that were under way."""
+    """Each stage's total once the server is idle: a load that ends leaves requests that are still in progress."""
     earlier, now = None, read_stages(metrics_url, "search")
     while now != earlier:
         time.sleep(1.0)
@@ -154,7 +154,7 @@ def settled(metrics_url: str) -> dict[str, StageTotal]:
 
 
 def stage(total: StageTotal) -> dict[str, float]:
-    """Of one search. Nothing is done together while waiting."""
+    """Means per search. Waiting has no batches."""
     together = {"requests_per_batch": total.requests / total.batches} if total.batches else {}
     return {"ms": 1000 * total.seconds / total.requests, **together}
 
@@ -163,7 +163,7 @@ def direct(repository: Path, store: Path, texts: list[str]) -> dict[str, float]:
     """Mean milliseconds of the same work in this process, without a server: what encoding and scoring cost."""
     artifact = load_artifact(latest_version_dir(repository / "encoder"))
     tokenizer = artifact.tokenizer()
-    encoder = OnnxEncoder(artifact.model_path, threads=os.cpu_count() or 1)
+    encoder = create_encoder(artifact, threads=os.cpu_count() or 1)
     snapshot = Follower(Store(store), collection(CODECS[0]), torch.device("cpu")).snapshot
     kernels.warm_up("cpu", artifact.manifest.dim, [Codec(CODECS[0])])
     times: dict[str, list[float]] = {"tokenise_ms": [], "encode_ms": [], "score_ms": []}
@@ -181,8 +181,8 @@ def direct(repository: Path, store: Path, texts: list[str]) -> dict[str, float]:
 
 
 def table(measured: Sequence[dict[str, Any]]) -> str:
-    """The rows as a Markdown table; a row whose load was refused says so in place of its figures."""
-    head = ["codec", "callers", "texts", "searches/s", "p50 ms", "p95 ms", "p99 ms"]
+    """The rows as a Markdown table; a row whose load was refused has the reason in place of figures."""
+    head = ["codec", "clients", "texts", "searches/s", "p50 ms", "p95 ms", "p99 ms"]
     head += [f"{name} ms" if name == "wait" else f"{name} ms (batch)" for name in STAGES]
     lines = ["| " + " | ".join(head) + " |", "| " + " | ".join(["---"] * len(head)) + " |"]
     for row in measured:

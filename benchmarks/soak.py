@@ -1,9 +1,9 @@
-"""A mixed load that goes on: whether memory and disk stay where they are after the first minutes.
+"""A long mixed load: whether memory and disk stay constant after the first minutes.
 
 python -m benchmarks.soak --minutes 10
 
-Searches in every mode, filters, replacing upserts, deletes, encodes, reranks, scrolls and now and then a compaction,
-against a server of its own. Exit status 1 where a process grew, the disk has no bound, or a request failed.
+Searches in every mode, filters, replacing upserts, deletes, encodes, reranks, scrolls and occasional compactions, on a
+server of its own. Exit status 1 where a process grew, the disk use is not bounded, or a request failed.
 """
 
 from __future__ import annotations
@@ -36,27 +36,27 @@ from .publishing import publish
 
 COLLECTION = "soak"
 DOCUMENTS = 600
-"""As many ids as there ever are: every upsert replaces, sooner or later."""
-UPSERTS_A_SECOND = 6
+"""Distinct ids: sooner or later every upsert replaces."""
+UPSERTS_PER_SECOND = 6
 SEARCHERS = 2
 _LENGTH = 300
 """Characters of a text: some 70 tokens, so that six upserts a second leave room for others on two cores."""
 SAMPLE_S = 3.0
 WARM_UP_S = 120.0
 GROWTH = 0.05
-"""Of a process's memory behind the warm-up, at most."""
+"""Largest share by which a process's memory may grow after the warm-up."""
 DISK_GROWTH, DISK_BYTES = 1.25, 32 * 2**20
-"""The disk's largest use at the end may be so many times the one right behind the warm-up, and so many bytes more."""
+"""The largest disk use at the end may be so many times the one right after the warm-up, and so many bytes more."""
 
 MB = 2**20
 console = Console()
 Work = Callable[[Client, int], object]
-"""One step of a caller, by its number."""
+"""One step of a client, by its number."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What the server took at one moment, in bytes."""
+    """What the server uses at one moment, in bytes."""
 
     second: float
     memory: dict[str, int]
@@ -65,7 +65,7 @@ class Sample:
 
 
 class Load:
-    """Callers that go on until they are told to stop."""
+    """Concurrent clients that run until they are stopped."""
 
     def __init__(self, address: str, rows: Sequence[dict[str, object]]) -> None:
         self.done: Counter[str] = Counter()
@@ -76,7 +76,7 @@ class Load:
         self._stop = threading.Event()
         steps: list[tuple[str, Work, float]] = [("search", self._search, 0.0)] * SEARCHERS
         steps += [
-            ("upsert", self._upsert, 1 / UPSERTS_A_SECOND),
+            ("upsert", self._upsert, 1 / UPSERTS_PER_SECOND),
             ("delete", self._delete, 1.0),
             ("other request", self._other, 0.2),
             ("compaction", self._compact, 45.0),
@@ -87,7 +87,7 @@ class Load:
         ]
 
     def start(self) -> None:
-        """Makes the collection, and begins."""
+        """Creates the collection and starts the clients."""
         with Client(self._address, timeout_s=60) as client:
             client.create_collection(COLLECTION, fields={"half": "bool", "number": "int"})
             client.upsert(COLLECTION, map(self._document, range(DOCUMENTS)), batch_size=32)
@@ -95,7 +95,7 @@ class Load:
             thread.start()
 
     def stop(self) -> None:
-        """Ends every caller."""
+        """Stops every client."""
         self._stop.set()
         for thread in self._threads:
             thread.join()
@@ -120,7 +120,7 @@ class Load:
         return Document(f"{key:04}", text, {"half": key % 2 == 0, "number": key})
 
     def _search(self, client: Client, turn: int) -> object:
-        ways: list[dict[str, object]] = [
+        options: list[dict[str, object]] = [
             {},
             {"mode": "bm25"},
             {"mode": "hybrid"},
@@ -130,7 +130,7 @@ class Load:
             {"filters": {"field": "number", "operator": "<", "value": turn % DOCUMENTS}},
             {"top_k": 100, "with_text": False},
         ]
-        return client.search(COLLECTION, self._questions[turn % 200], **ways[turn % len(ways)])  # type: ignore[arg-type]
+        return client.search(COLLECTION, self._questions[turn % 200], **options[turn % len(options)])  # type: ignore[arg-type]
 
     def _upsert(self, client: Client, turn: int) -> object:
         first = random.Random(turn).randrange(10**6)
@@ -163,7 +163,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--data", type=Path, default=Path(".tridex"))
     parser.add_argument("--repository", type=Path, default=Path("model_repository"))
-    parser.add_argument("--publish", action="store_true", help="keep the figures, as the other benchmarks do")
+    parser.add_argument("--publish", action="store_true", help="store the figures, as the other benchmarks do")
     arguments = parser.parse_args()
     if arguments.minutes < 1:
         parser.error(f"--minutes is {arguments.minutes:g}; expected at least 1")
@@ -182,23 +182,23 @@ def main() -> None:
             try:
                 samples = list(watched(sampled(server.pid, store, seconds), seconds, load))
             except psutil.NoSuchProcess as error:
-                sys.exit(f"a process of the server has ended: {error}; the log: {server.log}")
+                sys.exit(f"a process of the server ended: {error}; the log: {server.log}")
             finally:
                 load.stop()
     warm_s = min(WARM_UP_S, seconds / 3)
-    words = table(samples, warm_s, load)
-    console.print(Markdown(words))
+    markdown = table(samples, warm_s, load)
+    console.print(Markdown(markdown))
     if arguments.publish:
         results = {"requests": dict(load.done), "warm_up_s": warm_s, "samples": [asdict(sample) for sample in samples]}
-        publish("soak", results, words, section="Soak")
-    wrong = [*grown(samples, warm_s), *load.failures[:10]]
-    for line in wrong:
+        publish("soak", results, markdown, section="Soak")
+    problems = [*grown(samples, warm_s), *load.failures[:10]]
+    for line in problems:
         console.print(line, style="red", highlight=False, soft_wrap=True)
-    sys.exit(1 if wrong else 0)
+    sys.exit(1 if problems else 0)
 
 
 def sampled(pid: int, store: Path, seconds: float) -> Iterator[Sample]:
-    """What the server takes, every few seconds, for so long."""
+    """What the server uses, every few seconds, for so many seconds."""
     running = processes(pid)
     began = time.monotonic()
     for turn in itertools.count(1):
@@ -210,7 +210,7 @@ def sampled(pid: int, store: Path, seconds: float) -> Iterator[Sample]:
 
 
 def disk_bytes(folder: Path) -> int:
-    """What the files in a folder take, those that vanish meanwhile left out."""
+    """Disk use of the files in a folder, without those that vanish meanwhile."""
     total = 0
     for path in folder.rglob("*"):
         try:
@@ -221,7 +221,7 @@ def disk_bytes(folder: Path) -> int:
 
 
 def watched(samples: Iterator[Sample], seconds: float, load: Load) -> Iterator[Sample]:
-    """The samples, with a line that says how it goes."""
+    """Passes the samples on and shows progress."""
     with Progress(*Progress.get_default_columns(), TimeElapsedColumn(), TextColumn("{task.fields[now]}")) as progress:
         task = progress.add_task("soak", total=seconds, now="")
         for sample in samples:
@@ -232,7 +232,7 @@ def watched(samples: Iterator[Sample], seconds: float, load: Load) -> Iterator[S
 
 
 def ends(samples: Sequence[Sample], warm_s: float) -> tuple[list[Sample], list[Sample]]:
-    """The samples right behind the warm-up and the last ones: half a minute each, less of a short run."""
+    """The samples right after the warm-up and the last ones: half a minute each, less in a short run."""
     last_s = samples[-1].second
     span_s = min(30.0, (last_s - warm_s) / 3)
     first = [sample for sample in samples if warm_s - span_s / 2 <= sample.second <= warm_s + span_s / 2]
@@ -240,7 +240,7 @@ def ends(samples: Sequence[Sample], warm_s: float) -> tuple[list[Sample], list[S
 
 
 def memory_at_ends(samples: Sequence[Sample], warm_s: float) -> dict[str, tuple[float, float]]:
-    """Each process's mean memory behind the warm-up and at the end."""
+    """Each process's mean memory after the warm-up and at the end."""
     first, last = ends(samples, warm_s)
     return {
         name: (mean(sample.memory[name] for sample in first), mean(sample.memory[name] for sample in last))
@@ -249,14 +249,14 @@ def memory_at_ends(samples: Sequence[Sample], warm_s: float) -> dict[str, tuple[
 
 
 def disk_at_ends(samples: Sequence[Sample], warm_s: float) -> tuple[int, int]:
-    """The disk's largest use in the first third of what follows the warm-up, and in the last."""
-    behind = [sample.disk for sample in samples if sample.second >= warm_s]
-    third = max(1, len(behind) // 3)
-    return max(behind[:third]), max(behind[-third:])
+    """The largest disk use in the first third of what follows the warm-up, and in the last third."""
+    disk = [sample.disk for sample in samples if sample.second >= warm_s]
+    third = max(1, len(disk) // 3)
+    return max(disk[:third]), max(disk[-third:])
 
 
 def grown(samples: Sequence[Sample], warm_s: float) -> list[str]:
-    """What has grown more than it may."""
+    """What has grown more than allowed, one line each."""
     found = [
         f"{name} grew from {before / MB:.0f} to {after / MB:.0f} MB; expected at most {GROWTH:.0%}"
         for name, (before, after) in memory_at_ends(samples, warm_s).items()
@@ -264,7 +264,7 @@ def grown(samples: Sequence[Sample], warm_s: float) -> list[str]:
     ]
     before, after = disk_at_ends(samples, warm_s)
     if after > DISK_GROWTH * before + DISK_BYTES:
-        found.append(f"the store grew from {before / MB:.0f} to {after / MB:.0f} MB; expected a bound")
+        found.append(f"the store grew from {before / MB:.0f} to {after / MB:.0f} MB; expected bounded use")
     return found
 
 
@@ -281,8 +281,8 @@ def table(samples: Sequence[Sample], warm_s: float, load: Load) -> str:
     before, after = mean(s.shared_memory for s in first), mean(s.shared_memory for s in last)
     lines.append(_row("shared memory", before, after, max(sample.shared_memory for sample in samples)))
     lines.append(_row("the store", *disk_at_ends(samples, warm_s), max(sample.disk for sample in samples)))
-    asked = ", ".join(f"{count:,} x {name}" for name, count in sorted(load.done.items()))
-    return "\n".join([*lines, "", f"Requests: {asked}; {len(load.failures)} failed."])
+    requests = ", ".join(f"{count:,} x {name}" for name, count in sorted(load.done.items()))
+    return "\n".join([*lines, "", f"Requests: {requests}; {len(load.failures)} failed."])
 
 
 def _row(name: str, before: float, after: float, largest: float) -> str:

@@ -1,4 +1,4 @@
-"""Side by side: callables take turns within one run, so that a machine that slows down slows down all of them."""
+"""Times callables that take turns within one run, so that a machine that slows down slows down all of them."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import numpy as np
 import torch
 
 ROUNDS = (3, 40)
-"""Fewest and most turns of each: a slow row gets few."""
+"""Fewest and most turns of each; slow ones get few."""
 
 _PAUSE_S = 0.01
-"""Before each call on a CPU, uncounted: threads that the one before left spinning have gone to sleep. This thread spins
-itself, so that its own core stays awake."""
+"""Before each call on a CPU, uncounted: lets threads that the call before left spinning go to sleep. The calling thread
+spins meanwhile, so that its own core stays awake."""
 
 _FLUSH_BYTES = 1 << 28
 """Written before each call on a GPU, uncounted, so that none finds its documents in the L2 (50 MB on an H100)."""
 
 
 def side_by_side(calls: Sequence[Callable[[], object]], device: torch.device, seconds: float) -> list[list[float]]:
-    """Milliseconds of each round of each call, all of them called once before, in about so many seconds.
+    """Milliseconds of each round of each call, in about so many seconds; all are called once before.
 
     On a GPU it is the device's time between two CUDA events around the call; the calls of a round are queued without a
     wait in between.
     """
-    seconds_a_round = sum(times[0] for times in take_turns(calls, device, 1)) / 1000
-    return take_turns(calls, device, min(max(int(seconds / max(seconds_a_round, 1e-6)), ROUNDS[0]), ROUNDS[1]))
+    seconds_per_round = sum(times[0] for times in take_turns(calls, device, 1)) / 1000
+    return take_turns(calls, device, min(max(int(seconds / max(seconds_per_round, 1e-6)), ROUNDS[0]), ROUNDS[1]))
 
 
 def take_turns(calls: Sequence[Callable[[], object]], device: torch.device, rounds: int) -> list[list[float]]:

@@ -1,4 +1,4 @@
-"""Reads Triton server's own trace: what it spends around a model, before the request is there and with the answer."""
+"""Reads Triton server's own trace: the time it spends around a model, before the request and after the answer."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ def arguments(file: Path) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class TracedRequest:
-    """One request to a model, in milliseconds. What is left of the total, the model had it."""
+    """One request to a model, in milliseconds. The rest of the total was spent in the model."""
 
     total_ms: float
     """From the request's arrival in the server to the end of sending its answer."""
     before_ms: float
-    """Reading it, its time in the queue, and passing its tensors to the model."""
+    """Reading it, queueing it, and passing its tensors to the model."""
     after_ms: float
-    """From the model's answer on: passing it back, and sending it."""
+    """Passing the model's answer back, and sending it."""
 
 
 def read(file: Path, model: str) -> list[TracedRequest]:
-    """The requests to `model` that the trace holds from beginning to end."""
+    """The requests to `model` that the trace holds in full."""
     models: dict[int, str] = {}
     spans: dict[int, dict[str, int]] = {}
     for event in json.loads(file.read_text()):

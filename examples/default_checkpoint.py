@@ -1,10 +1,10 @@
-"""Trains the default checkpoint, as it was trained, and writes what of it the package carries.
+"""Reproduces the training of the default checkpoint, and writes the file that the package carries.
 
     python -m examples.training_pairs SCIFACT DEBIAN PAIRS
     python -m examples.default_checkpoint PAIRS
 
-The result goes to export/tridex/export/default_checkpoint.safetensors. Collections that were indexed with another
-default checkpoint are refused from then on.
+The result goes to export/tridex/export/default_checkpoint.safetensors. From then on, collections that were
+indexed with another default checkpoint are refused.
 """
 
 from __future__ import annotations
@@ -18,19 +18,17 @@ from sentence_transformers import MultiVectorEncoder
 from tridex.export import write_default_checkpoint
 from tridex.export.default_checkpoint import CHANGES
 from tridex.export.low_rank import changes_of
-from tridex.training.model import Tuning
-from tridex.training.trainer import TrainingSettings, train
+from tridex.training import TrainingSettings, Tuning, train
 
 SOURCES = ("claims", "titles", "sentences", "packages")
-"""Not the functions: 300 steps that had them, at twice the rate, took 0.04 from nDCG@10 on CoSQA (docs/quality.md)."""
+"""Without the functions: 300 steps with them, at twice the learning rate, cost 0.04 of nDCG@10 on CoSQA
+(docs/quality.md)."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pairs", type=Path, help="the folder that examples.training_pairs wrote")
-    parser.add_argument(
-        "--output", type=Path, default=Path(".tridex/default-checkpoint"), help="a folder not there yet"
-    )
+    parser.add_argument("--output", type=Path, default=Path(".tridex/default-checkpoint"), help="a new folder")
     arguments = parser.parse_args()
     settings = TrainingSettings(
         model="untrained",
@@ -54,7 +52,7 @@ def main() -> None:
 
 
 def pack(trained: Path, base: Path, file: Path) -> None:
-    """Writes what the weights of one checkpoint differ in from another's."""
+    """Writes the differences of one checkpoint's weights from another's."""
     weights = [MultiVectorEncoder(str(folder), device="cpu").state_dict() for folder in (trained, base)]
     save_file(changes_of(*weights), file)
 

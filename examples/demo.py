@@ -1,4 +1,4 @@
-"""Everything once, on a real server: export, serve, index Python's documentation, ask questions, stop.
+"""The whole system once: export, serve, index Python's documentation, ask questions, stop.
 
 python -m examples.demo
 """
@@ -15,7 +15,7 @@ from rich.table import Table
 from examples import stdlib_corpus
 from tridex.client import Client, SearchResult
 from tridex.encoding import ArtifactError, latest_version_dir
-from tridex.export.cli import export
+from tridex.export.cli.export import export
 from tridex.serving.backend.stage_times import STAGES, StageTotal, read_stages
 from tridex.serving.server import TritonServer
 
@@ -33,7 +33,7 @@ console = Console()
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path(".tridex"), help="where corpus and collections go")
+    parser.add_argument("--data", type=Path, default=Path(".tridex"), help="folder for the corpus and the collections")
     parser.add_argument("--repository", type=Path, default=Path("model_repository"))
     parser.add_argument("--port", type=int, default=8001, help="gRPC; HTTP and metrics take the next two")
     arguments = parser.parse_args()
@@ -67,36 +67,36 @@ def main() -> None:
 
 
 def index(client: Client, corpus: Path) -> None:
-    """Indexes the corpus, unless the collection holds it from an earlier run."""
+    """Indexes the corpus, unless an earlier run did."""
     rows = stdlib_corpus.load(corpus)
     total = len(rows)
-    if any(there.name == COLLECTION and there.count == total for there in client.collections()):
+    if any(info.name == COLLECTION and info.count == total for info in client.collections()):
         console.print(f"Collection: {COLLECTION!r} holds its {total} documents already")
         return
     started = time.perf_counter()
     documents = [{"id": row["_id"], "text": row["text"], "metadata": row["metadata"]} for row in rows]
     client.upsert(COLLECTION, documents, batch_size=64, show_progress_bar=True)
     elapsed = time.perf_counter() - started
-    console.print(f"Collection: {COLLECTION!r}, {total} documents in {elapsed:.0f} s ({total / elapsed:.0f} a second)")
+    console.print(f"Collection: {COLLECTION!r}, {total} documents in {elapsed:.0f} s ({total / elapsed:.0f}/s)")
 
 
 def ask(client: Client, question: str, metrics_url: str) -> None:
-    """Asks one question and prints the hits and where the time went."""
+    """Asks one question, and prints the hits and the time of each stage."""
     before = read_stages(metrics_url, "search")
     started = time.perf_counter()
     result = client.search(COLLECTION, question, top_k=5)
     total_ms = 1000 * (time.perf_counter() - started)
     console.print(hits_table(question, result))
     spent = ", ".join(f"{stage} {ms:.1f}" for stage, ms in spent_ms(metrics_url, before).items())
-    # Together they may be more than the whole: the caller may have the answer before the model is done with it.
+    # Their sum may exceed the total: the client may have the answer before the model is done with it.
     console.print(f"[dim]{total_ms:.1f} ms in all; {spent}[/]\n")
 
 
 def spent_ms(metrics_url: str, before: dict[str, StageTotal]) -> dict[str, float]:
-    """The time that one search has spent in each stage since `before`, by the server's own count."""
+    """Milliseconds that one search has spent in each stage since `before`, by the server's own metrics."""
     since = dict.fromkeys(STAGES, StageTotal())
     deadline = time.monotonic() + 2.0
-    # The server counts a search some tenths of a second after it has answered it.
+    # The server counts a search some tenths of a second after answering it.
     while not all(total.requests for total in since.values()) and time.monotonic() < deadline:
         time.sleep(0.05)
         since = {stage: total.since(before[stage]) for stage, total in read_stages(metrics_url, "search").items()}

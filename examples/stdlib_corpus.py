@@ -1,7 +1,7 @@
 """A real corpus that every machine has: the documentation of Python's standard library, as JSON lines.
 
 One document per public module, class and function: the id is the qualified name, the text is the signature and the
-docstring, the metadata say module and kind.
+docstring, the metadata hold module and kind.
 
     python -m examples.stdlib_corpus stdlib.jsonl
 """
@@ -24,8 +24,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-# Importing these does something (opens a browser, prints a poem, needs a display), they are not for users, or they are
-# another module's other name (posix is os).
+# Importing these has side effects (opens a browser, prints a poem, needs a display), they are not for users, or they
+# are another module under a second name (posix is os).
 SKIPPED = {
     "posix",
     "antigravity",
@@ -60,7 +60,7 @@ def _with_submodules(name: str) -> Iterator[ModuleType]:
 
 
 def documents() -> Iterator[dict[str, object]]:
-    """The corpus, in the order of its ids' modules; no id comes twice."""
+    """The corpus, ordered by module; ids are distinct."""
     seen: set[str] = set()
     for module in modules():
         for document in (_document(module, module.__name__, module.__name__), *_members(module)):
@@ -75,13 +75,13 @@ def _members(module: ModuleType) -> Iterator[dict[str, object] | None]:
         if name.startswith("_") or not (inspect.isclass(value) or inspect.isroutine(value)):
             continue
         home = getattr(value, "__module__", None) or module.__name__
-        # What a module merely imports is documented where it lives, unless it lives in a private module (as _io.open).
+        # What a module merely imports is documented where it is defined, unless that is a private module (as _io.open).
         if home == module.__name__ or "__all__" in vars(module) or home.startswith("_"):
             yield _document(value, f"{module.__name__}.{name}", module.__name__)
 
 
 def _document(value: object, name: str, module: str) -> dict[str, object] | None:
-    own = value.__doc__  # not an inherited one, which says what the parent is
+    own = value.__doc__  # not an inherited one, which describes the parent
     text = inspect.cleandoc(own) if isinstance(own, str) else ""
     if not text:
         return None
@@ -90,7 +90,7 @@ def _document(value: object, name: str, module: str) -> dict[str, object] | None
 
 
 class _Name(str):
-    """A default value that prints as what it is called."""
+    """A default value that prints as its name."""
 
     __slots__ = ()
     __repr__ = str.__str__
@@ -128,7 +128,7 @@ def write(path: Path) -> int:
 def load(path: Path) -> list[dict[str, Any]]:
     """The corpus as rows, written to `path` by an interpreter of its own that has imported nothing else.
 
-    Packages change the standard library that they are imported into (setuptools replaces distutils), and the corpus
+    Some packages change the standard library when they are imported (setuptools replaces distutils), and the corpus
     must not depend on them.
     """
     subprocess.run([sys.executable, "-I", "-S", __file__, str(path)], check=True, stdout=subprocess.DEVNULL)

@@ -1,4 +1,4 @@
-"""What the default checkpoint learns from: pairs of a query and a text, from sources that may be used.
+"""The training data of the default checkpoint: pairs of a query and a text, from sources whose licences allow it.
 
     python -m examples.training_pairs SCIFACT DEBIAN OUTPUT
 
@@ -24,11 +24,11 @@ from rich.console import Console
 
 LIBRARIES = ("numpy", "scipy", "sympy", "matplotlib", "pandas")
 HELD_OUT_LIBRARY = "networkx"
-"""Its functions are for choosing between trainings; no collection that results are reported on has them."""
+"""Its functions serve to choose between trainings; no data set that results are reported on has them."""
 _SKIPPED_FOLDERS = {"test", "tests", "testing", "site-packages", "idlelib", "lib2to3"}
 _MIN_SENTENCE_WORDS, _MAX_SENTENCE_WORDS = 4, 30
 _MAX_CHARACTERS = 400
-"""Of a text, a hundred tokens: longer ones take longer and, among other texts of a batch, teach no more."""
+"""Of a text, about a hundred tokens: longer texts take more time and do not improve in-batch training."""
 _ROWS = {
     "claims": 1000,
     "titles": 800,
@@ -37,7 +37,7 @@ _ROWS = {
     "packages": 800,
     "held_out_functions": 1000,
 }
-"""At most, of each source."""
+"""Most rows of each source."""
 
 Pair = tuple[str, str]
 
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def claims(scifact: Path) -> Iterator[Pair]:
-    """Claims and the abstracts that speak of them, of the split for training."""
+    """Claims and their relevant abstracts, of the training split."""
     for row in _rows(scifact / "triplets.train.jsonl.gz"):
         yield row["query"], row["positive"]
 

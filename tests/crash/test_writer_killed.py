@@ -146,8 +146,8 @@ class Builds:
             tally.kept["build"] += self._revision != operation.revision
             self._revision = operation.revision
         assert leads == (None if self._revision is None else name_of(self._revision))
-        there = built(store)
-        for name in there:
+        finished = built(store)
+        for name in finished:
             rows = dict.fromkeys(KEYS, int(name.rpartition("-")[2]))
             snapshot = Follower(store, name, CPU).snapshot
             check_search(snapshot, rows)
@@ -175,17 +175,17 @@ def check_store(collection: Collection, rows: Rows, in_flight: Operation | None,
     """The rows that are there: those acknowledged, and all or nothing of what was in flight."""
     found = {doc.id: doc for doc in collection.scroll(limit=len(IDS) + 1)}
     assert collection.count() == len(found)
-    there = {key: int(doc.metadata["revision"]) for key, doc in found.items()}
-    assert found == {key: document(key, revision) for key, revision in there.items()}
+    rows_found = {key: int(doc.metadata["revision"]) for key, doc in found.items()}
+    assert found == {key: document(key, revision) for key, revision in rows_found.items()}
     if in_flight is None:
         tally.killed_during["nothing"] += 1
     else:
         tally.killed_during[in_flight.name] += 1
-        if there == in_flight.after(rows) != rows:
+        if rows_found == in_flight.after(rows) != rows:
             tally.kept[in_flight.name] += 1
-            return there
-    assert there == rows
-    return there
+            return rows_found
+    assert rows_found == rows
+    return rows_found
 
 
 def check_search(snapshot: Snapshot, rows: Rows) -> None:

@@ -13,7 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from tridex.encoding import OnnxEncoder, TokenBatch
+from tridex.encoding import TokenBatch
+from tridex.encoding.onnx_encoder import OnnxEncoder
+
+CPU = ["CPUExecutionProvider"]
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +50,7 @@ def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def encoder(model_path: Path) -> OnnxEncoder:
-    return OnnxEncoder(model_path)
+    return OnnxEncoder(model_path, CPU)
 
 
 @st.composite
@@ -100,7 +103,7 @@ def test_one_thread_a_core(model_path: Path) -> None:
     """Where threads are as many as cores. The first core is the caller's."""
     cores = sorted(os.sched_getaffinity(0))
     before = set(Path("/proc/self/task").iterdir())
-    encoder = OnnxEncoder(model_path, threads=len(cores))
+    encoder = OnnxEncoder(model_path, CPU, threads=len(cores))
     started = set(Path("/proc/self/task").iterdir()) - before
     assert encoder.dim == 3
     expected = [[core] for core in cores[1:]]

@@ -38,5 +38,5 @@ def test_negatives_rank_high_and_are_not_the_positive(
         assert list(example.negatives) == allowed[:2]
 
     again = CliRunner().invoke(create_app(), arguments)
-    assert again.exit_code == 1 and "triplets.jsonl is there already" in again.output
+    assert again.exit_code == 1 and "triplets.jsonl exists already" in again.output
     client.drop_collection("mined")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tridex.client import CollectionInfo
 from tridex.evaluation.page import write_page
-from tridex.evaluation.report import Judged, Report, ReportError, Row
+from tridex.evaluation.report import DatasetReport, Report, ReportError, Row
 from tridex.evaluation.significance import holm, paired_p_value
 from tridex.evaluation.stores import CollectionError, check_fits
 from tridex.evaluation.systems import DEFAULT_SYSTEMS, System, UnknownSystemError, parse_systems
@@ -30,21 +30,21 @@ VALUES = st.lists(st.integers(-4, 4), min_size=2, max_size=7)
 
 def row(system: str, quality: float, **given: object) -> Row:
     fields = {
-        "codec": "float16", "pooling_factor": 1, "way": "exact", "p_values": {}, "p50_ms": 10.0, "p95_ms": 20.0,
+        "codec": "float16", "pooling_factor": 1, "strategy": "exact", "p_values": {}, "p50_ms": 10.0, "p95_ms": 20.0,
         "p99_ms": 30.0, "bytes_per_document": 1000.0, "budget_bytes_per_document": 1300.0,
     }  # fmt: skip
     return Row(system, measures={"nDCG@10": quality, "R@100": 0.9}, **{**fields, **given})  # type: ignore[arg-type]
 
 
 def report(*collections: list[Row], baseline: str = "float16") -> Report:
-    judged = [Judged(f"c{i}", "test", 100 * (i + 1), 10, rows) for i, rows in enumerate(collections)]
-    return Report("checkpoint", baseline, ["nDCG@10", "R@100"], judged)
+    reports = [DatasetReport(f"c{i}", "test", 100 * (i + 1), 10, rows) for i, rows in enumerate(collections)]
+    return Report("checkpoint", baseline, ["nDCG@10", "R@100"], reports)
 
 
 def test_systems_are_named_by_what_they_are_made_of() -> None:
     parsed = parse_systems(["bm25", "int8+pool2+hybrid", "residual4+candidates"], CODECS)
     assert parsed == [
-        System("bm25", "float32", way="bm25"),
+        System("bm25", "float32", strategy="bm25"),
         System("int8+pool2+hybrid", "int8", 2, "hybrid"),
         System("residual4+candidates", "residual4", 1, "candidates"),
     ]
@@ -68,7 +68,7 @@ def test_a_system_is_named_once() -> None:
 @pytest.mark.parametrize(
     ("there", "message"),
     [
-        ({"dim": 96}, "holds 96 dimensions a token of checkpoint aaaa, the served encoder model is aaaa with 128"),
+        ({"dim": 96}, "holds 96 dimensions per token of checkpoint aaaa, the served encoder model is aaaa with 128"),
         ({"fingerprint": "bbbb"}, "of checkpoint bbbb, the served encoder model is aaaa"),
         ({"codec": "int8"}, "is in int8 with pooling factor 1; expected float16 and 1: drop it, or compare in another"),
         ({"pooling_factor": 2}, "is in float16 with pooling factor 2; expected float16 and 1"),
@@ -86,7 +86,7 @@ def test_a_collection_that_does_not_fit_is_refused(there: dict[str, Any], messag
 @settings(max_examples=30, deadline=None)
 @given(VALUES)
 def test_the_p_value_is_the_share_of_all_assignments(differences: list[int]) -> None:
-    """By every way to swap the two systems' values, which there are few of for few queries."""
+    """Enumerates every assignment of values to the two systems, which are few for few queries."""
     values = np.array(differences, float)
     means = [abs((values * signs).mean()) for signs in itertools.product((1, -1), repeat=len(values))]
     expected = np.mean([mean >= abs(values.mean()) - 1e-12 for mean in means])
@@ -106,7 +106,7 @@ def test_holm_is_r_s() -> None:
 
 
 def test_a_report_survives_json_and_averages_its_collections() -> None:
-    bm25 = row("bm25", 0.2, codec=None, way="bm25", bytes_per_document=None, budget_bytes_per_document=None)
+    bm25 = row("bm25", 0.2, codec=None, strategy="bm25", bytes_per_document=None, budget_bytes_per_document=None)
     given = report([row("float16", 0.4), bm25], [row("float16", 0.6, p50_ms=20.0), bm25])
     told = json.loads(json.dumps(given.to_dict()))
     assert Report.from_dict(told) == given
@@ -150,8 +150,8 @@ class _Page(HTMLParser):
 
 
 def test_the_page_asks_for_nothing_else_and_escapes_names(tmp_path: Path) -> None:
-    rows = [row("float16", 0.4), row("<script>alert(1)</script>", 0.3, way="candidates")]
-    bm25 = row("bm25", 0.2, codec=None, way="bm25", bytes_per_document=None, budget_bytes_per_document=None)
+    rows = [row("float16", 0.4), row("<script>alert(1)</script>", 0.3, strategy="candidates")]
+    bm25 = row("bm25", 0.2, codec=None, strategy="bm25", bytes_per_document=None, budget_bytes_per_document=None)
     write_page(tmp_path / "page.html", report([*rows, bm25], [*rows, bm25]))
     html = (tmp_path / "page.html").read_text()
     page = _Page(html)

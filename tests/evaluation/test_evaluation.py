@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tridex.evaluation.dataset import DatasetError, load_dataset
+from tridex.evaluation.dataset import DatasetError
+from tridex.evaluation.loading import load_dataset
 from tridex.evaluation.measures import DEFAULT_MEASURES, MeasureError, check_depth, evaluate, parse_measures
 from tridex.evaluation.retrieval import Retrieval
 
@@ -79,7 +80,7 @@ def test_judged_queries_and_all_documents_are_read(tmp_path: Path, packed: bool)
 
 
 def test_malformed_collections_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"no qrels/dev.tsv.*splits there: test"):
+    with pytest.raises(DatasetError, match=r"no qrels/dev.tsv.*existing splits: test"):
         load_dataset(beir(tmp_path / "a"), "dev")
     with pytest.raises(DatasetError, match=r"test.tsv, line 2: \['q1', 'd1', 'high'\]"):
         load_dataset(beir(tmp_path / "b", "query-id\tcorpus-id\tscore\nq1\td1\thigh\n"))

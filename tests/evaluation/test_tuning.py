@@ -1,4 +1,4 @@
-"""`tridex tune`: the choice, and what it says of it."""
+"""`tridex tune`: the choice and its reasons."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from tridex.client.cli import create_app
 from tridex.common import strict_json
-from tridex.evaluation.report import Judged, Report, Row
+from tridex.evaluation.report import DatasetReport, Report, Row
 from tridex.evaluation.tuning import Limits, TuningError, propose
 
 
@@ -26,10 +26,10 @@ ROWS = [
     row("int8+pool2", 0.480, 10_000.0, 20.0, "int8", 2),
     row("residual2", 0.470, 6_000.0, 25.0, "residual2"),
 ]
-REPORT = Report("checkpoint", "float16", ["nDCG@10"], [Judged("cacm", "test", 3000, 50, ROWS)])
+REPORT = Report("checkpoint", "float16", ["nDCG@10"], [DatasetReport("cacm", "test", 3000, 50, ROWS)])
 
 
-UNMEASURED = Report("c", "c", ["nDCG@10"], [Judged("d", "", 1, 1, [row("c", math.nan, 1, 1)])])
+UNMEASURED = Report("c", "c", ["nDCG@10"], [DatasetReport("d", "", 1, 1, [row("c", math.nan, 1, 1)])])
 
 
 def chosen(documents: int, budget_gb: float, p95_ms: float, tolerance: float = 0.005) -> str:
@@ -54,7 +54,9 @@ def test_where_nothing_fits_it_says_what_comes_nearest() -> None:
 
 def test_the_slowest_collection_counts() -> None:
     slower = [row(one.system, 0.5, one.budget_bytes_per_document, 90.0, one.codec) for one in ROWS]
-    both = Report("checkpoint", "float16", ["nDCG@10"], [*REPORT.collections, Judged("big", "test", 9000, 50, slower)])
+    both = Report(
+        "checkpoint", "float16", ["nDCG@10"], [*REPORT.collections, DatasetReport("big", "test", 9000, 50, slower)]
+    )
     with pytest.raises(TuningError, match="p95 of 60 ms"):
         propose(both, Limits(9000, 1e9, 60), 0.005)
     assert propose(both, Limits(9000, 1e9, 90), 0.005).chosen.measured_over == 9000
@@ -66,10 +68,10 @@ def test_the_command_says_what_to_do_and_why(tmp_path: Path) -> None:
     options = ["--budget-gb", "15", "--p95-ms", "40", "--documents", "1000000"]
     result = CliRunner().invoke(create_app(), ["tune", str(file), *options])
     assert result.exit_code == 0, result.output
-    said = " ".join(result.output.split())
-    assert "Take int8+pool2." in said and "--codec int8 --pooling-factor 2" in said
-    assert "2 of 4 systems fit" in said and "need a budget of 10.00 GB of the 15.00 GB" in said
-    assert "measure 1,000,000 before you rely on it" in said
+    output = " ".join(result.output.split())
+    assert "Take int8+pool2." in output and "--codec int8 --pooling-factor 2" in output
+    assert "2 of 4 systems fit" in output and "need a budget of 10.00 GB of the 15.00 GB" in output
+    assert "measure 1,000,000 before you rely on it" in output
     told = json.loads(CliRunner().invoke(create_app(), ["tune", str(file), *options, "--json"]).stdout)
     assert (told["codec"], told["pooling_factor"], told["budget_bytes"]) == ("int8", 2, 10e9) and told["why"]
 
@@ -84,7 +86,7 @@ def test_the_command_says_what_to_do_and_why(tmp_path: Path) -> None:
         (strict_json.dumps(UNMEASURED.to_dict()), "prints (TypeError('nDCG@10 of c is None'))"),
         (json.dumps(REPORT.to_dict()), "nothing of 4 systems fits"),
         (
-            json.dumps(Report("c", "bm25", ["nDCG@10"], [Judged("d", "", 1, 1, ROWS[:1])]).to_dict()),
+            json.dumps(Report("c", "bm25", ["nDCG@10"], [DatasetReport("d", "", 1, 1, ROWS[:1])]).to_dict()),
             "keeps token embed",
         ),
     ],

@@ -1,9 +1,9 @@
-"""What the parity gate says: every figure that decided, the texts, and what to do."""
+"""The parity gate's messages: every figure that decided, the texts, and what to do."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,7 +31,7 @@ Change = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 class TorchEncoder:
-    """In place of OnnxEncoder: the checkpoint's own modules, and what a test changes of their embeddings."""
+    """In place of the exported encoder: the checkpoint's own modules, and what a test changes of their embeddings."""
 
     def __init__(self, model: MultiVectorEncoder, attention: str, change: Change) -> None:
         backbone_of(model).model.set_attn_implementation(attention)
@@ -41,6 +41,9 @@ class TorchEncoder:
         tensors = map(torch.from_numpy, (batch.input_ids, batch.attention_mask, batch.embedding_mask))
         with torch.inference_mode():
             return self._change(self._graph(*tensors).numpy())
+
+    def encode_many(self, batches: Sequence[TokenBatch]) -> list[NDArray[np.float32]]:
+        return [self.encode(batch) for batch in batches]
 
 
 @pytest.fixture
@@ -117,7 +120,7 @@ def test_nan_is_beyond_every_limit(gate: Callable[..., Parity]) -> None:
 
 
 def test_other_tokens_are_shown_from_the_first_on(gate: Callable[..., Parity]) -> None:
-    """Twenty numbers in a row said nothing."""
+    """Instead of twenty numbers in a row."""
     message = (
         r"input_ids of the query 'late interaction' from token \d+ on: \[(\d+, )*\d+\], Sentence Transformers "
         r"\[4, 4, 4, 4, 4, 4, 4, 4\]; \d+ of 24 differ\. .* tokenizer\.json"

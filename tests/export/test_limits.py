@@ -27,7 +27,7 @@ from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 from tokenizers import Tokenizer, processors
 from transformers import BertModel
 
-from tridex.encoding import OnnxEncoder
+from tridex.encoding import create_encoder
 from tridex.export import CheckpointError, export_checkpoint
 from tridex.export.checkpoint import load_checkpoint, rules_of
 from tridex.export.source import find_source
@@ -86,7 +86,7 @@ def test_an_export_reads_texts_up_to_its_last_position(tmp_path: Path) -> None:
     expansion = {"strategy": "fixed", "length": room, "attend": False}
     folder = of_family(tmp_path / "full", "xlm-roberta", document_length=room, query_expansion=expansion)
     artifact = export_checkpoint(str(folder), repository=tmp_path / "repository")
-    tokenizer, encoder = artifact.tokenizer(), OnnxEncoder(artifact.model_path)
+    tokenizer, encoder = artifact.tokenizer(), create_encoder(artifact)
     texts = ["a", " ".join("abcdefghijklmnopqrstuvwxyz")]
     model = MultiVectorEncoder(str(folder), device="cpu")
     for batch, expected in (

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sentence_transformers import MultiVectorEncoder
 from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 
-from tridex.encoding import Artifact, OnnxEncoder, TokenBatch
+from tridex.encoding import Artifact, TokenBatch, create_encoder
 from tridex.export import write_default_checkpoint
 from tridex.export.exporter import export_checkpoint
 
@@ -40,7 +40,7 @@ def scored(embeddings: NDArray[np.float32], mask: NDArray[np.int64]) -> list[NDA
 
 def exported_scores(artifact: Artifact) -> NDArray[np.float64]:
     """MaxSim as the paper writes it, over what the served code makes of the texts."""
-    tokenizer, encoder = artifact.tokenizer(), OnnxEncoder(artifact.model_path)
+    tokenizer, encoder = artifact.tokenizer(), create_encoder(artifact)
     queries, documents = tokenizer.queries(QUERIES), tokenizer.documents(DOCUMENTS)
     q = scored(encoder.encode(queries), queries.embedding_mask)
     d = scored(encoder.encode(documents), documents.embedding_mask)
@@ -109,9 +109,11 @@ def test_precisions_share_a_fingerprint(exported: Exported) -> None:
         ("native_min_expansion", "int8", 0.0),
     ],
 )
-def test_batch_mates_change_nothing(exported: Exported, variant: str, precision: str, tolerance: float) -> None:
+def test_other_texts_of_a_batch_change_nothing(
+    exported: Exported, variant: str, precision: str, tolerance: float
+) -> None:
     artifact = exported(variant, precision)
-    encoder, tokenizer = OnnxEncoder(artifact.model_path), artifact.tokenizer()
+    encoder, tokenizer = create_encoder(artifact), artifact.tokenizer()
     for encode, texts in ((tokenizer.queries, QUERIES), (tokenizer.documents, DOCUMENTS)):
         together = encode([*texts, *reversed(texts)])
         embeddings = scored(encoder.encode(together), together.embedding_mask)
@@ -125,7 +127,7 @@ def test_batch_mates_change_nothing(exported: Exported, variant: str, precision:
 
 def test_any_shape(exported: Exported, reference: Reference) -> None:
     """One text, one token, the widest batch: the graph was traced with another shape."""
-    encoder, model = OnnxEncoder(exported("stanford_attended", "fp32").model_path), reference("stanford_attended")
+    encoder, model = create_encoder(exported("stanford_attended", "fp32")), reference("stanford_attended")
     for texts, tokens in ((1, 1), (1, 7), (3, 1), (64, 64)):
         ids = np.random.default_rng(0).integers(7, 100, (texts, tokens))
         ones = np.ones_like(ids)
@@ -140,7 +142,7 @@ def test_any_shape(exported: Exported, reference: Reference) -> None:
 def test_masked_tokens_are_zero_and_the_rest_unit(exported: Exported) -> None:
     artifact = exported("pylate_modern_bert", "fp32")
     batch = artifact.tokenizer().documents(DOCUMENTS)
-    norms = np.linalg.norm(OnnxEncoder(artifact.model_path).encode(batch), axis=2)
+    norms = np.linalg.norm(create_encoder(artifact).encode(batch), axis=2)
     np.testing.assert_allclose(norms, batch.embedding_mask, atol=1e-5)
     assert (batch.embedding_mask < batch.attention_mask).any(), "punctuation should not score"
 

@@ -1,4 +1,4 @@
-"""What the server finds: whole versions that passed the gate, or what was there before."""
+"""What the server finds: complete versions that passed the gate, or the version before."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from onnx import numpy_helper
 from typer.testing import CliRunner
 
 from tridex.encoding import Artifact, ArtifactError, latest_version_dir, load_artifact
+from tridex.encoding.onnx_encoder import OnnxEncoder
 from tridex.export import ExportError, ParityError, export_checkpoint, exporter
-from tridex.export.cli import export
+from tridex.export.cli.export import export
 
 Checkpoint = Callable[[str], Path]
 
@@ -101,7 +102,7 @@ def test_command_line_failure(
     corrupt_weight(monkeypatch)
     result = run_cli(str(checkpoint(traced_once)), "--repository", str(repository))
     assert result.exit_code == 1
-    assert "tridex export: the exported fp32 encoder differs" in result.stderr
+    assert "tridex: the exported fp32 encoder differs" in result.stderr
     assert "Traceback" not in result.output
     assert listing(repository) == before
 
@@ -166,7 +167,7 @@ def test_changed_rules_are_refused(published: Artifact) -> None:
 def test_gate_refuses_not_a_number(
     published: Artifact, checkpoint: Checkpoint, traced_once: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = exporter.OnnxEncoder.encode
-    monkeypatch.setattr(exporter.OnnxEncoder, "encode", lambda self, batch: original(self, batch) * np.float32("nan"))
+    original = OnnxEncoder.encode
+    monkeypatch.setattr(OnnxEncoder, "encode", lambda self, batch: original(self, batch) * np.float32("nan"))
     with pytest.raises(ParityError, match="nan"):
         export_checkpoint(str(checkpoint(traced_once)), repository=published.directory.parent.parent)

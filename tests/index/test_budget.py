@@ -37,9 +37,11 @@ def put(collection: Collection, first: int, count: int, tokens: int = 10) -> int
 
 def resident_bytes(snapshot: Snapshot) -> int:
     """What the snapshot's arrays take."""
-    parts = snapshot.segments
-    codes = sum(part.segment.codes.nbytes + part.segment.offsets.nbytes + part.segment.live.nbytes for part in parts)
-    return codes + sum(part.ids.nbytes + part.addresses.nbytes + part.live.nbytes for part in parts)
+    segments = snapshot.segments
+    codes = sum(
+        segment.packed.codes.nbytes + segment.packed.offsets.nbytes + segment.packed.live.nbytes for segment in segments
+    )
+    return codes + sum(segment.ids.nbytes + segment.addresses.nbytes + segment.live.nbytes for segment in segments)
 
 
 def test_what_does_not_fit_is_refused_with_figures_and_the_rest_is_loaded(tmp_path: Path) -> None:
@@ -48,7 +50,7 @@ def test_what_does_not_fit_is_refused_with_figures_and_the_rest_is_loaded(tmp_pa
         put(store.create(name, SPEC), 0, count)
     budget = MemoryBudget(300_000)
     assert needed_bytes(SPEC, Size(400, 4000, 2000)) > budget.usable > needed_bytes(SPEC, Size(40, 400, 200))
-    with pytest.raises(MemoryBudgetError, match=r"'large' needs 631\.32 kB .*128 bytes a token.*budget of 300"):
+    with pytest.raises(MemoryBudgetError, match=r"'large' needs 631\.32 kB .*128 bytes per token.*budget of 300"):
         Follower(store, "large", CPU, budget=budget)
     assert Follower(store, "small", CPU, budget=budget).snapshot.count() == 40
 
@@ -90,7 +92,7 @@ def test_a_snapshot_under_random_writes_stays_within_what_it_reserved(tmp_path: 
             assert resident_bytes(follower.snapshot) <= budget.size
         assert resident_bytes(follower.snapshot) <= needed_bytes(SPEC, collection.size())
         largest = budget.segment_bytes + 20 * SPEC.codec.bytes_per_token(DIM)
-        assert all(part.segment.codes.nbytes <= largest for part in follower.snapshot.segments)
+        assert all(segment.packed.codes.nbytes <= largest for segment in follower.snapshot.segments)
 
 
 def test_ids_and_codebooks_count(tmp_path: Path) -> None:
@@ -109,7 +111,7 @@ def test_ids_and_codebooks_count(tmp_path: Path) -> None:
 
 
 def lists_of(snapshot: Snapshot) -> list[InvertedLists | None]:
-    return [part.inverted.lists for part in snapshot.segments]
+    return [segment.inverted.lists for segment in snapshot.segments]
 
 
 def test_inverted_lists_take_what_is_left_and_give_way_to_documents(tmp_path: Path) -> None:
@@ -125,10 +127,10 @@ def test_inverted_lists_take_what_is_left_and_give_way_to_documents(tmp_path: Pa
     follower.make_lists()
     made = [lists for lists in lists_of(follower.snapshot) if lists]
     assert made
-    for lists, part in zip(lists_of(follower.snapshot), follower.snapshot.segments, strict=True):
+    for lists, segment in zip(lists_of(follower.snapshot), follower.snapshot.segments, strict=True):
         if lists:
             taken = lists.centroids.nbytes + lists.rows.nbytes + lists.starts.nbytes
-            assert taken <= lists_bytes(part.segment)
+            assert taken <= lists_bytes(segment.packed)
     # Another collection needs the room: its documents are loaded, and the lists are gone.
     put(other, 0, 400, tokens=4)
     assert beside.refresh().count() == 400
@@ -136,8 +138,8 @@ def test_inverted_lists_take_what_is_left_and_give_way_to_documents(tmp_path: Pa
     (exact,) = follower.snapshot.search_candidates(queries, mask, 5, 4, 10)
     assert len(exact.ids) == 5
     follower.make_lists()  # Not tried again within a minute.
-    for part in follower.snapshot.segments:
-        part.inverted.retry_at = 0
+    for segment in follower.snapshot.segments:
+        segment.inverted.retry_at = 0
     with pytest.raises(
         MemoryBudgetError, match=r"inverted lists of collection 'c' need .* of the budget of .* stay exact"
     ):

@@ -147,8 +147,8 @@ def test_rescore_ranks_the_candidates_alone(tmp_path: Path) -> None:
     snapshot = Follower(store, "c", CPU).snapshot
     wanted = ["5", "new", "3", "7", "nowhere", "7"]
     ranking = snapshot.rescore(torch.from_numpy(query), torch.ones(4, dtype=torch.bool), wanted)
-    there = {"new": embeddings_of("new", 2), "3": embeddings_of("3", 2), "7": embeddings_of("7")}
-    assert list(zip(ranking.scores.tolist(), ranking.ids, strict=True)) == brute_force(query, there, 10)
+    expected = {"new": embeddings_of("new", 2), "3": embeddings_of("3", 2), "7": embeddings_of("7")}
+    assert list(zip(ranking.scores.tolist(), ranking.ids, strict=True)) == brute_force(query, expected, 10)
 
 
 def test_many_small_writes_leave_few_segments(tmp_path: Path) -> None:
@@ -317,7 +317,7 @@ def test_a_compaction_moves_no_codes_and_searches_go_on(tmp_path: Path) -> None:
     changed = documents | {key: embeddings_of(key, salt) for key, salt in (("new", 1), ("d3", 2), ("last", 0))}
     del changed["d7"]
     assert found(follower, query, 100) == brute_force(query, changed, 100)
-    assert follower.snapshot.segments[0].segment.codes.data_ptr() == old.segments[0].segment.codes.data_ptr()
+    assert follower.snapshot.segments[0].packed.codes.data_ptr() == old.segments[0].packed.codes.data_ptr()
     (ranking,) = follower.snapshot.search(torch.from_numpy(query)[None], torch.ones((1, 4), dtype=torch.bool), 100)
     revisions = {"d3": 2, "new": 1}
     assert follower.snapshot.collection.payload(ranking.addresses)[0] == [

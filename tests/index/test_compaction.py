@@ -71,13 +71,13 @@ def test_nothing_is_left_of_what_nobody_reads(collection: Collection) -> None:
     assert len(list((newest.folder / "_indices").iterdir())) == len(index.segments)
 
 
-def test_half_dead_files_are_rewritten(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compaction, "_MIN_DEAD_BYTES", 1000)
+def test_half_deleted_files_are_rewritten(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compaction, "_MIN_DELETED_BYTES", 1000)
     put(collection, range(500))
     put(collection, range(500, 1000))
     assert not collection.compact_some()
     collection.delete([f"{i:05}" for i in range(0, 100)])
-    assert not collection.compact_some(), "a fifth of one file is dead"
+    assert not collection.compact_some(), "a fifth of one file is deleted"
     collection.delete([f"{i:05}" for i in range(100, 200)])
     assert collection.compact_some() and not collection.compact_some()
     assert rows_of_files(collection) == [500, 300] and collection.count() == 800
@@ -87,34 +87,34 @@ def test_half_dead_files_are_rewritten(collection: Collection, monkeypatch: pyte
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 70_000), st.integers(0, 50), st.integers(1, 40 * 2**20)), max_size=120))
 def test_a_step_is_small_and_ends(sizes: list[tuple[int, int, int]]) -> None:
-    """Whatever the files are: (live rows, dead rows, bytes)."""
-    there = [compaction._File(i, *size) for i, size in enumerate(sizes)]
+    """Whatever the files are: (live rows, deleted rows, bytes)."""
+    remaining = [compaction._File(i, *size) for i, size in enumerate(sizes)]
     for _ in range(1000):
-        chosen = compaction._worth_merging(there)
+        chosen = compaction._worth_merging(remaining)
         if not chosen:
             break
         assert len(chosen) <= compaction._STEP_FILES and sum(file.bytes for file in chosen) <= compaction._STEP_BYTES
-        ids = [file.id for file in there]
+        ids = [file.id for file in remaining]
         first = ids.index(chosen[0].id)
         assert ids[first : first + len(chosen)] == [file.id for file in chosen], "neighbours"
         live, size = sum(file.live for file in chosen), sum(file.bytes for file in chosen)
         assert live >= compaction._MIN_GROWTH * max(file.live for file in chosen)
         merged = compaction._File(1000 + max(ids), live, 0, size)
-        there = [*there[:first], *there[first + len(chosen) :], merged]
+        remaining = [*remaining[:first], *remaining[first + len(chosen) :], merged]
     else:
         pytest.fail("it never ends")
-    half_dead = compaction._worth_clearing(there)
-    most = max(compaction._STEP_BYTES, sum(file.bytes for file in there) // compaction._STEPS_TO_REWRITE_ALL)
-    assert sum(file.bytes for file in half_dead[:-1]) <= most
+    half_deleted = compaction._worth_clearing(remaining)
+    most = max(compaction._STEP_BYTES, sum(file.bytes for file in remaining) // compaction._STEPS_TO_REWRITE_ALL)
+    assert sum(file.bytes for file in half_deleted[:-1]) <= most
 
 
-def test_views_follow_steps_without_loading(collection: Collection, tmp_path: Path) -> None:
+def test_snapshots_follow_steps_without_loading(collection: Collection, tmp_path: Path) -> None:
     for first in range(0, 300, 10):
         put(collection, range(first, first + 10))
     collection.index_new_texts()
     follower = Follower(Store(tmp_path), "c", torch.device("cpu"))
-    codes = [part.segment.codes for part in follower.snapshot.segments]
+    codes = [segment.packed.codes for segment in follower.snapshot.segments]
     assert collection.compact_some()
     snapshot = follower.refresh()
     assert snapshot.version == collection.version
-    assert all(part.segment.codes is before for part, before in zip(snapshot.segments, codes, strict=True))
+    assert all(segment.packed.codes is before for segment, before in zip(snapshot.segments, codes, strict=True))

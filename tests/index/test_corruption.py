@@ -1,4 +1,4 @@
-"""Damaged files, full disks and newer formats: an error that names them, and everything else goes on."""
+"""Corrupt files, full disks and newer formats: an error that names them, and everything else goes on."""
 
 from __future__ import annotations
 
@@ -47,49 +47,49 @@ def overwrite(path: Path) -> None:
     path.write_bytes(np.random.default_rng(0).bytes(path.stat().st_size))
 
 
-@pytest.mark.parametrize("damage", [cut_in_half, overwrite, lambda path: path.write_bytes(b""), Path.unlink])
+@pytest.mark.parametrize("corrupt", [cut_in_half, overwrite, lambda path: path.write_bytes(b""), Path.unlink])
 @pytest.mark.parametrize("files", ["_versions/*.manifest", "data/*.lance"])
-def test_a_damaged_collection_is_named_and_the_others_are_read(
-    tmp_path: Path, damage: Callable[[Path], None], files: str
+def test_a_corrupt_collection_is_named_and_the_others_are_read(
+    tmp_path: Path, corrupt: Callable[[Path], None], files: str
 ) -> None:
     store = Store(tmp_path)
-    for name in ("sound", "damaged"):
+    for name in ("sound", "corrupt"):
         store.create(name, SPEC)
         put(store, name, "a", "b")
-    folder = store.resolve("damaged").folder
+    folder = store.resolve("corrupt").folder
     for path in folder.glob(files):
-        damage(path)
-    with pytest.raises(CorruptCollectionError, match=rf"'damaged'.*{folder}"):
-        Follower(store, "damaged", CPU)
-    with pytest.raises(CorruptCollectionError, match="'damaged'"):
-        store.open("damaged").get(["a"])
-    with pytest.raises(CorruptCollectionError, match="'damaged'"):
-        put(store, "damaged", "a")
-    assert store.names() == ["damaged", "sound"]
+        corrupt(path)
+    with pytest.raises(CorruptCollectionError, match=rf"'corrupt'.*{folder}"):
+        Follower(store, "corrupt", CPU)
+    with pytest.raises(CorruptCollectionError, match="'corrupt'"):
+        store.open("corrupt").get(["a"])
+    with pytest.raises(CorruptCollectionError, match="'corrupt'"):
+        put(store, "corrupt", "a")
+    assert store.names() == ["corrupt", "sound"]
     assert put(store, "sound", "c") and store.open("sound").count() == 3
     assert Follower(store, "sound", CPU).snapshot.count() == 3
-    store.drop("damaged")
+    store.drop("corrupt")
     assert store.names() == ["sound"] and not folder.exists()
 
 
-def test_a_damaged_name_costs_no_collection(tmp_path: Path) -> None:
+def test_a_corrupt_entry_costs_no_collection(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    for name in ("damaged", "other", "sound"):
+    for name in ("corrupt", "other", "sound"):
         store.create(name, SPEC)
         put(store, name, "a")
-    file = tmp_path / "names" / "damaged"
+    file = tmp_path / "names" / "corrupt"
     sound = file.read_bytes()
     file.write_bytes(b"{")
     with pytest.raises(CorruptCollectionError, match=str(file)):
-        store.open("damaged")
-    assert store.open("sound").count() == 1 and store.names() == ["damaged", "other", "sound"]
+        store.open("corrupt")
+    assert store.open("sound").count() == 1 and store.names() == ["corrupt", "other", "sound"]
     store.drop("other")
     file.write_bytes(sound)
-    assert store.open("damaged").count() == 1
+    assert store.open("corrupt").count() == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"{}", b"\xff\x00", b'{"alias_of": 7}'])
-def test_a_damaged_alias_is_set_or_dropped(tmp_path: Path, content: bytes) -> None:
+def test_a_corrupt_alias_is_set_or_dropped(tmp_path: Path, content: bytes) -> None:
     store = Store(tmp_path)
     put(store, store.create("c", SPEC).name, "a")
     file = tmp_path / "names" / "live"
@@ -104,7 +104,7 @@ def test_a_damaged_alias_is_set_or_dropped(tmp_path: Path, content: bytes) -> No
     assert store.aliases() == {} and store.names() == ["c"] and store.open("c").count() == 1
 
 
-def test_a_damaged_collection_is_not_taken_for_an_alias(tmp_path: Path) -> None:
+def test_a_corrupt_entry_of_a_collection_is_not_taken_for_an_alias(tmp_path: Path) -> None:
     store = Store(tmp_path)
     for name in ("c", "c-1"):
         put(store, store.create(name, SPEC).name, "a")
@@ -161,7 +161,7 @@ def test_a_search_during_a_drop_ends(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("trouble", OF_THE_SYSTEM)
-def test_a_name_that_cannot_be_read_just_now_is_no_damaged_one(tmp_path: Path, trouble: Trouble) -> None:
+def test_a_name_that_cannot_be_read_just_now_is_no_corrupt_one(tmp_path: Path, trouble: Trouble) -> None:
     store = Store(tmp_path)
     for name in ("c", "d"):
         put(store, store.create(name, SPEC).name, "a")
@@ -224,13 +224,13 @@ def test_whole_files_are_never_advised_to_be_dropped(tmp_path: Path, trouble: Tr
     with failing(lance.LanceDataset, "scanner", trouble):
         for ask in (follower.refresh, store.open("c").size, lambda: Follower(store, "c", CPU)):
             with pytest.raises(
-                StoreUnavailableError, match="not known to be damaged, nothing of it is lost: try again"
+                StoreUnavailableError, match="not known to be corrupt, nothing of it is lost: try again"
             ):
                 ask()
     assert follower.refresh().count() == 2
 
 
-def test_what_was_cleaned_up_or_is_an_index_is_no_damage(tmp_path: Path) -> None:
+def test_what_was_cleaned_up_or_is_an_index_is_no_corruption(tmp_path: Path) -> None:
     store = Store(tmp_path)
     for keys in ("ab", "cd", "ef"):
         put(store, "c" if store.names() else store.create("c", SPEC).name, *keys, characters=100_000)
@@ -253,7 +253,7 @@ def test_a_history_that_cannot_be_read_costs_no_loading(tmp_path: Path) -> None:
         put(store, "c", *map(str, range(first, first + 30)))
     store.open("c").index_new_texts()
     follower = Follower(store, "c", CPU)
-    before = [part.segment.codes for part in follower.snapshot.segments]
+    before = [segment.packed.codes for segment in follower.snapshot.segments]
     put(store, "c", "new", "1")
     collection = store.open("c")
     collection.delete(["2"])
@@ -263,8 +263,8 @@ def test_a_history_that_cannot_be_read_costs_no_loading(tmp_path: Path) -> None:
         snapshot = follower.refresh()
     assert snapshot.version == collection.version and snapshot.count() == collection.count() == 300
     kept, loaded = snapshot.segments[: len(before)], snapshot.segments[len(before) :]
-    assert all(part.segment.codes is codes for part, codes in zip(kept, before, strict=True))
-    assert sorted(key for part in loaded for key in part.ids.to_pylist()) == ["3", "new"]
+    assert all(segment.packed.codes is codes for segment, codes in zip(kept, before, strict=True))
+    assert sorted(key for segment in loaded for key in segment.ids.to_pylist()) == ["3", "new"]
     (ranking,) = snapshot.search(torch.ones(1, 1, 8), torch.ones(1, 1, dtype=torch.bool), 500)
     texts, _ = snapshot.collection.payload(ranking.addresses)
     assert dict(zip(ranking.ids, texts, strict=True)) == {d.id: d.text for d in collection.scroll(400)}
@@ -307,7 +307,7 @@ def test_what_may_only_be_read_says_why_it_is_not_written(tmp_path: Path) -> Non
     assert store.names() == ["c"] and collection.count() == 1
 
 
-def test_a_collection_that_is_being_removed_is_dropped_not_damaged(
+def test_a_collection_that_is_being_removed_is_dropped_not_corrupt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store(tmp_path)

@@ -92,9 +92,9 @@ def test_the_approximate_score_is_the_formula(lists: InvertedLists) -> None:
 
 
 @settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), dead=st.floats(0, 0.9), n_candidates=st.integers(1, 200))
-def test_only_the_living_are_candidates(lists: InvertedLists, seed: int, dead: float, n_candidates: int) -> None:
-    live = torch.from_numpy(np.random.default_rng(seed).random(DOCUMENTS) >= dead)
+@given(seed=st.integers(0, 2**32 - 1), deleted=st.floats(0, 0.9), n_candidates=st.integers(1, 200))
+def test_only_live_documents_are_candidates(lists: InvertedLists, seed: int, deleted: float, n_candidates: int) -> None:
+    live = torch.from_numpy(np.random.default_rng(seed).random(DOCUMENTS) >= deleted)
     chosen = find_candidates(queries(0)[seed % 8], lists, live, 2, n_candidates)
     assert len(set(chosen.tolist())) == n_candidates and live[chosen].all()
 

@@ -75,7 +75,7 @@ def poisoned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Collection:
         "huge": '{"n": 1e999}',
         "digits": f'{{"n": {"9" * 5000}}}',
     }
-    monkeypatch.setattr("tridex.index.storage.collection.encoded", lambda key, _: stored[key])
+    monkeypatch.setattr("tridex.index.storage.document_rows.encoded", lambda key, _: stored[key])
     collection.upsert([Document(key, key, {}) for key in stored], [ONE] * len(stored))
     return collection
 

@@ -42,8 +42,8 @@ def test_weighted_fusion(one: Ranking, other: Ranking, weight: float) -> None:
     for ranking, share in ((one, weight), (other, 1 - weight)):
         for key, score in zip(ranking.ids, ranking.scores.tolist(), strict=True):
             low, high = float(ranking.scores.min()), float(ranking.scores.max())
-            stretched = (score - low) / (high - low) if high > low else 1.0
-            expected[key] = expected.get(key, 0) + share * stretched
+            normalised = (score - low) / (high - low) if high > low else 1.0
+            expected[key] = expected.get(key, 0) + share * normalised
     assert_is(fuse_scores(one, other, weight), expected)
 
 

@@ -16,11 +16,11 @@ SPEC = CollectionSpec(8, Codec.FLOAT32, fingerprint="f" * 64)
 
 
 def test_another_checkpoint_is_refused_with_both_hashes_of_each_part(tmp_path: Path) -> None:
-    there = {"weights": "1" * 64, "tokenizer": "2" * 64, "rules": "3" * 64}
-    spec = Store(tmp_path).create("c", replace(SPEC, checkpoint=there)).latest().spec
-    spec.check_checkpoint("c", spec.fingerprint, there)
+    components = {"weights": "1" * 64, "tokenizer": "2" * 64, "rules": "3" * 64}
+    spec = Store(tmp_path).create("c", replace(SPEC, checkpoint=components)).latest().spec
+    spec.check_checkpoint("c", spec.fingerprint, components)
     with pytest.raises(CheckpointMismatchError) as refused:
-        spec.check_checkpoint("c", "a" * 64, there | {"tokenizer": "b" * 64, "rules": "c" * 64})
+        spec.check_checkpoint("c", "a" * 64, components | {"tokenizer": "b" * 64, "rules": "c" * 64})
     assert str(refused.value) == (
         "collection 'c' was indexed with checkpoint ffffffffffff (weights 111111111111, tokenizer 222222222222, rules "
         "333333333333), the served encoder is aaaaaaaaaaaa (weights 111111111111, tokenizer bbbbbbbbbbbb, rules "

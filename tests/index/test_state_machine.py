@@ -26,7 +26,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from numpy.typing import NDArray
 
 from tridex.index import CollectionSpec, Document, Follower, Snapshot, Store, StoreUnavailableError
-from tridex.index.storage import file_errors as storage
 from tridex.kernels import Codec
 
 DIM = 4
@@ -43,7 +42,7 @@ FAULTS = [
     *(
         (where, trouble)
         for where in (
-            (storage.lance, "dataset"),
+            (lance, "dataset"),
             (lance.LanceDataset, "read_transaction"),
             (lance.LanceDataset, "checkout_version"),
             (lance.LanceDataset, "get_fragments"),

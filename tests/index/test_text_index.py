@@ -58,11 +58,11 @@ def bm25(texts: dict[str, str], query: str) -> dict[str, float]:
     mean_length = sum(map(len, words.values())) / len(words)
     scores: dict[str, float] = {}
     for word in query.split():
-        holding = sum(word in there for there in words.values())
+        holding = sum(word in text for text in words.values())
         idf = math.log(1 + (len(words) - holding + 0.5) / (holding + 0.5))
-        for key, there in words.items():
-            if tf := there.count(word):
-                share = tf * 2.2 / (tf + 1.2 * (0.25 + 0.75 * len(there) / mean_length))
+        for key, text in words.items():
+            if tf := text.count(word):
+                share = tf * 2.2 / (tf + 1.2 * (0.25 + 0.75 * len(text) / mean_length))
                 scores[key] = scores.get(key, 0) + idf * share
     return scores
 
@@ -82,8 +82,8 @@ def test_scores_are_the_formulas_in_one_part_of_the_index_and_in_several(store: 
         assert collection.latest().index_new_texts()
         for query in ("w1", "w1 w2 w29", "w3 w3 w4", "w5 elsewhere"):
             assert_ranks(snapshot(store).search_texts(query, len(texts)), bm25(texts, query))
-    parts = collection.latest().dataset.stats.index_stats("text_idx")["num_indexed_rows_per_delta"]
-    assert parts == [5000, 600], "small parts are merged, the large one stays"
+    partitions = collection.latest().dataset.stats.index_stats("text_idx")["num_indexed_rows_per_delta"]
+    assert partitions == [5000, 600], "small ones are merged, the large one stays"
     assert not collection.latest().index_new_texts(), "nothing is new"
 
 

@@ -24,7 +24,7 @@ def collection(tmp_path: Path) -> Collection:
 
 
 def append(collection: Collection, keys: range, text: str, old: bool = False) -> None:
-    """As a second server did: ids that are there are inserted again."""
+    """As a second server did: existing ids are inserted again."""
     documents = [Document(f"{i:03}", text, {"old": old}) for i in keys]
     collection.append(documents, [TOKEN * (1 if old else 2)] * len(documents))
 
@@ -33,8 +33,8 @@ def assert_shows(snapshot: Snapshot, texts: dict[str, str]) -> None:
     assert snapshot.count() == len(texts)
     (ranking,) = snapshot.search(torch.ones(1, 1, 4), torch.ones(1, 1, dtype=torch.bool), 500)
     assert sorted(ranking.ids) == sorted(texts)
-    there, _ = snapshot.collection.payload(ranking.addresses)
-    assert dict(zip(ranking.ids, there, strict=True)) == texts
+    found_texts, _ = snapshot.collection.payload(ranking.addresses)
+    assert dict(zip(ranking.ids, found_texts, strict=True)) == texts
     for word in ("older", "newer"):
         found = snapshot.search_texts(word, 500).ids
         assert sorted(found) == sorted(key for key, text in texts.items() if word in text.split())
@@ -53,10 +53,10 @@ def test_a_snapshot_shows_the_newest_row_of_each_id(tmp_path: Path, collection: 
     late = Follower(Store(tmp_path), "c", CPU)
     for follower in (early, late):
         assert_shows(follower.refresh(), texts)
-        assert follower.snapshot.doubles == collection.count() - len(texts) == 110
+        assert follower.snapshot.duplicates == collection.count() - len(texts) == 110
         old = follower.snapshot.filtered({"field": "old", "operator": "==", "value": True})
         assert old.count() == len(old.search_texts("older", 500).ids) == 200
-    # Other writes, and merges beside them, bring no double back.
+    # Other writes, and merges beside them, bring no duplicate back.
     collection.upsert([Document("new", "newer", {})], [TOKEN])
     for follower in (early, late):
         follower.refresh()
@@ -79,15 +79,15 @@ def test_writers_remove_the_older_rows(
     assert "'c': 100 rows had ids that another row has too" in caplog.text
     if clean:
         collection.clean_up(timedelta(0))
-    assert collection.count() == 310 and collection.repair_doubles() == 0
+    assert collection.count() == 310 and collection.repair_duplicates() == 0
     assert sorted((d.id, d.text) for d in collection.scroll(400)) == sorted(texts.items())
     for snapshot in (follower.refresh(), Follower(Store(tmp_path), "c", CPU).snapshot):
         assert_shows(snapshot, texts)
-        assert snapshot.doubles == 0
+        assert snapshot.duplicates == 0
 
 
-def test_many_doubles_and_one_id_many_times(tmp_path: Path, collection: Collection) -> None:
+def test_many_duplicates_and_one_id_many_times(tmp_path: Path, collection: Collection) -> None:
     for i in range(7):
         append(collection, range(20), "newer" if i == 6 else "older")
-    assert collection.repair_doubles() == 120
+    assert collection.repair_duplicates() == 120
     assert_shows(Follower(Store(tmp_path), "c", CPU).snapshot, {f"{i:03}": "newer" for i in range(20)})

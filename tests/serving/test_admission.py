@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from queries import embed_query
 from service_requests import answers, delete, upsert
 from typer import BadParameter
 
-from tridex.building.embedder import Embedder
 from tridex.encoding import latest_version_dir, load_artifact
 from tridex.index import Store
 from tridex.serving.backend.service import Context, ErrorCode, Request, RequestError
@@ -40,7 +40,7 @@ def test_an_upsert_that_would_outgrow_the_budget_is_not_stored(context: Context)
     service = SearchService(context)
     try:
         artifact = load_artifact(latest_version_dir(context.repository / "encoder"))
-        query = Embedder(artifact, context.infer).query("sugar")
+        query = embed_query(artifact, "sugar")
         (found,) = answers(service, [Request({"QUERY_EMBEDDINGS": query[None]}, {"collection": "c", "top_k": 1000})])
         assert not isinstance(found, RequestError) and found["IDS"].shape == (1, count - 8)
     finally:

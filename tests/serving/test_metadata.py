@@ -49,7 +49,7 @@ def test_what_an_earlier_version_stored_costs_no_page(context: Context, monkeypa
     stored = {"deep": DEEP, "good": '{"n": 1}', "inf": '{"n": Infinity}'}
     ingest = IngestService(context)
     with monkeypatch.context() as patched:
-        patched.setattr("tridex.index.storage.collection.encoded", lambda key, _: stored[key])
+        patched.setattr("tridex.index.storage.document_rows.encoded", lambda key, _: stored[key])
         (written,) = answers(ingest, [upsert(**dict.fromkeys(stored, "{}"))])
     assert not isinstance(written, RequestError)
     ingest.close()

@@ -7,10 +7,16 @@ import random
 from pathlib import Path
 from typing import Any
 
-from tridex.building import Summary, build_collection, local_encoder, open_source
-from tridex.building.collection_specs import new_spec, reading
-from tridex.building.progress import Progress
-from tridex.encoding import Artifact
+from tridex.building import (
+    Embedder,
+    Progress,
+    Summary,
+    build_collection,
+    document_reading,
+    new_collection_spec,
+    open_source,
+)
+from tridex.encoding import Artifact, create_encoder
 from tridex.index import Collection, Store
 
 WORDS = ["the", "capital", "of", "France", "is", "Paris", "river", "Seine", "remove", "directory", "custard", "sugar"]
@@ -31,10 +37,10 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def build(source: Path, store: Store, artifact: Artifact, name: str = "c", **options: Any) -> Summary:
-    spec = new_spec(artifact, **options)
-    encode = local_encoder(artifact, reading(spec, artifact.manifest), threads=1)
+    spec = new_collection_spec(artifact, **options)
+    embed = Embedder(artifact, create_encoder(artifact), document_reading(spec, artifact.manifest))
     progress = Progress(quiet=True)
-    return build_collection(open_source(source), store, name, spec, encode, progress=progress, documents_per_commit=10)
+    return build_collection(open_source(source), store, name, spec, embed, progress=progress, documents_per_commit=10)
 
 
 def contents(collection: Collection) -> dict[str, tuple[Any, ...]]:

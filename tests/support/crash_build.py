@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tridex.building import build_collection, open_source
-from tridex.building.progress import Progress
+from tridex.building import Progress, build_collection, open_source
 from tridex.index import CollectionSpec, Document, Store
-from tridex.index.storage import builds
+from tridex.index.storage import unfinished
 
 ALIAS = "built"
 KEYS = [f"s{i:02}" for i in range(40)]
@@ -44,7 +43,7 @@ def build(
 ) -> None:
     """As `tridex index build --alias`, and drops the ones before; `encode` is called for every text, in their order."""
     # So that small fragments are merged within the few commits that there are.
-    builds._COMMITS_PER_FRAGMENT = 3
+    unfinished._COMMITS_PER_FRAGMENT = 3
 
     def encode_all(texts: Sequence[str], windows: bool) -> Iterator[NDArray[np.float32]]:  # noqa: ARG001
         return map(encode, texts)

@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tridex.index import CollectionSpec, Document, Store
-from tridex.index.storage import compaction
-from tridex.index.storage import text_index as texts
+from tridex.index.storage import compaction, text_index
 from tridex.kernels import Codec
 
 DIM = 8
@@ -128,7 +127,7 @@ def plan(rng: random.Random, revision: int) -> Operation:
 def write_until_killed(store: str, journal: str, seed: int, unfinished: Operation | None) -> None:
     """Begins with the build that was killed, if one was; never returns."""
     # So that little is worth a merge of files, and an extension of the text index.
-    compaction._MIN_FILES, texts._MIN_NEW_DOCUMENTS = 3, 10
+    compaction._MIN_FILES, text_index._MIN_NEW_DOCUMENTS = 3, 10
     rng = random.Random(seed)
     with Path(journal).open("ab", buffering=0) as lines:
         writer = Writer(Store(store), lines)

@@ -1,4 +1,4 @@
-"""What a filter means, said a second time: over a plain dictionary, the way Haystack's own in-memory store does it."""
+"""A second implementation of filters: over a plain dictionary, as Haystack's own in-memory store evaluates them."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ def matches(condition: Mapping[str, Any], metadata: Mapping[str, Any]) -> bool:
     """Whether a document with this metadata is selected."""
     operator = condition["operator"]
     if operator in ("AND", "OR", "NOT"):
-        found = [matches(part, metadata) for part in condition["conditions"]]
+        found = [matches(inner, metadata) for inner in condition["conditions"]]
         return {"AND": all(found), "OR": any(found), "NOT": not all(found)}[operator]
     name = condition["field"].removeprefix("meta.")
-    there, value = _comparable(metadata.get(name)), condition["value"]
+    stored, value = _comparable(metadata.get(name)), condition["value"]
     if operator in ("in", "not in"):
-        return (there in [_comparable(one) for one in value]) == (operator == "in")
+        return (stored in [_comparable(one) for one in value]) == (operator == "in")
     value = _comparable(value)
     if operator in ("==", "!="):
-        return bool((there == value) == (operator == "=="))
-    if there is None or value is None:
+        return bool((stored == value) == (operator == "=="))
+    if stored is None or value is None:
         return False
-    return bool({"<": there < value, "<=": there <= value, ">": there > value, ">=": there >= value}[operator])
+    return bool({"<": stored < value, "<=": stored <= value, ">": stored > value, ">=": stored >= value}[operator])
 
 
 def _comparable(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A few real steps on tiny checkpoints, and what comes of them: an export, a record, a file that names its bad row."""
+"""A few real steps on tiny checkpoints: the result is exported, recorded, and a bad file is refused with its row."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_training_goes_on_without_a_tracking_server(
 ) -> None:
     nobody = "http://127.0.0.1:9"
     result = train(settings(checkpoint, triplets, tmp_path, max_steps=1, tracking_uri=nobody, held_out=0))
-    assert result.mlflow_run is None and "training goes on without a record" in caplog.text
+    assert result.mlflow_run is None and "training continues without a record" in caplog.text
     assert result.before is None and weights(tmp_path / "trained")
 
 
@@ -116,7 +116,7 @@ def test_training_goes_on_without_a_tracking_server(
 def wandb_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     yield
-    wandb.teardown()  # It reads its settings once a process.
+    wandb.teardown()  # It reads its settings once per process.
 
 
 @pytest.mark.usefixtures("wandb_folder")
@@ -139,7 +139,7 @@ def test_training_goes_on_without_weights_and_biases(
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("WANDB_INIT_TIMEOUT", "5")
     result = train(settings(checkpoint, triplets, tmp_path, max_steps=1, wandb=True))
-    assert "Weights & Biases could not be reached: training goes on without a record" in caplog.text
+    assert "Weights & Biases could not be reached: training continues without a record" in caplog.text
     assert result.mlflow_run and weights(tmp_path / "trained")
 
 
@@ -154,7 +154,7 @@ def test_weights_and_biases_is_asked_for_and_not_installed(
 
 def test_nothing_is_overwritten(checkpoint: Path, triplets: Path, tmp_path: Path) -> None:
     (tmp_path / "trained").mkdir()
-    with pytest.raises(FileExistsError, match="nothing is overwritten"):
+    with pytest.raises(FileExistsError, match="exists already and is not overwritten"):
         train(settings(checkpoint, triplets, tmp_path))
     assert not list((tmp_path / "trained").iterdir())
 
@@ -191,7 +191,7 @@ def test_bad_rows_are_named(row: str, message: str, tmp_path: Path) -> None:
     assert len(str(refused.value)) < 400
 
 
-def test_damaged_files_name_the_place(triplets: Path, tmp_path: Path) -> None:
+def test_corrupt_files_name_the_place(triplets: Path, tmp_path: Path) -> None:
     whole = gzip.compress(triplets.read_bytes())
     for content, message in (
         (b"plain", "after line 0: expected a whole gzip file"),

@@ -1,4 +1,4 @@
-"""From a checked source to a collection: encodes, commits, and goes on where a killed process stopped."""
+"""From a checked source to a collection: encodes, commits, and continues where a killed process stopped."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from tridex.index import Build, Collection, CollectionSpec, Document, Store
 from tridex.kernels import Codebook
 
 from . import codebook_training as codebook
-from .check import Checked, check, documents
-from .encode import Encode
+from .embedder import Embed
 from .errors import BuildError
 from .progress import Progress
+from .source_check import Checked, check, documents
 from .sources import Source
 
 DOCUMENTS_PER_COMMIT = 1000
-"""What a kill costs at most: some 20 s of encoding on two cores."""
+"""The most that a kill loses: some 20 s of encoding on two cores."""
 
 _CHARACTERS_PER_COMMIT = 1 << 20
-"""A commit comes earlier where texts are long: its codes are held, 130 MB in float32, 10 to 70 MB in other codecs."""
+"""A commit comes earlier where texts are long: its codes are in memory, 130 MB in float32, else 10 to 70 MB."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Summary:
     resumed_after: int
     """Documents that an earlier run had committed."""
     without_text: int
-    """Rows passed over."""
+    """Rows skipped."""
     version: int
     bytes_per_document: float
     """On disk."""
@@ -43,16 +43,27 @@ def build_collection(
     store: Store,
     name: str,
     spec: CollectionSpec,
-    encode: Encode,
+    embed: Embed,
     *,
     progress: Progress,
     documents_per_commit: int = DOCUMENTS_PER_COMMIT,
 ) -> Summary:
-    """Builds collection `name` of the source's documents, or goes on with it; none is left to do where it is done.
+    """Builds a collection of the source's documents, or continues an unfinished build; a finished one is left as it is.
 
-    Raises BuildError for a bad source, and where an unfinished collection of that name is built from another source or
-    by another specification; CollectionExistsError where the name is taken, CollectionInUseError where another process
-    builds it.
+    Args:
+        source: Read once to check it, and again to encode it.
+        store: Where the collection goes.
+        name: Of the collection.
+        spec: Its specification.
+        embed: Texts to token embeddings, as an `Embedder`.
+        progress: Told of each stage.
+        documents_per_commit: Documents of one transaction, at most.
+
+    Raises:
+        BuildError: The source is bad, or an unfinished collection of that name is built from another source or by
+            another specification.
+        CollectionExistsError: The name is taken.
+        CollectionInUseError: Another process builds the collection.
     """
     with ExitStack() as held:
         build = store.resume_build(name)
@@ -66,7 +77,7 @@ def build_collection(
             if store.made_from(name) == checked.digest and not _differences(store.open(name).spec, spec):
                 return summary(store.open(name), resumed_after=checked.documents, without_text=checked.without_text)
             store.check_free(name)
-            trained = _train(source, checked, spec, encode, progress)
+            trained = _train(source, checked, spec, embed, progress)
             build = held.enter_context(store.begin_build(name, spec, checked.digest, trained))
         elif build.source != checked.digest:
             raise BuildError(unfinished(name, "from another source"))
@@ -74,7 +85,7 @@ def build_collection(
         done = collection.count()
         with progress.stage("encode", checked.documents, done) as advance:
             for chunk in _chunks(islice(documents(source), done, None), documents_per_commit):
-                build.append(chunk, encode([document.text for document in chunk], spec.windows))
+                build.append(chunk, embed([document.text for document in chunk], spec.windows))
                 advance(len(chunk))
         if collection.count() != checked.documents:
             raise BuildError("the source changed while it was read: build it again with --restart")
@@ -84,44 +95,42 @@ def build_collection(
 
 
 def summary(collection: Collection, *, resumed_after: int, without_text: int = 0) -> Summary:
-    """What there is now."""
+    """The summary of a finished collection."""
     documents = collection.count()
     size = sum(file.stat().st_size for file in collection.folder.rglob("*") if file.is_file())
     return Summary(documents, resumed_after, without_text, collection.version, size / documents)
 
 
 def check_spec(build: Build, spec: CollectionSpec) -> None:
-    """Raises BuildError where the unfinished collection has another specification."""
+    """Raises BuildError if the unfinished collection has another specification."""
     if names := _differences(build.collection.spec, spec):
         raise BuildError(unfinished(build.collection.name, f"with another {', '.join(names)}"))
 
 
-def _differences(there: CollectionSpec, spec: CollectionSpec) -> list[str]:
-    """What a collection was begun with that is not in this specification."""
-    # The fingerprint stands for the parts, which an older collection does not have.
-    wanted = replace(spec, codebook=there.codebook, checkpoint=there.checkpoint, format=there.format)
-    return [name for name, value in vars(there).items() if value != getattr(wanted, name)]
+def _differences(begun: CollectionSpec, spec: CollectionSpec) -> list[str]:
+    """What a collection was begun with that differs in this specification."""
+    # The fingerprint stands for the hashes of its components, which an older collection does not have.
+    wanted = replace(spec, codebook=begun.codebook, checkpoint=begun.checkpoint, format=begun.format)
+    return [name for name, value in vars(begun).items() if value != getattr(wanted, name)]
 
 
 def unfinished(name: str, difference: str) -> str:
-    """What to say of a build that cannot go on."""
+    """The message of a build that cannot continue."""
     return (
-        f"an unfinished build of collection {name!r} was begun {difference}; go on with what it was begun with, or "
+        f"an unfinished build of collection {name!r} was begun {difference}; continue with what it was begun with, or "
         "start again with --restart"
     )
 
 
-def _train(
-    source: Source, checked: Checked, spec: CollectionSpec, encode: Encode, progress: Progress
-) -> Codebook | None:
-    """The codec's codebook, None where it has none."""
+def _train(source: Source, checked: Checked, spec: CollectionSpec, embed: Embed, progress: Progress) -> Codebook | None:
+    """The codec's codebook; None if it has none."""
     if not spec.codec.residual_bits:
         return None
     rows = codebook.sampled_rows(checked.documents)
     sample = [document.text for i, document in enumerate(documents(source)) if i in rows]
     with progress.stage("train", None):
         # Of long documents the beginning is enough.
-        return codebook.train(list(encode(sample, False)), checked.documents, spec.codec)
+        return codebook.train(list(embed(sample, False)), checked.documents, spec.codec)
 
 
 def _chunks(rows: Iterable[Document], most: int) -> Iterator[list[Document]]:

@@ -13,26 +13,37 @@ from tridex.kernels import Codebook, Codec, train_codebook
 from .errors import BuildError
 
 SAMPLED_DOCUMENTS = 2048
-"""Documents whose tokens are clustered, drawn evenly. A build encodes them twice: half a minute more on two cores."""
+"""Documents whose tokens are clustered, sampled uniformly. A build encodes them twice: half a minute on two cores."""
 
 _SAMPLED_TOKENS = 1 << 18
-"""Of their tokens, drawn evenly."""
+"""Of their tokens, sampled uniformly."""
 
 _TOKENS_PER_CENTROID = 39
-"""Fewer, and k-means follows the sample instead of the corpus; faiss warns below this."""
+"""With fewer, k-means fits the sample instead of the corpus; faiss warns below this."""
 
 
 def sampled_rows(documents: int) -> set[int]:
-    """The numbers of the documents to train on, of so many."""
+    """The row numbers of the documents to train on, of so many."""
     drawn = np.random.default_rng(0).choice(documents, min(documents, SAMPLED_DOCUMENTS), replace=False)
     return set(drawn.tolist())
 
 
 def train(sample: Sequence[NDArray[np.float32]], documents: int, codec: Codec) -> Codebook:
-    """A codebook for a collection of so many documents, of some documents' token embeddings [tokens, dim].
+    """Trains a codebook.
 
-    As many centroids as in ColBERTv2 (Santhanam et al. 2022): the power of two below 16 * sqrt(tokens), and no more
-    than the sample can tell apart. Raises BuildError where no token of the sample scores.
+    It has as many centroids as in ColBERTv2: the power of two below 16 * sqrt(tokens), and no more than the sample
+    supports.
+
+    Args:
+        sample: Token embeddings of some documents, float32 [tokens, dim] each.
+        documents: Documents of the collection.
+        codec: A residual codec.
+
+    Raises:
+        BuildError: No token of the sample scores.
+
+    References:
+        Santhanam et al. 2022, "ColBERTv2", "Indexing".
     """
     tokens = np.concatenate(sample)
     if not len(tokens):
@@ -44,7 +55,7 @@ def train(sample: Sequence[NDArray[np.float32]], documents: int, codec: Codec) -
 
 
 def centroids(corpus_tokens: int, sampled_tokens: int) -> int:
-    """How many centroids for a corpus of so many tokens, of which so many are trained on.
+    """The number of centroids for a corpus of so many tokens, of which so many are trained on.
 
     >>> centroids(1_000_000, 262_144)
     4096

@@ -1,4 +1,4 @@
-"""Where documents come from: JSON lines, Parquet files, BEIR folders. Read row by row, as often as wanted."""
+"""Where documents come from: JSON lines, Parquet files, BEIR folders. Read row by row, as often as needed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Source(Protocol):
 
 
 def open_source(path: Path) -> Source:
-    """What lies at `path`. Raises BuildError where that is nothing with documents in it."""
+    """The source at `path`. Raises BuildError if that is nothing with documents in it."""
     if path.is_dir():
         if (file := corpus.jsonl_in(path)) is not None:
             return _JsonLines(file)
@@ -45,7 +45,7 @@ def open_source(path: Path) -> Source:
 
 
 class _JsonLines:
-    """A document a line; empty lines are passed over."""
+    """One document per line; empty lines are skipped."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -58,8 +58,8 @@ class _JsonLines:
 
 
 class _Parquet:
-    """Columns `_id` or `id`, `text`, perhaps `title`, and metadata: every other column, and the fields of a struct
-    column `metadata`. Raises BuildError where a file is no Parquet file or lacks a column."""
+    """Columns `_id` or `id`, `text`, optionally `title`, and metadata: every other column, and the fields of a struct
+    column `metadata`. Raises BuildError if a file is no Parquet file or lacks a column."""
 
     def __init__(self, files: list[Path]) -> None:
         self._files = files
@@ -112,5 +112,5 @@ def _metadata(row: dict[str, Any], place: str) -> dict[str, Any]:
 
 
 def _as_json(value: Any) -> Any:
-    """Times as ISO 8601; what else JSON has not is refused by the check."""
+    """Times as ISO 8601; other values that JSON does not have are refused by the check."""
     return value.isoformat() if isinstance(value, (date, datetime)) else value

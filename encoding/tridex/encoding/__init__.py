@@ -1,26 +1,33 @@
-"""Text to token embeddings by an exported checkpoint's rules: tokens, ONNX session, artifact with its manifest.
+"""Text to token embeddings by an exported checkpoint's rules: tokenizer, encoder, artifact with its manifest.
 
-What serves, and what the export's parity gate runs: nothing here needs torch or transformers.
+Serving, bulk builds and the export's parity gate run the same code. Nothing here needs torch or transformers.
 """
 
-from .artifact import Artifact, ArtifactError, latest_version_dir, load_artifact
+from .artifact import Artifact, latest_version_dir, load_artifact
+from .encoder import Encoder
+from .errors import ArtifactError, UnknownDeviceError
 from .manifest import Manifest, sha256_of_file
-from .onnx_encoder import OnnxEncoder
-from .pooling import pool_tokens
+from .onnx_encoder import create_encoder
+from .pooling import join_windows, pool_tokens
 from .rules import DocumentReading, EncodingRules, Expansion, TextRules
+from .small_batches import encode_in_small_batches
 from .tokenizer import TokenBatch, Tokenizer
 
 __all__ = [
     "Artifact",
     "ArtifactError",
     "DocumentReading",
+    "Encoder",
     "EncodingRules",
     "Expansion",
     "Manifest",
-    "OnnxEncoder",
     "TextRules",
     "TokenBatch",
     "Tokenizer",
+    "UnknownDeviceError",
+    "create_encoder",
+    "encode_in_small_batches",
+    "join_windows",
     "latest_version_dir",
     "load_artifact",
     "pool_tokens",

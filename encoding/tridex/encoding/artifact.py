@@ -7,14 +7,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from .errors import ArtifactError
 from .manifest import MANIFEST_FILE, MODEL_FILE, TOKENIZER_FILE, Manifest, sha256_of_file
 from .tokenizer import Tokenizer
 
 _REMEDY = "run `make export`"
-
-
-class ArtifactError(RuntimeError):
-    """There is no exported encoder, or it is not what the export wrote."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +31,10 @@ class Artifact:
 
 
 def load_artifact(version_dir: Path) -> Artifact:
-    """The export in `version_dir`, every file compared with the manifest's hash.
+    """Loads the export in `version_dir` and compares every file with the manifest's hash.
 
     Raises:
-        ArtifactError: a file is missing, unreadable, or not the one that was exported.
+        ArtifactError: A file is missing, unreadable, or not the exported one.
     """
     manifest_path = version_dir / MANIFEST_FILE
     try:
@@ -58,7 +55,7 @@ def load_artifact(version_dir: Path) -> Artifact:
 
 
 def versions(encoder_dir: Path) -> list[int]:
-    """The version folders, ascending. Triton server looks at the same ones: numbers without a leading zero."""
+    """The version folders, ascending. Triton server reads the same ones: numbers without a leading zero."""
     if not encoder_dir.is_dir():
         return []
     return sorted(int(p.name) for p in encoder_dir.iterdir() if re.fullmatch("[1-9][0-9]*", p.name) and p.is_dir())
@@ -68,7 +65,7 @@ def latest_version_dir(encoder_dir: Path) -> Path:
     """The newest version folder of the repository's encoder, the one that Triton server serves.
 
     Raises:
-        ArtifactError: there is none.
+        ArtifactError: There is none.
     """
     if not (numbers := versions(encoder_dir)):
         raise ArtifactError(f"no exported encoder in {encoder_dir}; {_REMEDY}")

@@ -1,4 +1,4 @@
-"""What an exported encoder was made from, and the hashes that prove it."""
+"""The manifest of an exported encoder: what it was made from, with hashes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .rules import EncodingRules
 
 @dataclass(frozen=True)
 class Manifest:
-    """manifest.json, beside the graph that it describes."""
+    """manifest.json, next to the graph that it describes."""
 
     source: str
     """Hub id, or the name of the checkpoint's folder."""
@@ -32,11 +32,11 @@ class Manifest:
     files: Mapping[str, str]
     """SHA-256 of the files of this folder that `load_artifact` verifies."""
     parity: Mapping[str, float]
-    """What the gate measured against the checkpoint."""
+    """What the parity gate measured against the checkpoint."""
     libraries: Mapping[str, str]
     """Versions that made the export."""
     created: str
-    """UTC, ISO 8601."""
+    """UTC, in ISO 8601."""
 
     @property
     def dim(self) -> int:
@@ -56,8 +56,8 @@ class Manifest:
         return _sha256(identity)
 
     @property
-    def parts(self) -> dict[str, str]:
-        """SHA-256 of each part that the fingerprint is of: the weights, with the head; the tokenizer; the rules."""
+    def component_hashes(self) -> dict[str, str]:
+        """SHA-256 of each component of the fingerprint: the weights with the head; the tokenizer; the rules."""
         return {
             "weights": _sha256([sorted(self.weights.items()), self.head]),
             "tokenizer": self.files[TOKENIZER_FILE],
@@ -65,16 +65,16 @@ class Manifest:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON. `fingerprint` and `dim` are in it for readers."""
+        """For JSON. `fingerprint` and `dim` are included for readers."""
         stored = {field.name: getattr(self, field.name) for field in fields(self)}
         return {**stored, "rules": self.rules.to_dict(), "dim": self.dim, "fingerprint": self.fingerprint}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Manifest:
-        """The inverse of `to_dict`, also after a way through JSON.
+        """The inverse of `to_dict`, also after a round trip through JSON.
 
         Raises:
-            ValueError, TypeError, KeyError: a field is missing, unknown or of another shape, or what the fingerprint
+            ValueError, TypeError, KeyError: A field is missing, unknown or of another shape, or what the fingerprint
                 covers was changed.
         """
         stored = {name: value for name, value in values.items() if name not in ("dim", "fingerprint")}

@@ -1,26 +1,34 @@
-"""Token pooling: fewer token embeddings a document, each the mean of similar ones.
+"""Token pooling: fewer token embeddings per document, each the mean of similar ones.
 
 After Clavié et al. 2024 ("Reducing the Footprint of Multi-Vector Retrieval with Minimal Performance Impact via Token
 Pooling"): Ward's hierarchical clustering of cosine distances. The same rules as Sentence Transformers'
-HierarchicalTokenPooling: the first token, [CLS] as a rule, stays by itself, and what comes out has unit length.
+HierarchicalTokenPooling: the first token, usually [CLS], is kept as it is, and the means are normalised.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 
 def pool_tokens(embeddings: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
-    """One token for `factor` of them: float32 [tokens, dim] to [1 + (tokens - 1) // factor, dim], or fewer on ties.
+    """Keeps one token for `factor` of them. Memory grows with the square of their number.
 
-    The tokens have unit length. Memory grows with the square of their number.
+    Args:
+        embeddings: float32 [tokens, dim], of unit length.
+        factor: Token embeddings that one is kept for.
+
+    Returns:
+        float32 [1 + (tokens - 1) // factor, dim], or fewer rows on ties, of unit length.
     """
     rest = embeddings[1:]
     wanted = max(len(rest) // factor, 1)
     if wanted >= len(rest):
         return embeddings
-    # A tenth of a second to import, and most collections do not pool.
+    # Takes a tenth of a second to import, and most collections do not pool.
     from scipy.cluster.hierarchy import fcluster, linkage
     from scipy.spatial.distance import squareform
 
@@ -32,3 +40,22 @@ def pool_tokens(embeddings: NDArray[np.float32], factor: int) -> NDArray[np.floa
     lengths = np.linalg.norm(sums, axis=1, keepdims=True)
     pooled = sums / np.maximum(lengths, np.finfo(np.float32).tiny)
     return np.concatenate([embeddings[:1], pooled])
+
+
+def join_windows(
+    windows: Iterable[NDArray[np.float32]], windows_per_document: Sequence[int], pooling_factor: int
+) -> Iterator[NDArray[np.float32]]:
+    """Pools each window by itself and puts a document's windows one after the other.
+
+    Args:
+        windows: The windows of all documents, in order: float32 [tokens, dim] each.
+        windows_per_document: How many of them each document has.
+        pooling_factor: One token embedding is kept for this many.
+
+    Returns:
+        Each document's token embeddings, float32 [tokens, dim].
+    """
+    remaining = iter(windows)
+    for count in windows_per_document:
+        own = [pool_tokens(window, pooling_factor) for window in islice(remaining, count)]
+        yield own[0] if count == 1 else np.concatenate(own)

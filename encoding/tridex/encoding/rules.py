@@ -1,4 +1,4 @@
-"""How a checkpoint wants its texts tokenised and its embeddings scored. The export derives it; nothing here decides."""
+"""How a checkpoint's texts are tokenised and its embeddings scored, as the export derived it from the checkpoint."""
 
 from __future__ import annotations
 
@@ -9,46 +9,46 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class TextRules:
-    """One of the checkpoint's two ways of reading a text."""
+    """How the checkpoint reads a query, or a document."""
 
     prefix: str
-    """Put before the text: a marker such as "[Q] ", or a prompt. The tokenizer knows the markers that are one token."""
+    """Prepended to the text: a marker such as "[Q] ", or a prompt. The tokenizer knows which markers are one token."""
     length: int
-    """Most tokens of a text, prefix and special tokens included; what is beyond is cut."""
+    """Most tokens of a text, prefix and special tokens included; longer texts are cut."""
     skip_token_ids: tuple[int, ...] = ()
-    """Tokens that the encoder reads and that do not score: the skiplist, punctuation as a rule."""
+    """Tokens that the encoder reads and that do not score: the skiplist, usually punctuation."""
     only_token_ids: tuple[int, ...] | None = None
-    """Where not None, no other tokens score."""
+    """If not None, only these tokens score."""
 
 
 @dataclass(frozen=True)
 class Expansion:
-    """Query expansion (ColBERT, Khattab and Zaharia 2020, section 3.2): short queries are filled up with a token, and
-    the filled positions score like any other."""
+    """Query expansion (ColBERT, Khattab and Zaharia 2020, section 3.2): short queries are padded with a token, and
+    the padded positions score like any other."""
 
     strategy: Literal["fixed", "min"]
     """"fixed": every query has `length` tokens. "min": at least; a longer query keeps its own length."""
     length: int
     token_id: int
     attend: bool
-    """Whether the encoder's attention sees the filled positions."""
+    """Whether the encoder's attention sees the padded positions."""
 
 
 @dataclass(frozen=True)
 class DocumentReading:
-    """What a collection makes of its documents, within the checkpoint's rules."""
+    """How a collection's documents are read, within the checkpoint's rules."""
 
     length: int
-    """Most tokens that the encoder reads at once, prefix and special tokens included; the checkpoint's own at most."""
+    """Most tokens that the encoder reads at once, prefix and special tokens included; at most the checkpoint's own."""
     windows: bool
-    """Whether a longer text is read in windows of this length; where not, it is cut."""
+    """Whether a longer text is read in windows of this length; otherwise it is cut."""
     pooling_factor: int = 1
     """One token embedding is kept for this many (pooling.py)."""
 
 
 @dataclass(frozen=True)
 class EncodingRules:
-    """All that turning a text into token embeddings takes beside tokenizer.json and the graph."""
+    """Everything beside tokenizer.json and the graph that turning a text into token embeddings takes."""
 
     query: TextRules
     document: TextRules
@@ -66,10 +66,10 @@ class EncodingRules:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> EncodingRules:
-        """The inverse of `to_dict`, also after a way through JSON.
+        """The inverse of `to_dict`, also after a round trip through JSON.
 
         Raises:
-            TypeError, KeyError: a field is missing, unknown or of another shape.
+            TypeError, KeyError: A field is missing, unknown or of another shape.
         """
         expansion = fields["expansion"]
         return cls(

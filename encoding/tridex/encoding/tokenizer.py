@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from .rules import DocumentReading, EncodingRules, Expansion, TextRules
 
 _OVERLAP = 8
-"""Neighbouring windows share one token in this many: one near a window's edge has a sixteenth of a window of its
-context, on either side, in at least one of the two."""
+"""Neighbouring windows share one token in this many, so that a token near a window's edge has a sixteenth of a window
+of context on either side in at least one of the two."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class TokenBatch:
     """1 where a token's embedding scores."""
 
     def rows(self, multiple: int = 8) -> Iterator[TokenBatch]:
-        """Each text by itself, [1, tokens], no wider than a multiple of so many tokens needs to be."""
+        """Each text by itself, [1, tokens], cut to the smallest multiple of so many tokens that holds it."""
         used = (self.attention_mask | self.embedding_mask) != 0
         for row, mask in enumerate(used):
             last = int(mask.nonzero()[0][-1]) if mask.any() else 0
@@ -40,8 +40,8 @@ class TokenBatch:
 class Tokenizer:
     """Tokenises queries and documents by a checkpoint's rules. Safe to share between threads.
 
-    A batch is as wide as its longest text, rounded up to a multiple of `pad_to_multiple_of` so that a backend with
-    rectangular batches meets few shapes, but no wider than the checkpoint reads.
+    A batch is as wide as its longest text, rounded up to a multiple of `pad_to_multiple_of` so that a backend meets few
+    shapes, but no wider than the checkpoint reads.
     """
 
     def __init__(self, path: Path, rules: EncodingRules, *, pad_to_multiple_of: int = 8) -> None:
@@ -70,11 +70,20 @@ class Tokenizer:
         return self._encode(self._document, texts)
 
     def read(self, texts: Sequence[str], reading: DocumentReading) -> tuple[TokenBatch, NDArray[np.int64]]:
-        """Documents, long ones in overlapping windows or cut, and which text each row is of, [rows], ascending.
+        """Tokenises documents, long ones in overlapping windows or cut.
 
         Every window has the checkpoint's prefix and special tokens around its piece of the text's tokens, so that the
-        encoder reads it like a document; the first is what cutting leaves.
-        Raises ValueError for a length that leaves no room for a text, or is more than the checkpoint's own.
+        encoder reads it like a document; the first window is what cutting leaves.
+
+        Args:
+            texts: The documents.
+            reading: Most tokens of a row, and whether longer texts are read in windows.
+
+        Returns:
+            The rows, and the index of each row's text: int64 [rows], ascending.
+
+        Raises:
+            ValueError: The length leaves no room for a text, or exceeds the checkpoint's own.
         """
         self.check_length(reading.length)
         rows = [self._document.windows(text, reading) for text in texts]
@@ -82,7 +91,7 @@ class Tokenizer:
         return self._batch(self._document, [row for windows in rows for row in windows]), of_text
 
     def check_length(self, length: int) -> None:
-        """Raises ValueError where documents cannot be read in so many tokens."""
+        """Raises ValueError if documents cannot be read in so many tokens."""
         shortest, longest = self._document.frame + 1, self._document.length
         if not shortest <= length <= longest:
             raise ValueError(f"document_length is {length}; expected {shortest} to {longest}, the checkpoint's own")
@@ -98,7 +107,7 @@ class Tokenizer:
         rounded = -(-longest // self._multiple) * self._multiple
         width = max(longest, min(rounded, self._widest))
 
-        # Few numpy calls: for a lone query in a server each costs 20 µs, because its code has left the caches.
+        # Few numpy calls: for a single query in a server each costs 20 µs, because its code has left the caches.
         input_ids = np.full((len(rows), width), self._pad_token_id, np.int64)
         attention_mask = scored = np.zeros((len(rows), width), np.int64)
         for row, ids in enumerate(rows):
@@ -115,7 +124,7 @@ class Tokenizer:
 
 
 class _Side:
-    """What queries, or documents, need. Each side has a tokenizer of its own: its truncation is set once, so that
+    """Tokenises queries, or documents. Each side has its own tokenizer, whose truncation is set once, so that
     tokenising changes no state."""
 
     def __init__(self, path: Path, rules: EncodingRules, text: TextRules, expansion: Expansion | None) -> None:
@@ -141,14 +150,14 @@ class _Side:
         return [encoding.ids for encoding in encodings]
 
     def windows(self, text: str, reading: DocumentReading) -> list[list[int]]:
-        """The text's tokens, in one row or in several windows."""
+        """The text's tokens, as one row or as several windows."""
         (ids,) = self.token_ids([text])
         is_whole = len(ids) < self.length and len(ids) <= reading.length
         if is_whole or (reading.length == self.length and not reading.windows):
             return [ids]
         whole = self._whole.encode(self._prefix + text)
         ends = [end for _, end in whole.offsets]
-        # The special tokens at either end stand for no characters.
+        # The special tokens at either end cover no characters.
         last = len(ends)
         while last and not ends[last - 1]:
             last -= 1
@@ -166,12 +175,12 @@ class _Side:
 
     @cached_property
     def frame(self) -> int:
-        """Tokens of the prefix and the special tokens, which every window has."""
+        """Number of prefix and special tokens, which every window has."""
         return len(self._whole.encode(self._prefix).ids)
 
     @cached_property
     def _whole(self) -> tokenizers.Tokenizer:
-        """The tokenizer, cutting nothing."""
+        """The tokenizer without truncation."""
         whole = tokenizers.Tokenizer.from_str(self._tokenizer.to_str())
         whole.no_truncation()
         whole.encode_special_tokens = self._tokenizer.encode_special_tokens

@@ -1,6 +1,6 @@
-"""The plain alternative: one vector a text, by Sentence Transformers, every document's compared with the query's.
+"""The bi-encoder baseline: one vector per text, by Sentence Transformers, and an exact search over all of them.
 
-In this process and without a server, so its latency leaves out what serving adds.
+It runs in this process without a server, so its latency leaves out what serving adds.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _BATCH = 32
 
 
 class BiEncoder:
-    """A model with mean pooling, or with the pooling of its own, and cosine similarity.
+    """A model with mean pooling, or with its own pooling, and cosine similarity; a LocalSystem.
 
-    `model` is a folder or a Hub id. Documents' vectors are kept in `cache`, under a hash of the weights and the texts.
+    `model` is a folder or a Hub id. Documents' vectors are cached in `cache`, by a hash of the weights and the texts.
     """
 
     def __init__(self, model: str, cache: Path) -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import ir_measures
 from ir_measures.measures import Measure
 
+from tridex.common import TridexError
+
 from .dataset import Qrels
 
 Run = Mapping[str, Mapping[str, float]]
@@ -16,7 +18,7 @@ Run = Mapping[str, Mapping[str, float]]
 DEFAULT_MEASURES = ("nDCG@10", "RR@10", "R@10", "R@100")
 
 
-class MeasureError(ValueError):
+class MeasureError(TridexError):
     """A measure that ir_measures does not know."""
 
 

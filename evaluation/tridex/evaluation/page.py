@@ -1,4 +1,4 @@
-"""The comparison as one HTML page that asks for nothing else: its style and its plots are inside."""
+"""The comparison as one HTML page that loads nothing else: style and plots are inside."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class _Table:
 def write_page(path: Path, report: Report) -> None:
     """Writes the page. Plots and, where there are several collections, the first table are of their average."""
     tables = [
-        _Table(f"{judged.name}: {judged.documents:,} documents, {judged.queries:,} queries", judged.rows)
-        for judged in report.collections
+        _Table(f"{one.name}: {one.documents:,} documents, {one.queries:,} queries", one.rows)
+        for one in report.collections
     ]
     if len(tables) > 1:
         tables.insert(0, _Table(f"Average of {len(tables)} collections", report.average))

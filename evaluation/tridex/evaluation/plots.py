@@ -1,4 +1,4 @@
-"""Quality against what it costs, as SVG that stands in a page."""
+"""Quality against cost, as SVG for a page."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from .report import Row
+from .strategies import EXACT
 
 _SIZE_INCHES = (7.2, 4.4)
 _STYLE: dict[Any, Any] = {
@@ -40,7 +41,7 @@ class _Group:
 
 
 _GROUPS = {
-    "exact": _Group("MaxSim, exact, by codec", "o", "#1f5fbf"),
+    EXACT: _Group("MaxSim, exact, by codec", "o", "#1f5fbf"),
     "pooled": _Group("MaxSim, pooled tokens", "D", "#2b8a57"),
     "other": _Group("candidates, rerank, hybrid", "^", "#c46a12"),
     "bi-encoder": _Group("bi-encoder", "s", "#7a3fa0"),
@@ -48,33 +49,33 @@ _GROUPS = {
 }
 
 _PLACES = [(dx, dy) for dy in (-3, 6, -12, 15, -21, 24, -30, 33, -39) for dx in (7, -7)]
-"""Where a label may stand, in points from its mark: the first that covers nothing."""
+"""Offsets of a label from its mark, in points: the first one that covers nothing is taken."""
 
 _NEAR = 12
-"""Labels that are farther off have a line to their mark."""
+"""Labels farther away, in points, get a line to their mark."""
 
 
 def _group(row: Row) -> str:
-    if row.way in ("bi-encoder", "bm25"):
-        return row.way
-    if row.way != "exact":
+    if row.strategy in _GROUPS and row.strategy != EXACT:
+        return row.strategy
+    if row.strategy != EXACT:
         return "other"
-    return "pooled" if row.pooling_factor > 1 else "exact"
+    return "pooled" if row.pooling_factor > 1 else EXACT
 
 
 def size_plot(rows: Sequence[Row], measure: str) -> str:
-    """The measure against bytes a document on the device; a system that keeps none there is a line."""
-    return _plot(rows, measure, lambda row: row.bytes_per_document, "kB a document on the device", 1000)
+    """The measure against bytes per document on the device; a system that keeps none there is a line."""
+    return _plot(rows, measure, lambda row: row.bytes_per_document, "kB per document on the device", 1000)
 
 
 def latency_plot(rows: Sequence[Row], measure: str) -> str:
-    """The measure against the median milliseconds of a query."""
-    return _plot(rows, measure, lambda row: row.p50_ms, "median ms a query, one caller", 1)
+    """The measure against the median milliseconds per query."""
+    return _plot(rows, measure, lambda row: row.p50_ms, "median ms per query, one client", 1)
 
 
 @dataclass(frozen=True)
 class _Point:
-    """A system's place in a plot."""
+    """A system in a plot."""
 
     x: float
     y: float
@@ -91,7 +92,7 @@ def _plot(rows: Sequence[Row], measure: str, cost: Callable[[Row], float | None]
         else:
             points.append(_Point(value / unit, y, row.system, group))
     with rc_context(_STYLE):
-        # 72 dots an inch, as in SVG: labels are placed by their size.
+        # 72 dots per inch, as in SVG: labels are placed by their size.
         figure = Figure(_SIZE_INCHES, dpi=72, layout="constrained")
         axes = figure.subplots()
         for group in _GROUPS.values():

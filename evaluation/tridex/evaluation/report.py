@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from tridex.common import TridexError
 
-class ReportError(ValueError):
+
+class ReportError(TridexError):
     """A file that is not a comparison's JSON."""
 
 
@@ -21,7 +23,7 @@ class Row:
     codec: str | None
     """None where the system keeps no token embeddings."""
     pooling_factor: int
-    way: str
+    strategy: str
     measures: dict[str, float]
     p_values: dict[str, float]
     """Of a paired test against the baseline, by measure, corrected for the number of systems; empty for the baseline
@@ -30,13 +32,13 @@ class Row:
     p95_ms: float
     p99_ms: float
     bytes_per_document: float | None
-    """On the device; None where nothing is kept there."""
+    """On the device; None where the system keeps nothing there."""
     budget_bytes_per_document: float | None
     """What a server's memory budget must hold for it; None where the server keeps nothing on the device."""
 
 
 @dataclass(frozen=True)
-class Judged:
+class DatasetReport:
     """Every system over one judged collection."""
 
     name: str
@@ -56,14 +58,14 @@ class Report:
     """The system that the others are tested against."""
     measures: list[str]
     """The first is the one that is plotted and tuned for."""
-    collections: list[Judged]
+    collections: list[DatasetReport]
 
     @property
     def average(self) -> list[Row]:
-        """Each system's mean over the collections, of every figure; of a single one, its rows as they are."""
+        """Each system's mean of every figure over the collections; the rows of a single one as they are."""
         if len(self.collections) == 1:
             return self.collections[0].rows
-        return [_mean(rows) for rows in zip(*(judged.rows for judged in self.collections), strict=True)]
+        return [_mean(rows) for rows in zip(*(one.rows for one in self.collections), strict=True)]
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON, the averages beside the rest."""
@@ -74,7 +76,7 @@ class Report:
         """The inverse of to_dict. Raises ReportError, also where nothing was measured or a figure is no number."""
         try:
             collections = [
-                Judged(**{**judged, "rows": [_row(row) for row in judged["rows"]]}) for judged in given["collections"]
+                DatasetReport(**{**one, "rows": [_row(row) for row in one["rows"]]}) for one in given["collections"]
             ]
             if not collections or not given["measures"]:
                 raise ValueError("no collections, or no measures")
@@ -97,7 +99,7 @@ def _mean(rows: Sequence[Row]) -> Row:
         rows[0].system,
         rows[0].codec,
         rows[0].pooling_factor,
-        rows[0].way,
+        rows[0].strategy,
         _mean_of_each([row.measures for row in rows]),
         {},
         *(float(np.mean([getattr(row, name) for row in rows])) for name in ("p50_ms", "p95_ms", "p99_ms")),
@@ -113,5 +115,5 @@ def _mean_of_each(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def _mean_or_none(values: Sequence[float | None]) -> float | None:
-    there = [value for value in values if value is not None]
-    return float(np.mean(there)) if there else None
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None

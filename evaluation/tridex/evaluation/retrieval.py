@@ -1,4 +1,4 @@
-"""Asks systems every query of a judged collection, one after another, and takes the time of each answer."""
+"""Asks retrievers every query of a judged collection, one after another, and measures the time of each answer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from rich.console import Console
@@ -22,8 +22,25 @@ if TYPE_CHECKING:
 
 PERCENTILES = (50, 95, 99)
 
-Ask = Callable[[str], Mapping[str, float]]
+Retriever = Callable[[str], Mapping[str, float]]
 """A query's text to the documents that are found for it, best first, and their scores."""
+
+
+class LocalSystem(Protocol):
+    """A system that ranks in this process: what a further baseline implements."""
+
+    @property
+    def bytes_per_document(self) -> int:
+        """What its index holds for each document."""
+        ...
+
+    def index(self, dataset: Dataset) -> None:
+        """Makes the data set's documents those that are searched."""
+        ...
+
+    def search(self, text: str, top_k: int) -> dict[str, float]:
+        """The best documents and their scores, best first."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -48,50 +65,51 @@ class Retrieval:
 
 
 def index(client: Client, collection: str, dataset: Dataset, codec: CodecName | None = None) -> None:
-    """Puts the corpus into `collection`, unless exactly as many documents are there already.
+    """Writes the corpus into `collection`, unless it holds exactly as many documents.
 
-    Raises InvalidArgument where the collection holds more documents than the corpus, or has another codec.
+    Raises:
+        InvalidArgument: The collection holds more documents than the corpus, or has another codec.
     """
     expected = sum(1 for _ in dataset.documents())
     try:
-        there = client.describe_collection(collection)
+        existing = client.describe_collection(collection)
     except NotFound:
-        there = None
-    if there and codec not in (None, there.codec):
+        existing = None
+    if existing and codec not in (None, existing.codec):
         raise InvalidArgument(
-            f"collection {collection!r} has the codec {there.codec}, not {codec}: choose another name"
+            f"collection {collection!r} has the codec {existing.codec}, not {codec}: choose another name"
         )
-    if there and there.count > expected:
+    if existing and existing.count > expected:
         raise InvalidArgument(
-            f"collection {collection!r} holds {there.count} documents, the corpus of {dataset.name} {expected}: choose "
-            "another name, or drop that collection"
+            f"collection {collection!r} holds {existing.count} documents, the corpus of {dataset.name} {expected}: "
+            "choose another name, or drop that collection"
         )
-    if there is None or there.count < expected:
+    if existing is None or existing.count < expected:
         client.upsert(collection, Counted(dataset.documents(), expected), codec=codec, show_progress_bar=True)
 
 
-def served(client: Client, collection: str, **options: Unpack[SearchOptions]) -> Ask:
+def served_retriever(client: Client, collection: str, **options: Unpack[SearchOptions]) -> Retriever:
     """Searches in a served collection; `options` are those of Client.search."""
     options = {**options, "with_text": False, "with_metadata": False}
 
-    def ask(text: str) -> dict[str, float]:
+    def search(text: str) -> dict[str, float]:
         return {hit.id: hit.score for hit in client.search(collection, text, **options)}
 
-    return ask
+    return search
 
 
-def retrieve(asked: Mapping[str, Ask], dataset: Dataset) -> dict[str, Retrieval]:
-    """Asks each system every query, in turns, so that a machine that slows down slows down all of them.
+def retrieve(retrievers: Mapping[str, Retriever], dataset: Dataset) -> dict[str, Retrieval]:
+    """Asks each retriever every query, in turns, so that a machine that slows down slows down all of them.
 
-    One caller, one query at a time. The first query is asked once before, uncounted.
+    One client, one query at a time. The first query is asked once before, uncounted.
     """
-    retrievals = {name: Retrieval({}, []) for name in asked}
-    for ask in asked.values():
-        ask(next(iter(dataset.queries.values())))
+    retrievals = {name: Retrieval({}, []) for name in retrievers}
+    for search in retrievers.values():
+        search(next(iter(dataset.queries.values())))
     for query, text in track(dataset.queries.items(), dataset.name, console=Console(stderr=True)):
-        for name, ask in asked.items():
+        for name, search in retrievers.items():
             started = time.perf_counter()
-            found = ask(text)
+            found = search(text)
             retrievals[name].milliseconds.append(1000 * (time.perf_counter() - started))
             retrievals[name].run[query] = dict(found)
     return retrievals

@@ -1,6 +1,6 @@
-"""The collections that a comparison asks: those that are missing are built in the server's store.
+"""The collections of a comparison: those that are missing are built in the server's store.
 
-Documents are encoded once, into the base codec; the other collections are made of that one (tridex.serving.bulk).
+Documents are encoded once, into the base codec; the other collections are requantized from that one.
 """
 
 from __future__ import annotations
@@ -10,12 +10,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tridex.building import build_collection, local_encoder
-from tridex.building import requantize as recode
-from tridex.building.collection_specs import new_spec, reading
-from tridex.building.progress import Progress
+from tridex.building import (
+    Embedder,
+    Progress,
+    build_collection,
+    document_reading,
+    new_collection_spec,
+    requantize,
+)
 from tridex.client import Client, CollectionInfo, NotFound
-from tridex.encoding import latest_version_dir, load_artifact
+from tridex.common import TridexError
+from tridex.encoding import create_encoder, latest_version_dir, load_artifact
 from tridex.index import Store
 from tridex.kernels import Codec
 from tridex.protocol import models
@@ -26,12 +31,12 @@ from .dataset import Dataset
 from .systems import BASE_CODEC, System
 
 
-class CollectionError(ValueError):
+class CollectionError(TridexError):
     """A collection is not what the comparison needs. The message says what to do."""
 
 
 def missing(client: Client, dataset: Dataset, systems: Sequence[System]) -> list[System]:
-    """One system for each collection that is not there. Raises CollectionError where one is there that does not fit."""
+    """One system for each missing collection. Raises CollectionError where an existing one does not fit."""
     expected = sum(1 for _ in dataset.documents())
     served = client.server_info().encoder
     absent: dict[str, System] = {}
@@ -51,10 +56,11 @@ def missing(client: Client, dataset: Dataset, systems: Sequence[System]) -> list
 
 
 def build_missing(client: Client, dataset: Dataset, systems: Sequence[System], store: Path, repository: Path) -> None:
-    """Builds the collections of these systems, and first the one in the base codec. A rerun goes on after a kill.
+    """Builds the collections of these systems, and first the one in the base codec. A rerun continues after a kill.
 
-    Raises CollectionError where the exported encoder is not the one that is served, or `store` not the server's;
-    ArtifactError, BuildError and TokenIndexError as the build does.
+    Raises:
+        CollectionError: The exported encoder is not the served one, or `store` is not the server's.
+        ArtifactError, BuildError, TokenIndexError: As of a build.
     """
     collections = Store(store)
     artifact = load_artifact(latest_version_dir(repository / models.ENCODER.name))
@@ -69,15 +75,16 @@ def build_missing(client: Client, dataset: Dataset, systems: Sequence[System], s
     base = System(BASE_CODEC, BASE_CODEC).collection(dataset.name)
     if base in collections.names():
         manifest = artifact.manifest
-        collections.open(base).spec.check_checkpoint(base, manifest.fingerprint, manifest.parts)
+        collections.open(base).spec.check_checkpoint(base, manifest.fingerprint, manifest.component_hashes)
     else:
-        spec = new_spec(artifact, Codec(BASE_CODEC))
-        encode = local_encoder(artifact, reading(spec, artifact.manifest), threads=os.cpu_count() or 1)
-        build_collection(_Source(dataset), collections, base, spec, encode, progress=progress)
+        spec = new_collection_spec(artifact, Codec(BASE_CODEC))
+        encoder = create_encoder(artifact, threads=os.cpu_count() or 1)
+        embedder = Embedder(artifact, encoder, document_reading(spec, artifact.manifest))
+        build_collection(_Source(dataset), collections, base, spec, embedder, progress=progress)
     for system in systems:
         name = system.collection(dataset.name)
         if name not in collections.names():
-            recode(
+            requantize(
                 collections,
                 base,
                 name,
@@ -89,10 +96,10 @@ def build_missing(client: Client, dataset: Dataset, systems: Sequence[System], s
 
 
 def _check_followed(client: Client, folder: Path, store: Store) -> None:
-    there, served = store.names(), [info.name for info in client.collections()]
-    if sorted(there) != sorted(served):
+    stored, served = store.names(), [info.name for info in client.collections()]
+    if sorted(stored) != sorted(served):
         raise CollectionError(
-            f"{folder} holds the collections {', '.join(there) or 'none'}, the server {', '.join(served) or 'none'}; "
+            f"{folder} holds the collections {', '.join(stored) or 'none'}, the server {', '.join(served) or 'none'}; "
             "expected the folder that the server serves"
         )
 
@@ -109,21 +116,21 @@ class _Source:
             yield Row(place, CorpusDocument(document.id, document.text, document.metadata))
 
 
-def check_fits(there: CollectionInfo, system: System, expected: int, encoder: Mapping[str, Any]) -> None:
-    """Raises CollectionError where a collection does not hold the corpus as the system wants it."""
+def check_fits(existing: CollectionInfo, system: System, expected: int, encoder: Mapping[str, Any]) -> None:
+    """Raises CollectionError where a collection does not hold the corpus as the system needs it."""
     advice = "drop it, or compare in another store"
-    if there.dim != encoder["dim"] or there.fingerprint != encoder["fingerprint"]:
+    if existing.dim != encoder["dim"] or existing.fingerprint != encoder["fingerprint"]:
         raise CollectionError(
-            f"collection {there.name!r} holds {there.dim} dimensions a token of checkpoint {there.fingerprint[:12]}, "
-            f"the served encoder {encoder['source']} is {encoder['fingerprint'][:12]} with {encoder['dim']}: serve "
-            f"that checkpoint, or {advice}"
+            f"collection {existing.name!r} holds {existing.dim} dimensions per token of checkpoint "
+            f"{existing.fingerprint[:12]}, the served encoder {encoder['source']} is {encoder['fingerprint'][:12]} "
+            f"with {encoder['dim']}: serve that checkpoint, or {advice}"
         )
-    if (there.codec, there.pooling_factor) != (system.codec, system.pooling_factor):
+    if (existing.codec, existing.pooling_factor) != (system.codec, system.pooling_factor):
         raise CollectionError(
-            f"collection {there.name!r} is in {there.codec} with pooling factor {there.pooling_factor}; expected "
-            f"{system.codec} and {system.pooling_factor}: {advice}"
+            f"collection {existing.name!r} is in {existing.codec} with pooling factor {existing.pooling_factor}; "
+            f"expected {system.codec} and {system.pooling_factor}: {advice}"
         )
-    if there.count != expected:
+    if existing.count != expected:
         raise CollectionError(
-            f"collection {there.name!r} holds {there.count:,} documents, the corpus {expected:,}: {advice}"
+            f"collection {existing.name!r} holds {existing.count:,} documents, the corpus {expected:,}: {advice}"
         )

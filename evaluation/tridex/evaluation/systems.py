@@ -1,7 +1,7 @@
 """The systems that `tridex compare` sets side by side, and what they are called.
 
 bm25                BM25 over the texts, by the server
-bi-encoder          one vector a text, in the command's own process (bi_encoder.py)
+bi-encoder          one vector per text, in the command's own process (bi_encoder.py)
 CODEC               exact MaxSim over a collection in that codec, by the server
 CODEC+pool2         the same with one token kept for two
 CODEC+candidates    MaxSim over the documents that centroids propose
@@ -15,14 +15,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-BM25 = "bm25"
-BI_ENCODER = "bi-encoder"
+from tridex.common import TridexError
+
+from .strategies import BI_ENCODER, BM25, EXACT, OF_CODECS, STRATEGIES, Strategy
+
 BASE_CODEC = "float32"
 """What the encoder computes: collections in other codecs are made of one in this, and BM25 reads its texts."""
-
-CANDIDATES = 300
-"""Documents that MaxSim scores in CODEC+candidates, and in CODEC+rerank: fewer than the server's own 1,000, which is
-nearly all of a small collection."""
 
 DEFAULT_SYSTEMS = (
     BM25,
@@ -43,33 +41,32 @@ DEFAULT_SYSTEMS = (
 DEFAULT_BASELINE = "float16"
 
 _POOLED = re.compile(r"pool([2-9]|[1-5][0-9]|6[0-4])")
-_WAYS = ("candidates", "rerank", "hybrid")
 
 
-class UnknownSystemError(ValueError):
+class UnknownSystemError(TridexError):
     """A system that is not known, or cannot be compared as asked. The message says what was expected."""
 
 
 @dataclass(frozen=True)
 class System:
-    """One way to rank the documents of a collection."""
+    """A collection in one codec, and how its documents are ranked."""
 
     name: str
     codec: str
     """How the served collection stores token embeddings; of no matter to BM25 and the bi-encoder."""
     pooling_factor: int = 1
-    way: str = "exact"
-    """exact, candidates, rerank, hybrid, bm25 or bi-encoder."""
+    strategy: str = EXACT
+    """A name in `STRATEGIES`."""
+
+    @property
+    def ranking(self) -> Strategy:
+        """What its strategy is."""
+        return STRATEGIES[self.strategy]
 
     @property
     def is_served(self) -> bool:
         """Whether the server ranks."""
-        return self.way != BI_ENCODER
-
-    @property
-    def has_tokens(self) -> bool:
-        """Whether it needs the collection's token embeddings."""
-        return self.way not in (BM25, BI_ENCODER)
+        return self.ranking.search_options is not None
 
     def collection(self, dataset: str) -> str:
         """The collection of the server that it ranks."""
@@ -78,7 +75,7 @@ class System:
 
 
 def parse_systems(names: Sequence[str], codecs: Sequence[str]) -> list[System]:
-    """Systems by their names; `codecs` are those that there are. Raises UnknownSystemError."""
+    """Systems by their names; `codecs` are the known ones. Raises UnknownSystemError."""
     systems = [_parse(name.strip(), codecs) for name in names]
     twice = [system.name for i, system in enumerate(systems) if system in systems[:i]]
     if twice:
@@ -88,13 +85,14 @@ def parse_systems(names: Sequence[str], codecs: Sequence[str]) -> list[System]:
 
 def _parse(name: str, codecs: Sequence[str]) -> System:
     if name in (BM25, BI_ENCODER):
-        return System(name, BASE_CODEC, way=name)
+        return System(name, BASE_CODEC, strategy=name)
     codec, *options = name.split("+")
     pooled = [match for option in options if (match := _POOLED.fullmatch(option))]
-    ways = [option for option in options if option in _WAYS]
-    if codec not in codecs or len(pooled) > 1 or len(ways) > 1 or len(pooled) + len(ways) < len(options):
+    strategies = [option for option in options if option in OF_CODECS]
+    known = len(pooled) + len(strategies) == len(options)
+    if codec not in codecs or len(pooled) > 1 or len(strategies) > 1 or not known:
         raise UnknownSystemError(
             f"system {name!r} is not known; expected {BM25}, {BI_ENCODER}, or a codec ({', '.join(codecs)}), perhaps "
-            f"with +pool2 to +pool64 and +{', +'.join(_WAYS)}"
+            f"with +pool2 to +pool64 and +{', +'.join(OF_CODECS)}"
         )
-    return System(name, codec, int(pooled[0][1]) if pooled else 1, ways[0] if ways else "exact")
+    return System(name, codec, int(pooled[0][1]) if pooled else 1, strategies[0] if strategies else EXACT)

@@ -1,18 +1,18 @@
-"""The comparison in words: rows for tables, and what to know when reading them."""
+"""The comparison as text: rows for tables, and what to know when reading them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from .report import Report, Row
-from .systems import BI_ENCODER, CANDIDATES
+from .strategies import STRATEGIES
 
 LEVEL = 0.05
 """Below it a difference counts as more than chance."""
 
 
 def quality(rows: Sequence[Row], report: Report) -> tuple[list[str], list[list[str]]]:
-    """Heads and rows of the table of measures."""
+    """Headers and rows of the table of measures."""
     cells = [
         [f"{row.measures[name]:.4f} {sign(row, name, rows, report.baseline)}" for name in report.measures]
         for row in rows
@@ -21,7 +21,7 @@ def quality(rows: Sequence[Row], report: Report) -> tuple[list[str], list[list[s
 
 
 def cost(rows: Sequence[Row]) -> tuple[list[str], list[list[str | float]]]:
-    """Heads and rows of the table of latency and size."""
+    """Headers and rows of the table of latency and size."""
     sizes = ["-" if row.bytes_per_document is None else f"{row.bytes_per_document / 1000:,.1f}" for row in rows]
     return ["system", "p50 ms", "p95 ms", "p99 ms", "kB/document"], [
         [row.system, row.p50_ms, row.p95_ms, row.p99_ms, size] for row, size in zip(rows, sizes, strict=True)
@@ -43,33 +43,19 @@ def best(rows: Sequence[Row]) -> dict[str, float]:
 
 def summary(report: Report) -> str:
     """What was compared."""
-    over = ", ".join(
-        f"{judged.name} ({judged.documents:,} documents, {judged.queries:,} queries)" for judged in report.collections
-    )
+    over = ", ".join(f"{one.name} ({one.documents:,} documents, {one.queries:,} queries)" for one in report.collections)
     return f"Checkpoint {report.encoder} over {over}."
 
 
 def notes(report: Report) -> list[str]:
     """What the figures mean."""
     rows = report.collections[0].rows
-    said = [
+    strategies = {row.strategy for row in rows}
+    return [
         f"Marked + or -: differs from {report.baseline} by more than chance, p below {LEVEL} in a paired "
         f"randomisation test over the queries, corrected for the {len(rows) - 1} systems by Holm's method. A query "
         "without hits counts with 0. Averages are not tested.",
-        "Milliseconds are one caller's, from the text to the ids, the systems asked in turns. kB/document is what the "
-        "documents' token embeddings take in device memory.",
+        "Milliseconds are those of one client, from the text to the ids, the systems asked in turns. kB/document is "
+        "what the documents' token embeddings take in device memory.",
+        *(strategy.note for name, strategy in STRATEGIES.items() if name in strategies and strategy.note),
     ]
-    ways = {row.way for row in rows}
-    if BI_ENCODER in ways:
-        said.append(
-            f"{BI_ENCODER}: one vector a text by Sentence Transformers, compared with all others in the command's own "
-            "process, without a server."
-        )
-    if "candidates" in ways:
-        said.append(
-            f"candidates: MaxSim over the {CANDIDATES} documents that look best by centroids; their inverted lists, "
-            "some 4 bytes a token, are not counted in kB/document."
-        )
-    if "hybrid" in ways:
-        said.append("hybrid: exact MaxSim and BM25, fused by reciprocal rank.")
-    return said

@@ -3,11 +3,12 @@
 `export_checkpoint` exports any ColBERT checkpoint, `export_default` those that need no download.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tridex.common.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from .default_checkpoint import BUILT_IN, colbert_from_encoder, write_default_checkpoint
+    from .default_checkpoint import BUILT_IN, backbone_dir, colbert_from_encoder, write_default_checkpoint
     from .errors import CheckpointError, ExportError, ParityError, TensorRTError, UnknownFormatError
     from .exporter import export_checkpoint, export_default
     from .source import find_source
@@ -19,6 +20,7 @@ __all__ = [
     "ParityError",
     "TensorRTError",
     "UnknownFormatError",
+    "backbone_dir",
     "colbert_from_encoder",
     "export_checkpoint",
     "export_default",
@@ -26,23 +28,12 @@ __all__ = [
     "write_default_checkpoint",
 ]
 
-_MODULES = {
-    "BUILT_IN": "default_checkpoint",
-    "CheckpointError": "errors",
-    "ExportError": "errors",
-    "ParityError": "errors",
-    "TensorRTError": "errors",
-    "UnknownFormatError": "errors",
-    "colbert_from_encoder": "default_checkpoint",
-    "export_checkpoint": "exporter",
-    "export_default": "exporter",
-    "find_source": "source",
-    "write_default_checkpoint": "default_checkpoint",
-}
-
-
-def __getattr__(name: str) -> Any:
-    # The command line imports this package for every command; torch and transformers take seconds.
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_MODULES[name]}", __name__), name)
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "default_checkpoint": ["BUILT_IN", "backbone_dir", "colbert_from_encoder", "write_default_checkpoint"],
+        "errors": ["CheckpointError", "ExportError", "ParityError", "TensorRTError", "UnknownFormatError"],
+        "exporter": ["export_checkpoint", "export_default"],
+        "source": ["find_source"],
+    },
+)

@@ -1,8 +1,8 @@
 """Tokens that see no key: query expansion that is not attended to, beyond the reach of local attention.
 
-Such a token's attention has nothing to take a mean of, and the source library's implementations differ there: sdpa, the
-default on a CPU, gives zeros, and eager the mean of every value, padding's too. The graph is traced through eager,
-which is the fastest; where tokens can be blind, and sdpa is what the checkpoint is loaded with, it does as sdpa.
+Such a token's attention has nothing to average, and the source library's implementations differ there: sdpa, the
+default on a CPU, gives zeros; eager gives the mean of every value, padding included. The graph is traced through eager,
+which is the fastest. Where tokens can be blind and the checkpoint is loaded with sdpa, the graph does as sdpa.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tridex.encoding import EncodingRules
 
 
 def local_reach(config: Any) -> int | None:
-    """How many tokens a local attention layer looks to either side; None where every layer looks at all."""
+    """How many tokens a local attention layer sees on either side; None if every layer sees all."""
     has_local = "sliding_attention" in (getattr(config, "layer_types", None) or ())
     return int(config.sliding_window) if has_local else None
 
@@ -38,7 +38,7 @@ def blind_tokens(
 
 
 def attention_for(backbone: Any, tokenizer: tokenizers.Tokenizer, rules: EncodingRules) -> str:
-    """The name of the attention implementation that the backbone, a transformers model, is to be traced with."""
+    """The attention implementation to trace the backbone, a transformers model, with."""
     expansion = rules.expansion
     if expansion is None or expansion.attend or backbone.config._attn_implementation != "sdpa":
         return "eager"
@@ -54,7 +54,7 @@ _ZEROS_WHERE_BLIND = "eager_zeros_where_blind"
 def _zeros_where_blind(
     module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, **options: Any
 ) -> tuple[Tensor, Tensor]:
-    """The model's own eager attention, [batch, tokens, heads, dim], times 0 where the mask lets a token see no key."""
+    """The model's own eager attention, [batch, tokens, heads, dim], times 0 where the mask hides every key."""
     eager = vars(sys.modules[type(module).__module__])["eager_attention_forward"]
     output, weights = eager(module, query, key, value, attention_mask, **options)
     sees = (attention_mask.amax(dim=-1) == 0).transpose(1, 2)[..., None]

@@ -1,4 +1,4 @@
-"""Loads a checkpoint with Sentence Transformers and reads off it how texts are tokenised and scored."""
+"""Loads a checkpoint with Sentence Transformers and derives from it how texts are tokenised and scored."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _NO_LIMIT = 10**20
 
 
 def load_checkpoint(source: Source) -> MultiVectorEncoder:
-    """The checkpoint on the CPU in float32, whatever it was saved in.
+    """Loads the checkpoint on the CPU in float32, whatever precision it was saved in.
 
     Raises:
-        CheckpointError: Sentence Transformers cannot load it, or it does what the served encoder cannot.
+        CheckpointError: Sentence Transformers cannot load it, or the served encoder cannot reproduce it.
     """
     try:
         model = MultiVectorEncoder(
             str(source.folder), device="cpu", local_files_only=True, model_kwargs={"dtype": torch.float32}
         )
-    # Whatever a file of somebody else's can make a loader raise.
+    # Malformed files can make the loader raise anything.
     except Exception as error:
         raise CheckpointError(f"{source.name}: Sentence Transformers cannot load it: {error}") from error
     model = model.float().eval()
@@ -46,17 +46,17 @@ def backbone_of(model: MultiVectorEncoder) -> Transformer:
     """The module that turns tokens into contextual embeddings."""
     if not isinstance(backbone := model[0], Transformer):
         raise refusal("the first module", type(backbone).__name__, "Transformer")
-    # Its decorator hides the class from the type checker.
+    # A decorator hides the class from the type checker.
     return cast(Transformer, backbone)
 
 
 def describe_head(model: MultiVectorEncoder) -> tuple[str, ...]:
-    """What follows the backbone, in order; with the weights it says what is computed."""
+    """The modules after the backbone, in order: together with the weights they define what is computed."""
     return tuple(_describe(module) for module in list(model)[1:] if not isinstance(module, MultiVectorMask))
 
 
 def tokenizer_of(model: MultiVectorEncoder) -> tokenizers.Tokenizer:
-    """The tokenizer as the loaded model has it, with the markers registered that Sentence Transformers registers."""
+    """The loaded model's tokenizer, with the markers that Sentence Transformers registers."""
     tokenizer = tokenizers.Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str())
     tokenizer.no_padding()
     tokenizer.no_truncation()
@@ -67,7 +67,7 @@ def rules_of(model: MultiVectorEncoder) -> EncodingRules:
     """The rules by which `encode_query`, `encode_document` and `similarity` of the model work.
 
     Raises:
-        CheckpointError: they let through what the backbone has no room for.
+        CheckpointError: They allow more than the backbone has room for.
     """
     backbone, tokenizer = backbone_of(model), model.tokenizer
     expansion = _expansion(backbone)
@@ -101,9 +101,9 @@ def _text_rules(model: MultiVectorEncoder, task: str, prompts: tuple[str, ...], 
     if mask is None:
         return TextRules(prefix, length)
     size = 1 + max(model.tokenizer.get_vocab().values())
-    if strangers := [i for i in mask.keep_only_token_ids or () if not 0 <= i < size]:
-        raise refusal("keep_only_token_ids", strangers, f"the tokenizer's ids, 0 to {size - 1}")
-    # The module itself says which tokens score, asked about every token there is.
+    if unknown := [i for i in mask.keep_only_token_ids or () if not 0 <= i < size]:
+        raise refusal("keep_only_token_ids", unknown, f"the tokenizer's ids, 0 to {size - 1}")
+    # The module itself tells which tokens score: it is asked about the whole vocabulary.
     every_id = torch.arange(size)[None]
     features = mask({"input_ids": every_id, "attention_mask": torch.ones_like(every_id)}, task=task)
     scores = features["attention_mask"][0].bool()
@@ -134,7 +134,7 @@ def _expansion(backbone: Transformer) -> Expansion | None:
 
 
 def _check_backbone(backbone: Transformer) -> None:
-    """Refuses what the rules cannot express."""
+    """Raises CheckpointError for what the rules cannot express."""
     if "text" not in backbone.modality_config or "message" in backbone.modality_config:
         raise refusal("modality_config", list(backbone.modality_config), "text without a chat template")
     if backbone.processing_kwargs:
@@ -147,7 +147,7 @@ def _check_backbone(backbone: Transformer) -> None:
 
 
 def _check_head(model: MultiVectorEncoder) -> None:
-    """Refuses what the graph does not hold."""
+    """Raises CheckpointError for modules that the graph does not hold."""
     head = list(model)[1:]
     for module in head:
         if not isinstance(module, (Dense, MultiVectorMask, Normalize)):

@@ -1,10 +1,10 @@
 """The checkpoints that need no download from a hub: all-MiniLM-L6-v2 with a projection to 128 dimensions.
 
-all-MiniLM-L6-v2 (Apache-2.0) was trained for one vector a text. Its token embeddings work for MaxSim all the same: on
-SciFact nDCG@10 is 0.707 (its own pooled vector: 0.645, BM25: 0.686). A random orthonormal projection (Johnson and
-Lindenstrauss 1984) fits nothing and keeps almost all of it, 0.704; leaving document punctuation out gains 0.003. That
-is the checkpoint `untrained`. `default` is what it became by fine-tuning on two cores (docs/quality.md): the package
-carries the changes to its weights, 1.5 MB.
+all-MiniLM-L6-v2 (Apache-2.0) was trained for one vector per text, yet its token embeddings work for MaxSim: on SciFact
+nDCG@10 is 0.707 (its own pooled vector: 0.645, BM25: 0.686). A random orthonormal projection (Johnson and Lindenstrauss
+1984) is not fitted to anything and keeps almost all of it, 0.704; leaving out document punctuation gains 0.003. That is
+the checkpoint `untrained`. `default` is the same after fine-tuning on two cores (docs/quality.md): the package carries
+the changes to its weights, 1.5 MB.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .low_rank import apply_changes
 from .publish import staging_dir
 
 BUILT_IN = {"default": "all-MiniLM-L6-v2-tridex-128", "untrained": "all-MiniLM-L6-v2-orthonormal-128"}
-"""What `tridex export` and `tridex train` call them, and what their folders are called."""
+"""Their names in `tridex export` and `tridex train`, and the names of their folders."""
 
 CHANGES = Path(__file__).parent / "default_checkpoint.safetensors"
 DIM = 128
@@ -43,10 +43,10 @@ _WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d
 
 
 def write_default_checkpoint(folder: Path, name: str = "default") -> Path:
-    """Writes the checkpoint `name` of BUILT_IN into `folder`, unless it is there; returns its own folder within it.
+    """Writes the checkpoint `name` of BUILT_IN into `folder`, unless it exists; returns its own folder within it.
 
     Raises:
-        CheckpointError: the package with the weights is missing, or its weights are not the published ones.
+        CheckpointError: The package with the weights is missing, or its weights are not the published ones.
     """
     checkpoint = folder / BUILT_IN[name]
     if not checkpoint.is_dir():
@@ -62,8 +62,8 @@ def write_default_checkpoint(folder: Path, name: str = "default") -> Path:
 def orthonormal_projection(dim: int, hidden: int) -> NDArray[np.float32]:
     """[dim, hidden], rows orthonormal, the same on every platform.
 
-    The Q of a Gaussian matrix, its signs fixed by R's diagonal. RandomState's stream is frozen for good, unlike that of
-    newer generators, and rounding to six decimals removes what LAPACKs differ in.
+    The Q of a Gaussian matrix, its signs fixed by R's diagonal. RandomState's stream never changes, unlike that of
+    newer generators, and rounding to six decimals removes what LAPACK implementations differ in.
     """
     gaussian = np.random.RandomState(0).standard_normal((hidden, dim))
     q, r = np.linalg.qr(gaussian)
@@ -72,7 +72,7 @@ def orthonormal_projection(dim: int, hidden: int) -> NDArray[np.float32]:
 
 def backbone_dir() -> Path:
     """The folder of all-MiniLM-L6-v2 as Sentence Transformers loads it. Raises CheckpointError."""
-    # The package is looked up and not imported: files are all that is wanted of it.
+    # The package is looked up and not imported: only its files are needed.
     try:
         weights = next(Path(file.locate()) for file in files(_PACKAGE) or () if file.as_posix() == _WEIGHTS)
     except (PackageNotFoundError, StopIteration) as error:
@@ -88,7 +88,7 @@ def backbone_dir() -> Path:
 def colbert_from_encoder(encoder: str) -> MultiVectorEncoder:
     """A ColBERT model of a plain encoder, a folder or a Hub id: its token embeddings, projected and normalised.
 
-    To 128 dimensions, or to as many as the encoder has.
+    It has 128 dimensions, or fewer if the encoder has.
     """
     transformer = Transformer(encoder, query_length=QUERY_LENGTH, document_length=DOCUMENT_LENGTH)
     hidden = transformer.get_embedding_dimension()

@@ -1,4 +1,4 @@
-"""What an export can fail with.
+"""The errors of an export.
 
 ExportError
   +-- CheckpointError
@@ -7,8 +7,10 @@ ExportError
   +-- TensorRTError
 """
 
+from tridex.common import TridexError
 
-class ExportError(RuntimeError):
+
+class ExportError(TridexError):
     """The export did not happen; what was served before is untouched."""
 
 
@@ -17,12 +19,12 @@ class CheckpointError(ExportError):
 
 
 def refusal(what: str, value: object, expected: str) -> CheckpointError:
-    """A CheckpointError of the one form: what it is about, its value, and what was expected."""
+    """A CheckpointError in the common form: what it is about, its value, and what was expected."""
     return CheckpointError(f"{what}: {value}, expected {expected}")
 
 
 class UnknownFormatError(CheckpointError):
-    """The files are those of no ColBERT checkpoint."""
+    """The files are not those of a ColBERT checkpoint."""
 
 
 class ParityError(ExportError):

@@ -1,10 +1,11 @@
-"""A checkpoint's way into the model repository, from end to end."""
+"""Exports a checkpoint into the model repository, from end to end."""
 
 from __future__ import annotations
 
 import json
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -15,8 +16,7 @@ from tridex.encoding import (
     Artifact,
     EncodingRules,
     Manifest,
-    OnnxEncoder,
-    Tokenizer,
+    create_encoder,
     load_artifact,
     sha256_of_file,
 )
@@ -55,10 +55,10 @@ def export_checkpoint(
         precision: "fp32", "fp16" or "int8".
         revision: Branch, tag or commit on the Hub.
         tensorrt: Build a TensorRT engine too; takes trtexec and the GPU that will serve.
-        on_stage: Told what happens next.
+        on_stage: Told of each stage as it begins.
 
     Raises:
-        ExportError: One of its kinds. What was published before stays as it was.
+        ExportError: One of its subclasses. What was published before stays as it was.
     """
     if precision not in [known.value for known in Precision]:
         raise ExportError(f"precision: {precision!r}, expected one of {', '.join(known.value for known in Precision)}")
@@ -84,16 +84,6 @@ def export_checkpoint(
         onnx.save(graph, files[0])
         files[1].write_text(tokenizer.to_str(), encoding="utf-8")
         del graph
-
-        on_stage("compare with the checkpoint")
-        served = Tokenizer(files[1], rules), OnnxEncoder(files[0])
-        parity = check_parity(load_checkpoint(source), *served, rules, chosen)
-
-        if trtexec:
-            on_stage("build the TensorRT engine")
-            files.append(build_engine(trtexec, files[0], _max_tokens(rules)))
-
-        on_stage("publish")
         manifest = Manifest(
             source=source.name,
             revision=source.revision,
@@ -104,13 +94,25 @@ def export_checkpoint(
             rules=rules,
             weights=_weight_hashes(source),
             files={path.name: sha256_of_file(path) for path in files},
-            parity=parity.to_dict(),
+            parity={},
             libraries={name: version(name) for name in _LIBRARIES},
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
+
+        on_stage("compare with the checkpoint")
+        staged = Artifact(staging, manifest)
+        parity = check_parity(load_checkpoint(source), staged.tokenizer(), create_encoder(staged), rules, chosen)
+        manifest = replace(manifest, parity=parity.to_dict())
+
+        if trtexec:
+            on_stage("build the TensorRT engine")
+            engine = build_engine(trtexec, staged.model_path, _max_tokens(rules))
+            manifest = replace(manifest, files={**manifest.files, engine.name: sha256_of_file(engine)})
+
+        on_stage("publish")
         (staging / MANIFEST_FILE).write_text(json.dumps(manifest.to_dict(), indent=2) + "\n", encoding="utf-8")
         write_encoder_code(staging)
-        # A folder that is new becomes a whole repository; a config that an operator has changed stays.
+        # A new folder becomes a whole repository; a config that an operator has changed stays.
         list(write(repository, overwrite=False))
         return load_artifact(publish(staging))
 
@@ -123,7 +125,7 @@ def export_default(
     tensorrt: bool = False,
     on_stage: Callable[[str], None] = lambda _: None,
 ) -> Artifact:
-    """`export_checkpoint` with a checkpoint for which nothing is downloaded: `default_checkpoint.BUILT_IN`."""
+    """`export_checkpoint` for a checkpoint that needs no download: a name in `default_checkpoint.BUILT_IN`."""
     with tempfile.TemporaryDirectory() as folder:
         on_stage(f"write the {name} checkpoint")
         checkpoint = str(write_default_checkpoint(Path(folder), name))

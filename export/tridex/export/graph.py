@@ -19,8 +19,8 @@ from .precision import Precision, quantised
 _OPSET = {
     Precision.FP32: 18,
     Precision.FP16: 18,
-    # The first with Gelu, one pass over the widest tensors in place of five. ONNX Runtime alone runs this graph; what
-    # TensorRT reads stays with the older set.
+    # The first with Gelu, one pass over the widest tensors in place of five. Only ONNX Runtime runs this graph; those
+    # that TensorRT reads stay with the older set.
     Precision.INT8: 20,
 }
 _ONNX_FILE_BYTES = 2 << 30
@@ -29,8 +29,8 @@ _ONNX_FILE_BYTES = 2 << 30
 class EncoderGraph(nn.Module):
     """INPUT_IDS, ATTENTION_MASK and EMBEDDING_MASK, int64 [batch, tokens], to EMBEDDINGS, float32 [batch, tokens, dim].
 
-    Runs the checkpoint's own modules, so that bias, activation, residual and their order are what was trained. The
-    checkpoint's mask module chooses tokens by their ids, which the tokenizer has done; here the choice is a product.
+    Runs the checkpoint's own modules, so that bias, activation, residual and their order are as trained. The
+    checkpoint's mask module chooses tokens by their ids; here the tokenizer has chosen them, and the mask is a product.
     """
 
     def __init__(self, model: MultiVectorEncoder) -> None:
@@ -49,12 +49,15 @@ class EncoderGraph(nn.Module):
 
 
 def trace(model: MultiVectorEncoder, precision: Precision, attention: str) -> onnx.ModelProto:
-    """The graph for any number of texts and tokens, in `precision`. Changes the model: its attention, and its type.
+    """The graph for any number of texts and tokens. Changes the model's attention and its type.
 
-    attention: what `attention_for` says.
+    Args:
+        model: The checkpoint.
+        precision: Of the graph.
+        attention: As `attention_for` returns it.
 
     Raises:
-        CheckpointError: the weights do not fit into one ONNX file.
+        CheckpointError: The weights do not fit into one ONNX file.
     """
     size = sum(parameter.numel() * 4 for parameter in model.parameters())
     if size >= _ONNX_FILE_BYTES:
@@ -64,24 +67,24 @@ def trace(model: MultiVectorEncoder, precision: Precision, attention: str) -> on
     # one core is 4 % faster (int8: 8 %).
     backbone.set_attn_implementation(attention)
     if precision is Precision.FP16:
-        # Before tracing, so that softmax and norms stay in float32 where the model wants them so.
+        # Before tracing, so that softmax and norms stay in float32 where the model needs it.
         backbone.half()  # type: ignore[no-untyped-call]
     graph = _exported(EncoderGraph(model).eval(), _OPSET[precision])
     _forget_provenance(graph)
-    # The served configuration says -1, one for all checkpoints, and Triton server compares.
+    # The served configuration has -1 here for all checkpoints, and Triton server compares.
     graph.graph.output[0].type.tensor_type.shape.dim[2].dim_param = "dim"
     return quantised(graph) if precision is Precision.INT8 else graph
 
 
 def _exported(module: EncoderGraph, opset: int) -> onnx.ModelProto:
-    # Three tensors, each different: where two inputs are one tensor, the trace loses one of them.
+    # Three different tensors: if two inputs are one tensor, the trace loses one of them.
     ids = torch.arange(24).reshape(2, 12) % 7
     attention_mask = torch.ones_like(ids)
     attention_mask[1, 9:] = 0
     embedding_mask = attention_mask.clone()
     embedding_mask[:, 0] = 0
     with warnings.catch_warnings():
-        # About names of dynamic axes that three inputs share, which they do on purpose.
+        # It warns of names of dynamic axes that three inputs share, which is on purpose.
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             module,
@@ -100,8 +103,8 @@ def _exported(module: EncoderGraph, opset: int) -> onnx.ModelProto:
 
 
 def _forget_provenance(graph: onnx.ModelProto) -> None:
-    """Drops the exporter's notes: stack traces with paths of the machine, half a megabyte of them."""
-    for part in (
+    """Drops the exporter's notes: half a megabyte of stack traces with paths of the machine."""
+    for message in (
         graph,
         graph.graph,
         *graph.graph.node,
@@ -109,5 +112,5 @@ def _forget_provenance(graph: onnx.ModelProto) -> None:
         *graph.graph.input,
         *graph.graph.output,
     ):
-        del part.metadata_props[:]
-        part.doc_string = ""
+        del message.metadata_props[:]
+        message.doc_string = ""

@@ -1,6 +1,6 @@
 """What a checkpoint's backbone has room for: token ids, positions, token types.
 
-Asked before anything is traced: the graph would fail at the first text that goes beyond, with an index and no name.
+Checked before anything is traced: the graph would fail at the first text beyond a limit, with an index and no name.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from tridex.encoding import EncodingRules, TextRules
 from .errors import refusal
 
 _NAMED = 5
-"""Tokens named in a message at most."""
+"""Most tokens that a message names."""
 
 
 def check_limits(backbone: Transformer, tokenizer: tokenizers.Tokenizer, rules: EncodingRules) -> None:
-    """Looks whether the backbone reads all that the tokenizer and the rules let through.
+    """Checks that the backbone can read all that the tokenizer and the rules allow.
 
     Raises:
-        CheckpointError: with the limit and what is beyond.
+        CheckpointError: With the limit and what exceeds it.
     """
     model: Any = backbone.model
     inputs: Any = backbone.tokenizer
     words = model.get_input_embeddings()
     _check_tokens(tokenizer.get_vocab(with_added_tokens=True), words.num_embeddings)
-    # A token that is padding to neither: some backbones give padding no position.
+    # A token that is not padding: some backbones give padding no position.
     word = next(i for i in range(words.num_embeddings) if i not in (rules.pad_token_id, words.padding_idx))
     positions = getattr(model.config, "max_position_embeddings", None) or 0
     for task, text in (("query", rules.query), ("document", rules.document)):
@@ -60,7 +60,7 @@ def _check_tokens(vocabulary: dict[str, int], rows: int) -> None:
 
 
 def _check_frame(task: str, text: TextRules, tokenizer: tokenizers.Tokenizer) -> None:
-    """What surrounds a text must leave room for one token of it."""
+    """The prefix and the special tokens must leave room for one token of a text."""
     frame = len(tokenizer.encode(text.prefix).ids)
     if text.length <= frame:
         raise refusal(
@@ -79,14 +79,14 @@ def _check_types(task: str, text: TextRules, tokenizer: tokenizers.Tokenizer) ->
 def _longest(model: Any, word: int, length: int) -> int:
     """The tokens of the longest text, up to `length`, that the backbone takes."""
     embed = getattr(model, "embeddings", model)
-    if isinstance(embed, torch.nn.Embedding):  # XLM's, say: of words alone.
+    if isinstance(embed, torch.nn.Embedding):  # of words only, as XLM's
         embed = model
 
     def error_at(tokens: int) -> Exception | None:
         try:
             with torch.inference_mode():
                 embed(input_ids=torch.full((1, tokens), word))
-        # What an index beyond a table raises, and shapes that do not fit each other.
+        # Raised for an index beyond a table, and for shapes that do not match.
         except (IndexError, RuntimeError) as error:
             return error
         return None

@@ -1,8 +1,8 @@
-"""A fine-tuned model as what its weights differ in from those it began with: matrices of low rank, a tenth of its size.
+"""A fine-tuned model as the low-rank difference of its weights from the original ones, a tenth of its size.
 
 A change of rank r to a weight W [out, in] is up [out, r] times down [r, in] (Hu et al. 2021, section 4.1). Both are in
-float16 with magnitudes below 1, so that float64 multiplies and adds them without rounding: the weights that come of it
-have the same bits, and the checkpoint the same hash, on every machine.
+float16 with magnitudes below 1, so that float64 multiplies and adds them without rounding: the resulting weights have
+the same bits, and the checkpoint the same hash, on every machine.
 """
 
 from __future__ import annotations
@@ -14,15 +14,19 @@ import torch
 _UP, _DOWN = ".up", ".down"
 
 _NEGLIGIBLE = 1e-4
-"""Of the largest singular value: what float16 leaves of it, and far above what float32 weights add by rounding."""
+"""Of the largest singular value: the precision of float16, and far above the rounding errors of float32 weights."""
 
 Weights = Mapping[str, torch.Tensor]
 
 
 def changes_of(trained: Weights, base: Weights) -> dict[str, torch.Tensor]:
-    """What `apply_changes` needs to make `trained` of `base`, each of the rank that it has (Eckart and Young 1936).
+    """The changes from `base` to `trained` as `apply_changes` takes them. Weights that are equal in both are left out.
 
-    Weights that are the same in both are left out. Raises ValueError where others changed than matrices.
+    Raises:
+        ValueError: A weight changed that is not a matrix, or changed by too much for the format.
+
+    References:
+        Eckart and Young 1936, "The approximation of one matrix by another of lower rank".
     """
     changes = {}
     for name, weight in trained.items():

@@ -1,4 +1,4 @@
-"""A figure and the limit that it is held to, as both are decided on and as both are told."""
+"""A figure with its limit: whether it holds, and how both are printed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Measure:
     value: float
     bound: Literal["at most", "at least"]
     limit: float
-    """Infinite where there is none."""
+    """Infinite if there is none."""
 
     @property
     def holds(self) -> bool:
@@ -21,7 +21,7 @@ class Measure:
         return self.value <= self.limit if self.bound == "at most" else self.value >= self.limit
 
     def __str__(self) -> str:
-        """With as many digits as it takes to tell the value from the limit, three at least."""
+        """With as many digits as tell the value from the limit, at least three."""
         if isinf(self.limit):
             return f"{self.name} {self.value:.3g}"
         digits = next((n for n in range(3, 17) if f"{self.value:.{n}g}" != f"{self.limit:.{n}g}"), 17)

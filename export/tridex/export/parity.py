@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from sentence_transformers import MultiVectorEncoder
 
-from tridex.encoding import EncodingRules, OnnxEncoder, TokenBatch, Tokenizer
+from tridex.encoding import Encoder, EncodingRules, TokenBatch, Tokenizer
 
 from .blind_tokens import blind_tokens, local_reach
 from .checkpoint import backbone_of
@@ -48,8 +48,8 @@ class Parity:
     """Differences between the exported encoder and the checkpoint, over QUERIES x DOCUMENTS."""
 
     score_error: float
-    """Largest difference of a score. Unit token embeddings score at most 1 a query token; where a checkpoint's are
-    longer, differences are divided by what they do score."""
+    """Largest difference of a score. Unit token embeddings score at most 1 per query token; where a checkpoint's are
+    longer, differences are divided by their actual scores."""
     relative_score_error: float
     """Largest difference of a score, as a share of the largest score."""
     token_cosine: float
@@ -67,11 +67,11 @@ class Tolerance:
 
 
 TOLERANCES = {
-    # The same arithmetic in another order. Seen with MiniLM: 3e-6.
+    # The same arithmetic in another order. With MiniLM: 3e-6.
     Precision.FP32: Tolerance(score_error=1e-4, relative_score_error=inf, token_cosine=0.99999),
-    # 11 bits: an inner product is off by about 1e-4, a score by that times the query's tokens. Seen with MiniLM: 3e-3.
+    # 11 bits: an inner product is off by about 1e-4, a score by that times the query's tokens. With MiniLM: 3e-3.
     Precision.FP16: Tolerance(score_error=1e-2, relative_score_error=inf, token_cosine=0.9999),
-    # Seen with MiniLM: 0.03 and 0.9975, and the same nDCG@10 on SciFact to 0.001. Unrelated embeddings have cosine 0.
+    # With MiniLM: 0.03 and 0.9975, and the same nDCG@10 on SciFact to 0.001. Unrelated embeddings have cosine 0.
     Precision.INT8: Tolerance(score_error=inf, relative_score_error=0.1, token_cosine=0.99),
 }
 
@@ -84,22 +84,22 @@ _REMEDIES = {
 }
 
 _SHOWN, _TOKENS_SHOWN = 60, 8
-"""Characters of a text, and of its tokens, in a message."""
+"""Characters of a text, and tokens, that a message shows."""
 
 
 def check_parity(
     reference: MultiVectorEncoder,
     tokenizer: Tokenizer,
-    encoder: OnnxEncoder,
+    encoder: Encoder,
     rules: EncodingRules,
     precision: Precision,
 ) -> Parity:
     """Compares tokens, which must be equal, and then scores and embeddings, within the precision's tolerance.
 
-    `reference` should be loaded anew: a weight that the checkpoint lacks is random in every load, and shows here.
+    `reference` should be loaded anew: a weight that the checkpoint lacks is random in every load, which shows here.
 
     Raises:
-        ParityError: with the figures, the limits, the texts, and what to do.
+        ParityError: With the figures, the limits, the texts, and what to do.
     """
     ours, theirs = [], []
     queries, documents = tokenizer.queries(QUERIES), tokenizer.documents(DOCUMENTS)
@@ -141,7 +141,7 @@ def _blindness(
     reference: MultiVectorEncoder,
     least_cosine: float,
 ) -> str | None:
-    """Says so where it is the query's tokens that see no key (blind_tokens.py) that differ."""
+    """Names the cause if the tokens that differ are the query's tokens that see no key (blind_tokens.py)."""
     config = backbone_of(reference).model.config
     reach = local_reach(config)
     attention_mask, embedding_mask = queries.attention_mask[row], queries.embedding_mask[row]
@@ -167,7 +167,7 @@ class Encoded:
 
 
 def encode_reference(reference: MultiVectorEncoder, task: str, text: str) -> Encoded:
-    """Encodes by `encode_query` or `encode_document`, and notes what reaches the backbone on the way."""
+    """Encodes by `encode_query` or `encode_document`, and records what reaches the backbone."""
     seen: dict[str, torch.Tensor] = {}
     hook = reference[0].register_forward_pre_hook(lambda _, arguments: seen.update(arguments[0]))
     try:
@@ -221,7 +221,7 @@ def _compare_tokens(text: str, batch: TokenBatch, row: int, expected: TokenBatch
     width = expected.input_ids.shape[1]
     for name, padding in (("input_ids", pad_token_id), ("attention_mask", 0), ("embedding_mask", 0)):
         got, want = getattr(batch, name)[row], getattr(expected, name)[0]
-        # Beyond the text's own width there is what fills the batch.
+        # Beyond the text's own width the batch is padded.
         want = np.concatenate([want, np.full(len(got) - width, padding)])
         if differing := np.flatnonzero(got != want).tolist():
             first = differing[0]

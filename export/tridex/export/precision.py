@@ -20,27 +20,28 @@ class Precision(str, Enum):
 
 
 def quantised(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """int8 matrix products with float32 between them: one scale a column for weights, one a token for activations.
+    """int8 matrix products with float32 between them: one scale per column for weights, one per token for activations.
 
     For x [tokens, k] and w [k, n], with p_t = max_k |x_tk| and c_n = max_k |w_kn| / 127:
 
         y_tn = p_t (c_n / 127) sum_k round(127 x_tk / p_t) round(w_kn / c_n)
 
-    ONNX Runtime's own dynamic quantisation has one activation scale a tensor, so that padding and batch mates change
-    a text's embeddings (by up to 0.12 in an element of MiniLM's), and one outlier token coarsens all. With a scale a
-    token nothing crosses tokens, so texts can share a batch. What it costs in quality: docs/benchmarks.md, "Encoder".
+    ONNX Runtime's own dynamic quantisation has one activation scale per tensor, so that padding and the other texts of
+    a batch change a text's embeddings (by up to 0.12 in an element of MiniLM's), and one outlier token makes all of
+    them coarser. With a scale per token, tokens are independent and texts can share a batch. The cost in quality is in
+    docs/benchmarks.md.
 
-    Products are as fast as the instructions allow (390 GOPS a core, float32 100), so the passes between them count:
-    four operations quantise a row, two make a product, MatMulIntegerToFloat (a contrib operator of ONNX Runtime's CPU
-    provider) scaling its columns while they are in cache. Eight and four, of the standard's operators, took 10 to 17 %
-    longer. Measured slower than both: MatMulNBits, 8 bits in blocks of 128 (a product 1.3 to 2 times as long);
-    QuantizeLinear with a scale a row (6 times, the whole graph).
+    Products are as fast as the instructions allow (390 GOPS per core, float32 100), so the passes between them count:
+    four operations quantise a row and two make a product, of which MatMulIntegerToFloat (a contrib operator of ONNX
+    Runtime's CPU provider) scales the columns while they are in cache. Eight and four standard operators took 10 to
+    17 % longer. Measured slower than both: MatMulNBits, 8 bits in blocks of 128 (a product 1.3 to 2 times as long);
+    QuantizeLinear with a scale per row (6 times, the whole graph).
 
     For CPUs that multiply bytes in one instruction (x86 with VNNI, Arm with dotprod). Older x86 sums pairs of products
-    in 16 bits, which saturates: export there, and the parity gate shows it.
+    in 16 bits, which saturates: export there, and the parity gate will show it.
 
     Raises:
-        ExportError: the graph has no product with constant weights.
+        ExportError: The graph has no product with constant weights.
     """
     result = onnx.ModelProto()
     result.CopyFrom(graph)

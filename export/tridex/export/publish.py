@@ -1,4 +1,4 @@
-"""Puts an export where Triton server looks, in one step: a version folder is whole from the moment that it is there."""
+"""Moves an export to where Triton server reads it, in one step: a version folder is complete as soon as it exists."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tridex.encoding.artifact import versions
 
 @contextmanager
 def staging_dir(encoder_dir: Path) -> Iterator[Path]:
-    """A new folder on the file system of `encoder_dir`, under a name that Triton server ignores; gone afterwards,
-    unless `publish` moved it."""
+    """A new folder in `encoder_dir`, under a name that Triton server ignores; removed afterwards unless `publish` moved
+    it."""
     folder = encoder_dir / f".staging-{secrets.token_hex(4)}"
     folder.mkdir(parents=True)
     try:
@@ -25,7 +25,7 @@ def staging_dir(encoder_dir: Path) -> Iterator[Path]:
 
 
 def publish(staging: Path) -> Path:
-    """Renames `staging` to the next version folder beside it and removes the older ones; returns the version folder."""
+    """Renames `staging` to the next version folder and removes the older ones; returns the version folder."""
     encoder_dir = staging.parent
     older = versions(encoder_dir)
     version_dir = encoder_dir / str(max(older, default=0) + 1)

@@ -1,4 +1,4 @@
-"""Finds a checkpoint and tells its format from its files, before anything heavy is imported."""
+"""Finds a checkpoint and recognises its format by its files, before anything heavy is imported."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class CheckpointFormat(str, Enum):
 
 @dataclass(frozen=True)
 class Source:
-    """A checkpoint on disk, complete as far as its file names tell."""
+    """A checkpoint on disk, complete by its file names."""
 
     folder: Path
     name: str
@@ -58,10 +58,10 @@ _NOT_NEEDED = ["*.onnx", "*.onnx_data", "onnx/*", "openvino/*", "*.gguf", "*.h5"
 
 
 def find_source(model: str, revision: str | None = None) -> Source:
-    """The checkpoint in the folder `model`, or the one that the Hugging Face Hub has under that id.
+    """The checkpoint in the folder `model`, or the one with that id on the Hugging Face Hub.
 
     Raises:
-        CheckpointError: it is neither, a file is missing, or the format is none of `CheckpointFormat`.
+        CheckpointError: It is neither, a file is missing, or the format is none of `CheckpointFormat`.
     """
     folder = Path(model).expanduser()
     if folder.is_dir():
@@ -79,7 +79,7 @@ def _download(model: str, revision: str | None) -> Path:
 
     try:
         return Path(snapshot_download(model, revision=revision, ignore_patterns=_NOT_NEEDED))
-    # The Hub's client raises OSError when it is offline and ValueError for an id that cannot be one.
+    # The Hub's client raises OSError when it is offline and ValueError for a malformed id.
     except (OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise CheckpointError(
@@ -107,7 +107,7 @@ def _format(folder: Path) -> CheckpointFormat:
 
 
 def _complete(folder: Path, checkpoint_format: CheckpointFormat) -> Iterator[Path]:
-    """The weight files, having looked for everything that the format needs."""
+    """The weight files. Raises CheckpointError if any file that the format needs is missing."""
     if checkpoint_format is CheckpointFormat.STANFORD:
         _read_json(folder / "artifact.metadata")
         yield from _backbone(folder, Path())
@@ -138,7 +138,7 @@ def _backbone(folder: Path, path: Path) -> Iterator[Path]:
 def _projection(folder: Path, path: Path) -> Iterator[Path]:
     config = folder / path / "config.json"
     activation = _read_json(config).get("activation_function", "torch.")
-    # Sentence Transformers replaces what it does not trust by Tanh, with no more than a warning.
+    # Sentence Transformers replaces classes that it does not trust by Tanh, with only a warning.
     if not activation.startswith("torch."):
         raise CheckpointError(f"{config}: activation_function {activation!r}, expected a class of torch")
     yield from _weights(folder, path)

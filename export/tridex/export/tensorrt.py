@@ -14,14 +14,14 @@ from .precision import Precision
 ENGINE_FILE = "model.plan"
 _CONTAINER_PATH = Path("/usr/src/tensorrt/bin/trtexec")
 _TYPICAL_BATCH, _TYPICAL_TOKENS = 16, 64
-"""What the engine is tuned for; other shapes within the limits run, less well."""
+"""What the engine is optimised for; other shapes within the limits run more slowly."""
 
 
 def find_trtexec(precision: Precision) -> Path:
-    """Where trtexec is.
+    """The path of trtexec.
 
     Raises:
-        TensorRTError: there is none, or the precision is not one for a GPU.
+        TensorRTError: There is none, or the precision is not one for a GPU.
     """
     if precision is Precision.INT8:
         raise TensorRTError("precision: int8 is for CPUs (its scales are computed per token); for TensorRT use fp16")
@@ -36,10 +36,10 @@ def find_trtexec(precision: Precision) -> Path:
 
 
 def build_engine(trtexec: Path, model_path: Path, max_tokens: int) -> Path:
-    """model.plan beside `model_path`, for batches up to `limits.MAX_BATCH` texts of `max_tokens` tokens.
+    """Builds model.plan next to `model_path`, for batches up to `limits.MAX_BATCH` texts of `max_tokens` tokens.
 
     Raises:
-        TensorRTError: trtexec fails; the message ends with its last lines.
+        TensorRTError: trtexec failed; the message ends with its last lines.
     """
     engine = model_path.with_name(ENGINE_FILE)
     shapes = {
@@ -48,7 +48,7 @@ def build_engine(trtexec: Path, model_path: Path, max_tokens: int) -> Path:
         "max": (limits.MAX_BATCH, max_tokens),
     }
     command = [str(trtexec), f"--onnx={model_path}", f"--saveEngine={engine}", "--skipInference"]
-    # The graph says which tensors are float16; TensorRT is not to choose.
+    # The graph defines which tensors are float16; TensorRT must not choose.
     command.append("--stronglyTyped")
     for which, (batch, tokens) in shapes.items():
         profile = ",".join(f"{tensor.name}:{batch}x{tokens}" for tensor in models.ENCODER.inputs)

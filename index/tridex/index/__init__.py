@@ -1,4 +1,7 @@
-"""The token index: documents and their codes in the store, packed segments in device memory, exact search."""
+"""The token index: documents and their codes in the store, packed segments in device memory, exact search.
+
+What is not exported here may change: import nothing from `tridex.index.storage` or `tridex.index.resident`.
+"""
 
 from .errors import (
     CheckpointMismatchError,
@@ -18,16 +21,22 @@ from .errors import (
 from .ranking import Ranking, fuse_ranks, fuse_scores
 from .resident.budget import MemoryBudget, budget_for, check_room, needed_bytes, packed_bytes
 from .resident.follower import Follower
+from .resident.inverted_lists import MIN_LISTED_DOCUMENTS
 from .resident.snapshot import Snapshot
-from .storage.builds import Build
-from .storage.collection import Collection, Document, Size
-from .storage.fields import FieldType, declared_fields
-from .storage.file_errors import is_fault
+from .storage.collection import Collection, Size
+from .storage.document_rows import Document
+from .storage.failure_kinds import is_fault
+from .storage.fields import Fields, FieldType, declared_fields
+from .storage.metadata import check_metadata
+from .storage.root import Location, Store
 from .storage.spec import CollectionSpec
-from .storage.store import Location, Store
+from .storage.text_index import MAX_QUERY_WORDS
+from .storage.unfinished import Build
 from .storage.writer_lock import WriterLock
 
 __all__ = [
+    "MAX_QUERY_WORDS",
+    "MIN_LISTED_DOCUMENTS",
     "Build",
     "CheckpointMismatchError",
     "Collection",
@@ -38,6 +47,7 @@ __all__ = [
     "CorruptCollectionError",
     "Document",
     "FieldType",
+    "Fields",
     "Follower",
     "InvalidDocumentError",
     "InvalidFieldError",
@@ -55,6 +65,7 @@ __all__ = [
     "TokenIndexError",
     "WriterLock",
     "budget_for",
+    "check_metadata",
     "check_room",
     "declared_fields",
     "fuse_ranks",

@@ -1,23 +1,27 @@
-"""What can be wrong with a request to the index.
+"""What can be wrong with a request to the index, or with its files.
 
 TokenIndexError
 ├── CollectionNotFoundError   no collection or alias of that name
-├── CollectionExistsError     the name means something already
+├── CollectionExistsError     the name is taken
 ├── CollectionInUseError      dropping a collection that an alias leads to
 ├── CorruptCollectionError    files that are truncated, overwritten or missing
-├── StoreUnavailableError     files that could not be read just now, and are not known to be damaged
+├── StoreUnavailableError     files that could not be read just now, and are not known to be corrupt
 ├── StoreFullError            no room for a write on the disk
-├── ReadOnlyStoreError        a write by who may only read: another server writes, or the file system refuses
+├── ReadOnlyStoreError        this process may only read: another server writes, or the file system refuses
 ├── MemoryBudgetError         no room for a collection in the device's memory
 ├── CheckpointMismatchError   token embeddings of another checkpoint than the collection's
-├── InvalidFieldError         a declaration of metadata fields that cannot be
+├── InvalidFieldError         a declaration of metadata fields that is not valid
 ├── InvalidDocumentError      a document that cannot be stored
 └── InvalidFilterError        a filter that cannot be evaluated
 """
 
+from __future__ import annotations
 
-class TokenIndexError(Exception):
-    """The base of this module's errors; the message names the argument, its value and what was expected."""
+from tridex.common import TridexError
+
+
+class TokenIndexError(TridexError):
+    """The base of the index's errors."""
 
 
 class CollectionNotFoundError(TokenIndexError):
@@ -37,7 +41,7 @@ class CorruptCollectionError(TokenIndexError):
 
 
 class StoreUnavailableError(TokenIndexError):
-    """Files could not be read or written just now, and are not known to be damaged: trying again is safe."""
+    """Files could not be read or written just now, and are not known to be corrupt: trying again is safe."""
 
 
 class ReadOnlyStoreError(TokenIndexError):
@@ -57,7 +61,7 @@ class CheckpointMismatchError(TokenIndexError):
 
 
 class InvalidFieldError(TokenIndexError):
-    """A declaration of metadata fields that cannot be."""
+    """A declaration of metadata fields that is not valid."""
 
 
 class InvalidDocumentError(TokenIndexError):

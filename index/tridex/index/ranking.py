@@ -8,17 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 RRF_K = 60
-"""What reciprocal rank fusion adds to a rank; its authors' value."""
+"""What reciprocal rank fusion adds to a rank: the value of its authors."""
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """The best documents of one query, score descending, ties by id."""
+    """The best documents of one query, score descending, ties by id.
+
+    Attributes:
+        ids: The documents' ids.
+        scores: float32 [documents].
+        addresses: uint64 [documents]: where each document is in the store, for reading its text.
+    """
 
     ids: list[str]
     scores: NDArray[np.float32]
     addresses: NDArray[np.uint64]
-    """Where each document lies in the store, for reading its text."""
 
     def first(self, count: int) -> Ranking:
         """The best `count` of these."""
@@ -26,7 +31,7 @@ class Ranking:
 
 
 def ranked(hits: list[tuple[float, str, int]]) -> Ranking:
-    """A ranking of (score, id, address), in any order."""
+    """The ranking of hits (score, id, address) in any order, which it sorts."""
     hits.sort(key=lambda hit: (-hit[0], hit[1]))
     return Ranking(
         ids=[key for _, key, _ in hits],
@@ -36,22 +41,30 @@ def ranked(hits: list[tuple[float, str, int]]) -> Ranking:
 
 
 def fuse_ranks(one: Ranking, other: Ranking) -> Ranking:
-    """Reciprocal rank fusion (Cormack, Clarke and Buettcher 2009): the sum over rankings of 1 / (60 + rank).
+    """Reciprocal rank fusion: a document's score is the sum over rankings of 1 / (60 + rank).
 
-    Ranks count from 1; a document that a ranking does not hold gets nothing from it.
+    Ranks count from 1; a ranking without the document adds nothing.
+
+    References:
+        Cormack, Clarke and Buettcher 2009, "Reciprocal Rank Fusion outperforms Condorcet and individual rank learning
+        methods".
     """
     return _fused([(ranking, 1 / (RRF_K + 1 + np.arange(len(ranking.ids)))) for ranking in (one, other)])
 
 
 def fuse_scores(one: Ranking, other: Ranking, weight: float) -> Ranking:
-    """weight * one + (1 - weight) * other, each ranking's scores stretched to go from 0 to 1.
+    """Weighted sum of scores: weight * one + (1 - weight) * other, each ranking's scores min-max normalised.
 
-    A document that a ranking does not hold gets 0 from it. Scores that are all equal become 1.
+    A ranking without the document adds 0. Scores that are all equal become 1.
+
+    Args:
+        weight: 0 to 1.
     """
-    return _fused([(one, weight * _stretched(one.scores)), (other, (1 - weight) * _stretched(other.scores))])
+    return _fused([(one, weight * _normalised(one.scores)), (other, (1 - weight) * _normalised(other.scores))])
 
 
-def _stretched(scores: NDArray[np.float32]) -> NDArray[np.float64]:
+def _normalised(scores: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Mapped linearly to 0 for the smallest and 1 for the largest."""
     if not len(scores):
         return np.empty(0)
     numbers = scores.astype(np.float64)
@@ -59,11 +72,11 @@ def _stretched(scores: NDArray[np.float32]) -> NDArray[np.float64]:
     return (numbers - low) / (high - low) if high > low else np.ones(len(numbers))
 
 
-def _fused(shares: list[tuple[Ranking, NDArray[np.float64]]]) -> Ranking:
-    """Ranks documents by the sums of their shares."""
+def _fused(terms: list[tuple[Ranking, NDArray[np.float64]]]) -> Ranking:
+    """Ranks documents by the sums of their values, float64 [documents] for each ranking."""
     sums: dict[str, float] = {}
     addresses: dict[str, int] = {}
-    for ranking, values in shares:
+    for ranking, values in terms:
         for key, address, value in zip(ranking.ids, ranking.addresses.tolist(), values.tolist(), strict=True):
             sums[key] = sums.get(key, 0.0) + value
             addresses[key] = address

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from tridex.common import TridexError
+from tridex.common.strict_json import check_depth
 
 from . import limits
 
@@ -128,6 +129,7 @@ def check_document(document: CorpusDocument, place: str) -> str:
     try:
         metadata = json.dumps(document.metadata, ensure_ascii=False, allow_nan=False)
         size = len(metadata.encode())
+        check_depth(document.metadata)
     except (TypeError, ValueError, RecursionError) as error:
         raise CorpusError(f"{place}: metadata is {shown}; expected a JSON object ({error})") from None
     if size > limits.MAX_METADATA_BYTES:

@@ -1,4 +1,42 @@
-"""Fine-tuning ColBERT models on triplets (examples, model, trainer), recorded in MLflow (tracking).
+"""Fine-tuning ColBERT models on triplets and mining hard negatives for it, recorded in MLflow.
 
-The modules are imported one by one: the command line imports this package for every command, and torch takes seconds.
+read_examples    rows of query, positive and negatives                     (examples.py)
+mine             hard negatives from a served collection                   (mining.py)
+train            the checkpoint, measured before and after                 (trainer.py)
 """
+
+from typing import TYPE_CHECKING
+
+from tridex.common.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from .examples import Example, TrainingDataError, read_examples
+    from .mining import index_positives, mine, write_examples
+    from .model import Tuning
+    from .tracking import TrackingError
+    from .trainer import TrainingResult, TrainingSettings, train
+
+__all__ = [
+    "Example",
+    "TrackingError",
+    "TrainingDataError",
+    "TrainingResult",
+    "TrainingSettings",
+    "Tuning",
+    "index_positives",
+    "mine",
+    "read_examples",
+    "train",
+    "write_examples",
+]
+
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "examples": ["Example", "TrainingDataError", "read_examples"],
+        "mining": ["index_positives", "mine", "write_examples"],
+        "model": ["Tuning"],
+        "tracking": ["TrackingError"],
+        "trainer": ["TrainingResult", "TrainingSettings", "train"],
+    },
+)

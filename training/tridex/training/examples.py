@@ -1,10 +1,10 @@
-"""Training examples: a query, a document that answers it, and perhaps documents that do not.
+"""Training examples: a query, a document that answers it, and optionally documents that do not.
 
-Rows are JSON objects, one a line (.jsonl, .jsonl.gz), or rows of a Parquet file, with the fields
+Rows are JSON objects, one per line (.jsonl, .jsonl.gz), or rows of a Parquet file, with the fields
 
     query, positive                                 pairs: the other pairs of a batch are the negatives
     query, positive, negative                       triplets
-    query, positive, negatives (several texts)      as many in every row
+    query, positive, negatives (several texts)      the same number in every row
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tridex.common import TridexError
 from tridex.protocol.corpus import CorpusError, check_text, read_lines, value_of_line
 from tridex.protocol.limits import MAX_TEXT_BYTES
 
 
-class TrainingDataError(ValueError):
+class TrainingDataError(TridexError):
     """A file that cannot be trained on. The message names the line or row and what was expected."""
 
 
@@ -35,7 +36,7 @@ class Example(NamedTuple):
 
 
 def read_examples(path: Path) -> list[Example]:
-    """Every row of the file. Raises TrainingDataError, naming the line or the row's number, and OSError."""
+    """Every row of the file. Raises TrainingDataError, which names the line or row, and OSError."""
     examples: list[Example] = []
     try:
         for place, row in _rows(path):
@@ -54,9 +55,9 @@ def read_examples(path: Path) -> list[Example]:
 
 
 def hold_out(examples: list[Example], share: float, limit: int, seed: int) -> tuple[list[Example], list[Example]]:
-    """Splits into examples to train on and those to measure on: a share of the queries, and at most `limit`.
+    """Splits the examples into those to train on and those to measure on: a share of the queries, at most `limit`.
 
-    Examples of one query stay together, so that no query is measured that was trained on.
+    Examples of one query stay together, so that no measured query was trained on.
     """
     queries = sorted({example.query for example in examples})
     count = min(round(share * len(queries)), limit)
@@ -65,7 +66,7 @@ def hold_out(examples: list[Example], share: float, limit: int, seed: int) -> tu
 
 
 def _rows(path: Path) -> Iterator[tuple[str, Any]]:
-    """Each row, and where it is. Raises CorpusError, OSError."""
+    """Each row and its place. Raises CorpusError, OSError."""
     if path.suffix == ".parquet":
         yield from _parquet_rows(path)
     elif path.name.endswith((".jsonl", ".jsonl.gz")):

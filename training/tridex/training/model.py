@@ -1,4 +1,4 @@
-"""What is trained: a ColBERT checkpoint or a plain encoder, and which of its weights move."""
+"""What is trained: a ColBERT checkpoint or a plain encoder, and which of its weights."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LORA_RANK = 16
 
 
 class Tuning(str, Enum):
-    """The weights that training moves."""
+    """The weights that training changes."""
 
     FULL = "full"
     LORA = "lora"
@@ -35,10 +35,14 @@ class Tuning(str, Enum):
 
 
 def load_model(model: str) -> MultiVectorEncoder:
-    """A ColBERT checkpoint of any format that the export reads, or a plain encoder with a new projection to 128
-    dimensions: a folder or a Hub id, or `default` or `untrained`, which need no download.
+    """Loads a ColBERT checkpoint of any format that the export reads, or a plain encoder with a new projection to 128
+    dimensions.
 
-    Raises tridex.export.CheckpointError.
+    Args:
+        model: A folder, a Hub id, or `default` or `untrained`, which need no download.
+
+    Raises:
+        tridex.export.CheckpointError: It cannot be loaded.
     """
     if model in BUILT_IN:
         with tempfile.TemporaryDirectory() as folder:
@@ -51,9 +55,10 @@ def load_model(model: str) -> MultiVectorEncoder:
 
 
 def prepare(model: MultiVectorEncoder, tuning: Tuning) -> None:
-    """Freezes what is not trained, in place; `finish` undoes what the export would not understand.
+    """Freezes what is not trained, in place; `finish` undoes what the export could not read.
 
-    Raises tridex.export.CheckpointError where the projection alone is to be trained and there is none.
+    Raises:
+        tridex.export.CheckpointError: Only the projection is to be trained, and the checkpoint has none.
     """
     transformer = _transformer(model)
     if tuning is Tuning.LORA:

@@ -1,6 +1,6 @@
-"""Records a training in MLflow, and in Weights & Biases where it is asked for.
+"""Records a training in MLflow, and in Weights & Biases if asked to.
 
-A tracking server that is down costs the record, never the training.
+If a tracking server is down, the record is lost and the training continues.
 """
 
 from __future__ import annotations
@@ -14,22 +14,24 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from tridex.common import TridexError
+
 _log = logging.getLogger(__name__)
 
 
-class TrackingError(RuntimeError):
-    """A tracker that was asked for is not installed. The message says how to."""
+class TrackingError(TridexError):
+    """A requested tracker is not installed. The message names the command that installs it."""
 
 
 def check_wandb() -> None:
-    """Raises TrackingError where Weights & Biases is not installed."""
+    """Raises TrackingError if Weights & Biases is not installed."""
     if importlib.util.find_spec("wandb") is None:
         raise TrackingError("Weights & Biases was asked for and is not installed: pip install 'tridex[wandb]'")
 
 
 @contextmanager
 def wandb_run(project: str, parameters: Mapping[str, Any]) -> Iterator[list[str]]:
-    """A run that the trainer reports to, for its `report_to`: empty where the run cannot be begun."""
+    """A run for the trainer's `report_to`, which is empty if the run cannot be started."""
     import wandb
 
     try:
@@ -44,14 +46,14 @@ def wandb_run(project: str, parameters: Mapping[str, Any]) -> Iterator[list[str]
 
 def _warn(tracker: str, error: Exception) -> None:
     reason = str(error).partition("\n")[0]
-    _log.warning("%s could not be reached: training goes on without a record (%s)", tracker, reason)
+    _log.warning("%s could not be reached: training continues without a record (%s)", tracker, reason)
 
 
 class MlflowRecord(TrainerCallback):
     """One MLflow run: parameters at the start, losses and held-out metrics as they come."""
 
     def __init__(self, uri: str, experiment: str, parameters: Mapping[str, Any]) -> None:
-        # Otherwise MLflow tries for minutes, training waiting.
+        # Otherwise MLflow retries for minutes while the training waits.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
         from mlflow import MlflowClient
@@ -64,7 +66,7 @@ class MlflowRecord(TrainerCallback):
             self._run_id = self._client.create_run(experiment_id).info.run_id
             for name, value in parameters.items():
                 self._client.log_param(self._run_id, name, value)
-        except Exception as error:  # whatever is wrong with a server elsewhere
+        except Exception as error:  # whatever goes wrong with a remote server
             self._give_up(error)
 
     def on_log(
@@ -90,7 +92,7 @@ class MlflowRecord(TrainerCallback):
             self._give_up(error)
 
     def end(self) -> str | None:
-        """Closes the run; its id, None where it could not be recorded to the end."""
+        """Closes the run; returns its id, or None if it was not recorded to the end."""
         if self._run_id is not None:
             try:
                 self._client.set_terminated(self._run_id)

@@ -25,23 +25,23 @@ from .model import Tuning, finish, load_model, prepare, projected
 from .tracking import MlflowRecord, check_wandb, wandb_run
 
 _MAX_HELD_OUT = 200
-"""Queries measured: they and their documents are encoded at every evaluation."""
+"""Most queries measured: they and their documents are encoded at every evaluation."""
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """What a training does; kept with its record."""
+    """The settings of a training; they are recorded with it."""
 
     model: str
     """A ColBERT checkpoint or a plain encoder: a folder or a Hub id."""
     data: tuple[Path, ...]
-    """Each batch has examples of one file, so that its negatives are of the query's own kind."""
+    """Files of examples. A batch is of one file, so that its negatives are of the query's own kind."""
     output: Path
-    """Where the checkpoint goes; must not be there yet."""
+    """Where the checkpoint goes; must not exist yet."""
     tuning: Tuning = Tuning.FULL
     epochs: float = 1.0
     max_steps: int = -1
-    """Ends earlier where it is not negative."""
+    """Ends earlier, unless negative."""
     batch_size: int = 16
     learning_rate: float = 2e-5
     projection_learning_rate: float = 1e-4
@@ -51,7 +51,7 @@ class TrainingSettings:
     held_out: float = 0.1
     """The share of the queries that is measured on and not trained on."""
     bf16: bool = False
-    """Multiplies in bfloat16, weights stay float32: on CPUs that can, a step takes about two thirds of the time."""
+    """Multiplies in bfloat16; weights stay float32. On CPUs that support it a step takes two thirds of the time."""
     seed: int = 0
     tracking_uri: str = "sqlite:///mlflow.db"
     experiment: str = "tridex"
@@ -70,18 +70,18 @@ class TrainingResult:
 
 
 def train(settings: TrainingSettings) -> TrainingResult:
-    """Trains and saves the checkpoint, in one step at the end: nothing is left where it fails.
+    """Trains, and saves the checkpoint in one step at the end: a failed training leaves nothing.
 
     In-batch negatives and those of the examples, scores by MaxSim, cross-entropy over them.
 
     Raises:
-        FileExistsError: `settings.output` is there.
-        TrainingDataError: the examples are malformed, or too few for a batch.
+        FileExistsError: `settings.output` exists.
+        TrainingDataError: The examples are malformed, or too few for a batch.
         TrackingError: Weights & Biases was asked for and is not installed.
-        tridex.export.CheckpointError: the model cannot be read.
+        tridex.export.CheckpointError: The model cannot be read.
     """
     if settings.output.exists():
-        raise FileExistsError(f"{settings.output} is there already; nothing is overwritten: choose another folder")
+        raise FileExistsError(f"{settings.output} exists already and is not overwritten: choose another folder")
     if settings.wandb:
         check_wandb()
     examples: dict[str, list[Example]] = {}
@@ -147,7 +147,7 @@ def _arguments(
         learning_rate_mapping={r"^model\.\d+\.linear\.": settings.projection_learning_rate} if projected else {},
         warmup_steps=0.1,
         bf16=settings.bf16,
-        use_cpu=not torch.cuda.is_available(),  # bfloat16 is refused without a GPU unless this says so.
+        use_cpu=not torch.cuda.is_available(),  # otherwise bfloat16 is refused without a GPU
         # A document twice in a batch would be its own query's negative.
         batch_sampler=BatchSamplers.NO_DUPLICATES,
         eval_strategy="steps" if evaluating else "no",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -10,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-from tridex.common import strict_json
+from tridex.common.terminal.output import print_json, print_line
 from tridex.protocol import limits
 
-from .build import check_names, end, one_of
+from .common import REPOSITORY, STORE, Json, Restart, StoreFolder, check_names, codec_of, making_a_collection
 
 
 def requantize(
@@ -28,30 +27,25 @@ def requantize(
             help="Keep one token embedding, the mean of similar ones, for this many; the source's own if left out.",
         ),
     ] = None,
-    repository: Annotated[Path, typer.Option(help="The model repository; its tokenizer is read for pooling.")] = Path(
-        "model_repository"
-    ),
-    store: Annotated[Path, typer.Option(help="The folder that holds the collections.")] = Path(".tridex/store"),
-    restart: Annotated[bool, typer.Option("--restart", help="Discard an unfinished run of that name first.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value when it is done.")] = False,
+    repository: Annotated[
+        Path, typer.Option(help="The model repository; its tokenizer is read for pooling.")
+    ] = REPOSITORY,
+    store: StoreFolder = STORE,
+    restart: Restart = False,
+    as_json: Json = False,
 ) -> None:
     """Make a collection of another one, in another codec or with pooled tokens, without encoding anything again.
 
-    The source stays as it is. After a kill the same command goes on where it was.
+    The source stays as it is. After a kill the same command continues where it was.
     """
-    from tridex.building.errors import BuildError
-    from tridex.building.progress import Progress
-    from tridex.building.requantize import requantize as run
-    from tridex.encoding import ArtifactError
-    from tridex.index import Store, TokenIndexError
-    from tridex.kernels import Codec
+    from tridex.building import Progress
+    from tridex.building import requantize as run
+    from tridex.index import Store
 
-    # A store's files are for their owner alone, as the server makes them.
-    os.umask(0o077)
     started = time.perf_counter()
-    try:
+    with making_a_collection():
         check_names(target)
-        wanted = Codec(one_of("--codec", codec, [known.value for known in Codec]))
+        wanted = codec_of(codec)
         collections = Store(store)
         if restart:
             collections.discard_build(target)
@@ -64,15 +58,11 @@ def requantize(
             progress=Progress(),
             pooling_factor=pooling_factor,
         )
-    except KeyboardInterrupt:
-        end("requantize", "stopped; the same command goes on from the last commit", 130)
-    except (ArtifactError, BuildError, TokenIndexError, ValueError, OSError) as error:
-        end("requantize", str(error), 1)
     seconds = time.perf_counter() - started
     if as_json:
-        typer.echo(strict_json.dumps({**asdict(done), "seconds": seconds}))
+        print_json({**asdict(done), "seconds": seconds})
         return
-    typer.echo(
+    print_line(
         f"Made {target} of the {done.documents:,} documents of {source} in {seconds:,.1f} s, "
-        f"{done.bytes_per_document / 1000:,.1f} kB a document in {codec}"
+        f"{done.bytes_per_document / 1000:,.1f} kB per document in {codec}"
     )

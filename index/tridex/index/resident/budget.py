@@ -2,13 +2,13 @@
 
 A collection is held as packed segments, so what it needs follows from its size before anything is read:
 
-    packed = tokens * bytes a token + documents * BYTES_PER_DOCUMENT + bytes of ids
+    packed = tokens * bytes per token + documents * BYTES_PER_DOCUMENT + bytes of ids
     need = packed / (1 - MAX_DELETED_SHARE) + codebook
 
-The sum of needs is kept below the budget less SPARE_SHARE. The spare is for what is there twice for a moment: a merge
+The sum of needs is kept below the budget less SPARE_SHARE. The spare is for what exists twice for a moment: a merge
 copies live rows into a new segment, of at most SEGMENT_SHARE of the budget, while searches still read the old ones.
 
-Inverted lists (candidates.py) take what the needs leave, and are let go where a collection needs more: without them
+Inverted lists (inverted_lists.py) take what the needs leave, and are let go where a collection needs more: without them
 searches are slower, and not wrong.
 """
 
@@ -26,10 +26,10 @@ from tridex.index.storage.spec import CollectionSpec
 from tridex.kernels import Codebook
 
 BYTES_PER_DOCUMENT = 96
-"""Beside codes and id: where the id lies, address, offset, and the live bits, also those of 32 remembered filters."""
+"""Beside codes and id: where the id is, address, offset, and the live bits, also those of 32 remembered filters."""
 
 MAX_DELETED_SHARE = 1 / 8
-"""A segment with more dead rows than this is packed again."""
+"""A segment with more deleted rows than this is packed again."""
 
 SPARE_SHARE = 1 / 8
 SEGMENT_SHARE = 1 / 16
@@ -41,7 +41,13 @@ def packed_bytes(spec: CollectionSpec, size: Size) -> int:
 
 
 def needed_bytes(spec: CollectionSpec, size: Size, codebook: Codebook | None = None) -> int:
-    """What so many live documents need, with the dead rows that lie between them until they are packed again."""
+    """What so many live documents need, with the deleted rows that lie between them until they are packed again.
+
+    Args:
+        spec: The collection's.
+        size: Its live documents.
+        codebook: Its codebook, for a residual codec.
+    """
     shared = 0 if codebook is None else codebook.centroids.nbytes + codebook.levels.nbytes
     return math.ceil(packed_bytes(spec, size) / (1 - MAX_DELETED_SHARE)) + shared
 
@@ -53,14 +59,22 @@ def budget_for(need: int) -> int:
 
 @dataclass(frozen=True)
 class _Lists:
-    """What a collection's inverted lists take, and how it lets go of them."""
+    """What a collection's inverted lists take, and what drops them."""
 
     taken: int
     drop: Callable[[], None]
 
 
 class MemoryBudget:
-    """The bytes that collections may take on one device, and who has taken them. Thread-safe."""
+    """The bytes that collections may take on one device, and what each has taken. Thread-safe.
+
+    Args:
+        size: Bytes in all.
+
+    Attributes:
+        usable: Bytes that may be reserved: `size` less the spare.
+        segment_bytes: Codes of the largest segment.
+    """
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -71,9 +85,12 @@ class MemoryBudget:
         self._lock = threading.Lock()
 
     def reserve(self, collection: Collection, need: int) -> None:
-        """Makes `need` bytes the collection's, whatever it had. Raises MemoryBudgetError, and leaves it what it had.
+        """Makes `need` bytes the collection's, whatever it had.
 
-        Collections let go of their inverted lists where these are in the way.
+        Inverted lists are dropped where they are in the way.
+
+        Raises:
+            MemoryBudgetError: There is no room; it keeps what it had.
         """
         with self._lock:
             others = sum(taken for folder, taken in self._taken.items() if folder != collection.folder)
@@ -83,9 +100,13 @@ class MemoryBudget:
                 self._lists.popitem()[1].drop()
 
     def reserve_lists(self, collection: Collection, need: int, drop: Callable[[], None]) -> None:
-        """Makes `need` bytes the collection's for its inverted lists, whatever they had, until `drop` is called.
+        """Makes `need` bytes the collection's for its inverted lists, whatever they had.
 
-        Raises MemoryBudgetError, and leaves them what they had.
+        Args:
+            drop: Called, by any thread, when a collection needs the room: the lists have to go.
+
+        Raises:
+            MemoryBudgetError: There is no room; they keep what they had.
         """
         with self._lock:
             had = self._lists.get(collection.folder)
@@ -98,7 +119,7 @@ class MemoryBudget:
             self._lists[collection.folder] = _Lists(need, drop)
 
     def release(self, folder: Path) -> None:
-        """The collection in that folder is gone."""
+        """Gives back what the collection in that folder had."""
         with self._lock:
             self._taken.pop(folder, None)
             self._lists.pop(folder, None)
@@ -108,12 +129,20 @@ class MemoryBudget:
 
 
 def check_room(collection: Collection, need: int, others: int, budget: MemoryBudget) -> None:
-    """Raises MemoryBudgetError, with the figures, where `need` does not fit beside what the others take."""
+    """Checks that a collection has room.
+
+    Args:
+        need: Bytes that the collection needs, inclusive of what it has.
+        others: Bytes that all other collections take.
+
+    Raises:
+        MemoryBudgetError: With the figures.
+    """
     if others + need > budget.usable:
         codec = collection.spec.codec
         raise MemoryBudgetError(
             f"collection {collection.name!r} needs {_bytes(need)} of device memory ({codec.value}: "
-            f"{codec.bytes_per_token(collection.spec.dim)} bytes a token); {_bytes(max(budget.usable - others, 0))} "
+            f"{codec.bytes_per_token(collection.spec.dim)} bytes per token); {_bytes(max(budget.usable - others, 0))} "
             f"are left: of the budget of {_bytes(budget.size)}, other collections take {_bytes(others)} and "
             f"{_bytes(budget.size - budget.usable)} are kept for copying; raise the budget, make room, or index into a "
             "collection with a smaller codec"

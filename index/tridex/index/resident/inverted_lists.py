@@ -20,7 +20,7 @@ import torch
 
 from tridex.kernels import Planes, Segment, scale_queries
 
-MIN_DOCUMENTS = 1024
+MIN_LISTED_DOCUMENTS = 1024
 """Documents of a segment that is worth lists: fewer are scored exactly in milliseconds."""
 
 _CENTROIDS_PER_ROOT = 4
@@ -41,14 +41,17 @@ _TOKENS_AT_A_TIME = 1 << 15
 
 @dataclass(frozen=True)
 class InvertedLists:
-    """The documents of each centroid's tokens, each once a centroid, ascending. All on the segment's device."""
+    """The documents of each centroid's tokens, each once a centroid, ascending. All on the segment's device.
+
+    Attributes:
+        centroids: float32 [centroids, dim].
+        rows: int32 [entries]: the documents' rows, one list after the other.
+        starts: int64 [centroids + 1]: centroid c has the entries starts[c] to starts[c + 1].
+    """
 
     centroids: torch.Tensor
-    """float32 [centroids, dim]"""
     rows: torch.Tensor
-    """int32 [entries], one list after the other."""
     starts: torch.Tensor
-    """int64 [centroids + 1]: centroid c has the entries starts[c] to starts[c + 1]."""
 
 
 class ListsSlot:
@@ -72,7 +75,9 @@ def lists_bytes(segment: Segment) -> int:
 def make_lists(segment: Segment) -> InvertedLists:
     """Assigns a segment's tokens to centroids: the codec's own where it has some, else to newly trained ones.
 
-    Raises ValueError for a segment without tokens, and ImportError without faiss.
+    Raises:
+        ValueError: The segment has no tokens.
+        ImportError: faiss is not installed.
     """
     if not segment.tokens:
         raise ValueError("segment has no tokens; expected at least one")
@@ -92,9 +97,17 @@ def make_lists(segment: Segment) -> InvertedLists:
 def find_candidates(
     query: torch.Tensor, lists: InvertedLists, live: torch.Tensor, n_probe: int, n_candidates: int
 ) -> torch.Tensor:
-    """The rows int64 [n_candidates] of the live documents with the best approximate scores, ascending.
+    """The live documents with the best approximate scores.
 
-    query: float [tokens, dim], without masked tokens; live: bool [documents], at least n_candidates of them true.
+    Args:
+        query: Token embeddings, float [tokens, dim], without masked tokens.
+        lists: The segment's.
+        live: bool [documents], at least `n_candidates` of them true.
+        n_probe: Centroids that each query token probes.
+        n_candidates: How many documents.
+
+    Returns:
+        Their rows, int64 [n_candidates], ascending.
     """
     tokens, weights, _ = scale_queries(query[None], query.new_ones(1, len(query), dtype=torch.bool))
     scores, centroids = (tokens[0] @ lists.centroids.T).topk(min(n_probe + 1, len(lists.centroids)), dim=1)
@@ -107,9 +120,9 @@ def find_candidates(
     gained = torch.empty_like(total)
     step = max(1, _ENTRIES_AT_A_TIME // max([1, *counts]))
     for first in range(0, len(query), step):
-        part = slice(first, first + step)
-        rows, values = _entries(lists, starts[part].flatten(), lengths[part].flatten(), gains[part].flatten())
-        by_token = zip(torch.split(rows, counts[part]), torch.split(values, counts[part]), strict=True)
+        some = slice(first, first + step)
+        rows, values = _entries(lists, starts[some].flatten(), lengths[some].flatten(), gains[some].flatten())
+        by_token = zip(torch.split(rows, counts[some]), torch.split(values, counts[some]), strict=True)
         for token_rows, token_values in by_token:
             total += gained.zero_().scatter_reduce_(0, token_rows, token_values, "amax")
     total.masked_fill_(~live, -torch.inf)

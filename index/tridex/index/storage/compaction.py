@@ -1,7 +1,7 @@
 """Rewriting small and half deleted files of a dataset as large ones, and removing what nobody reads any more.
 
-A rewrite costs more than its rows: Lance also rewrites the parts of the text index that know them (0.17 s for a part of
-20,000 texts of 40 words). So `compact_some` rewrites few files at a time, young ones, whose part of the index is small.
+A rewrite costs more than its rows: Lance also rewrites the partitions of the text index that know them (0.17 s for one
+of 20,000 texts of 40 words). So `compact_some` rewrites few files at a time, young ones, whose partition is small.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import lance
 from lance.optimize import Compaction, CompactionOptions
 
-from .file_errors import open_dataset
+from .lance_session import open_dataset
 
 _ATTEMPTS = 5
 """How often a compaction is tried where others write to the dataset."""
@@ -32,15 +32,15 @@ _MIN_GROWTH = 4
 """Neighbours that are worth a merge: so many, whose rows together are so many times those of the largest. A row is
 copied once each time its file grows by this factor, and few files stay that could be merged."""
 
-_DEAD_SHARE = 1 / 4
+_DELETED_SHARE = 1 / 4
 """Deleted rows of a file that is worth rewriting."""
 
-_DEAD_SHARE_OF_ALL = 1 / 8
-_MIN_DEAD_BYTES = 2**20
+_DELETED_SHARE_OF_ALL = 1 / 8
+_MIN_DELETED_BYTES = 2**20
 """What deleted rows take in such files that is worth a step: this share of all files, and so many bytes at least."""
 
 _STEPS_TO_REWRITE_ALL = 16
-"""At most so many steps for the dead rows of a collection, however large it is."""
+"""At most so many steps for the deleted rows of a collection, however large it is."""
 
 
 class _File(NamedTuple):
@@ -48,7 +48,7 @@ class _File(NamedTuple):
 
     id: int
     live: int
-    dead: int
+    deleted: int
     bytes: int
 
     @property
@@ -57,15 +57,15 @@ class _File(NamedTuple):
         return self.bytes >= _STEP_BYTES // 2 or self.live >= _ROWS_PER_FRAGMENT // 2
 
     @property
-    def dead_bytes(self) -> float:
-        return self.bytes * self.dead / (self.live + self.dead)
+    def deleted_bytes(self) -> float:
+        return self.bytes * self.deleted / (self.live + self.deleted)
 
 
 def compact(dataset: lance.LanceDataset, *, copy_pages: bool = False) -> lance.LanceDataset:
     """Rewrites what is worth it, in one transaction; the dataset at the version that this made, or found.
 
-    The old files stay for those who read older versions, until clean_up. Who else writes meanwhile may make it start
-    anew, a few times. With `copy_pages`, pages without deleted rows are copied undecoded: 64 files of 10 MB took 0.4 s
+    The old files stay for those who read older versions, until clean_up. A concurrent write may make it start anew, a
+    few times. With `copy_pages`, pages without deleted rows are copied undecoded: 64 files of 10 MB took 0.4 s
     and 50 MB of memory instead of 1.8 s and 390 MB. That is for large writes: small ones would leave small pages.
     """
     for attempt in range(_ATTEMPTS):
@@ -85,7 +85,7 @@ def compact(dataset: lance.LanceDataset, *, copy_pages: bool = False) -> lance.L
 
 
 def compact_some(dataset: lance.LanceDataset) -> bool:
-    """Rewrites a few files in one transaction, where that is worth it; whether it was. For the one writer."""
+    """Rewrites a few files in one transaction, where that is worth it; returns whether it was. For the one writer."""
     files = _files(dataset)
     chosen = {file.id for file in _worth_merging(files) or _worth_clearing(files)}
     if not chosen:
@@ -108,8 +108,8 @@ def _files(dataset: lance.LanceDataset) -> list[_File]:
     files = []
     for fragment in dataset.get_fragments():
         size = sum(file.file_size_bytes or 0 for file in fragment.metadata.files)
-        dead = fragment.num_deletions
-        files.append(_File(fragment.fragment_id, fragment.physical_rows - dead, dead, size))
+        deleted = fragment.num_deletions
+        files.append(_File(fragment.fragment_id, fragment.physical_rows - deleted, deleted, size))
     return files
 
 
@@ -133,14 +133,14 @@ def _worth_merging(files: Sequence[_File]) -> Sequence[_File]:
 
 
 def _worth_clearing(files: Sequence[_File]) -> Sequence[_File]:
-    """The oldest of the files with many dead rows, where these files together have many."""
-    half_dead = [file for file in files if file.dead > _DEAD_SHARE * (file.live + file.dead)]
+    """The oldest of the files with many deleted rows, where these files together have many."""
+    half_deleted = [file for file in files if file.deleted > _DELETED_SHARE * (file.live + file.deleted)]
     everything = sum(file.bytes for file in files)
-    if sum(file.dead_bytes for file in half_dead) < max(_MIN_DEAD_BYTES, _DEAD_SHARE_OF_ALL * everything):
+    if sum(file.deleted_bytes for file in half_deleted) < max(_MIN_DELETED_BYTES, _DELETED_SHARE_OF_ALL * everything):
         return ()
     room = max(_STEP_BYTES, everything // _STEPS_TO_REWRITE_ALL)
     chosen: list[_File] = []
-    for file in half_dead:
+    for file in half_deleted:
         room -= file.bytes
         if chosen and room < 0:
             break

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import lance
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+
+_ROWS_PER_DELETE = 10_000
 
 
 def is_newest(ids: pa.LargeStringArray, addresses: NDArray[np.uint64]) -> NDArray[np.bool_]:
@@ -17,3 +20,12 @@ def is_newest(ids: pa.LargeStringArray, addresses: NDArray[np.uint64]) -> NDArra
         ordered = ids.take(pa.array(order))
         newest[order[:-1]] = ~np.asarray(pc.equal(ordered[:-1], ordered[1:]))
     return newest
+
+
+def delete_older(dataset: lance.LanceDataset, ids: pa.LargeStringArray, addresses: NDArray[np.uint64]) -> int:
+    """Deletes all rows but the newest of each id, given those of the whole dataset; returns how many."""
+    older = addresses[~is_newest(ids, addresses)].tolist()
+    for first in range(0, len(older), _ROWS_PER_DELETE):
+        some = ", ".join(map(str, older[first : first + _ROWS_PER_DELETE]))
+        dataset.delete(f"_rowaddr IN ({some})")
+    return len(older)

@@ -103,7 +103,17 @@ Fields = Mapping[str, FieldType]
 
 
 def declared_fields(declaration: Any) -> dict[str, FieldType]:
-    """A declaration, {"year": "int", ...}, as types by name. Raises InvalidFieldError."""
+    """Reads a declaration of metadata fields.
+
+    Args:
+        declaration: {"year": "int", ...}, as decoded from JSON; the types are FieldType's values.
+
+    Returns:
+        The types by name.
+
+    Raises:
+        InvalidFieldError: No such object, too many fields, a name or a type that cannot be.
+    """
     if not isinstance(declaration, dict) or len(declaration) > MAX_FIELDS:
         raise InvalidFieldError(f"fields is {short(declaration)}; expected an object of at most {MAX_FIELDS} fields")
     for name in declaration:

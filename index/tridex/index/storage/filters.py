@@ -35,7 +35,15 @@ _OPERATORS = ("==", "!=", *_ORDER, "in", "not in")
 
 
 def to_sql(filters: Any, fields: Fields) -> str:
-    """The SQL that selects the documents which match. Raises InvalidFilterError naming the place in the filter."""
+    """The SQL that selects the documents which match.
+
+    Args:
+        filters: A condition, as decoded from JSON.
+        fields: The fields that the collection declares.
+
+    Raises:
+        InvalidFilterError: Naming the place in the filter.
+    """
     return _Translation(fields).condition(filters, "filters", depth=1, negated=False)
 
 
@@ -70,11 +78,11 @@ class _Translation:
         if not isinstance(conditions, list) or not conditions:
             raise InvalidFilterError(f"{place}.conditions is {short(conditions)}; expected a list that is not empty")
         negated ^= operator == "NOT"
-        parts = [
-            self.condition(part, f"{place}.conditions[{i}]", depth + 1, negated) for i, part in enumerate(conditions)
+        translated = [
+            self.condition(one, f"{place}.conditions[{i}]", depth + 1, negated) for i, one in enumerate(conditions)
         ]
         # De Morgan: not (a and b) is (not a) or (not b).
-        return "(" + (" OR " if (operator == "OR") != negated else " AND ").join(parts) + ")"
+        return "(" + (" OR " if (operator == "OR") != negated else " AND ").join(translated) + ")"
 
     def _comparison(self, field: Any, operator: str, value: Any, place: str, negated: bool) -> str:
         name = field.removeprefix(PREFIX) if isinstance(field, str) else ""

@@ -10,15 +10,28 @@ import json
 import math
 from typing import Any, NoReturn
 
+from tridex.common.strict_json import MAX_DEPTH, check_depth
 from tridex.index.errors import InvalidDocumentError
 
-from .fields import short
+from .fields import Fields, column_values, short
 
 UNREADABLE = "_unreadable"
 """The one key of what stands for metadata that cannot be given back; its value is the reason."""
 
-MAX_DEPTH = 128
-"""Objects and lists inside each other: what handles them, here and at the caller, takes two or three frames a level."""
+
+def check_metadata(fields: Fields, key: str, metadata: dict[str, Any]) -> None:
+    """Checks that a document's metadata can be stored and given back.
+
+    Args:
+        fields: The fields that the collection declares.
+        key: The document's id, for the message.
+        metadata: A declared field may be absent or null; other keys may hold any JSON.
+
+    Raises:
+        InvalidDocumentError: A declared field holds what is not of its type, or the metadata could not be given back.
+    """
+    column_values(fields, key, metadata)
+    encoded(key, metadata)
 
 
 def encoded(key: str, metadata: dict[str, Any]) -> str:
@@ -60,7 +73,7 @@ def _decoded(text: str) -> dict[str, Any]:
     """Raises ValueError or RecursionError."""
     metadata: dict[str, Any] = json.loads(text, parse_constant=_refuse, parse_float=_finite)
     if text.count("{") + text.count("[") > MAX_DEPTH:
-        _check_depth(metadata)
+        check_depth(metadata)
     return metadata
 
 
@@ -71,16 +84,3 @@ def _refuse(number: str) -> NoReturn:
 def _finite(number: str) -> float:
     value = float(number)
     return value if math.isfinite(value) else _refuse(number)
-
-
-def _check_depth(value: Any) -> None:
-    level = [value]
-    for _ in range(MAX_DEPTH + 1):
-        level = [
-            inner
-            for outer in level
-            for inner in (outer.values() if isinstance(outer, dict) else outer if isinstance(outer, list) else ())
-        ]
-        if not level:
-            return
-    raise ValueError(f"nested deeper than {MAX_DEPTH} levels")

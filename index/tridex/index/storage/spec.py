@@ -1,4 +1,25 @@
-"""What every document of a collection has in common, and how the dataset's schema keeps it."""
+"""What every document of a collection has in common, and how the dataset's schema keeps it: the store format.
+
+A collection's specification is JSON in the metadata of its dataset's schema, under the key `tridex`. Its `format` is
+the version of the store format:
+
+    1    one Lance dataset per collection directly in the store's folder, without a registry; not read any more
+    2    no specification of how documents are read: they were cut at the checkpoint's own length
+    3    the checkpoint's fingerprint alone, without the hashes of its parts
+    4    this version's
+
+The policy:
+
+- A collection keeps the format that it was made with, and everything it needs is in its folder. Nothing converts a
+  store: an older format is read as it was written, and written to in that format.
+- The number rises with every change of the specification or of the rows, so that an older Tridex refuses what it might
+  misread. A key that is added has a default that means what its absence meant.
+- A collection of a format that this version does not read is refused with that number, and the others are served. Its
+  files are not touched. The registry's files have no number: one with a key that this version does not know is refused
+  in the same way.
+- A format that is read is covered by a test: tests/index/test_spec.py for the specification, and a store that 0.1.0
+  wrote in tests/data/store-0.1.
+"""
 
 from __future__ import annotations
 
@@ -17,46 +38,60 @@ from .fields import Fields, columns, declared_fields
 _SPEC_KEY = b"tridex"
 _FORMAT = 4
 _READABLE = (2, 3, _FORMAT)
-"""Format 2 has no specification of how documents are read: they were cut at the checkpoint's own length. Format 3 knows
-the checkpoint's fingerprint alone, not its parts."""
 
 
 @dataclass(frozen=True)
 class CollectionSpec:
-    """What every document of a collection has in common; fixed when the collection is created."""
+    """What every document of a collection has in common; fixed when the collection is created.
+
+    Attributes:
+        dim: Numbers of a token embedding.
+        codec: How token embeddings are stored.
+        fingerprint: The checkpoint that made the token embeddings: SHA-256 of all its files.
+        fields: The metadata fields that filters can ask for, by name.
+        document_length: Most tokens that the encoder reads of a document, or of each window of it; None for the
+            checkpoint's own length.
+        windows: Whether a longer document is read in several windows; where not, it is cut.
+        pooling_factor: One token is kept for this many that the encoder made.
+        codebook: SHA-256 of the residual codecs' codebook; None for the other codecs.
+        checkpoint: SHA-256 of each component of the checkpoint (weights, tokenizer, rules); empty in older collections.
+        format: The store format that it was made with.
+    """
 
     dim: int
     codec: Codec
     fingerprint: str
-    """The checkpoint that made the token embeddings; SHA-256 of all its parts."""
     fields: Fields = field(default_factory=dict)
-    """The metadata fields that filters can ask for."""
     document_length: int | None = None
-    """Most tokens that the encoder reads of a document, or of each window of it; None: the checkpoint's own length."""
     windows: bool = False
-    """Whether a longer document is read in several windows; where not, it is cut."""
     pooling_factor: int = 1
-    """One token is kept for this many that the encoder made."""
     codebook: str | None = None
-    """SHA-256 of the residual codecs' codebook; None for the others."""
     checkpoint: Mapping[str, str] = field(default_factory=dict)
-    """SHA-256 of each part of the checkpoint, by name; empty in older collections."""
     format: int = _FORMAT
 
-    def check_checkpoint(self, name: str, fingerprint: str, parts: Mapping[str, str]) -> None:
-        """Raises CheckpointMismatchError unless collection `name` was made with the checkpoint of that fingerprint."""
+    def check_checkpoint(self, name: str, fingerprint: str, components: Mapping[str, str]) -> None:
+        """Checks that a collection was made with the checkpoint that is served.
+
+        Args:
+            name: The collection's, for the message.
+            fingerprint: The served checkpoint's.
+            components: SHA-256 of each of its components, by name.
+
+        Raises:
+            CheckpointMismatchError: It was made with another one; the message says which components differ.
+        """
         if fingerprint == self.fingerprint:
             return
-        other = " and ".join(part for part, sha256 in self.checkpoint.items() if parts.get(part) != sha256)
+        other = " and ".join(key for key, sha256 in self.checkpoint.items() if components.get(key) != sha256)
         raise CheckpointMismatchError(
             f"collection {name!r} was indexed with checkpoint {_described(self.fingerprint, self.checkpoint)}, the "
-            f"served encoder is {_described(fingerprint, parts)}{other and f', another in {other}'}: index the "
+            f"served encoder is {_described(fingerprint, components)}{other and f', another in {other}'}: index the "
             "documents into another collection, or serve that checkpoint"
         )
 
 
-def _described(fingerprint: str, parts: Mapping[str, str]) -> str:
-    hashes = ", ".join(f"{part} {sha256[:12]}" for part, sha256 in parts.items())
+def _described(fingerprint: str, components: Mapping[str, str]) -> str:
+    hashes = ", ".join(f"{key} {sha256[:12]}" for key, sha256 in components.items())
     return f"{fingerprint[:12]} ({hashes})" if hashes else fingerprint[:12]
 
 

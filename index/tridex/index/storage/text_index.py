@@ -23,7 +23,7 @@ from lance.query import MatchQuery
 
 from tridex.index.ranking import Ranking, ranked
 
-MAX_WORDS = 1024
+MAX_QUERY_WORDS = 1024
 """Words of a query that count, the first ones: 65,000 of them, of a text of 256 KiB, took 0.7 s over four documents."""
 
 _INDEX = "text_idx"
@@ -33,8 +33,8 @@ _MIN_NEW_DOCUMENTS = 256
 """Documents worth indexing: fewer are read in 5 ms. Indexing takes 12 ms and more, and makes a version."""
 
 _MERGE_RATIO = 8
-"""A part of the index that is not this many times larger than all newer ones is merged with them, as segments are: one
-part of 21,000 documents takes 0.2 s to make, and each part adds to a query's time."""
+"""A partition of the index that is not this many times larger than all newer ones is merged with them, as segments are:
+one of 21,000 documents takes 0.2 s to make, and each adds to a query's time."""
 
 
 def create_text_index(dataset: lance.LanceDataset) -> None:
@@ -43,8 +43,9 @@ def create_text_index(dataset: lance.LanceDataset) -> None:
 
 
 def index_new_texts(dataset: lance.LanceDataset) -> bool:
-    """Brings the documents written since into the index, in one transaction, if they are worth it; whether they were.
+    """Brings the documents written since into the index, in one transaction, if they are worth it.
 
+    Returns whether they were.
     A collection of an earlier version of Tridex gets its index here; until then its words match as they are written.
     """
     if not any(index.name == _INDEX for index in dataset.describe_indices()):
@@ -64,11 +65,12 @@ def index_new_texts(dataset: lance.LanceDataset) -> bool:
 
 
 def search_texts(dataset: lance.LanceDataset, query: str, top_k: int, condition: str | None) -> Ranking:
-    """The best `top_k` documents by BM25, of those for which the SQL `condition` holds; no document without a word.
+    """The best `top_k` documents by BM25, of those for which the SQL `condition` holds.
 
+    Only documents with a word of the query are in it.
     Where documents tie for the last place, those with the lower ids are in: they are asked for until none is left out.
     """
-    words = list(islice(_WORD.finditer(query), MAX_WORDS))
+    words = list(islice(_WORD.finditer(query), MAX_QUERY_WORDS))
     if not words:
         return ranked([])
     match = MatchQuery(query[: words[-1].end()], "text")

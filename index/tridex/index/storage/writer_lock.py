@@ -19,11 +19,14 @@ _FILE = ".writer"
 
 
 class WriterLock:
-    """The right to write to the collections of a store, for one process at a time; who holds it stands in its file.
+    """The right to write to the collections of a store, for one process at a time; its file says who holds it.
 
     As a context manager it also keeps the threads of this process apart: one transaction at a time. A process that
-    dies lets go. The registry has a lock of its own, and a bulk build locks the folder that it fills (builds.py), so
-    both go on beside a server.
+    dies lets go. The registry has a lock of its own, and a bulk build locks the folder that it fills (unfinished.py),
+    so both go on beside a server.
+
+    Args:
+        store: The store's folder.
     """
 
     def __init__(self, store: Path) -> None:
@@ -41,7 +44,8 @@ class WriterLock:
     def acquire(self) -> None:
         """Takes the right where nobody else has it; at once where it is held already (3 µs).
 
-        Raises ReadOnlyStoreError that says who has it, or why this process cannot write at all.
+        Raises:
+            ReadOnlyStoreError: The message says who has it, or why this process cannot write at all.
         """
         with self._changing:
             if self._held is not None and self._is_current(self._held):
@@ -66,7 +70,7 @@ class WriterLock:
             self._held = file
 
     def release(self) -> None:
-        """Leaves the right to others."""
+        """Gives the right up, for others to take."""
         with self._changing:
             self._release()
 

@@ -121,7 +121,7 @@ class Maintenance:
         folder = self._store.resolve(name).folder
         if folder not in self._repaired:
             with self._tending, self._writer:
-                self._store.open(name).repair_doubles()
+                self._store.open(name).repair_duplicates()
             self._repaired.add(folder)
         more = True
         while more and not self._thread.closed:

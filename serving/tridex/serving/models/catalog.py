@@ -8,7 +8,7 @@ from dataclasses import asdict
 from itertools import chain
 from typing import Any
 
-from tridex.building.collection_specs import reading
+from tridex.building import document_reading
 from tridex.encoding import latest_version_dir, load_artifact
 from tridex.index import (
     Collection,
@@ -102,7 +102,7 @@ class CatalogService(Service):
 
     def _description(self, collection: Collection) -> dict[str, Any]:
         spec = collection.spec
-        how = reading(spec, self._manifest)
+        how = document_reading(spec, self._manifest)
         size = collection.size()
         return {
             "name": collection.name,

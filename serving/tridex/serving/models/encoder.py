@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tridex.encoding import OnnxEncoder, TokenBatch, latest_version_dir, load_artifact
+from tridex.encoding import TokenBatch, create_encoder, latest_version_dir, load_artifact
 from tridex.protocol import models
 from tridex.serving.backend.service import Context, Request, RequestError, Result, Service, invalid
 
@@ -20,7 +20,7 @@ class EncoderService(Service):
 
     def __init__(self, context: Context) -> None:
         artifact = load_artifact(latest_version_dir(context.repository / models.ENCODER.name))
-        self._encoder = OnnxEncoder(artifact.model_path, threads=os.cpu_count() or 1)
+        self._encoder = create_encoder(artifact, "cpu", threads=os.cpu_count() or 1)
         self._tokenizer = artifact.tokenizer()
         self._encoder.encode(self._tokenizer.queries(["warm up"]))
 

@@ -6,16 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tridex.building.collection_specs import DEFAULT_CODEC, new_spec, reading
-from tridex.building.embedder import joined
-from tridex.encoding import DocumentReading, TokenBatch, latest_version_dir, load_artifact
+from tridex.building import DEFAULT_CODEC, document_reading, new_collection_spec
+from tridex.encoding import DocumentReading, TokenBatch, join_windows, latest_version_dir, load_artifact
 from tridex.index import (
     Collection,
     CollectionNotFoundError,
@@ -30,7 +28,7 @@ from tridex.kernels import Codec
 from tridex.protocol import limits, models, parameters
 from tridex.protocol.parameters import IngestOperation
 from tridex.serving.backend.error_translation import translated_errors
-from tridex.serving.backend.remote_encoder import encode_remotely
+from tridex.serving.backend.remote_encoder import RemoteEncoder
 from tridex.serving.backend.scheduler import Lane, Scheduler, Task
 from tridex.serving.backend.service import (
     Arrays,
@@ -86,7 +84,7 @@ class IngestService(Service):
         self._admission = Admission(self._store, context.memory_budget or default_budget(searching))
         self._writes: dict[Task, _Write] = {}
         self._lane = Lane(self._carry_out, name="the ingest", default_wait_s=60.0, max_weight=1024)
-        self._scheduler = Scheduler(partial(encode_remotely, context.infer), (self._lane,))
+        self._scheduler = Scheduler(RemoteEncoder(context.infer).encode_many, (self._lane,))
 
     def answer(self, requests: Sequence[Request]) -> list[Result]:
         with self._scheduler.together():
@@ -135,8 +133,8 @@ class IngestService(Service):
             try:
                 collection = self._store.open(write.collection)
             except CollectionNotFoundError:
-                return reading(new_spec(self._artifact, write.codec), self._artifact.manifest)
-            return reading(collection.spec, self._artifact.manifest)
+                return document_reading(new_collection_spec(self._artifact, write.codec), self._artifact.manifest)
+            return document_reading(collection.spec, self._artifact.manifest)
 
     def _carry_out(self, tasks: Sequence[Task]) -> None:
         """Consecutive requests of one kind on one collection become one transaction; the rest keep their order."""
@@ -184,7 +182,7 @@ class IngestService(Service):
     def _sort_out(self, collection: Collection, run: dict[Task, _Write]) -> None:
         """Takes out what cannot be in the transaction: documents that the collection refuses, or that were read as
         another collection of that name, or one that was not made yet, reads them: these are read again."""
-        how = reading(collection.spec, self._artifact.manifest)
+        how = document_reading(collection.spec, self._artifact.manifest)
         for task, write in list(run.items()):
             try:
                 with translated_errors():
@@ -204,7 +202,7 @@ class IngestService(Service):
         for task, write in run.items():
             windows = [one.scoring for one in task.encoded]
             factor = write.reading.pooling_factor if write.reading else 1
-            for document, array in zip(write.documents, joined(windows, write.windows, factor), strict=True):
+            for document, array in zip(write.documents, join_windows(windows, write.windows, factor), strict=True):
                 distinct[document.id] = document, array
         if not distinct:
             return collection.version
@@ -221,15 +219,15 @@ class IngestService(Service):
         try:
             collection = self._store.open(write.collection)
         except CollectionNotFoundError:
-            return self._store.create(write.collection, new_spec(self._artifact, write.codec))
+            return self._store.create(write.collection, new_collection_spec(self._artifact, write.codec))
         manifest = self._artifact.manifest
-        collection.spec.check_checkpoint(collection.name, manifest.fingerprint, manifest.parts)
+        collection.spec.check_checkpoint(collection.name, manifest.fingerprint, manifest.component_hashes)
         return collection
 
     def _create(self, name: str, request: Request) -> Collection:
         given = arguments.fields(request)
         try:
-            spec = new_spec(
+            spec = new_collection_spec(
                 self._artifact,
                 _codec(request),
                 declared_fields({} if given is None else given),

@@ -17,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 
 from tridex import kernels
-from tridex.encoding import Artifact, OnnxEncoder, TokenBatch, latest_version_dir, load_artifact
+from tridex.encoding import Artifact, TokenBatch, create_encoder, latest_version_dir, load_artifact
 from tridex.kernels import Codec
 from tridex.protocol import limits, models, parameters
 from tridex.protocol.parameters import SearchMode
-from tridex.serving.backend.remote_encoder import encode_remotely
+from tridex.serving.backend.remote_encoder import RemoteEncoder
 from tridex.serving.backend.scheduler import Encode, Encoded, Lane, Scheduler, Task
 from tridex.serving.backend.service import (
     Arrays,
@@ -205,8 +205,8 @@ def _hand_over(answer: Future[Arrays | RequestError], done: Future[Arrays | Requ
 def _encoder(context: Context, artifact: Artifact) -> Encode:
     """The encoder in this process; on a GPU, the one that Triton server has a backend for."""
     if context.device != "cpu":
-        return partial(encode_remotely, context.infer)
-    return OnnxEncoder(artifact.model_path, threads=os.cpu_count() or 1).encode_many
+        return RemoteEncoder(context.infer).encode_many
+    return create_encoder(artifact, "cpu", threads=os.cpu_count() or 1).encode_many
 
 
 def _weight(texts: Sequence[str]) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Any, TypeVar
 
-from tridex.index.storage.text_index import MAX_WORDS
+from tridex.index import MAX_QUERY_WORDS
 from tridex.protocol import limits, models, parameters
 from tridex.protocol.parameters import LongDocuments
 from tridex.protocol.tensors import Tensor
@@ -55,7 +55,7 @@ def check_query_tokens(shape: tuple[int, ...]) -> None:
 
 def check_words(texts: Sequence[str]) -> None:
     """Refuses queries of too many words for BM25."""
-    words = sum(len(text.split(maxsplit=MAX_WORDS)) for text in texts)
+    words = sum(len(text.split(maxsplit=MAX_QUERY_WORDS)) for text in texts)
     if words > limits.MAX_QUERY_WORDS:
         raise invalid(
             f"input {models.QUERY.name} holds {words} words; expected at most {limits.MAX_QUERY_WORDS} in one request: "

@@ -1,0 +1,31 @@
+"""What turns tokens into token embeddings: the exported graph in this process, or a server's encoder model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .tokenizer import TokenBatch
+
+
+class Encoder(Protocol):
+    """Token embeddings of one checkpoint. A text's embeddings depend on no other text of its batch."""
+
+    def encode(self, batch: TokenBatch) -> NDArray[np.float32]:
+        """Encodes one batch.
+
+        Returns:
+            float32 [texts, tokens, dim], zero where the embedding mask is 0.
+        """
+        ...
+
+    def encode_many(self, batches: Sequence[TokenBatch]) -> list[NDArray[np.float32]]:
+        """Encodes several batches, texts of different ones together where that is faster.
+
+        Returns:
+            Each batch's embeddings, float32 [texts, tokens, dim].
+        """
+        ...

@@ -1,0 +1,1 @@
+"""The command line's `tridex evaluate`, `tridex compare` and `tridex tune`."""

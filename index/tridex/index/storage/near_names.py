@@ -1,0 +1,30 @@
+"""Names to offer in a message about one that stands for nothing."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+
+_OFFERED = 3
+"""Names that a message offers."""
+
+_COMPARED = 1000
+"""Names that are compared with the wrong one, those next to it in their order: 20 µs each."""
+
+
+def near_names(name: str, names: Sequence[str], is_meant: Callable[[str], bool]) -> str:
+    """The names most like this one, in words, for a message.
+
+    Args:
+        name: What was asked for.
+        names: All names, sorted; any number of them.
+        is_meant: Whether a name is of the kind that was asked for.
+    """
+    few = len(names) <= _OFFERED
+    if not few:
+        place = bisect_left(names, name)
+        compared = names[max(place - _COMPARED // 2, 0) : place + _COMPARED // 2]
+        names = get_close_matches(name, compared, n=_OFFERED**2)
+    near = ", ".join([other for other in names if is_meant(other)][:_OFFERED])
+    return f"{'there are' if few else 'names like it'}: {near or 'none'}"
