@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from tridex.client.cli import create_app
 from tridex.common.terminal.output import print_table
-from tridex.evaluation.report import Judged, Report, Row
+from tridex.evaluation.report import DatasetReport, Report, Row
 from tridex.evaluation.table import cost, quality
 
 LONG = "functional-programming-documents-of-every-language-and-every-age"
@@ -110,7 +110,7 @@ def report() -> Report:
         Row(name, "float16", 1, "exact", measures, {}, 1234.5, 2345.6, 3456.7, 1_234_567.0, 1_500_000.0)
         for name in SYSTEMS
     ]
-    return Report("checkpoint", "float16", MEASURES, [Judged("docs", "test", 10, 5, rows)])
+    return Report("checkpoint", "float16", MEASURES, [DatasetReport("docs", "test", 10, 5, rows)])
 
 
 def test_the_proposal_of_tune(run, tmp_path):
