@@ -1,4 +1,4 @@
-"""The recall certificate counts what candidate search misses, and never holds anybody up."""
+"""The recall monitor counts what approximate search misses, and never delays a search."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from counts import Counts
 
 from tridex.index import CollectionSpec, Document, Follower, Snapshot, Store
 from tridex.kernels import Codec
-from tridex.serving.collections.recall_monitor import EXPECTED, FOUND, RecallMonitor
+from tridex.serving.engine.recall_monitor import EXPECTED, FOUND, RecallMonitor
 
 QUERY, MASK = torch.ones((2, 4)), torch.ones(2, dtype=torch.bool)
 
@@ -31,34 +31,25 @@ def amounts(counts: Counts, k: int) -> list[float]:
     return [counts.amounts.get((name, labels), 0) for name in (FOUND, EXPECTED)]
 
 
-def test_hits_that_were_missed_are_counted(snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRIDEX_RECALL_SAMPLE_RATE", "1")
+def test_hits_that_were_missed_are_counted(snapshot: Snapshot) -> None:
     counts = Counts()
-    certificate = RecallMonitor(counts)
+    monitor = RecallMonitor(counts, sample_rate=1)
     (exact,) = snapshot.search(QUERY[None], MASK[None], 50)
-    certificate.sample(snapshot, QUERY, MASK, 12, exact.first(12))
-    certificate.sample(snapshot, QUERY, MASK, 9, exact.first(9))
-    certificate.sample(snapshot, QUERY, MASK, 10, snapshot.rescore(QUERY, MASK, exact.ids[7:17]))
-    certificate.sample(snapshot, QUERY, MASK, 100, exact)
-    certificate.close()
+    monitor.sample(snapshot, QUERY, MASK, 12, exact.first(12))
+    monitor.sample(snapshot, QUERY, MASK, 9, exact.first(9))
+    monitor.sample(snapshot, QUERY, MASK, 10, snapshot.rescore(QUERY, MASK, exact.ids[7:17]))
+    monitor.sample(snapshot, QUERY, MASK, 100, exact)
+    monitor.close()
     assert (amounts(counts, 10), amounts(counts, 1), amounts(counts, 100)) == ([13, 20], [1, 1], [50, 50])
 
 
-@pytest.mark.parametrize("share", ["0", "1"])
-def test_a_burst_is_sampled_without_waiting(snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch, share: str) -> None:
-    monkeypatch.setenv("TRIDEX_RECALL_SAMPLE_RATE", share)
+@pytest.mark.parametrize("sample_rate", [0, 1])
+def test_a_burst_is_sampled_without_waiting(snapshot: Snapshot, sample_rate: float) -> None:
     counts = Counts()
-    certificate = RecallMonitor(counts)
+    monitor = RecallMonitor(counts, sample_rate)
     (exact,) = snapshot.search(QUERY[None], MASK[None], 10)
     for _ in range(2000):
-        certificate.sample(snapshot, QUERY, MASK, 10, exact)
-    certificate.close()
+        monitor.sample(snapshot, QUERY, MASK, 10, exact)
+    monitor.close()
     found, expected = amounts(counts, 10)
-    assert found == expected and (10 <= expected <= 20_000 if share == "1" else expected == 0)
-
-
-@pytest.mark.parametrize("share", ["half", "-0.1", "nan", "2"])
-def test_a_bad_share_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, share: str) -> None:
-    monkeypatch.setenv("TRIDEX_RECALL_SAMPLE_RATE", share)
-    with pytest.raises(ValueError, match=f"TRIDEX_RECALL_SAMPLE_RATE is '{share}'; expected a number from 0 to 1"):
-        RecallMonitor(Counts())
+    assert found == expected and (10 <= expected <= 20_000 if sample_rate else expected == 0)

@@ -12,6 +12,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+VARIABLE = "TRIDEX_RUN"
+"""The environment variable by which the launcher tells models their run folder."""
+
 _PAUSE_S = 5.0
 
 SERVING = "serving"

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ from tridex.encoding import TokenBatch
 from tridex.index import is_fault
 
 from .background import Background
-from .service import Arrays, ErrorCode, Request, RequestError, as_refusal
+from .service import Arrays, ErrorCode, HasSender, RequestError, as_request_error
 
 UNIT_TOKENS = 512
 """Padded tokens of a unit: some 0.1 s of a 6-layer MiniLM on two CPU cores."""
@@ -59,6 +59,9 @@ Encode = Callable[[Sequence[TokenBatch]], list[NDArray[np.float32]]]
 """Tokens of several texts, [1, tokens] each, to their embeddings, [1, tokens, dim] each."""
 
 
+R = TypeVar("R", bound=HasSender)
+
+
 class Encoded(NamedTuple):
     """One text, or one window of it."""
 
@@ -75,10 +78,10 @@ class Encoded(NamedTuple):
 
 
 @dataclass(eq=False)
-class Task:
-    """One request on its way through the encoder."""
+class Task(Generic[R]):
+    """One parsed request on its way through the encoder."""
 
-    request: Request
+    request: R
     rows: Iterator[TokenBatch]
     """Its texts' tokens, [1, tokens] each, made when they are wanted. May raise RequestError, which fails the task."""
     weight: int = 1
@@ -96,11 +99,11 @@ class Task:
     answer: Future[Arrays | RequestError] = field(default_factory=Future)
 
 
-class Lane:
+class Lane(Generic[R]):
     """Tasks of one kind. A lane takes one unit of work in every turn of the scheduler."""
 
     def __init__(
-        self, finish: Callable[[list[Task]], None], *, default_wait_s: float, name: str, max_weight: int
+        self, finish: Callable[[list[Task[R]]], None], *, default_wait_s: float, name: str, max_weight: int
     ) -> None:
         """`finish` answers tasks whose texts are encoded. A task waits for `default_wait_s` at most where its request
         does not say how long its sender waits, and for half of what others had when they left without an answer; what
@@ -110,7 +113,7 @@ class Lane:
         self.max_weight = max_weight
         self.patience_s = default_wait_s
         self._default_wait_s = default_wait_s
-        self.waiting: deque[Task] = deque()
+        self.waiting: deque[Task[R]] = deque()
         self._weights: Counter[int] = Counter()
         """How many of the tasks that are not answered yet have which weight."""
         self._pace_s = 0.0
@@ -128,19 +131,19 @@ class Lane:
         """Tasks that are not answered yet."""
         return self._weights.total()
 
-    def joins(self, task: Task) -> None:
+    def joins(self, task: Task[R]) -> None:
         """A task begins to wait."""
         if not self._weights:
             self._last = time.monotonic()
         self._weights[task.weight] += 1
 
-    def leaves(self, task: Task) -> None:
+    def leaves(self, task: Task[R]) -> None:
         """A task is answered."""
         self._weights[task.weight] -= 1
         if not self._weights[task.weight]:
             del self._weights[task.weight]
 
-    def went_on(self, task: Task, tokens: int) -> None:
+    def went_on(self, task: Task[R], tokens: int) -> None:
         """So many tokens of a task are done, and others are left."""
         self.leaves(task)
         task.weight = max(1, task.weight - tokens // _TOKENS_PER_WEIGHT)
@@ -156,13 +159,13 @@ class Lane:
         self._pace_s += (pace_s - self._pace_s) * (min(0.1 * weight, 0.5) if self._pace_s else 1.0)
         self.patience_s = min(self._default_wait_s, 1.01 * self.patience_s)
 
-    def take_abandoned(self) -> list[Task]:
+    def take_abandoned(self) -> list[Task[R]]:
         """Takes out the tasks that nobody waits for any more."""
-        over = [task for task in self.waiting if task.request.is_over]
+        over = [task for task in self.waiting if task.request.sender.has_left]
         for task in over:
             self.waiting.remove(task)
-            if task.request.timeout_s is None:
-                waited_s = time.monotonic() - task.request.arrived_at
+            if task.request.sender.timeout_s is None:
+                waited_s = time.monotonic() - task.request.sender.arrived_at
                 self.patience_s = max(_LEAST_PATIENCE_S, min(self.patience_s, waited_s / 2))
         return over
 
@@ -171,7 +174,7 @@ class _Unit:
     """Texts that are encoded together."""
 
     def __init__(self) -> None:
-        self.rows: list[tuple[Task, TokenBatch]] = []
+        self.rows: list[tuple[Task[Any], TokenBatch]] = []
         self.tokens = 0
         self._began = time.monotonic()
 
@@ -179,7 +182,7 @@ class _Unit:
     def is_full(self) -> bool:
         return self.tokens >= UNIT_TOKENS or time.monotonic() > self._began + _UNIT_TOKENISING_S
 
-    def take_rows(self, task: Task) -> bool:
+    def take_rows(self, task: Task[Any]) -> bool:
         """Takes the task's next rows, as many as there is room for; whether that was the last of them."""
         while not self.is_full:
             row = next(task.rows, None)
@@ -190,7 +193,7 @@ class _Unit:
             task.tokens += row.input_ids.size
         return False
 
-    def give_back(self, task: Task) -> None:
+    def give_back(self, task: Task[Any]) -> None:
         """Leaves a task's rows out."""
         for other, row in self.rows:
             if other is task:
@@ -211,7 +214,7 @@ class _Unit:
 class Scheduler:
     """Runs the tasks of its lanes on a thread of its own."""
 
-    def __init__(self, encode: Encode, lanes: Sequence[Lane]) -> None:
+    def __init__(self, encode: Encode, lanes: Sequence[Lane[Any]]) -> None:
         self._encode = encode
         self._lanes = lanes
         self._held = 0
@@ -222,9 +225,9 @@ class Scheduler:
         )
         self._thread.start()
 
-    def submit(self, task: Task, lane: Lane) -> Future[Arrays | RequestError]:
+    def submit(self, task: Task[R], lane: Lane[R]) -> Future[Arrays | RequestError]:
         """The task's answer, when there is one. Raises RequestError OVERLOADED where it would come too late."""
-        timeout_s = task.request.timeout_s
+        timeout_s = task.request.sender.timeout_s
         most = lane.patience_s if timeout_s is None else _SHARE * timeout_s
         with self._changed:
             if self._thread.closed:
@@ -248,7 +251,7 @@ class Scheduler:
         """Tasks that are submitted within it come at once: none begins before the last is there."""
         return self._changed
 
-    def again(self, task: Task, lane: Lane) -> None:
+    def resubmit(self, task: Task[R], lane: Lane[R]) -> None:
         """Puts a task that was handed to `finish` back, with other rows."""
         with self._changed:
             self._tokens -= task.tokens
@@ -266,7 +269,7 @@ class Scheduler:
             while lane.waiting:
                 self._drop(lane, lane.waiting.popleft(), RequestError(ErrorCode.UNAVAILABLE, "the server is stopping"))
 
-    def _add(self, task: Task, lane: Lane) -> None:
+    def _add(self, task: Task[R], lane: Lane[R]) -> None:
         lane.joins(task)
         lane.waiting.append(task)
         self._held += task.size
@@ -279,13 +282,13 @@ class Scheduler:
                 self._turn(lane)
         return 0.0 if any(lane.waiting for lane in self._lanes) else None
 
-    def _turn(self, lane: Lane) -> None:
+    def _turn(self, lane: Lane[R]) -> None:
         """One unit of a lane's work."""
         with self._changed:
             abandoned = lane.take_abandoned()
         for task in abandoned:
             self._drop(lane, task, RequestError(ErrorCode.DEADLINE_EXCEEDED, "its sender waits no longer"))
-        whole: list[Task] = []
+        whole: list[Task[R]] = []
         unit = _Unit()
         weight = 0
         while not unit.is_full:
@@ -308,7 +311,7 @@ class Scheduler:
                 if not is_fault(error):
                     raise
                 unit.give_back(task)
-                self._drop(lane, task, as_refusal(error, "a request could not be tokenised"))
+                self._drop(lane, task, as_request_error(error, "a request could not be tokenised"))
         self._tokens += unit.tokens
         tokenised = time.monotonic()
         self._encode_unit(lane, unit.rows, whole)
@@ -319,7 +322,7 @@ class Scheduler:
             for task in whole:
                 self._forget(lane, task)
 
-    def _encode_unit(self, lane: Lane, unit: Sequence[tuple[Task, TokenBatch]], whole: list[Task]) -> None:
+    def _encode_unit(self, lane: Lane[R], unit: Sequence[tuple[Task[R], TokenBatch]], whole: list[Task[R]]) -> None:
         if not unit:
             return
         tasks = list(dict.fromkeys(task for task, _ in unit))
@@ -328,19 +331,19 @@ class Scheduler:
         except BaseException as error:
             if not is_fault(error):
                 raise
-            refusal = as_refusal(error, f"{len(unit)} texts could not be encoded")
+            failure = as_request_error(error, f"{len(unit)} texts could not be encoded")
             if len(tasks) > 1:
                 for task in tasks:  # each by itself, so that one alone can fail
                     self._encode_unit(lane, [(task, row) for other, row in unit if other is task], whole)
                 return
             with self._changed:
                 (whole if tasks[0] in whole else lane.waiting).remove(tasks[0])
-            self._drop(lane, tasks[0], refusal)
+            self._drop(lane, tasks[0], failure)
             return
         for (task, row), array in zip(unit, embeddings, strict=True):
             task.encoded.append(Encoded(array[0], row.embedding_mask[0]))
 
-    def _finish(self, lane: Lane, tasks: list[Task]) -> None:
+    def _finish(self, lane: Lane[R], tasks: list[Task[R]]) -> None:
         if not tasks:
             return
         try:
@@ -348,20 +351,20 @@ class Scheduler:
         except BaseException as error:
             if not is_fault(error):
                 raise
-            refusal = as_refusal(error, f"{len(tasks)} requests could not be answered")
+            failure = as_request_error(error, f"{len(tasks)} requests could not be answered")
             left = [task for task in tasks if not task.answer.done() and task not in lane.waiting]
             if len(tasks) > 1:
                 for task in left:  # each by itself, so that one alone can fail
                     self._finish(lane, [task])
             elif left:
-                left[0].answer.set_result(refusal)
+                left[0].answer.set_result(failure)
 
-    def _drop(self, lane: Lane, task: Task, reason: RequestError) -> None:
+    def _drop(self, lane: Lane[R], task: Task[R], reason: RequestError) -> None:
         with self._changed:
             self._forget(lane, task)
         task.answer.set_result(reason)
 
-    def _forget(self, lane: Lane, task: Task) -> None:
+    def _forget(self, lane: Lane[R], task: Task[R]) -> None:
         self._held -= task.size
         self._tokens -= task.tokens
         lane.leaves(task)

@@ -25,6 +25,7 @@ import urllib.request
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .background import Background
 from .scheduler import Task
@@ -57,12 +58,12 @@ class StageTimes:
         self._thread = Background("stage-times", "tells the server of stages' times", self._tell)
         self._thread.start()
 
-    def add(self, lane: str, tasks: Sequence[Task], began: float, scored: float) -> None:
+    def add(self, lane: str, tasks: Sequence[Task[Any]], began: float, scored: float) -> None:
         """Tasks that were scored together from `began` to `scored`, and handed over since; by time.monotonic."""
         answer_s = time.monotonic() - scored
         encoded = [task for task in tasks if task.units]
         units = sum(task.units for task in encoded)
-        wait_s = sum(began - task.request.arrived_at - task.tokenising_s - task.encoding_s for task in tasks)
+        wait_s = sum(began - task.request.sender.arrived_at - task.tokenising_s - task.encoding_s for task in tasks)
         together = len(tasks)
         with self._lock:
             self._add(lane, "wait", wait_s, together, 0)

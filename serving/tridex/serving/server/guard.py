@@ -9,10 +9,12 @@ from pathlib import Path
 
 from tridex.protocol import limits, models
 
+from .errors import ServerError
+
 _SOURCE = Path(__file__).with_name("guard.c")
 
 
-class GuardError(RuntimeError):
+class GuardError(ServerError):
     """The library cannot be built; the message says what is missing."""
 
 

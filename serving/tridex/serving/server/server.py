@@ -10,7 +10,7 @@ from types import TracebackType
 
 from . import endpoint
 from .errors import ServerError
-from .launch import Launch, Settings
+from .launch import Launch, LaunchOptions
 from .leftovers import own_prefix, remove_leftovers
 from .log import open_log
 from .ports import hidden, reserved
@@ -27,6 +27,7 @@ class TritonServer:
     """A tritonserver over one model repository and one store, started again whenever it or a model's process dies.
 
     `memory_budget` is how many bytes collections may take on the device; a share of what it has where left out.
+    `recall_sample_rate` is the share of the approximate searches that are repeated exactly.
     `http_inference` turns on Triton server's own HTTP front end, which takes requests to models; where it is off, the
     HTTP port serves health alone. `stop_timeout_s` is how long what is under way may take when the server stops.
     A context manager: ready on entry, gone on exit. Raises ServerError where a port is taken, where the repository has
@@ -46,6 +47,7 @@ class TritonServer:
         http_inference: bool = False,
         log: Path | None = None,
         memory_budget: int | None = None,
+        recall_sample_rate: float | None = None,
         arguments: tuple[str, ...] = (),
         start_timeout_s: float = 180.0,
         stop_timeout_s: float = 20.0,
@@ -56,7 +58,7 @@ class TritonServer:
         self.metrics_host = metrics_host
         self.ports = {"grpc": grpc_port, "http": http_port, "metrics": metrics_port}
         self.log = (log or self.store.parent / "tritonserver.log").resolve()
-        self._settings = Settings(
+        self._options = LaunchOptions(
             repository=self.repository,
             store=self.store,
             host=host,
@@ -64,6 +66,7 @@ class TritonServer:
             http_port=http_port,
             http_inference=http_inference,
             memory_budget=memory_budget,
+            recall_sample_rate=recall_sample_rate,
             arguments=arguments,
             start_timeout_s=start_timeout_s,
         )
@@ -120,9 +123,9 @@ class TritonServer:
                 _logger.warning("tridex serve: %s", text)
                 log.write(text)
 
-            supervisor = Supervisor(Launch(self._settings, folder, metrics, log), say, self._stop_timeout_s)
+            supervisor = Supervisor(Launch(self._options, folder, metrics, log), say, self._stop_timeout_s)
             listen = [(self.metrics_host, self.ports["metrics"], endpoint.metrics(*metrics))]
-            if not self._settings.http_inference:
+            if not self._options.http_inference:
                 listen.append((self.host, self.ports["http"], endpoint.health(lambda: supervisor.is_ready)))
             for address in listen:
                 held.callback(endpoint.Endpoint(*address).close)

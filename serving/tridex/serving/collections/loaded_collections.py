@@ -68,8 +68,9 @@ class _Failure:
         return RequestError(self.code, self.message)
 
 
-class Collections:
-    """Views of every collection in the store, on one device. What cannot be loaded is logged, and named when asked for.
+class LoadedCollections:
+    """Snapshots of every collection in the store, on one device. One that cannot be loaded is logged, and searches of it
+    are told why.
 
     `changed` is notified whenever a snapshot is at another version, or a collection could not be loaded.
     """
