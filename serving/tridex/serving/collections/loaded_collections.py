@@ -69,8 +69,9 @@ class _Failure:
 
 
 class LoadedCollections:
-    """Snapshots of every collection in the store, on one device. One that cannot be loaded is logged, and searches of it
-    are told why.
+    """Snapshots of every collection in the store, on one device.
+
+    A collection that cannot be loaded is logged, and searches of it are told why.
 
     `changed` is notified whenever a snapshot is at another version, or a collection could not be loaded.
     """

@@ -95,7 +95,7 @@ time.sleep(60)
 
 def test_all_ends_with_the_launcher(tmp_path: Path) -> None:
     here = Path(__file__).parent
-    command = [sys.executable, "-c", LAUNCHER, str(tmp_path), str(here), str(here.parent / "support")]
+    command = [sys.executable, "-c", LAUNCHER, str(tmp_path), str(here), str(here.parents[1] / "support")]
     launcher = subprocess.Popen(command, stdout=subprocess.PIPE)
     server = int(launcher.stdout.readline())
     eventually(lambda: "began" in (tmp_path / "log").read_text())
