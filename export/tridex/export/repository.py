@@ -59,8 +59,8 @@ def model_config(model: Model, backend: str | None = None) -> ModelConfig:
     config.backend = backend
     # No queue delay: a batch is what arrived while the model was busy, so a lone request never waits. No limit of the
     # queue's length: with any queue policy Triton's batcher hands nothing over before a runner waits for work, and is
-    # not woken when one begins to. A request that comes just as the answer before it leaves, as one caller's next does,
-    # then lies there until the batcher looks again after 500 ms (measured with a limit of 1,024: 7 % of searches).
+    # not woken when one begins to. A request that comes just as the answer before it leaves, as a client's next does,
+    # then waits until the batcher checks again after 500 ms (measured with a limit of 1,024: 7 % of searches).
     config.dynamic_batching.SetInParent()
     if model.cpu_only:
         config.instance_group.add(kind=ModelInstanceGroup.KIND_CPU, count=1)

@@ -46,7 +46,7 @@ def running(folder: Path, command: list[str] = TWO_PROCESSES) -> Iterator[Triton
 
 
 def report(folder: Path, at_s: float, trouble: str | None = None) -> None:
-    said = {"model": "maxsim", "pid": 7, "at_s": at_s, "in_flight": 0, "heard": "serving", "closed": False}
+    said = {"model": "maxsim", "pid": 7, "at_s": at_s, "in_flight": 0, "phase": "serving", "closed": False}
     (folder / "run" / "maxsim_0.json").write_text(json.dumps({**said, "trouble": trouble}))
 
 
@@ -127,7 +127,7 @@ def test_a_start_has_a_limit_and_can_be_cancelled(tmp_path: Path) -> None:
 def test_a_model_in_trouble_or_silent_is_told_and_replaced_when_it_stays_silent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tritonserver, "_OLD_S", 0.3)
+    monkeypatch.setattr(tritonserver, "_SILENT_S", 0.3)
     monkeypatch.setattr(tritonserver, "_STUCK_S", 1.0)
     with running(tmp_path) as process:
         began = time.monotonic()

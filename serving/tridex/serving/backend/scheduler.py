@@ -1,9 +1,9 @@
-"""Whose work is done next: requests that need the encoder are served in small units, each of them in its turn.
+"""Fair scheduling: requests that need the encoder are served in small units, in turns.
 
-Requests wait here and not in Triton server's queues, which know neither how long their senders wait nor whether they
-are still there. A thread takes a unit of work, some texts of one request or of several, encodes it, finishes the
-requests that are whole by then, and goes on with the next: a request of many long texts holds up others for a unit.
-Whoever would wait longer than the sender does is refused at once, so that what is admitted is answered in time.
+Requests wait here and not in Triton server's queues, which know neither timeouts nor whether a sender is still
+connected. A thread takes a unit of work, some texts of one request or of several, encodes it, finishes the requests
+that are complete by then, and goes on with the next: a request of many long texts delays others by one unit at most. A
+request whose wait would exceed its timeout is refused at once, so that what is admitted is answered in time.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ _TOKENS_PER_WEIGHT = 64
 _UNIT_WEIGHT = UNIT_TOKENS // _TOKENS_PER_WEIGHT
 
 _UNIT_TOKENISING_S = 0.05
-"""Tokenising ends a unit, too: a text of 256 KiB takes 0.1 s."""
+"""Time spent on tokenising ends a unit, too: a text of 256 KiB takes 0.1 s."""
 
 _MAX_HELD_BYTES = 256 * 2**20
 """Texts of all requests that wait."""
 
 _MAX_HELD_TOKENS = 2**20
-"""Token embeddings of requests that are not whole yet, 0.5 GB at 128 dimensions: from there on those that have begun
-are done one by one."""
+"""Token embeddings of incomplete requests, 0.5 GB at 128 dimensions: above it, requests that have begun are completed
+one by one."""
 
 _SHARE = 0.9
-"""Of the time that a sender waits: what is left lets a refusal, which says more than a timeout, reach it."""
+"""Of a sender's timeout. The rest lets our error, which says more than a timeout, reach the sender."""
 
 _LEAST_PATIENCE_S = 0.25
-"""However soon some senders leave: others may wait longer."""
+"""However soon some senders leave, as others may wait longer."""
 
 _STUCK_S = 60.0
 
@@ -105,9 +105,8 @@ class Lane(Generic[R]):
     def __init__(
         self, finish: Callable[[list[Task[R]]], None], *, default_wait_s: float, name: str, max_weight: int
     ) -> None:
-        """`finish` answers tasks whose texts are encoded. A task waits for `default_wait_s` at most where its request
-        does not say how long its sender waits, and for half of what others had when they left without an answer; what
-        is finished together weighs `max_weight` at most, or is one task."""
+        """`finish` answers tasks whose texts are encoded, together at most `max_weight` or one task. A task without a
+        timeout waits `default_wait_s` at most, and half the time after which other senders left without an answer."""
         self.name = name
         self.finish = finish
         self.max_weight = max_weight
@@ -131,26 +130,26 @@ class Lane(Generic[R]):
         """Tasks that are not answered yet."""
         return self._weights.total()
 
-    def joins(self, task: Task[R]) -> None:
-        """A task begins to wait."""
+    def add(self, task: Task[R]) -> None:
+        """A task starts to wait."""
         if not self._weights:
             self._last = time.monotonic()
         self._weights[task.weight] += 1
 
-    def leaves(self, task: Task[R]) -> None:
+    def remove(self, task: Task[R]) -> None:
         """A task is answered."""
         self._weights[task.weight] -= 1
         if not self._weights[task.weight]:
             del self._weights[task.weight]
 
-    def went_on(self, task: Task[R], tokens: int) -> None:
-        """So many tokens of a task are done, and others are left."""
-        self.leaves(task)
+    def reduce(self, task: Task[R], tokens: int) -> None:
+        """Some tokens of a task are done, and others are left."""
+        self.remove(task)
         task.weight = max(1, task.weight - tokens // _TOKENS_PER_WEIGHT)
         self._weights[task.weight] += 1
 
-    def did(self, weight: int) -> None:
-        """Work of so much weight is done; the time since the last is what it took, other lanes' turns included."""
+    def finished(self, weight: int) -> None:
+        """Work of this weight is done. It took the time since the last call, other lanes' turns included."""
         if not weight:
             return
         now = time.monotonic()
@@ -160,7 +159,7 @@ class Lane(Generic[R]):
         self.patience_s = min(self._default_wait_s, 1.01 * self.patience_s)
 
     def take_abandoned(self) -> list[Task[R]]:
-        """Takes out the tasks that nobody waits for any more."""
+        """Takes out the tasks whose senders have left."""
         over = [task for task in self.waiting if task.request.sender.has_left]
         for task in over:
             self.waiting.remove(task)
@@ -183,7 +182,7 @@ class _Unit:
         return self.tokens >= UNIT_TOKENS or time.monotonic() > self._began + _UNIT_TOKENISING_S
 
     def take_rows(self, task: Task[Any]) -> bool:
-        """Takes the task's next rows, as many as there is room for; whether that was the last of them."""
+        """Takes as many of the task's next rows as there is room for; whether those were the last ones."""
         while not self.is_full:
             row = next(task.rows, None)
             if row is None:
@@ -202,7 +201,7 @@ class _Unit:
         self.rows = [(other, row) for other, row in self.rows if other is not task]
 
     def encoded(self, began: float) -> None:
-        """Counts for its tasks what it took, its encoding since `began`."""
+        """Adds the time that the unit took to its tasks; it was encoded since `began`."""
         now = time.monotonic()
         tasks = {task for task, _ in self.rows}
         for task in tasks:
@@ -248,11 +247,11 @@ class Scheduler:
         return task.answer
 
     def together(self) -> AbstractContextManager[object]:
-        """Tasks that are submitted within it come at once: none begins before the last is there."""
+        """A context in which submitted tasks arrive at once: none begins before the last is submitted."""
         return self._changed
 
     def resubmit(self, task: Task[R], lane: Lane[R]) -> None:
-        """Puts a task that was handed to `finish` back, with other rows."""
+        """Puts back a task that was handed to `finish`, with new rows."""
         with self._changed:
             self._tokens -= task.tokens
             task.tokens = 0
@@ -263,14 +262,14 @@ class Scheduler:
         return self._thread.trouble()
 
     def close(self) -> None:
-        """Ends after the unit under way, and refuses what still waits."""
+        """Ends after the current unit, and refuses the tasks that still wait."""
         self._thread.close()
         for lane in self._lanes:
             while lane.waiting:
                 self._drop(lane, lane.waiting.popleft(), RequestError(ErrorCode.UNAVAILABLE, "the server is stopping"))
 
     def _add(self, task: Task[R], lane: Lane[R]) -> None:
-        lane.joins(task)
+        lane.add(task)
         lane.waiting.append(task)
         self._held += task.size
         self._thread.wake()
@@ -283,7 +282,7 @@ class Scheduler:
         return 0.0 if any(lane.waiting for lane in self._lanes) else None
 
     def _turn(self, lane: Lane[R]) -> None:
-        """One unit of a lane's work."""
+        """Does one unit of a lane's work."""
         with self._changed:
             abandoned = lane.take_abandoned()
         for task in abandoned:
@@ -302,9 +301,9 @@ class Scheduler:
                 if unit.take_rows(task):
                     whole.append(task)
                 else:
-                    # Others come first; what is left of it is done in a later turn.
+                    # The rest is done in a later turn, after other tasks.
                     with self._changed:
-                        lane.went_on(task, unit.tokens - before)
+                        lane.reduce(task, unit.tokens - before)
                         crowded = self._tokens > _MAX_HELD_TOKENS
                         (lane.waiting.appendleft if crowded else lane.waiting.append)(task)
             except BaseException as error:
@@ -318,7 +317,7 @@ class Scheduler:
         unit.encoded(tokenised)
         self._finish(lane, whole)
         with self._changed:
-            lane.did(max(sum(task.weight for task in whole), unit.tokens // _TOKENS_PER_WEIGHT))
+            lane.finished(max(sum(task.weight for task in whole), unit.tokens // _TOKENS_PER_WEIGHT))
             for task in whole:
                 self._forget(lane, task)
 
@@ -367,4 +366,4 @@ class Scheduler:
     def _forget(self, lane: Lane[R], task: Task[R]) -> None:
         self._held -= task.size
         self._tokens -= task.tokens
-        lane.leaves(task)
+        lane.remove(task)

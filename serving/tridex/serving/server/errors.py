@@ -1,4 +1,4 @@
-"""What ends a start of the server."""
+"""The error of starting and running a server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Builds the library that refuses in Triton server's front ends what would harm a model's other callers (guard.c)."""
+"""Builds the library that keeps requests that would harm concurrent clients out of Triton server (guard.c)."""
 
 from __future__ import annotations
 

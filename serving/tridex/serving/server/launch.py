@@ -1,4 +1,4 @@
-"""What tritonserver is started with."""
+"""Starts tritonserver: its command line and its environment."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from .log import Log
 from .runtime import Runtime, find_runtime
 from .tritonserver import TritonProcess
 
-_CLOSED_TO_CALLERS = "model-repository,model-config,shared-memory,logging,trace"
-"""Triton server's names of what runs code, reads or writes memory, or writes files for whoever asks for it."""
+_CLOSED_TO_CLIENTS = "model-repository,model-config,shared-memory,logging,trace"
+"""Triton server's names of the protocols by which a client could run code, access memory, or write files."""
 
 
 @dataclass(frozen=True)
 class LaunchOptions:
-    """What a server is made with: `TritonServer` describes it."""
+    """The options that `TritonServer` describes."""
 
     repository: Path
     store: Path
@@ -41,7 +41,7 @@ class LaunchOptions:
 
 
 class Launch:
-    """Starts tritonserver, as often as it is called.
+    """Starts a tritonserver at each call.
 
     `folder` is where backends and run folders go, `metrics` the host and port that tritonserver serves metrics on.
     """
@@ -54,9 +54,9 @@ class Launch:
         self._lives = itertools.count(1)
 
     def __call__(self, cancelled: threading.Event) -> TritonProcess | None:
-        """A tritonserver that is ready; None where it was cancelled meanwhile. Raises ServerError.
+        """A tritonserver that is ready; None where `cancelled` was set meanwhile. Raises ServerError.
 
-        To be called by a thread that lives at least as long as what it returns.
+        To be called by a thread that lives at least as long as the tritonserver.
         """
         began_at = self._log.size
         try:
@@ -103,9 +103,9 @@ class Launch:
     def _command(self, runtime: Runtime, memory_prefix: str) -> list[str]:
         options = self._options
         metrics_host, metrics_port = self._metrics
-        # Nobody keeps this key. Whoever may list this machine's processes reads it all the same; what could run code
-        # in the server, a model that is sent with a request to load it, is closed by the control mode as well.
-        closed = f"{_CLOSED_TO_CALLERS}:tridex-launcher={secrets.token_urlsafe(32)}"
+        # This key is not kept. Users who may list this machine's processes can read it; loading a model that is sent
+        # with the request, which could run code in the server, is closed by the control mode as well.
+        closed = f"{_CLOSED_TO_CLIENTS}:tridex-launcher={secrets.token_urlsafe(32)}"
         return [
             str(runtime.binary),
             *runtime.arguments,

@@ -29,7 +29,7 @@ class TritonServer:
     `memory_budget` is how many bytes collections may take on the device; a share of what it has where left out.
     `recall_sample_rate` is the share of the approximate searches that are repeated exactly.
     `http_inference` turns on Triton server's own HTTP front end, which takes requests to models; where it is off, the
-    HTTP port serves health alone. `stop_timeout_s` is how long what is under way may take when the server stops.
+    HTTP port serves health checks alone. `stop_timeout_s` is how long requests in flight may take when it stops.
     A context manager: ready on entry, gone on exit. Raises ServerError where a port is taken, where the repository has
     no usable encoder, or where a model does not load.
     """
@@ -89,7 +89,7 @@ class TritonServer:
 
     @property
     def is_ready(self) -> bool:
-        """What the health endpoint says: every process lives, no model is in trouble, nobody has asked it to stop."""
+        """As the health endpoint reports: every process lives, no model is in trouble, and it is not stopping."""
         return self._supervisor is not None and self._supervisor.is_ready
 
     def __enter__(self) -> TritonServer:
@@ -119,11 +119,11 @@ class TritonServer:
             except OSError as error:
                 raise ServerError(f"no temporary folder can be made: {error}; TMPDIR says where") from error
 
-            def say(text: str) -> None:
+            def notify(text: str) -> None:
                 _logger.warning("tridex serve: %s", text)
                 log.write(text)
 
-            supervisor = Supervisor(Launch(self._options, folder, metrics, log), say, self._stop_timeout_s)
+            supervisor = Supervisor(Launch(self._options, folder, metrics, log), notify, self._stop_timeout_s)
             listen = [(self.metrics_host, self.ports["metrics"], endpoint.metrics(*metrics))]
             if not self._options.http_inference:
                 listen.append((self.host, self.ports["http"], endpoint.health(lambda: supervisor.is_ready)))
@@ -135,7 +135,7 @@ class TritonServer:
             self._held = held.pop_all()
 
     def stop(self) -> None:
-        """Refuses what is new, answers what is under way, ends every process, cleans up. Safe to call twice."""
+        """Refuses new requests, answers those in flight, ends every process, cleans up. Safe to call twice."""
         self._supervisor = None
         self._held.close()
 
