@@ -1,4 +1,4 @@
-"""Every bad request gets its own clear error, by status code and with the field's name; the other requests of its batch are answered."""
+"""Every bad request gets its own clear error, by status code and field; the others of its batch are answered."""
 
 from __future__ import annotations
 
