@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from tridex.serving.cli.serve import serve
 from tridex.serving.server import TritonServer
@@ -31,7 +33,7 @@ def test_flags_go_before_the_environment_and_that_before_the_file(
     file.write_text("# of the file\nTRIDEX_GRPC_PORT=1\nTRIDEX_HTTP_PORT=2\nTRIDEX_METRICS_PORT=3\n")
     monkeypatch.setenv("TRIDEX_GRPC_PORT", "4")
     monkeypatch.setenv("TRIDEX_HTTP_PORT", "5")
-    settings = ServerSettings.load({"grpc_port": 6, "http_port": None}, file)
+    settings = ServerSettings.load({"grpc_port": 6}, file)
     assert (settings.grpc_port, settings.http_port, settings.metrics_port) == (6, 5, 3)
     assert settings.store == Path(".tridex/store") and settings.http_inference is False
 
@@ -98,13 +100,31 @@ def test_a_bad_file_is_refused_by_name(tmp_path: Path, content: bytes | None, me
 def test_flags_and_server_have_every_setting() -> None:
     flags = inspect.signature(serve, eval_str=True).parameters
     options = inspect.signature(TritonServer).parameters
-    assert set(flags) - {"settings", "as_json"} == set(ServerSettings.model_fields) <= set(options)
+    assert set(flags) - {"context", "settings", "as_json"} == set(ServerSettings.model_fields) <= set(options)
     for name, setting in ServerSettings.model_fields.items():
         _, option = get_args(flags[name].annotation)
-        assert option.help == setting.description
-        assert option.show_default in (True, False) or option.show_default == str(setting.default)
+        assert (option.help, flags[name].default) == (setting.description, setting.default)
         default: Any = options[name].default
         assert default in (inspect.Parameter.empty, None, setting.default)
+
+
+def test_the_command_takes_flags_before_the_environment_and_no_default_before_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    app = typer.Typer()
+    app.command()(serve)
+
+    def refused(*flags: str) -> str:
+        result = CliRunner().invoke(app, flags)
+        assert result.exit_code == 1
+        return result.stderr
+
+    assert "there is no model repository at" in refused("--repository", str(tmp_path / "flag"))
+    monkeypatch.setenv("TRIDEX_REPOSITORY", str(tmp_path / "variable"))
+    assert f"at {tmp_path}/variable;" in refused()
+    assert f"at {tmp_path}/flag;" in refused("--repository", str(tmp_path / "flag"))
+    bad = CliRunner().invoke(app, ("--memory-budget", "potatoes"))
+    assert bad.exit_code == 2 and "--memory-budget is 'potatoes'; expected a number of bytes" in bad.stderr
 
 
 def test_the_docs_have_the_table_of_settings() -> None:

@@ -57,12 +57,12 @@ class ModelSettings(BaseSettings):
 
     @classmethod
     def load(cls: type[S], flags: dict[str, Any] | None = None, file: Path | None = None) -> S:
-        """The settings of flags, environment and file, in this order; flags that are None were not given.
+        """The settings of flags, environment and file, in this order.
 
         Raises:
             InvalidSettingError: A value is missing, bad, or of a setting that does not exist.
         """
-        given = {name: value for name, value in (flags or {}).items() if value is not None}
+        given = flags or {}
         try:
             if file is not None:
                 file.read_text()

@@ -19,32 +19,24 @@ _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def serve(
-    repository: Annotated[
-        Path | None,
-        typer.Option(help="The model repository, with an exported encoder.", show_default="model_repository"),
-    ] = None,
-    store: Annotated[
-        Path | None, typer.Option(help="The folder that holds the collections.", show_default=".tridex/store")
-    ] = None,
-    host: Annotated[
-        str | None,
-        typer.Option(help="The address to listen on, for clients and health checks.", show_default="127.0.0.1"),
-    ] = None,
-    grpc_port: Annotated[int | None, typer.Option(help="For clients.", show_default="8001")] = None,
-    http_port: Annotated[int | None, typer.Option(help="For health checks.", show_default="8000")] = None,
-    metrics_port: Annotated[int | None, typer.Option(help="For Prometheus.", show_default="8002")] = None,
-    metrics_host: Annotated[
-        str | None, typer.Option(help="The address that metrics listen on.", show_default="127.0.0.1")
-    ] = None,
+    context: typer.Context,
+    repository: Annotated[Path, typer.Option(help="The model repository, with an exported encoder.")] = Path(
+        "model_repository"
+    ),
+    store: Annotated[Path, typer.Option(help="The folder that holds the collections.")] = Path(".tridex/store"),
+    host: Annotated[str, typer.Option(help="The address to listen on, for clients and health checks.")] = "127.0.0.1",
+    grpc_port: Annotated[int, typer.Option(help="For clients.")] = 8001,
+    http_port: Annotated[int, typer.Option(help="For health checks.")] = 8000,
+    metrics_port: Annotated[int, typer.Option(help="For Prometheus.")] = 8002,
+    metrics_host: Annotated[str, typer.Option(help="The address that metrics listen on.")] = "127.0.0.1",
     http_inference: Annotated[
-        bool | None,
+        bool,
         typer.Option(
             "--http-inference",
             help="Turn on Triton server's own HTTP on the HTTP port, for requests to models. In releases before 25.07, "
             "as the embedded one, whoever reaches it can end the server.",
-            show_default=False,
         ),
-    ] = None,
+    ] = False,
     memory_budget: Annotated[
         str | None,
         typer.Option(
@@ -53,12 +45,9 @@ def serve(
         ),
     ] = None,
     recall_sample_rate: Annotated[
-        float | None,
-        typer.Option(
-            help="Share of the approximate searches that are repeated exactly to measure their recall.",
-            show_default="0.01",
-        ),
-    ] = None,
+        float,
+        typer.Option(help="Share of the approximate searches that are repeated exactly to measure their recall."),
+    ] = 0.01,
     log: Annotated[
         Path | None, typer.Option(help="The server's log; by default tritonserver.log beside the store.")
     ] = None,
@@ -75,19 +64,7 @@ def serve(
     from tridex.serving.server import ServerError, TritonServer
     from tridex.serving.settings import InvalidSettingError, ServerSettings
 
-    flags = {
-        "repository": repository,
-        "store": store,
-        "host": host,
-        "grpc_port": grpc_port,
-        "http_port": http_port,
-        "metrics_port": metrics_port,
-        "metrics_host": metrics_host,
-        "http_inference": http_inference,
-        "memory_budget": memory_budget,
-        "recall_sample_rate": recall_sample_rate,
-        "log": log,
-    }
+    flags = {name: context.params[name] for name in ServerSettings.model_fields if _is_given(context, name)}
     try:
         chosen = ServerSettings.load(flags, settings)
     except InvalidSettingError as error:
@@ -120,6 +97,13 @@ def serve(
         fail(str(error), error)
     finally:
         server.stop()
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    """Whether the command line has this option: a default must not go before the environment."""
+    source = context.get_parameter_source(name)
+    # By name, as Typer carries a copy of Click with an enumeration of its own.
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
