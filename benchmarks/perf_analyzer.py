@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tridex.protocol.refusals import untagged
+from tridex.protocol.error_tags import untagged
 
 WHEEL = "tritonclient==2.51.0"
 _BINARY = "tritonclient-2.51.0.data/data/bin/perf_analyzer"

@@ -1,4 +1,4 @@
-"""Every bad request gets its own clear error, by status code and with the field's name; its batch mates get answers."""
+"""Every bad request gets its own clear error, by status code and field; the others of its batch are answered."""
 
 from __future__ import annotations
 
@@ -264,7 +264,7 @@ def test_a_bad_request_is_refused_by_code_and_field(raw: triton.InferenceServerC
     assert caught.value.status() == code
 
 
-def test_a_bad_request_leaves_its_batch_mates_alone(raw: triton.InferenceServerClient) -> None:
+def test_a_bad_request_leaves_the_others_of_its_batch_alone(raw: triton.InferenceServerClient) -> None:
     good, bad = np.ones((1, 4, DIM), np.float32), np.full((1, 4, DIM), np.nan, np.float32)
     outcomes: list[Any] = [None] * 48
     threads = [threading.Thread(target=_ask, args=(raw, bad if i % 3 else good, outcomes, i)) for i in range(48)]

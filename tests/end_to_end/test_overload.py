@@ -16,7 +16,7 @@ import pytest
 from tritonclient.grpc import service_pb2_grpc as rpc
 
 from tridex.client import AsyncClient, Client, Document, Overloaded, Timeout
-from tridex.protocol.refusals import Refusal, untagged
+from tridex.protocol.error_tags import ErrorTag, untagged
 from tridex.serving.server import TritonServer
 
 COLLECTION = "overload"
@@ -123,7 +123,7 @@ def test_requests_beyond_capacity_are_refused_at_once(client: Client, server: Tr
 
 
 def test_the_client_says_overloaded(client: Client, server: TritonServer, collection: str) -> None:
-    ends = {Overloaded: Refusal.OVERLOADED.value, Timeout: Refusal.DEADLINE_EXCEEDED.value}
+    ends = {Overloaded: ErrorTag.OVERLOADED.value, Timeout: ErrorTag.DEADLINE_EXCEEDED.value}
 
     async def run() -> Load:
         async with AsyncClient(server.address, timeout_s=DEADLINE_S) as other:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import pytest
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from tridex.export.repository import SERVICES, render, write
+from tridex.export.repository import render, write
 from tridex.protocol import models
+from tridex.serving.backend.service import Service
 
 COMMITTED = Path(__file__).parents[2] / "model_repository"
 
@@ -76,7 +78,13 @@ def test_every_tensor_of_an_ensemble_comes_from_somewhere(ensemble: models.Ensem
 
 
 def test_every_model_has_a_service() -> None:
-    assert SERVICES.keys() == set(models.MODELS)
+    files = render()
+    for model in models.MODELS:
+        module = importlib.import_module(f"tridex.serving.models.{model.name}")
+        service = f"{model.name.capitalize()}Service"
+        assert Service in getattr(module, service).__mro__
+        if model is not models.ENCODER:  # whose model.py is part of the exported checkpoint
+            assert f"import {service}\n" in files[Path(model.name) / "1" / "model.py"]
 
 
 def test_what_an_operator_changed_stays_when_a_checkpoint_is_exported(tmp_path: Path) -> None:

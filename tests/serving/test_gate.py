@@ -26,10 +26,6 @@ def test_lanes_have_places_of_their_own_and_let_all_through_at_first(tmp_path: P
     assert file.stat().st_mode & 0o777 == 0o600
 
 
-def test_without_a_file_nothing_is_told() -> None:
-    open_gate(None)(GateLane.SEARCH)(1.0, True)
-
-
 def test_every_model_that_queues_has_a_lane() -> None:
     queueing = {model.name for model in models.MODELS if not model.internal} - {models.CATALOG.name}
     assert queueing | {ensemble.name for ensemble in models.ENSEMBLES} == {of.partition("/")[0] for of in LANES}

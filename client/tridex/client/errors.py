@@ -12,8 +12,8 @@
     └── ServerError         everything else: the server failed
 
 An error of the server is sorted by its gRPC status code, or by the tag in front of its message where Triton server has
-no code for it (tridex.protocol.refusals). Words decide in two cases alone, where gRPC and Triton server use the code of
-something else: a message or header that is too large, and a restricted protocol. Each error keeps tritonclient's
+no code for it (tridex.protocol.error_tags). Words decide in two cases alone, where gRPC and Triton server use the code
+of something else: a message or header that is too large, and a restricted protocol. Each error keeps tritonclient's
 exception as its cause; one that the client raises before it sends anything has none.
 """
 
@@ -24,8 +24,8 @@ import re
 from tritonclient.utils import InferenceServerException
 
 from tridex.common import TridexError
+from tridex.protocol.error_tags import ErrorTag, untagged
 from tridex.protocol.limits import MAX_MESSAGE_BYTES
-from tridex.protocol.refusals import Refusal, untagged
 
 
 class ClientError(TridexError):
@@ -85,11 +85,11 @@ _BY_STATUS: dict[str | None, type[ClientError]] = {
 }
 
 
-_BY_REFUSAL: dict[Refusal, type[ClientError]] = {
-    Refusal.RESOURCE_EXHAUSTED: ResourceExhausted,
-    Refusal.OVERLOADED: Overloaded,
-    Refusal.READ_ONLY: ReadOnly,
-    Refusal.DEADLINE_EXCEEDED: Timeout,
+_BY_TAG: dict[ErrorTag, type[ClientError]] = {
+    ErrorTag.RESOURCE_EXHAUSTED: ResourceExhausted,
+    ErrorTag.OVERLOADED: Overloaded,
+    ErrorTag.READ_ONLY: ReadOnly,
+    ErrorTag.DEADLINE_EXCEEDED: Timeout,
 }
 
 
@@ -101,7 +101,7 @@ def from_triton(error: InferenceServerException, timeout_s: float) -> ClientErro
     """The error of this package that stands for one of tritonclient's, of a call that was allowed `timeout_s`."""
     kind, message = _BY_STATUS.get(error.status(), ServerError), str(error.message())
     if error.status() == "StatusCode.INTERNAL" and (refusal := untagged(message)):
-        kind, message = _BY_REFUSAL[refusal[0]], refusal[1]
+        kind, message = _BY_TAG[refusal[0]], refusal[1]
     if kind is Timeout:
         return Timeout(f"{message} (timeout_s={timeout_s:g})")
     if kind is Overloaded and _TOO_LARGE.search(message):

@@ -18,13 +18,6 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInput, ModelIns
 from tridex.protocol import models
 from tridex.protocol.tensors import DType, Ensemble, Model, Tensor
 
-SERVICES = {
-    models.SEARCH: "search.SearchService",
-    models.ENCODER: "encoder.EncoderService",
-    models.INGEST: "ingest.IngestService",
-    models.CATALOG: "catalog.CatalogService",
-}
-
 _HEADER = "# Rendered from tridex.protocol by `python -m tridex.export.repository`; change it there.\n"
 
 _DTYPES = {DType.STRING: "TYPE_STRING", DType.INT64: "TYPE_INT64", DType.FP32: "TYPE_FP32"}
@@ -59,8 +52,8 @@ def model_config(model: Model, backend: str | None = None) -> ModelConfig:
     config.backend = backend
     # No queue delay: a batch is what arrived while the model was busy, so a lone request never waits. No limit of the
     # queue's length: with any queue policy Triton's batcher hands nothing over before a runner waits for work, and is
-    # not woken when one begins to. A request that comes just as the answer before it leaves, as one caller's next does,
-    # then lies there until the batcher looks again after 500 ms (measured with a limit of 1,024: 7 % of searches).
+    # not woken when one begins to. A request that comes just as the answer before it leaves, as a client's next does,
+    # then waits until the batcher checks again after 500 ms (measured with a limit of 1,024: 7 % of searches).
     config.dynamic_batching.SetInParent()
     if model.cpu_only:
         config.instance_group.add(kind=ModelInstanceGroup.KIND_CPU, count=1)
@@ -111,10 +104,11 @@ def encoder_configs() -> dict[str, ModelConfig]:
 
 
 def _code(model: Model) -> str:
-    module, _, service = SERVICES[model].partition(".")
+    """The model.py of a model: the service of model `search` is SearchService in tridex.serving.models.search."""
+    service = f"{model.name.capitalize()}Service"
     return (
         "from tridex.serving.backend.python_backend import python_model\n"
-        f"from tridex.serving.models.{module} import {service}\n\n"
+        f"from tridex.serving.models.{model.name} import {service}\n\n"
         f"TritonPythonModel = python_model({service})\n"
     )
 

@@ -60,7 +60,7 @@ MAX_PAGE_BYTES = 32 * 1024 * 1024
 """Bytes of one page of a scroll, as JSON; a page with one document may have more."""
 
 MAX_MESSAGE_BYTES = 128 * 1024 * 1024
-"""Bytes of one gRPC message, either way."""
+"""Bytes of one gRPC message, in either direction."""
 
 MAX_POOLING_FACTOR = 64
 """Token embeddings that token pooling makes one of."""

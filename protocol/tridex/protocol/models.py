@@ -8,7 +8,7 @@ from __future__ import annotations
 from .limits import MAX_BATCH
 from .tensors import DType, Ensemble, Model, Step, Tensor
 
-# Text in. The name of the tensor says which of the checkpoint's two ways of encoding applies.
+# Text in. The tensor's name decides whether it is encoded as a query or as a document.
 QUERY = Tensor("QUERY", DType.STRING, (1,))
 DOCUMENT = Tensor("DOCUMENT", DType.STRING, (1,))
 
@@ -24,7 +24,7 @@ EMBEDDINGS = Tensor("EMBEDDINGS", DType.FP32, (-1, -1))
 
 # Search.
 QUERY_EMBEDDINGS = Tensor("QUERY_EMBEDDINGS", DType.FP32, (-1, -1), optional=True)
-"""Not of a search by BM25 alone."""
+"""Not read by BM25."""
 QUERY_MASK = Tensor("QUERY_MASK", DType.INT64, (-1,), optional=True)
 CANDIDATE_IDS = Tensor("CANDIDATE_IDS", DType.STRING, (-1,), optional=True)
 """[batch, candidates]: score these documents only."""
@@ -63,8 +63,8 @@ def _optional(tensor: Tensor) -> Tensor:
     return Tensor(tensor.name, tensor.dtype, tensor.shape, optional=True)
 
 
-# For the server's own models: tokens in. Callers cannot reach it (tridex.serving.guard). It differs by runtime; the
-# repository's configs/ hold the variants.
+# For the server's own models: tokens in. Clients cannot reach it (tridex.serving.server.guard). It differs by runtime;
+# the repository's configs/ hold the variants.
 ENCODER = Model(
     "encoder",
     inputs=(INPUT_IDS, ATTENTION_MASK, EMBEDDING_MASK),

@@ -31,7 +31,7 @@ class Model:
     `ragged` lets the dynamic batcher put requests of different lengths into one batch: right for a Python model,
     which sees each request by itself, wrong for a backend that wants one rectangular tensor. `cpu_only` keeps a model
     to one instance on the CPU: by itself, Triton server starts one on every GPU there is. `internal` models serve the
-    other models and not callers.
+    other models and no clients.
     """
 
     name: str

@@ -49,16 +49,19 @@ Tell = Callable[[float, bool], None]
 """Takes the shortest timeout in seconds, and whether requests without one are refused."""
 
 
+def no_gate(_lane: GateLane) -> Tell:
+    """In place of `open_gate` where there is no file, as our launcher did not start tritonserver."""
+    return lambda *_: None
+
+
 def create_gate(file: Path) -> None:
     """Makes the file, in which every request is let through."""
     file.write_bytes(bytes(_LANE.size * len(GateLane)))
     file.chmod(0o600)
 
 
-def open_gate(file: Path | None) -> Callable[[GateLane], Tell]:
-    """What a lane tells the front ends by. Nothing is told where there is no file."""
-    if file is None:
-        return lambda _: lambda *_: None
+def open_gate(file: Path) -> Callable[[GateLane], Tell]:
+    """What a lane tells the front ends by."""
     with file.open("r+b") as opened:
         mapped = mmap.mmap(opened.fileno(), _LANE.size * len(GateLane))
 

@@ -1,8 +1,8 @@
-"""How the processes of models say how they are, and are told to stop: by files in one folder, the run folder.
+"""The run folder: files by which the processes of models report their state, and are asked to stop.
 
-A model's process writes INSTANCE.json there every half second. The launcher makes `serving` before it starts them and
-renames it, to `draining`: models refuse new requests, but for those of other models; then to `closing`: models refuse
-all and close their services. Files are overwritten and renamed, so that a full disk does not get in the way.
+A model's process writes INSTANCE.json there every half second. The launcher creates the file `serving` before it starts
+them and renames it, to `draining`: models refuse new requests, except those of other models; then to `closing`: models
+refuse all requests and close their services. Files are overwritten and renamed, which works on a full disk, too.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .gate import create_gate
+
+VARIABLE = "TRIDEX_RUN"
+"""The environment variable by which models learn their run folder."""
 
 _PAUSE_S = 5.0
 
@@ -26,7 +29,7 @@ CLOSING = "closing"
 
 @dataclass(frozen=True)
 class Report:
-    """What a model's process says of itself."""
+    """The state of a model's process."""
 
     model: str
     pid: int
@@ -34,12 +37,12 @@ class Report:
     """When, by the machine's monotonic clock, which all its processes share."""
     in_flight: int
     """Requests that it works on."""
-    heard: str
-    """What the launcher told it last."""
+    phase: str
+    """The launcher's phase that it has seen last."""
     closed: bool
     """Whether its service is closed: its threads have ended and it writes nothing more."""
     trouble: str | None
-    """Why it must not be relied upon, where it knows."""
+    """Why the model does not work as it should, where it knows."""
 
 
 class RunFolder:
@@ -48,8 +51,8 @@ class RunFolder:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(mode=0o700)
         self.folder = folder
-        self._told = folder / SERVING
-        self._told.touch(mode=0o600)
+        self._marker = folder / SERVING
+        self._marker.touch(mode=0o600)
         create_gate(folder / GATE)
         self._reports: dict[Path, Report] = {}
 
@@ -63,46 +66,46 @@ class RunFolder:
         return list(self._reports.values())
 
     def drain(self) -> None:
-        """Has models refuse what is new and answer what is under way."""
-        self._tell(DRAINING)
+        """Makes models refuse new requests and answer those in flight."""
+        self._enter(DRAINING)
 
     def idle(self) -> bool:
-        """Whether every model has heard that it is to drain, and has no request in flight."""
-        return all(report.heard == DRAINING and not report.in_flight for report in self.reports())
+        """Whether every model has seen that it is to drain, and has no request in flight."""
+        return all(report.phase == DRAINING and not report.in_flight for report in self.reports())
 
     def close_services(self) -> None:
-        """Has models refuse everything and close their services."""
-        self._tell(CLOSING)
+        """Makes models refuse everything and close their services."""
+        self._enter(CLOSING)
 
     def closed(self) -> bool:
         """Whether every model has closed its service."""
         return all(report.closed for report in self.reports())
 
-    def _tell(self, word: str) -> None:
-        told = self.folder / word
+    def _enter(self, phase: str) -> None:
+        marker = self.folder / phase
         try:
-            self._told.rename(told)
+            self._marker.rename(marker)
         except FileNotFoundError:  # tidied away, as old files in /tmp may be
-            told.touch(mode=0o600)
-        self._told = told
+            marker.touch(mode=0o600)
+        self._marker = marker
 
 
 class Silence:
-    """How long others have said nothing, of the time in which this process looked.
+    """How long other processes have been silent, counting only the time in which this process was running.
 
-    Where it did not, the machine or the container was paused, and the others with it.
+    Where it was not, the machine or the container was paused, and the others with it.
     """
 
     def __init__(self) -> None:
         self._looked_s = self._awake_s = time.monotonic()
 
     def look(self) -> None:
-        """To be called again and again."""
+        """To be called at least every few seconds."""
         now = time.monotonic()
         if now - self._looked_s > _PAUSE_S:
             self._awake_s = now
         self._looked_s = now
 
-    def since(self, heard_s: float) -> float:
-        """Seconds until the last look, from a time of the monotonic clock."""
-        return self._looked_s - max(heard_s, self._awake_s)
+    def since(self, reported_s: float) -> float:
+        """Seconds until the last look, from a time of the monotonic clock, such as a report's."""
+        return self._looked_s - max(reported_s, self._awake_s)

@@ -1,4 +1,4 @@
-"""Threads that go on whatever happens to them, and know when they do not."""
+"""Background threads that survive every exception, and know when they are stuck."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _log = logging.getLogger(__name__)
 class Background:
     """A thread that takes turns at one job until it is closed, whatever a turn raises.
 
-    `turn` returns the seconds until the next turn, None to wait for `wake` alone. One that raises is logged, once as
-    long as it is the same trouble, and taken again after a pause that grows. A panic in Lance is no Exception, and
-    nothing else may end the thread either, so everything is caught.
+    `turn` returns the seconds until the next turn, None to wait for `wake` alone. Where it raises, the error is logged,
+    once as long as it stays the same, and the turn is repeated after a pause that grows. A panic in Lance is no
+    Exception, and nothing else may end the thread either, so everything is caught.
 
-    `does` completes "the thread that"; `stuck_after_s` is more than a good turn can take. Whoever notifies `condition`
-    wakes the thread, too.
+    `does` completes "the thread that"; `stuck_after_s` is more than a good turn can take. A notification of
+    `condition` wakes the thread, too.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Background:
         return self._closed.is_set()
 
     def wake(self) -> None:
-        """Has the next turn begin at once, or a further one after that which is under way."""
+        """Starts the next turn at once, or right after the current one."""
         with self._condition:
             self._woken = True
             self._condition.notify_all()
@@ -73,7 +73,7 @@ class Background:
         return f"the thread that {self._does} has been stuck for {stuck:.0f} s{f' ({last})' if last else ''}"
 
     def close(self, *, join: bool = True) -> None:
-        """Ends it after the turn that is under way, and waits for that unless told otherwise."""
+        """Ends the thread after the current turn; with `join`, waits for that."""
         self._closed.set()
         self.wake()
         if join and self._thread is not threading.current_thread():
@@ -82,7 +82,7 @@ class Background:
     def _run(self) -> None:
         pause: float | None = 0.0
         failures = 0
-        told = Told()
+        errors = LoggedErrors()
         while True:
             with self._condition:
                 if not self._woken and not self.closed:
@@ -96,29 +96,29 @@ class Background:
                 pause = self._turn()
                 failures = 0
                 self._since = self._last = None
-                told.over(self._does)
+                errors.resolved(self._does)
             except BaseException as error:
                 self._last = f"{type(error).__name__}: {error}"
-                told.tell(self._does, error, f"the thread that {self._does} failed; it goes on trying")
-                # Not the condition: whoever wakes it would have it fail again at once.
+                errors.log(self._does, error, f"the thread that {self._does} failed; it goes on trying")
+                # Not the condition: each notification would make it fail again at once.
                 self._closed.wait(min(_FIRST_PAUSE_S * 2 ** min(failures, 10), _LONGEST_PAUSE_S))
                 pause, failures = 0.0, failures + 1
 
 
-class Told:
-    """Which troubles were logged: each one once, until it is over or another one."""
+class LoggedErrors:
+    """Logs each error once, until it is resolved or another one takes its place."""
 
     def __init__(self) -> None:
-        self._told: dict[Hashable, str] = {}
+        self._logged: dict[Hashable, str] = {}
 
-    def tell(self, about: Hashable, error: BaseException, message: str, *, trace: bool = True) -> None:
+    def log(self, about: Hashable, error: BaseException, message: str, *, trace: bool = True) -> None:
         """Logs the message with the error, and its traceback where wanted."""
         words = f"{type(error).__name__}: {error}"
-        if self._told.get(about) == words:
+        if self._logged.get(about) == words:
             return
-        self._told[about] = words
+        self._logged[about] = words
         _log.error("%s (%s)", message, words, exc_info=error if trace else None)
 
-    def over(self, about: Hashable) -> None:
-        """It may be told again."""
-        self._told.pop(about, None)
+    def resolved(self, about: Hashable) -> None:
+        """The error is gone, so that it would be logged again."""
+        self._logged.pop(about, None)

@@ -21,7 +21,7 @@ from .service import ErrorCode, RequestError
 
 @contextmanager
 def translated_errors() -> Iterator[None]:
-    """Raises a RequestError where the index refuses what was asked of it."""
+    """Raises the errors of the index as RequestErrors."""
     try:
         yield
     except TokenIndexError as error:
@@ -29,7 +29,7 @@ def translated_errors() -> Iterator[None]:
 
 
 def request_error(error: BaseException) -> RequestError:
-    """What a request is told of an error of the index; INTERNAL for one that the index does not know."""
+    """An error of the index as one of a request; INTERNAL for an error that is none of the index's own."""
     match error:
         case CollectionNotFoundError():
             code = ErrorCode.NOT_FOUND

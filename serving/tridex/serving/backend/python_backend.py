@@ -15,8 +15,10 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
-from tridex.protocol.refusals import Refusal, tagged
-from tridex.serving.settings import memory_budget, run_folder, store_folder
+from tridex.protocol.error_tags import ErrorTag, tagged
+from tridex.serving import run_folder
+from tridex.serving.gate import no_gate, open_gate
+from tridex.serving.settings import ModelSettings, variable
 
 from .reporter import Reporter
 from .service import (
@@ -27,8 +29,9 @@ from .service import (
     Request,
     RequestError,
     Result,
+    Sender,
     Service,
-    as_refusal,
+    as_request_error,
     invalid,
 )
 
@@ -43,16 +46,20 @@ def python_model(service_class: type[Service]) -> type:
     class TritonPythonModel:
         def initialize(self, args: dict[str, str]) -> None:
             os.nice(service_class.NICENESS)
-            self._reporter = Reporter(args["model_name"], args["model_instance_name"], run_folder())
+            folder = Path(given) if (given := os.environ.get(run_folder.VARIABLE)) else None
+            self._reporter = Reporter(args["model_name"], args["model_instance_name"], folder)
+            settings = ModelSettings.load()
             on_gpu = args["model_instance_kind"] == "GPU"
             self._service = service_class(
                 Context(
                     repository=Path(args["model_repository"]).parent,
                     device=f"cuda:{args['model_instance_device_id']}" if on_gpu else "cpu",
-                    store=store_folder(),
+                    store=settings.store,
                     infer=_infer,
                     metrics=_Metrics(),
-                    memory_budget=memory_budget(),
+                    memory_budget=settings.memory_budget,
+                    recall_sample_rate=settings.recall_sample_rate,
+                    gate=open_gate(folder / run_folder.GATE) if folder else no_gate,
                 )
             )
             self._reporter.service = self._service
@@ -71,11 +78,11 @@ def python_model(service_class: type[Service]) -> type:
                 try:
                     good[i] = _request(request)
                 except Exception as error:
-                    self._answer(request, as_refusal(error, "a request could not be read"))
+                    self._answer(request, as_request_error(error, "a request could not be read"))
             try:
                 results: Sequence[Result] = self._service.answer(list(good.values()))
             except Exception as error:
-                results = [as_refusal(error, "requests failed")] * len(good)
+                results = [as_request_error(error, "requests failed")] * len(good)
             for i, result in zip(good, results, strict=True):
                 self._answer(requests[i], result)
 
@@ -128,8 +135,7 @@ def _request(request: Any) -> Request:
     return Request(
         inputs={tensor.name(): _array(tensor) for tensor in request.inputs()},
         parameters=parameters,
-        timeout_s=request.timeout() / 1e6 or None,
-        is_cancelled=request.is_cancelled,
+        sender=Sender(timeout_s=request.timeout() / 1e6 or None, is_cancelled=request.is_cancelled),
     )
 
 
@@ -138,8 +144,8 @@ def _send(request: Any, result: Arrays | RequestError) -> None:
     try:
         request.get_response_sender().send(_response(request, result), flags=final)
     except Exception as error:
-        refusal = pb_utils.InferenceResponse(error=_error(as_refusal(error, "an answer could not be sent")))
-        request.get_response_sender().send(refusal, flags=final)
+        failure = pb_utils.InferenceResponse(error=_error(as_request_error(error, "an answer could not be sent")))
+        request.get_response_sender().send(failure, flags=final)
 
 
 def _response(request: Any, result: Arrays | RequestError) -> Any:
@@ -150,12 +156,12 @@ def _response(request: Any, result: Arrays | RequestError) -> Any:
     return pb_utils.InferenceResponse(tensors)
 
 
-def _error(refusal: RequestError) -> Any:
+def _error(error: RequestError) -> Any:
     # Where files lie is the operator's business: the log has the whole message.
-    message = str(refusal).replace(str(store_folder()), "<store>")
-    if refusal.code.value in Refusal.__members__:
-        return pb_utils.TritonError(tagged(Refusal(refusal.code.value), message), pb_utils.TritonError.INTERNAL)
-    return pb_utils.TritonError(message, getattr(pb_utils.TritonError, refusal.code.value))
+    message = str(error).replace(str(Path(os.environ[variable("store")])), "<store>")
+    if error.code.value in ErrorTag.__members__:
+        return pb_utils.TritonError(tagged(ErrorTag(error.code.value), message), pb_utils.TritonError.INTERNAL)
+    return pb_utils.TritonError(message, getattr(pb_utils.TritonError, error.code.value))
 
 
 def _infer(model: str, inputs: Arrays, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:

@@ -1,4 +1,4 @@
-"""A model process's side of the run folder (run_folder.py): it reports how it is, and hears when to stop."""
+"""A model process's side of the run folder (run_folder.py): it reports its state, and learns when to stop."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ _MAX_TROUBLE = 300
 """Characters."""
 
 _INTERNAL = {model.name for model in MODELS if model.internal}
-"""Asked by other models alone, for requests that these have admitted."""
+"""Called by other models alone, for requests that these have admitted."""
 
 _log = logging.getLogger(__name__)
 
 
 class Reporter:
-    """A model process's side: a thread that reports, listens, and ends the process when tritonserver is gone.
+    """A thread that reports, watches for the launcher's phase, and ends the process when tritonserver is gone.
 
-    Where there is no run folder, because something else than our launcher started tritonserver, it does the last alone.
+    Without a run folder, where tritonserver was not started by our launcher, it does the last alone.
     """
 
     def __init__(self, model: str, instance: str, folder: Path | None) -> None:
         self.service: Service | None = None
-        """To be set once there is one; it is closed when the launcher says so."""
+        """To be set once there is one; closed when the launcher asks for it."""
         self._model = model
         self._folder = folder
         self._instance = instance
@@ -45,7 +45,7 @@ class Reporter:
         self._lock = threading.Lock()
         self._in_flight = 0
         self._accepting = True
-        self._heard = SERVING
+        self._phase = SERVING
         self._reported_s = 0.0
         self._closed = False
         self._ended = threading.Event()
@@ -53,14 +53,14 @@ class Reporter:
         threading.Thread(target=self._run, name="tridex-report", daemon=True).start()
 
     def admit(self, count: int) -> bool:
-        """Whether the model may work on so many requests more; if so, `answered` must be told of each."""
+        """Whether the model may take `count` more requests; if so, `answered` must be called for each."""
         with self._lock:
             if self._accepting:
                 self._in_flight += count
             return self._accepting
 
     def answered(self, count: int = 1) -> None:
-        """So many requests that were admitted have their answer."""
+        """`count` admitted requests have been answered."""
         with self._lock:
             self._in_flight -= count
 
@@ -72,12 +72,12 @@ class Reporter:
     def _run(self) -> None:
         while not self._ended.wait(_LOOK_S):
             if os.getppid() != self._parent:
-                # Without tritonserver nobody hears an answer, and a new server wants the memory and the store.
+                # Without tritonserver no answer reaches a client, and a new server needs the memory and the store.
                 os._exit(1)
             try:
                 if self._folder:
-                    self._listen(self._folder)
-                    if self._heard != SERVING or time.monotonic() - self._reported_s >= _REPORT_S:
+                    self._follow_phase(self._folder)
+                    if self._phase != SERVING or time.monotonic() - self._reported_s >= _REPORT_S:
                         self._report(self._folder)
                         self._reported_s = time.monotonic()
                 self._failing = False
@@ -86,12 +86,12 @@ class Reporter:
                     _log.exception("model %s could not report; it goes on trying", self._model)
                 self._failing = True
 
-    def _listen(self, folder: Path) -> None:
-        """Does what the launcher says."""
-        self._heard = next((word for word in (CLOSING, DRAINING) if (folder / word).exists()), SERVING)
-        closing = self._heard == CLOSING
+    def _follow_phase(self, folder: Path) -> None:
+        """Reads the launcher's phase and acts on it."""
+        self._phase = next((word for word in (CLOSING, DRAINING) if (folder / word).exists()), SERVING)
+        closing = self._phase == CLOSING
         with self._lock:
-            self._accepting = self._heard == SERVING or (self._model in _INTERNAL and not closing)
+            self._accepting = self._phase == SERVING or (self._model in _INTERNAL and not closing)
         if closing:
             self._close_service()
 
@@ -103,7 +103,7 @@ class Reporter:
                 pid=os.getpid(),
                 at_s=time.monotonic(),
                 in_flight=self._in_flight,
-                heard=self._heard,
+                phase=self._phase,
                 closed=self._closed,
                 trouble=trouble and trouble[:_MAX_TROUBLE],
             )

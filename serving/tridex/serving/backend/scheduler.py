@@ -1,9 +1,9 @@
-"""Whose work is done next: requests that need the encoder are served in small units, each of them in its turn.
+"""Fair scheduling: requests that need the encoder are served in small units, in turns.
 
-Requests wait here and not in Triton server's queues, which know neither how long their senders wait nor whether they
-are still there. A thread takes a unit of work, some texts of one request or of several, encodes it, finishes the
-requests that are whole by then, and goes on with the next: a request of many long texts holds up others for a unit.
-Whoever would wait longer than the sender does is refused at once, so that what is admitted is answered in time.
+Requests wait here and not in Triton server's queues, which know neither timeouts nor whether a sender is still
+connected. A thread takes a unit of work, some texts of one request or of several, encodes it, finishes the requests
+that are complete by then, and goes on with the next: a request of many long texts delays others by one unit at most. A
+request whose wait would exceed its timeout is refused at once, so that what is admitted is answered in time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from tridex.index import is_fault
 from tridex.serving.gate import Tell
 
 from .background import Background
-from .service import Arrays, ErrorCode, Request, RequestError, as_refusal
+from .service import Arrays, ErrorCode, HasSender, RequestError, as_request_error
 
 UNIT_TOKENS = 512
 """Padded tokens of a unit: some 0.1 s of a 6-layer MiniLM on two CPU cores."""
@@ -37,20 +37,20 @@ _TOKENS_PER_WEIGHT = 64
 _UNIT_WEIGHT = UNIT_TOKENS // _TOKENS_PER_WEIGHT
 
 _UNIT_TOKENISING_S = 0.05
-"""Tokenising ends a unit, too: a text of 256 KiB takes 0.1 s."""
+"""Time spent on tokenising ends a unit, too: a text of 256 KiB takes 0.1 s."""
 
 _MAX_HELD_BYTES = 256 * 2**20
 """Texts of all requests that wait."""
 
 _MAX_HELD_TOKENS = 2**20
-"""Token embeddings of requests that are not whole yet, 0.5 GB at 128 dimensions: from there on those that have begun
-are done one by one."""
+"""Token embeddings of incomplete requests, 0.5 GB at 128 dimensions: above it, requests that have begun are completed
+one by one."""
 
 _SHARE = 0.9
-"""Of the time that a sender waits: what is left lets a refusal, which says more than a timeout, reach it."""
+"""Of a sender's timeout. The rest lets our error, which says more than a timeout, reach the sender."""
 
 _LEAST_PATIENCE_S = 0.25
-"""However soon some senders leave: others may wait longer."""
+"""However soon some senders leave, as others may wait longer."""
 
 _STUCK_S = 60.0
 
@@ -58,6 +58,9 @@ _log = logging.getLogger(__name__)
 
 Encode = Callable[[Sequence[TokenBatch]], list[NDArray[np.float32]]]
 """Tokens of several texts, [1, tokens] each, to their embeddings, [1, tokens, dim] each."""
+
+
+R = TypeVar("R", bound=HasSender)
 
 
 class Encoded(NamedTuple):
@@ -76,10 +79,10 @@ class Encoded(NamedTuple):
 
 
 @dataclass(eq=False)
-class Task:
-    """One request on its way through the encoder."""
+class Task(Generic[R]):
+    """One parsed request on its way through the encoder."""
 
-    request: Request
+    request: R
     rows: Iterator[TokenBatch]
     """Its texts' tokens, [1, tokens] each, made when they are wanted. May raise RequestError, which fails the task."""
     weight: int = 1
@@ -97,28 +100,27 @@ class Task:
     answer: Future[Arrays | RequestError] = field(default_factory=Future)
 
 
-class Lane:
+class Lane(Generic[R]):
     """Tasks of one kind. A lane takes one unit of work in every turn of the scheduler."""
 
     def __init__(
         self,
-        finish: Callable[[list[Task]], None],
+        finish: Callable[[list[Task[R]]], None],
         *,
         default_wait_s: float,
         name: str,
         max_weight: int,
         tell_gate: Tell = lambda *_: None,
     ) -> None:
-        """`finish` answers tasks whose texts are encoded. A task waits for `default_wait_s` at most where its request
-        does not say how long its sender waits, and for half of what others had when they left without an answer; what
-        is finished together weighs `max_weight` at most, or is one task."""
+        """`finish` answers tasks whose texts are encoded, together at most `max_weight` or one task. A task without a
+        timeout waits `default_wait_s` at most, and half the time after which other senders left without an answer."""
         self._tell_gate = tell_gate
         self.name = name
         self.finish = finish
         self.max_weight = max_weight
         self.patience_s = default_wait_s
         self._default_wait_s = default_wait_s
-        self.waiting: deque[Task] = deque()
+        self.waiting: deque[Task[R]] = deque()
         self._weights: Counter[int] = Counter()
         """How many of the tasks that are not answered yet have which weight."""
         self._pace_s = 0.0
@@ -136,14 +138,14 @@ class Lane:
         """Tasks that are not answered yet."""
         return self._weights.total()
 
-    def joins(self, task: Task) -> None:
-        """A task begins to wait."""
+    def add(self, task: Task[R]) -> None:
+        """A task starts to wait."""
         if not self._weights:
             self._last = time.monotonic()
         self._weights[task.weight] += 1
         self._tell()
 
-    def leaves(self, task: Task) -> None:
+    def remove(self, task: Task[R]) -> None:
         """A task is answered."""
         self._weights[task.weight] -= 1
         if not self._weights[task.weight]:
@@ -155,14 +157,14 @@ class Lane:
         wait_s = self.wait_s(1)
         self._tell_gate(wait_s / _SHARE, wait_s > self.patience_s)
 
-    def went_on(self, task: Task, tokens: int) -> None:
-        """So many tokens of a task are done, and others are left."""
-        self.leaves(task)
+    def reduce(self, task: Task[R], tokens: int) -> None:
+        """Some tokens of a task are done, and others are left."""
+        self.remove(task)
         task.weight = max(1, task.weight - tokens // _TOKENS_PER_WEIGHT)
         self._weights[task.weight] += 1
 
-    def did(self, weight: int) -> None:
-        """Work of so much weight is done; the time since the last is what it took, other lanes' turns included."""
+    def finished(self, weight: int) -> None:
+        """Work of this weight is done. It took the time since the last call, other lanes' turns included."""
         if not weight:
             return
         now = time.monotonic()
@@ -171,13 +173,13 @@ class Lane:
         self._pace_s += (pace_s - self._pace_s) * (min(0.1 * weight, 0.5) if self._pace_s else 1.0)
         self.patience_s = min(self._default_wait_s, 1.01 * self.patience_s)
 
-    def take_abandoned(self) -> list[Task]:
-        """Takes out the tasks that nobody waits for any more."""
-        over = [task for task in self.waiting if task.request.is_over]
+    def take_abandoned(self) -> list[Task[R]]:
+        """Takes out the tasks whose senders have left."""
+        over = [task for task in self.waiting if task.request.sender.has_left]
         for task in over:
             self.waiting.remove(task)
-            if task.request.timeout_s is None:
-                waited_s = time.monotonic() - task.request.arrived_at
+            if task.request.sender.timeout_s is None:
+                waited_s = time.monotonic() - task.request.sender.arrived_at
                 self.patience_s = max(_LEAST_PATIENCE_S, min(self.patience_s, waited_s / 2))
         return over
 
@@ -186,7 +188,7 @@ class _Unit:
     """Texts that are encoded together."""
 
     def __init__(self) -> None:
-        self.rows: list[tuple[Task, TokenBatch]] = []
+        self.rows: list[tuple[Task[Any], TokenBatch]] = []
         self.tokens = 0
         self._began = time.monotonic()
 
@@ -194,8 +196,8 @@ class _Unit:
     def is_full(self) -> bool:
         return self.tokens >= UNIT_TOKENS or time.monotonic() > self._began + _UNIT_TOKENISING_S
 
-    def take_rows(self, task: Task) -> bool:
-        """Takes the task's next rows, as many as there is room for; whether that was the last of them."""
+    def take_rows(self, task: Task[Any]) -> bool:
+        """Takes as many of the task's next rows as there is room for; whether those were the last ones."""
         while not self.is_full:
             row = next(task.rows, None)
             if row is None:
@@ -205,7 +207,7 @@ class _Unit:
             task.tokens += row.input_ids.size
         return False
 
-    def give_back(self, task: Task) -> None:
+    def give_back(self, task: Task[Any]) -> None:
         """Leaves a task's rows out."""
         for other, row in self.rows:
             if other is task:
@@ -214,7 +216,7 @@ class _Unit:
         self.rows = [(other, row) for other, row in self.rows if other is not task]
 
     def encoded(self, began: float) -> None:
-        """Counts for its tasks what it took, its encoding since `began`."""
+        """Adds the time that the unit took to its tasks; it was encoded since `began`."""
         now = time.monotonic()
         tasks = {task for task, _ in self.rows}
         for task in tasks:
@@ -226,7 +228,7 @@ class _Unit:
 class Scheduler:
     """Runs the tasks of its lanes on a thread of its own."""
 
-    def __init__(self, encode: Encode, lanes: Sequence[Lane]) -> None:
+    def __init__(self, encode: Encode, lanes: Sequence[Lane[Any]]) -> None:
         self._encode = encode
         self._lanes = lanes
         self._held = 0
@@ -237,9 +239,9 @@ class Scheduler:
         )
         self._thread.start()
 
-    def submit(self, task: Task, lane: Lane) -> Future[Arrays | RequestError]:
+    def submit(self, task: Task[R], lane: Lane[R]) -> Future[Arrays | RequestError]:
         """The task's answer, when there is one. Raises RequestError OVERLOADED where it would come too late."""
-        timeout_s = task.request.timeout_s
+        timeout_s = task.request.sender.timeout_s
         most = lane.patience_s if timeout_s is None else _SHARE * timeout_s
         with self._changed:
             if self._thread.closed:
@@ -260,11 +262,11 @@ class Scheduler:
         return task.answer
 
     def together(self) -> AbstractContextManager[object]:
-        """Tasks that are submitted within it come at once: none begins before the last is there."""
+        """A context in which submitted tasks arrive at once: none begins before the last is submitted."""
         return self._changed
 
-    def again(self, task: Task, lane: Lane) -> None:
-        """Puts a task that was handed to `finish` back, with other rows."""
+    def resubmit(self, task: Task[R], lane: Lane[R]) -> None:
+        """Puts back a task that was handed to `finish`, with new rows."""
         with self._changed:
             self._tokens -= task.tokens
             task.tokens = 0
@@ -275,14 +277,14 @@ class Scheduler:
         return self._thread.trouble()
 
     def close(self) -> None:
-        """Ends after the unit under way, and refuses what still waits."""
+        """Ends after the current unit, and refuses the tasks that still wait."""
         self._thread.close()
         for lane in self._lanes:
             while lane.waiting:
                 self._drop(lane, lane.waiting.popleft(), RequestError(ErrorCode.UNAVAILABLE, "the server is stopping"))
 
-    def _add(self, task: Task, lane: Lane) -> None:
-        lane.joins(task)
+    def _add(self, task: Task[R], lane: Lane[R]) -> None:
+        lane.add(task)
         lane.waiting.append(task)
         self._held += task.size
         self._thread.wake()
@@ -294,13 +296,13 @@ class Scheduler:
                 self._turn(lane)
         return 0.0 if any(lane.waiting for lane in self._lanes) else None
 
-    def _turn(self, lane: Lane) -> None:
-        """One unit of a lane's work."""
+    def _turn(self, lane: Lane[R]) -> None:
+        """Does one unit of a lane's work."""
         with self._changed:
             abandoned = lane.take_abandoned()
         for task in abandoned:
             self._drop(lane, task, RequestError(ErrorCode.DEADLINE_EXCEEDED, "its sender waits no longer"))
-        whole: list[Task] = []
+        whole: list[Task[R]] = []
         unit = _Unit()
         weight = 0
         while not unit.is_full:
@@ -314,27 +316,27 @@ class Scheduler:
                 if unit.take_rows(task):
                     whole.append(task)
                 else:
-                    # Others come first; what is left of it is done in a later turn.
+                    # The rest is done in a later turn, after other tasks.
                     with self._changed:
-                        lane.went_on(task, unit.tokens - before)
+                        lane.reduce(task, unit.tokens - before)
                         crowded = self._tokens > _MAX_HELD_TOKENS
                         (lane.waiting.appendleft if crowded else lane.waiting.append)(task)
             except BaseException as error:
                 if not is_fault(error):
                     raise
                 unit.give_back(task)
-                self._drop(lane, task, as_refusal(error, "a request could not be tokenised"))
+                self._drop(lane, task, as_request_error(error, "a request could not be tokenised"))
         self._tokens += unit.tokens
         tokenised = time.monotonic()
         self._encode_unit(lane, unit.rows, whole)
         unit.encoded(tokenised)
         self._finish(lane, whole)
         with self._changed:
-            lane.did(max(sum(task.weight for task in whole), unit.tokens // _TOKENS_PER_WEIGHT))
+            lane.finished(max(sum(task.weight for task in whole), unit.tokens // _TOKENS_PER_WEIGHT))
             for task in whole:
                 self._forget(lane, task)
 
-    def _encode_unit(self, lane: Lane, unit: Sequence[tuple[Task, TokenBatch]], whole: list[Task]) -> None:
+    def _encode_unit(self, lane: Lane[R], unit: Sequence[tuple[Task[R], TokenBatch]], whole: list[Task[R]]) -> None:
         if not unit:
             return
         tasks = list(dict.fromkeys(task for task, _ in unit))
@@ -343,19 +345,19 @@ class Scheduler:
         except BaseException as error:
             if not is_fault(error):
                 raise
-            refusal = as_refusal(error, f"{len(unit)} texts could not be encoded")
+            failure = as_request_error(error, f"{len(unit)} texts could not be encoded")
             if len(tasks) > 1:
                 for task in tasks:  # each by itself, so that one alone can fail
                     self._encode_unit(lane, [(task, row) for other, row in unit if other is task], whole)
                 return
             with self._changed:
                 (whole if tasks[0] in whole else lane.waiting).remove(tasks[0])
-            self._drop(lane, tasks[0], refusal)
+            self._drop(lane, tasks[0], failure)
             return
         for (task, row), array in zip(unit, embeddings, strict=True):
             task.encoded.append(Encoded(array[0], row.embedding_mask[0]))
 
-    def _finish(self, lane: Lane, tasks: list[Task]) -> None:
+    def _finish(self, lane: Lane[R], tasks: list[Task[R]]) -> None:
         if not tasks:
             return
         try:
@@ -363,20 +365,20 @@ class Scheduler:
         except BaseException as error:
             if not is_fault(error):
                 raise
-            refusal = as_refusal(error, f"{len(tasks)} requests could not be answered")
+            failure = as_request_error(error, f"{len(tasks)} requests could not be answered")
             left = [task for task in tasks if not task.answer.done() and task not in lane.waiting]
             if len(tasks) > 1:
                 for task in left:  # each by itself, so that one alone can fail
                     self._finish(lane, [task])
             elif left:
-                left[0].answer.set_result(refusal)
+                left[0].answer.set_result(failure)
 
-    def _drop(self, lane: Lane, task: Task, reason: RequestError) -> None:
+    def _drop(self, lane: Lane[R], task: Task[R], reason: RequestError) -> None:
         with self._changed:
             self._forget(lane, task)
         task.answer.set_result(reason)
 
-    def _forget(self, lane: Lane, task: Task) -> None:
+    def _forget(self, lane: Lane[R], task: Task[R]) -> None:
         self._held -= task.size
         self._tokens -= task.tokens
-        lane.leaves(task)
+        lane.remove(task)

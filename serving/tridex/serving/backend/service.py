@@ -1,6 +1,6 @@
 """What a served model is, without Triton server: requests in, a result for each out.
 
-`triton` runs a service inside the Python backend; a test calls it directly.
+`python_backend` runs a service inside Triton server's Python backend; a test calls it directly.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tridex.protocol.refusals import Refusal
+from tridex.protocol.error_tags import ErrorTag
 from tridex.protocol.tensors import Tensor
+from tridex.serving.gate import GateLane, Tell, no_gate
 
 _log = logging.getLogger(__name__)
 
@@ -27,21 +28,21 @@ Arrays = Mapping[str, Any]
 
 
 class ErrorCode(str, Enum):
-    """Why a request failed: by the Python backend's name of the code, or the tag of a refusal that it has none for."""
+    """Why a request failed: the Python backend's name of the status code, or our tag where it has no such code."""
 
     INVALID_ARGUMENT = "INVALID_ARG"
     NOT_FOUND = "NOT_FOUND"
     ALREADY_EXISTS = "ALREADY_EXISTS"
     UNAVAILABLE = "UNAVAILABLE"
-    RESOURCE_EXHAUSTED = Refusal.RESOURCE_EXHAUSTED.value
-    OVERLOADED = Refusal.OVERLOADED.value
-    READ_ONLY = Refusal.READ_ONLY.value
-    DEADLINE_EXCEEDED = Refusal.DEADLINE_EXCEEDED.value
+    RESOURCE_EXHAUSTED = ErrorTag.RESOURCE_EXHAUSTED.value
+    OVERLOADED = ErrorTag.OVERLOADED.value
+    READ_ONLY = ErrorTag.READ_ONLY.value
+    DEADLINE_EXCEEDED = ErrorTag.DEADLINE_EXCEEDED.value
     INTERNAL = "INTERNAL"
 
 
 class RequestError(Exception):
-    """Fails one request, with the code that the client's typed error follows, and leaves its batch mates alone."""
+    """Fails one request of a batch alone, with the code from which the client makes its typed error."""
 
     def __init__(self, code: ErrorCode, message: str) -> None:
         super().__init__(message)
@@ -53,8 +54,8 @@ def invalid(message: str) -> RequestError:
     return RequestError(ErrorCode.INVALID_ARGUMENT, message)
 
 
-def as_refusal(error: BaseException, event: str) -> RequestError:
-    """What a caller is told of an error: of one that nobody expected, what else it says belongs into the log."""
+def as_request_error(error: BaseException, event: str) -> RequestError:
+    """What a client is told of an error. The details of an unexpected one go to the log alone, under `event`."""
     if isinstance(error, RequestError):
         return error
     _log.error(event, exc_info=error)
@@ -62,22 +63,36 @@ def as_refusal(error: BaseException, event: str) -> RequestError:
 
 
 @dataclass(frozen=True)
-class Request:
-    """One client's request: its tensors and its parameters (str, int, bool)."""
+class Sender:
+    """Who waits for the answer to a request, and for how long."""
 
-    inputs: Arrays
-    parameters: Mapping[str, Any] = field(default_factory=dict)
     timeout_s: float | None = None
-    """How long its sender waits, where it says so."""
+    """None where the request carries no timeout."""
     is_cancelled: Callable[[], bool] = bool
-    """Whether its sender has left (0.3 µs in the Python backend)."""
+    """Whether the sender has cancelled the request (0.3 µs in the Python backend)."""
     arrived_at: float = field(default_factory=time.monotonic)
 
     @property
-    def is_over(self) -> bool:
+    def has_left(self) -> bool:
         """Whether nobody waits for the answer any more."""
         late = self.timeout_s is not None and time.monotonic() - self.arrived_at > self.timeout_s
         return late or self.is_cancelled()
+
+
+class HasSender(Protocol):
+    """A request, raw or parsed."""
+
+    @property
+    def sender(self) -> Sender: ...
+
+
+@dataclass(frozen=True)
+class Request:
+    """One client's request as it arrives: its tensors and its parameters (str, int, bool)."""
+
+    inputs: Arrays
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    sender: Sender = field(default_factory=Sender)
 
     def get(self, tensor: Tensor) -> Any | None:
         """The input, or None where an optional one was not sent."""
@@ -85,7 +100,7 @@ class Request:
 
 
 Result = Arrays | RequestError | Future[Arrays | RequestError]
-"""A Future is answered when it is done, and holds up no batch mate."""
+"""A Future is answered when it is done, and does not delay the other requests of its batch."""
 
 
 class Infer(Protocol):
@@ -119,14 +134,18 @@ class Context:
     infer: Infer
     metrics: Metrics
     memory_budget: int | None = None
-    """Bytes for collections on the device that searches them; None: a share of what it has (memory.py)."""
+    """Bytes for collections on the device that searches them; None: a share of what it has (admission.py)."""
+    recall_sample_rate: float = 0.01
+    """Share of the approximate searches that the recall monitor repeats exactly."""
+    gate: Callable[[GateLane], Tell] = no_gate
+    """By which a lane tells the front ends how long requests wait."""
 
 
 class Service(Protocol):
     """A served model: built once (and warm when built), then given every batch."""
 
     NICENESS: ClassVar[int] = 0
-    """How much the model's process gives way to others on the CPU (nice(2))."""
+    """Added to the nice value (nice(2)) of the model's process."""
 
     def __init__(self, context: Context) -> None: ...
 
@@ -137,7 +156,7 @@ class Service(Protocol):
     def trouble(self) -> str | None:
         """What is wrong with the service's threads, None where nothing is: asked every half second, by another thread.
 
-        A model that is in trouble makes the server not ready.
+        While a model reports trouble, the server is not ready.
         """
         return None
 
@@ -152,7 +171,7 @@ def each(requests: Sequence[Request], answer_one: Callable[[Request], Result]) -
         try:
             results.append(answer_one(request))
         except Exception as error:
-            results.append(as_refusal(error, "a request failed"))
+            results.append(as_request_error(error, "a request failed"))
     return results
 
 

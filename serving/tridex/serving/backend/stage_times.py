@@ -12,7 +12,7 @@ By `lane` (search, encode) and `stage`; a request's stages together are its time
     tridex_search_stage_requests_total  how many they were
     tridex_search_stage_batches_total   in how many batches
 
-Not counted are requests that are refused at the door or whose senders leave, and the time that a search waits for a
+Requests that are refused on arrival or whose senders leave are not counted, nor is the time that a search waits for a
 version of its collection.
 """
 
@@ -25,6 +25,7 @@ import urllib.request
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .background import Background
 from .scheduler import Task
@@ -33,7 +34,7 @@ from .service import Metrics
 STAGES = ("wait", "tokenise", "encode", "score", "answer")
 
 _PREFIX = "tridex_search_stage_"
-# In the order of telling: whoever sees a request counted sees its seconds, too.
+# In the order in which they are reported: a reader that sees a request counted sees its seconds, too.
 _QUANTITIES = {
     "seconds": "Time that requests have spent in a stage, in seconds",
     "requests": "Requests that went through a stage",
@@ -45,7 +46,7 @@ _REPORT_S = 0.2
 class StageTimes:
     """Adds up what requests spend in each stage.
 
-    The server is told by a thread: it takes 20 to 60 µs for each of the fifteen counters that a search adds to.
+    A thread reports to the server: it takes 20 to 60 µs for each of the fifteen counters that a search adds to.
     """
 
     def __init__(self, metrics: Metrics) -> None:
@@ -54,15 +55,15 @@ class StageTimes:
         }
         self._amounts: dict[tuple[str, str, str], float] = defaultdict(float)
         self._lock = threading.Lock()
-        self._thread = Background("stage-times", "tells the server of stages' times", self._tell)
+        self._thread = Background("stage-times", "reports the times of stages", self._report)
         self._thread.start()
 
-    def add(self, lane: str, tasks: Sequence[Task], began: float, scored: float) -> None:
+    def add(self, lane: str, tasks: Sequence[Task[Any]], began: float, scored: float) -> None:
         """Tasks that were scored together from `began` to `scored`, and handed over since; by time.monotonic."""
         answer_s = time.monotonic() - scored
         encoded = [task for task in tasks if task.units]
         units = sum(task.units for task in encoded)
-        wait_s = sum(began - task.request.arrived_at - task.tokenising_s - task.encoding_s for task in tasks)
+        wait_s = sum(began - task.request.sender.arrived_at - task.tokenising_s - task.encoding_s for task in tasks)
         together = len(tasks)
         with self._lock:
             self._add(lane, "wait", wait_s, together, 0)
@@ -72,16 +73,16 @@ class StageTimes:
             self._add(lane, "answer", answer_s * together, together, 1)
 
     def close(self) -> None:
-        """Tells the server the rest."""
+        """Reports the rest."""
         self._thread.close()
-        self._tell()
+        self._report()
 
     def _add(self, lane: str, stage: str, seconds: float, requests: int, batches: float) -> None:
         for quantity, amount in zip(_QUANTITIES, (seconds, requests, batches), strict=True):
             self._amounts[lane, stage, quantity] += amount
 
-    def _tell(self) -> float:
-        """Tells the server what came since the last time; the seconds until the next."""
+    def _report(self) -> float:
+        """Reports what was added since the last time; the seconds until the next."""
         with self._lock:
             amounts, self._amounts = self._amounts, defaultdict(float)
         for (lane, stage, quantity), amount in amounts.items():

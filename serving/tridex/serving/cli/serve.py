@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import signal
 from pathlib import Path
 from types import FrameType
@@ -14,10 +13,13 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from tridex.common.terminal.exits import USAGE, fail
+
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def serve(
+    context: typer.Context,
     repository: Annotated[Path, typer.Option(help="The model repository, with an exported encoder.")] = Path(
         "model_repository"
     ),
@@ -37,27 +39,38 @@ def serve(
     ] = False,
     memory_budget: Annotated[
         str | None,
-        typer.Option(help="Memory for collections on the device, as 20GB or 512MiB; by default a share of it."),
+        typer.Option(
+            help="Memory for collections on the device, as 20GB or 512MiB; by default half of the host's memory, or "
+            "85 % of a GPU's."
+        ),
     ] = None,
-    log: Annotated[Path | None, typer.Option(help="The server's log; beside the store when not given.")] = None,
+    recall_sample_rate: Annotated[
+        float,
+        typer.Option(help="Share of the approximate searches that are repeated exactly to measure their recall."),
+    ] = 0.01,
+    log: Annotated[
+        Path | None, typer.Option(help="The server's log; by default tritonserver.log beside the store.")
+    ] = None,
+    settings: Annotated[
+        Path | None,
+        typer.Option(help="A file of lines TRIDEX_NAME=value, for what neither flags nor the environment set."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output when ready.")] = False,
 ) -> None:
-    """Run Triton Inference Server on a model repository until it is asked to end."""
-    from tridex.serving.server import ServerError, TritonServer
+    """Run Triton Inference Server on a model repository until it is asked to end.
 
+    Every flag is a setting that the environment may set as well, --grpc-port as TRIDEX_GRPC_PORT.
+    """
+    from tridex.serving.server import ServerError, TritonServer
+    from tridex.serving.settings import InvalidSettingError, ServerSettings
+
+    flags = {name: context.params[name] for name in ServerSettings.model_fields if _is_given(context, name)}
+    try:
+        chosen = ServerSettings.load(flags, settings)
+    except InvalidSettingError as error:
+        fail(str(error), error, USAGE)
+    server = TritonServer(**dict(chosen))
     console = Console(stderr=True)
-    server = TritonServer(
-        repository,
-        store,
-        host=host,
-        grpc_port=grpc_port,
-        http_port=http_port,
-        metrics_port=metrics_port,
-        metrics_host=metrics_host,
-        http_inference=http_inference,
-        log=log,
-        memory_budget=_bytes(memory_budget) if memory_budget else None,
-    )
     for ending in _ENDING:
         if signal.getsignal(ending) is not signal.SIG_IGN:  # as nohup has it
             signal.signal(ending, _interrupt)
@@ -68,9 +81,9 @@ def serve(
             typer.echo(json.dumps({"address": server.address, "pid": server.pid, "log": str(server.log)}))
         else:
             console.print(
-                f"[green]Ready[/] on {server.address} (gRPC), {host}:{http_port} "
-                f"({'HTTP' if http_inference else 'health'}), {metrics_host}:{metrics_port} (metrics). "
-                f"Log: {escape(str(server.log))}\n\n"
+                f"[green]Ready[/] on {server.address} (gRPC), {chosen.host}:{chosen.http_port} "
+                f"({'HTTP' if chosen.http_inference else 'health'}), "
+                f"{chosen.metrics_host}:{chosen.metrics_port} (metrics). Log: {escape(str(server.log))}\n\n"
                 f"  tridex stats --address {server.address}\n"
                 f"  tridex index add corpus.jsonl --collection NAME --address {server.address}\n"
                 f'  tridex search NAME "your question" --address {server.address}\n\n'
@@ -81,18 +94,16 @@ def serve(
         with contextlib.suppress(OSError):  # the terminal is closed
             console.print("stopping")
     except ServerError as error:
-        console.print(f"[red]tridex serve:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        raise typer.Exit(1) from error
+        fail(str(error), error)
     finally:
         server.stop()
 
 
-def _bytes(given: str) -> int:
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(i?)b?", given.strip(), re.IGNORECASE)
-    size = float(match[1]) * (1024 if match[3] else 1000) ** " kmgt".index(match[2].lower() or " ") if match else 0
-    if size < 1:
-        raise typer.BadParameter(f"{given!r}; expected a number of bytes, as 20GB, 512MiB or 20000000000")
-    return int(size)
+def _is_given(context: typer.Context, name: str) -> bool:
+    """Whether the command line has this option: a default must not go before the environment."""
+    source = context.get_parameter_source(name)
+    # By name, as Typer carries a copy of Click with an enumeration of its own.
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

@@ -1,1 +1,1 @@
-"""The collections that a server holds: loaded, admitted, maintained and monitored."""
+"""The collections that a server holds: loaded onto the device, admitted to its memory, maintained on disk."""

@@ -1,8 +1,8 @@
-"""What ingest, the one writer, does behind the writes: nothing waits for it longer than for one transaction.
+"""Maintenance of the store's files by ingest, the one writer: writes wait for one of its transactions at most.
 
-New texts get into the index that BM25 reads, small and half deleted files are rewritten, ids that an earlier version
-stored twice are repaired, and versions go, with their files, when nobody reads them any more. At start every collection
-is looked after once.
+New texts are added to the text index that BM25 reads, small and half deleted files are rewritten, ids that an earlier
+version stored twice are repaired, and old versions are removed with their files when no search reads them any more. At
+start every collection is maintained once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from tridex.index import Collection, CollectionNotFoundError, Store, TokenIndexError, WriterLock, is_fault
-from tridex.serving.backend.background import Background, Told
+from tridex.serving.backend.background import Background, LoggedErrors
 
 from .admission import return_freed
 
@@ -23,34 +23,34 @@ UNREAD_FOR = timedelta(minutes=1)
 """How long a version stays readable after the next one: searches in flight, in other processes, fetch texts from it."""
 
 _GATHER_S = 0.2
-"""Writes that come together are looked after together."""
+"""Writes that come within this time are maintained together."""
 
 _RETRY_S = 10.0
-"""How long a collection is left alone whose files could not be looked after."""
+"""Until a collection whose maintenance failed is tried again."""
 
 _LONG_S = 900.0
-"""More than it takes to look after a collection."""
+"""More than the maintenance of a collection takes."""
 
 _log = logging.getLogger(__name__)
 
 
 class Maintenance:
-    """A thread that looks after collections that were written to. It does nothing as long as another process writes."""
+    """A thread that maintains collections after writes. It does nothing while another process is the writer."""
 
     def __init__(self, store: Store, writer: WriterLock) -> None:
         self._store = store
         self._writer = writer
-        self._tending = threading.Lock()
-        """Held while files are rewritten: two rewrites of the same ones would be in each other's way."""
+        self._rewriting = threading.Lock()
+        """Held while files are rewritten: two rewrites of the same ones would conflict."""
         self._due: dict[str, float] = {}
-        """When each collection is looked after next, by the monotonic clock."""
+        """When each collection is maintained next, by the monotonic clock."""
         self._old: dict[str, float] = {}
-        """When the versions that are old now can go."""
-        self._seen = False
-        """Whether every collection was looked after once."""
+        """When the versions that are old now can be removed."""
+        self._started = False
+        """Whether every collection has been scheduled once."""
         self._repaired: set[Path] = set()
-        self._told = Told()
-        self._thread = Background("maintenance", "looks after the store's files", self._tend, stuck_after_s=_LONG_S)
+        self._errors = LoggedErrors()
+        self._thread = Background("maintenance", "maintains the store's files", self._maintain, stuck_after_s=_LONG_S)
         self._thread.start()
 
     def wrote(self, name: str) -> None:
@@ -59,35 +59,35 @@ class Maintenance:
         self._thread.wake()
 
     def compact(self, collection: Collection) -> int:
-        """Rewrites everything that is worth it, while writes wait; the version made, or seen.
+        """Rewrites all files that are worth it, while writes wait; the version made, or seen.
 
         Not to be called within a transaction. Raises ReadOnlyStoreError.
         """
-        with self._tending, self._writer:
-            # What is old already goes first, so that a full disk gets room for what is rewritten.
+        with self._rewriting, self._writer:
+            # Old versions first, so that a full disk gets room for the rewritten files.
             collection.clean_up(UNREAD_FOR)
             version = collection.latest().compact()
         self.wrote(collection.name)
         return version
 
     def trouble(self) -> str | None:
-        """What keeps the store's files from being looked after, None while nothing does."""
+        """What keeps the store's files from being maintained, None while nothing does."""
         return self._thread.trouble()
 
     def close(self) -> None:
-        """Ends after the transaction that is under way; the rest is left to the next start."""
+        """Ends after the current transaction; the rest is left to the next start."""
         self._thread.close()
 
-    def _tend(self) -> float | None:
-        """Looks after what is due; the seconds until more is."""
+    def _maintain(self) -> float | None:
+        """Maintains what is due; the seconds until more is."""
         if not self._writer.held:
             return None
-        if not self._seen:
+        if not self._started:
             for name in self._store.names():
                 self._due.setdefault(name, 0.0)
-            self._seen = True
+            self._started = True
         for name in self._take(self._due):
-            self._try(name, self._due, self._look_after)
+            self._try(name, self._due, self._maintain_files)
         for name in self._take(self._old):
             self._try(name, self._old, self._clean_up)
         times = [*list(self._due.values()), *list(self._old.values())]
@@ -111,23 +111,23 @@ class Maintenance:
             if not is_fault(error):
                 raise
             # Nothing that is stored is lost, and no search waits for it.
-            message = f"the files of collection {name!r} could not be looked after; next try in {_RETRY_S:g} s"
-            self._told.tell((work, name), error, message, trace=not isinstance(error, TokenIndexError))
+            message = f"the files of collection {name!r} could not be maintained; next try in {_RETRY_S:g} s"
+            self._errors.log((work, name), error, message, trace=not isinstance(error, TokenIndexError))
             schedule.setdefault(name, time.monotonic() + _RETRY_S)
         else:
-            self._told.over((work, name))
+            self._errors.resolved((work, name))
 
-    def _look_after(self, name: str) -> None:
+    def _maintain_files(self, name: str) -> None:
         folder = self._store.resolve(name).folder
         if folder not in self._repaired:
-            with self._tending, self._writer:
+            with self._rewriting, self._writer:
                 self._store.open(name).repair_duplicates()
             self._repaired.add(folder)
         more = True
         while more and not self._thread.closed:
-            with self._tending, self._writer:
+            with self._rewriting, self._writer:
                 more = self._store.open(name).compact_some()
-        with self._tending:
+        with self._rewriting:
             self._store.open(name).index_new_texts()
         self._expect_old(name)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from itertools import chain
 from typing import Any
@@ -20,8 +20,8 @@ from tridex.index import (
     needed_bytes,
     packed_bytes,
 )
-from tridex.protocol import limits, models, parameters
-from tridex.protocol.parameters import CatalogOperation, LongDocuments
+from tridex.protocol import limits, models
+from tridex.protocol.parameters import LongDocuments
 from tridex.serving.backend.error_translation import translated_errors
 from tridex.serving.backend.service import (
     Arrays,
@@ -33,7 +33,17 @@ from tridex.serving.backend.service import (
     each,
     invalid,
 )
-from tridex.serving.requests import fields as arguments
+from tridex.serving.requests.catalog import (
+    AliasesRequest,
+    CatalogRequest,
+    CollectionRequest,
+    CollectionsRequest,
+    CountRequest,
+    GetRequest,
+    ManifestRequest,
+    ScrollRequest,
+    parse_catalog_request,
+)
 
 _IDS_PER_READ = 64
 """Documents that are read at a time, before their bytes are counted."""
@@ -45,51 +55,58 @@ class CatalogService(Service):
     def __init__(self, context: Context) -> None:
         self._manifest = load_artifact(latest_version_dir(context.repository / models.ENCODER.name)).manifest
         self._store = Store(context.store)
+        self._rows: dict[type[CatalogRequest], Callable[[Any], list[str]]] = {
+            GetRequest: self._get,
+            CountRequest: self._count,
+            ScrollRequest: self._scroll,
+            CollectionRequest: self._collection,
+            CollectionsRequest: self._collections,
+            AliasesRequest: self._aliases,
+            ManifestRequest: self._encoder_manifest,
+        }
 
     def answer(self, requests: Sequence[Request]) -> list[Result]:
         return each(requests, self._answer_one)
 
     def _answer_one(self, request: Request) -> Arrays:
-        operation = arguments.choice(request, parameters.OPERATION, CatalogOperation)
+        parsed = parse_catalog_request(request)
         with translated_errors():
-            if operation in (CatalogOperation.GET, CatalogOperation.SCROLL):
-                rows = self._documents(request, operation)
-            else:
-                rows = [json.dumps(row) for row in self._rows(request, operation)]
+            rows = self._rows[type(parsed)](parsed)
         # One empty string where there is no row: no answer has a tensor without elements.
         return {models.CATALOG_ROWS.name: as_strings(rows or [""])[None]}
 
-    def _rows(self, request: Request, operation: CatalogOperation) -> list[Any]:
-        if operation is CatalogOperation.ENCODER:
-            return [self._manifest.to_dict()]
-        if operation is CatalogOperation.COLLECTIONS:
-            return [row for name in self._store.names() if (row := self._described(name))]
-        if operation is CatalogOperation.ALIASES:
-            aliases = self._store.aliases().items()
-            return [{"alias": alias, "collection": collection} for alias, collection in aliases]
-        collection = self._store.open(arguments.collection(request))
-        if operation is CatalogOperation.COLLECTION:
-            return [self._description(collection)]
-        return [{"count": collection.count(arguments.filters(request)), "version": collection.version}]
+    def _get(self, request: GetRequest) -> list[str]:
+        """Documents, null where there is none under an id."""
+        collection, ids = self._store.open(request.collection), request.ids
+        reads = (collection.get(ids[start : start + _IDS_PER_READ]) for start in range(0, len(ids), _IDS_PER_READ))
+        found = _within(chain.from_iterable(reads), limits.MAX_ANSWER_BYTES)
+        if len(found) < len(ids):
+            raise invalid(
+                f"input {models.CATALOG_IDS.name} asks for documents of more than {limits.MAX_ANSWER_BYTES} "
+                f"bytes; expected fewer ids, {len(found)} of these {len(ids)} at most"
+            )
+        return found
 
-    def _documents(self, request: Request, operation: CatalogOperation) -> list[str]:
-        """Documents as JSON, as many as there is room for; null where there is none under an id."""
-        collection = self._store.open(arguments.collection(request))
-        ids = arguments.ids(request, models.CATALOG_IDS)
-        if operation is CatalogOperation.GET:
-            reads = (collection.get(ids[start : start + _IDS_PER_READ]) for start in range(0, len(ids), _IDS_PER_READ))
-            found = _within(chain.from_iterable(reads), limits.MAX_ANSWER_BYTES)
-            if len(found) < len(ids):
-                raise invalid(
-                    f"input {models.CATALOG_IDS.name} asks for documents of more than {limits.MAX_ANSWER_BYTES} "
-                    f"bytes; expected fewer ids, {len(found)} of these {len(ids)} at most"
-                )
-            return found
-        if len(ids) > 1:
-            raise invalid(f"input {models.CATALOG_IDS.name} holds {len(ids)} ids; expected the one to go on after")
-        after = ids[0] if ids else None
-        page = collection.scroll(arguments.page(request), after, arguments.filters(request))
+    def _scroll(self, request: ScrollRequest) -> list[str]:
+        page = self._store.open(request.collection).scroll(request.page, request.after, request.filters)
         return _within(page, limits.MAX_PAGE_BYTES)
+
+    def _count(self, request: CountRequest) -> list[str]:
+        collection = self._store.open(request.collection)
+        return [json.dumps({"count": collection.count(request.filters), "version": collection.version})]
+
+    def _collection(self, request: CollectionRequest) -> list[str]:
+        return [json.dumps(self._description(self._store.open(request.collection)))]
+
+    def _collections(self, _: CollectionsRequest) -> list[str]:
+        return [json.dumps(row) for name in self._store.names() if (row := self._described(name))]
+
+    def _aliases(self, _: AliasesRequest) -> list[str]:
+        aliases = self._store.aliases().items()
+        return [json.dumps({"alias": alias, "collection": collection}) for alias, collection in aliases]
+
+    def _encoder_manifest(self, _: ManifestRequest) -> list[str]:
+        return [json.dumps(self._manifest.to_dict())]
 
     def _described(self, name: str) -> dict[str, Any] | None:
         """A collection, or what is wrong with it; None where it was dropped since it was listed."""
@@ -102,7 +119,7 @@ class CatalogService(Service):
 
     def _description(self, collection: Collection) -> dict[str, Any]:
         spec = collection.spec
-        how = document_reading(spec, self._manifest)
+        reading = document_reading(spec, self._manifest)
         size = collection.size()
         return {
             "name": collection.name,
@@ -113,9 +130,9 @@ class CatalogService(Service):
             "fingerprint": spec.fingerprint,
             "checkpoint": spec.checkpoint,
             "fields": {name: kind.value for name, kind in spec.fields.items()},
-            "document_length": how.length,
-            "long_documents": (LongDocuments.WINDOWS if how.windows else LongDocuments.TRUNCATE).value,
-            "pooling_factor": how.pooling_factor,
+            "document_length": reading.length,
+            "long_documents": (LongDocuments.WINDOWS if reading.windows else LongDocuments.TRUNCATE).value,
+            "pooling_factor": reading.pooling_factor,
             "codebook": spec.codebook,
             "tokens": size.tokens,
             "device_bytes": packed_bytes(spec, size),

@@ -9,8 +9,8 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from tridex import kernels
 from tridex.encoding import Artifact, TokenBatch, create_encoder, latest_version_dir, load_artifact
 from tridex.kernels import Codec
-from tridex.protocol import limits, models, parameters
-from tridex.protocol.parameters import SearchMode
+from tridex.protocol import limits, models
 from tridex.serving.backend.remote_encoder import RemoteEncoder
 from tridex.serving.backend.scheduler import Encode, Encoded, Lane, Scheduler, Task
 from tridex.serving.backend.service import (
@@ -34,22 +33,25 @@ from tridex.serving.backend.service import (
     invalid,
 )
 from tridex.serving.backend.stage_times import StageTimes
-from tridex.serving.gate import GateLane, open_gate
-from tridex.serving.modes.modes import read_mode
-from tridex.serving.modes.searching import Searching
-from tridex.serving.requests import fields as arguments
-from tridex.serving.settings import gate_file
+from tridex.serving.engine.search_engine import SearchEngine
+from tridex.serving.gate import GateLane
+from tridex.serving.requests.encode import EncodeRequest
+from tridex.serving.requests.rerank import RerankRequest
+from tridex.serving.requests.search import SearchRequest
 
-_KINDS = [
-    {tensor.name for tensor in kind}
-    for kind in (
-        (models.QUERY, models.QUERY_EMBEDDINGS, models.QUERY_MASK, models.CANDIDATE_IDS),
-        (models.QUERY_TO_ENCODE,),
-        (models.DOCUMENT,),
-        (models.QUERY_TO_RERANK, models.RERANK_TEXTS),
+_Parsed = SearchRequest | EncodeRequest | RerankRequest
+_EncodingTask = Task[EncodeRequest | RerankRequest]
+
+_PARSERS: list[tuple[set[str], Callable[[Request], _Parsed]]] = [
+    ({tensor.name for tensor in inputs}, parse)
+    for inputs, parse in (
+        ((models.QUERY, models.QUERY_EMBEDDINGS, models.QUERY_MASK, models.CANDIDATE_IDS), SearchRequest.parse),
+        ((models.QUERY_TO_ENCODE,), EncodeRequest.parse_queries),
+        ((models.DOCUMENT,), EncodeRequest.parse_documents),
+        ((models.QUERY_TO_RERANK, models.RERANK_TEXTS), RerankRequest.parse),
     )
 ]
-"""The inputs of each kind of request."""
+"""The inputs of each kind of request, and its parser."""
 
 
 class SearchService(Service):
@@ -65,87 +67,71 @@ class SearchService(Service):
         self._rules = artifact.manifest.rules
         self._tokenizer = artifact.tokenizer()
         self._device = torch.device(context.device)
-        self._searching = Searching(context, artifact)
+        self._engine = SearchEngine(context, artifact)
         self._stage_times = StageTimes(context.metrics)
         kernels.warm_up(self._device, artifact.manifest.dim, codecs=(Codec.FLOAT32,))
         encode = _encoder(context, artifact)
         encode([self._tokenizer.queries(["warm up"])])
-        gate = open_gate(gate_file())
         self._searches = Lane(
             self._search,
             name="the search",
             default_wait_s=1.0,
             max_weight=limits.MAX_BATCH,
-            tell_gate=gate(GateLane.SEARCH),
+            tell_gate=context.gate(GateLane.SEARCH),
         )
         self._encodings = Lane(
             self._finish_encodings,
             name="the encoder",
             default_wait_s=5.0,
             max_weight=1024,
-            tell_gate=gate(GateLane.ENCODING),
+            tell_gate=context.gate(GateLane.ENCODING),
         )
-        self._by_words = Lane(
+        self._text_searches = Lane(
             self._search,
             name="BM25",
             default_wait_s=2.0,
             max_weight=limits.MAX_BATCH,
-            tell_gate=gate(GateLane.BM25),
+            tell_gate=context.gate(GateLane.BM25),
         )
-        self._encoding = Scheduler(encode, (self._searches, self._encodings))
-        # BM25 needs no encoder, and MaxSim does not wait for it.
-        self._reading = Scheduler(encode, (self._by_words,))
+        self._scheduler = Scheduler(encode, (self._searches, self._encodings))
+        # Searches that need no embeddings: MaxSim does not wait for BM25.
+        self._text_scheduler = Scheduler(encode, (self._text_searches,))
+        self._submit: dict[type[_Parsed], Callable[[Any], Future[Arrays | RequestError]]] = {
+            SearchRequest: self._submit_search,
+            EncodeRequest: self._submit_encoding,
+            RerankRequest: self._submit_rerank,
+        }
 
     def answer(self, requests: Sequence[Request]) -> list[Result]:
-        with self._encoding.together(), self._reading.together():
+        with self._scheduler.together(), self._text_scheduler.together():
             return each(requests, self._admit)
 
     def trouble(self) -> str | None:
-        return self._encoding.trouble() or self._reading.trouble() or self._searching.trouble()
+        return self._scheduler.trouble() or self._text_scheduler.trouble() or self._engine.trouble()
 
     def close(self) -> None:
-        self._encoding.close()
-        self._reading.close()
-        self._searching.close()
+        self._scheduler.close()
+        self._text_scheduler.close()
+        self._engine.close()
         self._stage_times.close()
 
     def _admit(self, request: Request) -> Result:
-        _check_kind(request)
-        if request.get(models.QUERY_TO_ENCODE) is not None:
-            return self._submit_encoding(request, arguments.texts(request, models.QUERY_TO_ENCODE), self._query)
-        if request.get(models.DOCUMENT) is not None:
-            return self._submit_encoding(request, arguments.texts(request, models.DOCUMENT), self._document)
-        if request.get(models.QUERY_TO_RERANK) is not None:
-            return self._submit_rerank(request)
-        return self._submit_search(request)
+        parsed = _parse(request)
+        return self._submit[type(parsed)](parsed)
 
-    def _submit_search(self, request: Request) -> Future[Arrays | RequestError]:
-        arguments.collection(request)
-        top_k = arguments.top_k(request)
-        mode = read_mode(request, top_k).mode
-        embedded = request.get(models.QUERY_EMBEDDINGS)
-        if embedded is not None:
-            arguments.check_query_tokens(np.shape(embedded))
-        encodes = embedded is None and mode is not SearchMode.BM25
-        texts = arguments.texts(request, models.QUERY) if encodes or request.get(models.QUERY) is not None else []
-        if mode is not SearchMode.MAXSIM:
-            arguments.check_words(texts)
-        rows = (self._query(text) for text in texts) if encodes else iter(())
-        queries = len(texts) if embedded is None else len(embedded)
-        if queries * top_k > limits.MAX_HITS:
-            raise invalid(
-                f"parameter {parameters.TOP_K} is {top_k} for {queries} queries; expected at most {limits.MAX_HITS} "
-                f"hits in one request, {limits.MAX_HITS // queries} a query"
-            )
-        task = Task(request, rows, weight=queries, size=sum(map(len, texts)))
-        if mode is SearchMode.BM25:
-            return self._reading.submit(task, self._by_words)
-        return self._encoding.submit(task, self._searches)
+    def _submit_search(self, request: SearchRequest) -> Future[Arrays | RequestError]:
+        rows = (self._query(text) for text in request.texts if request.must_be_encoded)
+        task = Task(request, rows, weight=request.queries, size=sum(map(len, request.texts)))
+        if request.mode.needs_embeddings:
+            return self._scheduler.submit(task, self._searches)
+        return self._text_scheduler.submit(task, self._text_searches)
 
-    def _search(self, tasks: Sequence[Task]) -> None:
+    def _search(self, tasks: Sequence[Task[SearchRequest]]) -> None:
         """One pass over the index, as far as their parameters allow, for all of these searches."""
         began = time.monotonic()
-        results = self._searching.answer([_embedded(task) if task.encoded else task.request for task in tasks])
+        results = self._engine.answer(
+            [task.request.encoded(*_stacked(task.encoded)) if task.encoded else task.request for task in tasks]
+        )
         scored = time.monotonic()
         for task, result in zip(tasks, results, strict=True):
             if isinstance(result, Future):
@@ -154,42 +140,34 @@ class SearchService(Service):
                 task.answer.set_result(result)
         self._stage_times.add("search", tasks, began, scored)
 
-    def _submit_encoding(
-        self, request: Request, texts: Sequence[str], tokenise: Callable[[str], TokenBatch]
-    ) -> Future[Arrays | RequestError]:
+    def _submit_encoding(self, request: EncodeRequest) -> Future[Arrays | RequestError]:
+        texts = request.texts
         widest = limits.MAX_ANSWER_BYTES // (4 * self._rules.dim * len(texts))
-        name = models.DOCUMENT.name if request.get(models.DOCUMENT) is not None else models.QUERY.name
-        task = Task(request, _within(map(tokenise, texts), name, widest), _weight(texts), sum(map(len, texts)))
-        return self._encoding.submit(task, self._encodings)
+        rows = _within(map(self._query if request.as_queries else self._document, texts), request.input_name, widest)
+        task = _EncodingTask(request, rows, _weight(texts), sum(map(len, texts)))
+        return self._scheduler.submit(task, self._encodings)
 
-    def _submit_rerank(self, request: Request) -> Future[Arrays | RequestError]:
-        query, *others = arguments.texts(request, models.QUERY_TO_RERANK)
-        texts = arguments.texts(request, models.RERANK_TEXTS)
-        if others:
-            raise invalid(f"input {models.QUERY.name} holds {1 + len(others)} queries to rerank by; expected one")
-        if not 0 < len(texts) <= limits.MAX_CANDIDATES:
-            raise invalid(
-                f"input {models.RERANK_TEXTS.name} holds {len(texts)} texts; expected 1 to {limits.MAX_CANDIDATES}"
-            )
-
+    def _submit_rerank(self, request: RerankRequest) -> Future[Arrays | RequestError]:
         def rows() -> Iterator[TokenBatch]:
-            yield self._query(query)
-            yield from _within(map(self._document, texts), models.RERANK_TEXTS.name)
+            yield self._query(request.query)
+            yield from _within(map(self._document, request.texts), models.RERANK_TEXTS.name)
 
-        task = Task(request, rows(), _weight([query, *texts]), sum(map(len, texts)))
-        return self._encoding.submit(task, self._encodings)
+        weight = _weight([request.query, *request.texts])
+        task = _EncodingTask(request, rows(), weight, sum(map(len, request.texts)))
+        return self._scheduler.submit(task, self._encodings)
 
-    def _finish_encodings(self, tasks: Sequence[Task]) -> None:
+    def _finish_encodings(self, tasks: Sequence[_EncodingTask]) -> None:
         began = time.monotonic()
-        results = [self._scored_or_stacked(task) for task in tasks]
+        results = [self._encoded_answer(task) for task in tasks]
         scored = time.monotonic()
         for task, result in zip(tasks, results, strict=True):
             task.answer.set_result(result)
         self._stage_times.add("encode", tasks, began, scored)
 
-    def _scored_or_stacked(self, task: Task) -> Arrays | RequestError:
-        if task.request.get(models.QUERY_TO_RERANK) is None:
-            return _stacked(task.encoded)
+    def _encoded_answer(self, task: _EncodingTask) -> Arrays | RequestError:
+        if isinstance(task.request, EncodeRequest):
+            embeddings, mask = _stacked(task.encoded)
+            return {models.EMBEDDINGS.name: embeddings, models.EMBEDDING_MASK.name: mask}
         try:
             return self._reranked(task.encoded)
         except RequestError as error:
@@ -212,11 +190,13 @@ class SearchService(Service):
         return self._tokenizer.documents([text])
 
 
-def _check_kind(request: Request) -> None:
-    """Raises RequestError INVALID_ARGUMENT where the inputs are of several kinds of request, or of none."""
-    if not any(request.inputs.keys() <= kind for kind in _KINDS):
-        expected = "; or ".join(", ".join(sorted(kind)) for kind in _KINDS)
-        raise invalid(f"inputs {', '.join(sorted(request.inputs))} are given together; expected some of: {expected}")
+def _parse(request: Request) -> _Parsed:
+    """Raises RequestError INVALID_ARGUMENT, also where the inputs are of several kinds of request."""
+    for names, parse in _PARSERS:
+        if request.inputs.keys() <= names:
+            return parse(request)
+    expected = "; or ".join(", ".join(sorted(names)) for names, _ in _PARSERS)
+    raise invalid(f"inputs {', '.join(sorted(request.inputs))} are given together; expected some of: {expected}")
 
 
 def _hand_over(answer: Future[Arrays | RequestError], done: Future[Arrays | RequestError]) -> None:
@@ -227,7 +207,7 @@ def _encoder(context: Context, artifact: Artifact) -> Encode:
     """The encoder in this process; on a GPU, the one that Triton server has a backend for."""
     if context.device != "cpu":
         return RemoteEncoder(context.infer).encode_many
-    return create_encoder(artifact, "cpu", threads=os.cpu_count() or 1).encode_many
+    return create_encoder(artifact, threads=os.cpu_count() or 1).encode_many
 
 
 def _weight(texts: Sequence[str]) -> int:
@@ -254,22 +234,12 @@ def _within(rows: Iterator[TokenBatch], name: str, widest: int | None = None) ->
         yield row
 
 
-def _stacked(encoded: Sequence[Encoded]) -> dict[str, NDArray[np.float32] | NDArray[np.int64]]:
-    """The texts' embeddings as one tensor, each filled up with zeros."""
+def _stacked(encoded: Sequence[Encoded]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The texts' embeddings, [texts, tokens, dim], and their mask, [texts, tokens], padded with zeros."""
     width = max(len(one.mask) for one in encoded)
     embeddings = np.zeros((len(encoded), width, encoded[0].embeddings.shape[1]), np.float32)
     masks = np.zeros((len(encoded), width), np.int64)
     for row, one in enumerate(encoded):
         embeddings[row, : len(one.mask)] = one.embeddings
         masks[row, : len(one.mask)] = one.mask
-    return {models.EMBEDDINGS.name: embeddings, models.EMBEDDING_MASK.name: masks}
-
-
-def _embedded(task: Task) -> Request:
-    """The task's request with its texts' embeddings."""
-    tensors = _stacked(task.encoded)
-    embedded = {
-        models.QUERY_EMBEDDINGS.name: tensors[models.EMBEDDINGS.name],
-        models.QUERY_MASK.name: tensors[models.EMBEDDING_MASK.name],
-    }
-    return replace(task.request, inputs={**task.request.inputs, **embedded})
+    return embeddings, masks

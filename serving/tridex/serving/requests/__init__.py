@@ -1,1 +1,1 @@
-"""Tensors and parameters of requests as typed values."""
+"""Parsed requests: frozen typed values made of a raw request's tensors and parameters, where it enters its model."""

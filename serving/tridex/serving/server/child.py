@@ -1,8 +1,8 @@
 """Runs a program that does not outlive the process that starts it: `python -I -S child.py PARENT PROGRAM ARGUMENT...`.
 
 PARENT is that process's id. What the program starts does not outlive the program either, as long as it stays in its
-process group, which is to be a new one. A model's process that is left alone can hang for good in the Python backend's
-own attempt to end it, and Python code in it can do nothing about that.
+process group, which is to be a new one. An orphaned process of a model can hang forever in the Python backend's own
+attempt to end it, and Python code in it cannot prevent that.
 
 A file of its own, run before the program, and not a `preexec_fn`: that would run Python between fork and exec, in a
 process whose other threads' locks stay locked for ever.

@@ -1,4 +1,4 @@
-"""What the launcher itself answers over HTTP: a few paths by GET.
+"""The launcher's own HTTP endpoint: a few paths by GET.
 
 Triton server's own HTTP front end reads a request's body whatever is asked of it. In the embedded release, 54 MB sent
 in chunks of one byte end it, or, where they are sent to its metrics port, take 9 GB. This one reads no body.
@@ -70,7 +70,7 @@ class Endpoint:
         self._thread.start()
 
     def close(self) -> None:
-        """Lets go of the port."""
+        """Frees the port."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -125,4 +125,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(answer.body)
 
     def log_message(self, *_: Any) -> None:
-        """Says nothing: probes come every few seconds."""
+        """Logs nothing: probes come every few seconds."""

@@ -1,4 +1,4 @@
-"""Builds the library that refuses in Triton server's front ends what would harm a model's other callers (guard.c)."""
+"""Builds the library that keeps requests that would harm concurrent clients out of Triton server (guard.c)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from pathlib import Path
 from tridex.protocol import limits, models
 from tridex.serving.gate import LANES
 
+from .errors import ServerError
+
 _SOURCE = Path(__file__).with_name("guard.c")
 
 
-class GuardError(RuntimeError):
+class GuardError(ServerError):
     """The library cannot be built; the message says what is missing."""
 
 

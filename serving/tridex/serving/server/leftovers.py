@@ -1,4 +1,4 @@
-"""What servers that were killed left behind, and where they leave it."""
+"""Removes what killed servers left behind in shared memory and temporary folders."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import psutil
 
 SHARED_MEMORY = Path("/dev/shm")
 _BACKEND_FOLDERS = Path("/tmp")
-"""Whatever TMPDIR says."""
+"""Independent of TMPDIR."""
 
 _CLOCK_DIFFERENCE_S = 5.0
 """At most, between a process's start and a file's time."""

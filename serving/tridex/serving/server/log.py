@@ -26,12 +26,12 @@ class Log:
         return os.fstat(self.descriptor).st_size
 
     def write(self, text: str) -> None:
-        """Adds a line of the launcher's own."""
+        """Adds a line by the launcher."""
         with contextlib.suppress(OSError):  # as where the disk is full
             os.write(self.descriptor, f"---- {datetime.now():%Y-%m-%d %H:%M:%S} tridex serve: {text}\n".encode())
 
     def cause(self, since: int) -> str:
-        """The first error behind so many bytes, without its timestamp, or else what others than Triton server said."""
+        """The first error after `since` bytes, without its timestamp, or else the last line not of Triton server."""
         lines: list[str] = []
         if self.path.is_file():
             with self.path.open("rb") as log:

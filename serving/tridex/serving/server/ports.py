@@ -16,10 +16,10 @@ from .errors import ServerError
 
 @contextmanager
 def reserved(addresses: Mapping[str, tuple[str, int]]) -> Iterator[None]:
-    """Keeps ports bound, without listening: whoever sets SO_REUSEADDR, as Triton server does, listens beside that.
+    """Keeps ports bound, without listening: a process that sets SO_REUSEADDR, as Triton server does, can still listen.
 
-    A process that connects to a port where nobody listens yet may otherwise be given that very port by the kernel, if
-    it is one of those given out by themselves: it is connected to itself then, and the server cannot listen there.
+    Otherwise a process that connects to an ephemeral port on which nothing listens yet may be given that very port by
+    the kernel: it is connected to itself then, and the server cannot listen there.
 
     `addresses` is host and port by name ("grpc", "http", "metrics"). Raises ServerError naming the one that is no port,
     named twice, in use, or of another machine.
@@ -44,7 +44,7 @@ def reserved(addresses: Mapping[str, tuple[str, int]]) -> Iterator[None]:
 
 @contextmanager
 def hidden() -> Iterator[tuple[str, int]]:
-    """An address of this machine that nobody guesses, one in 2^24 of them, and a port there, held as by `reserved`."""
+    """A random loopback address, one in 2^24, and a port there, held as by `reserved`: other users cannot guess it."""
     with socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((".".join(("127", *(str(1 + secrets.randbelow(254)) for _ in range(3)))), 0))

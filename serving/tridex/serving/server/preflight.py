@@ -1,7 +1,9 @@
-"""What is looked at before a server starts, so that what is wrong is said in a sentence."""
+"""Checks before a server starts, so that whatever is wrong is told in a sentence."""
 
 from __future__ import annotations
 
+import importlib.util
+import re
 from pathlib import Path
 
 from tridex.encoding import ArtifactError, latest_version_dir, load_artifact
@@ -18,11 +20,30 @@ def check_repository(repository: Path) -> None:
             )
         if not (repository / "search" / "config.pbtxt").exists():
             raise ServerError(f"{repository} is not Tridex's model repository: it has no search/config.pbtxt")
-        load_artifact(latest_version_dir(repository / "encoder"))
+        version = latest_version_dir(repository / "encoder")
+        load_artifact(version)
+        _check_encoder_code(version / "model.py")
     except ArtifactError as error:
         raise ServerError(str(error)) from error
     except OSError as error:
         raise ServerError(f"the model repository cannot be read: {error.filename}: {error.strerror}") from error
+
+
+def _check_encoder_code(file: Path) -> None:
+    """Raises ServerError where an export by another version imports modules that this version does not have."""
+    for module in re.findall(r"^from (\S+) import", file.read_text(errors="replace"), re.MULTILINE):
+        if not _exists(module):
+            raise ServerError(
+                f"the encoder in {file.parent} was exported by another version of Tridex: its model.py imports "
+                f"{module}, which this version does not have; run `make export` or `tridex export` again"
+            )
+
+
+def _exists(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of its package
+        return False
 
 
 def check_store(store: Path) -> None:

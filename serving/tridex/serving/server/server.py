@@ -10,7 +10,7 @@ from types import TracebackType
 
 from . import endpoint
 from .errors import ServerError
-from .launch import Launch, Settings
+from .launch import Launch, LaunchOptions
 from .leftovers import own_prefix, remove_leftovers
 from .log import open_log
 from .ports import hidden, reserved
@@ -27,8 +27,9 @@ class TritonServer:
     """A tritonserver over one model repository and one store, started again whenever it or a model's process dies.
 
     `memory_budget` is how many bytes collections may take on the device; a share of what it has where left out.
+    `recall_sample_rate` is the share of the approximate searches that are repeated exactly.
     `http_inference` turns on Triton server's own HTTP front end, which takes requests to models; where it is off, the
-    HTTP port serves health alone. `stop_timeout_s` is how long what is under way may take when the server stops.
+    HTTP port serves health checks alone. `stop_timeout_s` is how long requests in flight may take when it stops.
     A context manager: ready on entry, gone on exit. Raises ServerError where a port is taken, where the repository has
     no usable encoder, or where a model does not load.
     """
@@ -46,6 +47,7 @@ class TritonServer:
         http_inference: bool = False,
         log: Path | None = None,
         memory_budget: int | None = None,
+        recall_sample_rate: float | None = None,
         arguments: tuple[str, ...] = (),
         start_timeout_s: float = 180.0,
         stop_timeout_s: float = 20.0,
@@ -56,7 +58,7 @@ class TritonServer:
         self.metrics_host = metrics_host
         self.ports = {"grpc": grpc_port, "http": http_port, "metrics": metrics_port}
         self.log = (log or self.store.parent / "tritonserver.log").resolve()
-        self._settings = Settings(
+        self._options = LaunchOptions(
             repository=self.repository,
             store=self.store,
             host=host,
@@ -64,6 +66,7 @@ class TritonServer:
             http_port=http_port,
             http_inference=http_inference,
             memory_budget=memory_budget,
+            recall_sample_rate=recall_sample_rate,
             arguments=arguments,
             start_timeout_s=start_timeout_s,
         )
@@ -86,7 +89,7 @@ class TritonServer:
 
     @property
     def is_ready(self) -> bool:
-        """What the health endpoint says: every process lives, no model is in trouble, nobody has asked it to stop."""
+        """As the health endpoint reports: every process lives, no model is in trouble, and it is not stopping."""
         return self._supervisor is not None and self._supervisor.is_ready
 
     def __enter__(self) -> TritonServer:
@@ -116,13 +119,13 @@ class TritonServer:
             except OSError as error:
                 raise ServerError(f"no temporary folder can be made: {error}; TMPDIR says where") from error
 
-            def say(text: str) -> None:
+            def notify(text: str) -> None:
                 _logger.warning("tridex serve: %s", text)
                 log.write(text)
 
-            supervisor = Supervisor(Launch(self._settings, folder, metrics, log), say, self._stop_timeout_s)
+            supervisor = Supervisor(Launch(self._options, folder, metrics, log), notify, self._stop_timeout_s)
             listen = [(self.metrics_host, self.ports["metrics"], endpoint.metrics(*metrics))]
-            if not self._settings.http_inference:
+            if not self._options.http_inference:
                 listen.append((self.host, self.ports["http"], endpoint.health(lambda: supervisor.is_ready)))
             for address in listen:
                 held.callback(endpoint.Endpoint(*address).close)
@@ -132,7 +135,7 @@ class TritonServer:
             self._held = held.pop_all()
 
     def stop(self) -> None:
-        """Refuses what is new, answers what is under way, ends every process, cleans up. Safe to call twice."""
+        """Refuses new requests, answers those in flight, ends every process, cleans up. Safe to call twice."""
         self._supervisor = None
         self._held.close()
 

@@ -1,4 +1,4 @@
-"""Keeps a server running: watches it, and starts another in its place when it fails."""
+"""Keeps a server running: watches it, and replaces it when it fails."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Generic, Protocol, TypeVar
 
 _LOOK_S = 0.2
 _SOON_S = 60.0
-"""A server that fails so soon after it was ready may fail again at once, so the next start waits."""
+"""A server that fails within this time after it was ready may fail again at once, so the next start waits."""
 _LONGEST_WAIT_S = 30.0
 
 
@@ -40,22 +40,22 @@ S = TypeVar("S", bound=Server)
 class Supervisor(Generic[S]):
     """The thread that launches a server and its successors, and lives until it is asked to stop.
 
-    `launch` returns a server that is ready, or raises; None where the event that it is given was set meanwhile. `say`
-    is told in a sentence what an operator has to know.
+    `launch` returns a server that is ready, or raises; None where the event that it is given was set meanwhile.
+    `notify` takes a sentence for the operator.
     """
 
     def __init__(
         self,
         launch: Callable[[threading.Event], S | None],
-        say: Callable[[str], None],
+        notify: Callable[[str], None],
         stop_timeout_s: float,
     ) -> None:
         self.server: S | None = None
         """None while there is none."""
         self._launch = launch
-        self._say = say
+        self._notify = notify
         self._stop_timeout_s = stop_timeout_s
-        self._well = False
+        self._healthy = False
         self._stopping = threading.Event()
         self._started: Future[None] = Future()
         # Waited for instead of the thread: Python 3.11 takes a thread for ended when its join is interrupted.
@@ -65,7 +65,7 @@ class Supervisor(Generic[S]):
     @property
     def is_ready(self) -> bool:
         """Whether a server runs, is not in trouble, and is not to stop."""
-        return self._well and not self._stopping.is_set()
+        return self._healthy and not self._stopping.is_set()
 
     def start(self) -> None:
         """Returns when the server is ready. Raises what the first launch raises; later ones are tried again."""
@@ -97,7 +97,7 @@ class Supervisor(Generic[S]):
         while self.server is not None:
             began = time.monotonic()
             failure = self._watch(self.server)
-            self._well = False
+            self._healthy = False
             if failure is None:
                 self._end(self.server)
                 return
@@ -109,7 +109,7 @@ class Supervisor(Generic[S]):
     def _watch(self, server: S) -> str | None:
         """Why it has failed; None when it is to stop."""
         trouble: str | None = None
-        self._well = True
+        self._healthy = True
         while not self._stopping.wait(_LOOK_S):
             before = trouble
             try:
@@ -118,18 +118,18 @@ class Supervisor(Generic[S]):
                 trouble = server.trouble()
             except Exception as error:  # such as no file descriptor left to look with
                 trouble = f"it cannot be watched: {error!r}"
-            self._well = trouble is None
+            self._healthy = trouble is None
             if trouble and not before:
-                self._say(f"not ready: {trouble}")
+                self._notify(f"not ready: {trouble}")
             elif before and not trouble:
-                self._say("ready again")
+                self._notify("ready again")
         return None
 
     def _launch_another(self, failure: str, failures: int) -> S | None:
         """None when it is to stop. `failures` are those that followed a start soon, in a row."""
         while True:
             wait_s = min(2.0 ** (failures - 1), _LONGEST_WAIT_S) if failures else 0.0
-            self._say(f"{failure}; starting the server again" + (f" in {wait_s:.0f} s" if wait_s else ""))
+            self._notify(f"{failure}; starting the server again" + (f" in {wait_s:.0f} s" if wait_s else ""))
             if self._stopping.wait(wait_s):
                 return None
             try:
@@ -138,18 +138,18 @@ class Supervisor(Generic[S]):
                 failure, failures = str(error), failures + 1
                 continue
             if server:
-                self._say("ready again")
+                self._notify("ready again")
             return server
 
     def _end(self, server: S) -> None:
         try:
             server.stop(self._stop_timeout_s)
         except Exception as error:
-            self._say(f"could not stop as it should: {error!r}")
+            self._notify(f"could not stop as it should: {error!r}")
             self._kill(server)
 
     def _kill(self, server: S) -> None:
         try:
             server.kill()
         except Exception as error:
-            self._say(f"could not be killed: {error!r}")
+            self._notify(f"could not be killed: {error!r}")

@@ -1,4 +1,4 @@
-"""One life of tritonserver and of its models' processes, from its start to its end."""
+"""A tritonserver process with its models' processes, from start to end."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _CHILD = Path(__file__).with_name("child.py")
 _STUB = "triton_python_backend_stub"
 
 _LOOK_S = 0.1
-_OLD_S = 10.0
-"""A model whose process, or a tritonserver, that said nothing for so long is not ready."""
+_SILENT_S = 10.0
+"""A model's process or a tritonserver that is silent for this long is not ready."""
 _STUCK_S = 60.0
-"""One that said nothing for so long is ended."""
+"""One that is silent for this long is replaced."""
 _ASK_S = 1.0
-"""How often tritonserver is asked whether it is ready, and how long it may take to say so."""
+"""How often tritonserver is asked whether it is ready, and how long its answer may take."""
 _SETTLED_S = 0.2
 _GONE_S = 5.0
 _POLL_S = 0.02
@@ -103,7 +103,7 @@ class TritonProcess:
         for report in self._run.reports():
             if self._silence.since(report.at_s) > _STUCK_S:
                 return f"model {report.model}: its process {report.pid} said nothing for {_STUCK_S:.0f} s"
-        if self._silence.since(self._readiness.heard_s) > _STUCK_S:
+        if self._silence.since(self._readiness.answered_s) > _STUCK_S:
             return f"tritonserver said nothing for {_STUCK_S:.0f} s"
         return None
 
@@ -112,19 +112,19 @@ class TritonProcess:
         for report in self._run.reports():
             if report.trouble:
                 return f"model {report.model}: {report.trouble}"
-            if self._silence.since(report.at_s) > _OLD_S:
+            if self._silence.since(report.at_s) > _SILENT_S:
                 return f"model {report.model}: its process {report.pid} is stuck"
         if time.monotonic() - self._readiness.asked_s > _ASK_S:
             self._readiness.ask()
-        if not self._readiness.says_ready or self._silence.since(self._readiness.heard_s) > _OLD_S:
+        if not self._readiness.is_ready or self._silence.since(self._readiness.answered_s) > _SILENT_S:
             return "tritonserver is not ready"
         return None
 
     def stop(self, timeout_s: float) -> None:
-        """Answers what is under way, refuses what is new, closes the services, and ends all processes.
+        """Answers requests in flight, refuses new ones, closes the services, and ends all processes.
 
-        They end by SIGKILL: asked by SIGTERM, Triton server unloads its models while it still answers, and callers are
-        told that there is no such model, where those of a server that stops should try again or elsewhere.
+        They end by SIGKILL: on SIGTERM, Triton server unloads its models while it still answers, and clients would be
+        told that there is no such model, where those of a server that stops should retry.
         """
         deadline = time.monotonic() + timeout_s
         self._run.drain()
@@ -150,7 +150,7 @@ class TritonProcess:
             region.unlink(missing_ok=True)
 
     def _wait(self, done: Callable[[], bool], deadline: float) -> None:
-        """Until something has been so for a moment, in which answers leave; or the deadline, or tritonserver's end."""
+        """Until `done` has held for a moment, in which answers leave; or the deadline, or tritonserver's end."""
         since: float | None = None
         while (now := time.monotonic()) < deadline and self._process.poll() is None:
             since = (since or now) if done() else None
@@ -160,24 +160,24 @@ class TritonProcess:
 
 
 class _Readiness:
-    """What tritonserver says of itself over gRPC."""
+    """Whether tritonserver reports itself ready over gRPC."""
 
     def __init__(self, address: str) -> None:
-        # A channel of its own, not shared with clients in this process; and a new try soon after each refusal.
+        # A channel of its own, not shared with clients in this process, that reconnects soon.
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_reconnect_backoff_ms", 200)]
         self._client = triton.InferenceServerClient(address, channel_args=options)
-        self.says_ready: bool = False
-        self.asked_s = self.heard_s = time.monotonic()
+        self.is_ready: bool = False
+        self.asked_s = self.answered_s = time.monotonic()
 
     def ask(self) -> bool:
         """Whether it is ready; False also where it does not answer."""
         self.asked_s = time.monotonic()
         try:
-            self.says_ready = bool(self._client.is_server_ready(client_timeout=_ASK_S))
+            self.is_ready = bool(self._client.is_server_ready(client_timeout=_ASK_S))
         except InferenceServerException:
             return False
-        self.heard_s = time.monotonic()
-        return self.says_ready
+        self.answered_s = time.monotonic()
+        return self.is_ready
 
     def close(self) -> None:
         self._client.close()

@@ -16,8 +16,8 @@ from faults import OF_LANCE, OF_THE_SYSTEM, Trouble, failing
 from tridex.index import Collection, CollectionSpec, Document, MemoryBudget, Store
 from tridex.kernels import Codec
 from tridex.serving.backend.service import RequestError
-from tridex.serving.collections import collections
-from tridex.serving.collections.collections import Collections, NotYetError
+from tridex.serving.collections import loaded_collections
+from tridex.serving.collections.loaded_collections import LoadedCollections, NotYetError
 
 SPEC = CollectionSpec(4, Codec.FLOAT32, "f" * 64)
 
@@ -33,17 +33,17 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def followed(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Collections]:
+def followed(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoadedCollections]:
     """A store that is followed, with one collection, "c" of document "a"."""
-    monkeypatch.setattr(collections, "_RETRY_S", 0.2)
-    monkeypatch.setattr(collections, "_PASS_S", 0.2)
+    monkeypatch.setattr(loaded_collections, "_RETRY_S", 0.2)
+    monkeypatch.setattr(loaded_collections, "_PASS_S", 0.2)
     put(store, "c", "a")
-    followed = Collections(store, torch.device("cpu"), MemoryBudget(10**8))
+    followed = LoadedCollections(store, torch.device("cpu"), MemoryBudget(10**8))
     yield followed
     followed.close()
 
 
-def shown(followed: Collections, name: str) -> int | None:
+def shown(followed: LoadedCollections, name: str) -> int | None:
     """Documents of the collection's snapshot, None where there is none."""
     try:
         return followed.snapshot(followed.resolve(name)).count()
@@ -59,7 +59,7 @@ FAULTS = [
 
 @pytest.mark.parametrize(("call", "trouble"), FAULTS)
 def test_following_survives_whatever_fails(
-    store: Store, followed: Collections, call: tuple[type, str], trouble: Trouble
+    store: Store, followed: LoadedCollections, call: tuple[type, str], trouble: Trouble
 ) -> None:
     snapshot = followed.snapshot(followed.resolve("c"))
     collection = snapshot.collection
@@ -72,7 +72,7 @@ def test_following_survives_whatever_fails(
     assert followed.trouble() is None
 
 
-def test_a_folder_among_the_names_hides_nothing(store: Store, followed: Collections) -> None:
+def test_a_folder_among_the_names_hides_nothing(store: Store, followed: LoadedCollections) -> None:
     (folder := store.folder / "names" / "folder").mkdir()
     put(store, "c", "b")
     put(store, "new", "a")
@@ -82,7 +82,7 @@ def test_a_folder_among_the_names_hides_nothing(store: Store, followed: Collecti
     eventually(lambda: shown(followed, "c") == 3)
 
 
-def test_what_cannot_be_looked_up_is_followed_where_it_was(store: Store, followed: Collections) -> None:
+def test_what_cannot_be_looked_up_is_followed_where_it_was(store: Store, followed: LoadedCollections) -> None:
     collection = store.open("c")
     name = store.folder / "names" / "c"
     whole = name.read_bytes()
@@ -97,7 +97,9 @@ def test_what_cannot_be_looked_up_is_followed_where_it_was(store: Store, followe
     assert shown(followed, "c") == 3
 
 
-def test_a_follower_that_is_stuck_is_told(store: Store, followed: Collections, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_follower_that_is_stuck_is_told(
+    store: Store, followed: LoadedCollections, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(followed._following, "_stuck_after_s", 0.1)
     assert followed.trouble() is None
     with failing(Path, "stat", OF_THE_SYSTEM[0]):
@@ -109,7 +111,7 @@ def test_a_follower_that_is_stuck_is_told(store: Store, followed: Collections, m
 
 
 def test_dropping_what_is_followed_writes_no_traceback(
-    store: Store, followed: Collections, caplog: pytest.LogCaptureFixture
+    store: Store, followed: LoadedCollections, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
         for _ in range(20):
@@ -126,7 +128,7 @@ def test_many_collections_cost_little_while_nothing_happens(store: Store) -> Non
     """By counting what the store is asked, as times depend on the machine."""
     for i in range(20):
         store.create(f"c{i}", SPEC)
-    followed = Collections(store, torch.device("cpu"), MemoryBudget(10**9))
+    followed = LoadedCollections(store, torch.device("cpu"), MemoryBudget(10**9))
     asked: list[str] = []
     latest_version = Collection.latest_version
 
@@ -138,7 +140,7 @@ def test_many_collections_cost_little_while_nothing_happens(store: Store) -> Non
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(Collection, "latest_version", counted)
             eventually(lambda: asked)
-            time.sleep(collections._PASS_S)
+            time.sleep(loaded_collections._PASS_S)
             assert len(asked) <= 3 * 20, "once in two seconds, not once in 50 ms"
         put(store, "c7", "a")
         eventually(lambda: shown(followed, "c7") == 1, within_s=1)

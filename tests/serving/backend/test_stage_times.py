@@ -11,7 +11,7 @@ import pytest
 from counts import Counts
 from service_requests import answers, strings, upsert
 
-from tridex.serving.backend.service import Arrays, Context, Request, RequestError
+from tridex.serving.backend.service import Arrays, Context, Request, RequestError, Sender
 from tridex.serving.backend.stage_times import STAGES
 from tridex.serving.models.ingest import IngestService
 from tridex.serving.models.search import SearchService
@@ -52,7 +52,9 @@ def test_the_stages_of_a_search_are_all_of_its_time(search: SearchService, conte
     assert not isinstance(result.result(30), RequestError)
     search.close()
     seconds = counted(context, "seconds")
-    assert answered_at[0] - asked.arrived_at <= sum(seconds.values()) <= time.monotonic() - asked.arrived_at
+    assert (
+        answered_at[0] - asked.sender.arrived_at <= sum(seconds.values()) <= time.monotonic() - asked.sender.arrived_at
+    )
     assert all(amount > 0 for amount in seconds.values())
     assert counted(context, "requests") == dict.fromkeys(STAGES, 1)
     assert counted(context, "batches") == dict.fromkeys(STAGES[1:], 1)
@@ -80,7 +82,7 @@ def test_bm25_encodes_nothing_and_encodings_are_counted_apart(search: SearchServ
 
 
 def test_nobody_who_is_refused_is_counted(search: SearchService, context: Context) -> None:
-    cancelled = Request({"QUERY": strings("moon")}, {"collection": "c"}, is_cancelled=lambda: True)
+    cancelled = Request({"QUERY": strings("moon")}, {"collection": "c"}, Sender(is_cancelled=lambda: True))
     results = answers(search, [request(""), cancelled])
     assert all(isinstance(result, RequestError) for result in results)
     search.close()

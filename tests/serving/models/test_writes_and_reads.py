@@ -124,7 +124,7 @@ def test_a_search_sees_only_versions_there_are(context: Context, ingest: IngestS
 def test_an_alias_does_not_lead_into_the_past(
     context: Context, ingest: IngestService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tridex.serving.collections.collections._POLL_S", 3600)
+    monkeypatch.setattr("tridex.serving.collections.loaded_collections._POLL_S", 3600)
     answers(ingest, [upsert("new", {"a": "the first half"})])
     search = SearchService(context)
     answers(ingest, [upsert("new", {"b": "the second half"})])

@@ -1,10 +1,10 @@
-"""The recall certificate: a share of the searches by candidates is also run exactly, and the difference is counted.
+"""The recall monitor: a sample of the approximate searches is repeated exactly, and the difference is counted.
 
-It happens behind the answers, one search at a time; a search that comes while four are waiting goes uncertified. Two
+It happens after the answers, one search at a time; a search that comes while four are waiting is not sampled. Two
 counters by collection and k come of it, and their quotient is recall@k, over any span of time that a monitor picks:
 
-    tridex_certified_hits_found     of the exact top k, the documents that the search by candidates had found
-    tridex_certified_hits_expected  the documents of the exact top k
+    tridex_recall_hits_found     of the exact top k, the documents that the approximate search found
+    tridex_recall_hits_expected  the documents of the exact top k
 
 k is the largest of 1, 10, 100 and 1000 that the search asked for.
 """
@@ -21,10 +21,9 @@ import torch
 from tridex.index import Ranking, Snapshot
 from tridex.serving.backend.background import Background
 from tridex.serving.backend.service import Counter, Metrics
-from tridex.serving.settings import recall_sample_rate
 
-FOUND = "tridex_certified_hits_found"
-EXPECTED = "tridex_certified_hits_expected"
+FOUND = "tridex_recall_hits_found"
+EXPECTED = "tridex_recall_hits_expected"
 
 _CUTOFFS = (1000, 100, 10, 1)
 _MAX_WAITING = 4
@@ -45,19 +44,20 @@ class _Sample(NamedTuple):
 
 
 class RecallMonitor:
-    """Counts what searches by candidates miss."""
+    """Counts what approximate searches miss."""
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._share = recall_sample_rate()
-        self._found: Counter = metrics.counter(FOUND, "Documents of the exact top k that candidate search found")
-        self._expected: Counter = metrics.counter(EXPECTED, "Documents of the exact top k of certified searches")
+    def __init__(self, metrics: Metrics, sample_rate: float) -> None:
+        """`sample_rate`: the share of the searches that is repeated exactly, from 0 to 1."""
+        self._sample_rate = sample_rate
+        self._found: Counter = metrics.counter(FOUND, "Documents of the exact top k that approximate search found")
+        self._expected: Counter = metrics.counter(EXPECTED, "Documents of the exact top k of sampled searches")
         self._waiting: queue.Queue[_Sample] = queue.Queue(_MAX_WAITING)
-        self._thread = Background("certificate", "certifies recall", self._measure, stuck_after_s=_LONG_S)
+        self._thread = Background("recall-monitor", "measures recall", self._measure, stuck_after_s=_LONG_S)
         self._thread.start()
 
     def sample(self, snapshot: Snapshot, query: torch.Tensor, mask: torch.Tensor, top_k: int, found: Ranking) -> None:
-        """Perhaps certifies one query's hits. query: [tokens, dim]; mask: bool [tokens]."""
-        if random.random() >= self._share or self._waiting.full():
+        """Samples one query's hits, at the sample rate. query: [tokens, dim]; mask: bool [tokens]."""
+        if random.random() >= self._sample_rate or self._waiting.full():
             return
         k = next(cutoff for cutoff in _CUTOFFS if cutoff <= top_k)
         # Copies: the request's tensors lie in memory that the server takes back with the answer.
@@ -67,11 +67,11 @@ class RecallMonitor:
         self._thread.wake()
 
     def trouble(self) -> str | None:
-        """What keeps searches from being certified, None while nothing does."""
+        """What keeps recall from being measured, None while nothing does."""
         return self._thread.trouble()
 
     def close(self) -> None:
-        """Certifies what is waiting and ends."""
+        """Measures the samples that are waiting, and ends."""
         self._thread.close()
         self._measure()
 

@@ -47,7 +47,7 @@ def running(folder: Path, command: list[str] = TWO_PROCESSES) -> Iterator[Triton
 
 
 def report(folder: Path, at_s: float, trouble: str | None = None) -> None:
-    said = {"model": "maxsim", "pid": 7, "at_s": at_s, "in_flight": 0, "heard": "serving", "closed": False}
+    said = {"model": "maxsim", "pid": 7, "at_s": at_s, "in_flight": 0, "phase": "serving", "closed": False}
     (folder / "run" / "maxsim_0.json").write_text(json.dumps({**said, "trouble": trouble}))
 
 
@@ -89,7 +89,7 @@ time.sleep(60)
 
 def test_all_ends_with_the_launcher(tmp_path: Path) -> None:
     here = Path(__file__).parent
-    command = [sys.executable, "-c", LAUNCHER, str(tmp_path), str(here), str(here.parent / "support")]
+    command = [sys.executable, "-c", LAUNCHER, str(tmp_path), str(here), str(here.parents[1] / "support")]
     launcher = subprocess.Popen(command, stdout=subprocess.PIPE)
     server = int(launcher.stdout.readline())
     eventually(lambda: "began" in (tmp_path / "log").read_text())
@@ -121,7 +121,7 @@ def test_a_start_has_a_limit_and_can_be_cancelled(tmp_path: Path) -> None:
 def test_a_model_in_trouble_or_silent_is_told_and_replaced_when_it_stays_silent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tritonserver, "_OLD_S", 0.3)
+    monkeypatch.setattr(tritonserver, "_SILENT_S", 0.3)
     monkeypatch.setattr(tritonserver, "_STUCK_S", 1.0)
     with running(tmp_path) as process:
         began = time.monotonic()

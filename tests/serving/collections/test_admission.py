@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
 from queries import embed_query
 from service_requests import answers, delete, upsert
-from typer import BadParameter
 
 from tridex.encoding import latest_version_dir, load_artifact
 from tridex.index import Store
 from tridex.serving.backend.service import Context, ErrorCode, Request, RequestError
-from tridex.serving.cli.serve import _bytes
 from tridex.serving.models.ingest import IngestService
 from tridex.serving.models.search import SearchService
 
@@ -47,17 +44,3 @@ def test_an_upsert_that_would_outgrow_the_budget_is_not_stored(context: Context)
         service.close()
     gone, again = answers(ingest, [delete("c", *map(str, range(8))), upsert("c", texts(count, 8))])
     assert not isinstance(gone, RequestError) and not isinstance(again, RequestError)
-
-
-@pytest.mark.parametrize(
-    ("given", "size"),
-    [("20GB", 20 * 10**9), ("512MiB", 512 * 2**20), ("1.5 gb", 15 * 10**8), ("1000", 1000), ("2T", 2 * 10**12)],
-)
-def test_sizes(given: str, size: int) -> None:
-    assert _bytes(given) == size
-
-
-@pytest.mark.parametrize("given", ["", "GB", "-1GB", "20 potatoes", "0", "1e9"])
-def test_no_sizes(given: str) -> None:
-    with pytest.raises(BadParameter, match="expected a number of bytes"):
-        _bytes(given)

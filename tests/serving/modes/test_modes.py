@@ -63,7 +63,7 @@ BAD = [
 ]
 
 
-def test_each_bad_request_is_refused_by_name_and_its_batch_mates_are_answered(search: SearchService) -> None:
+def test_each_bad_request_is_refused_by_name_and_the_others_of_its_batch_are_answered(search: SearchService) -> None:
     dim = dim_of(search)
     good = [
         request(dim, "red", mode="bm25"),

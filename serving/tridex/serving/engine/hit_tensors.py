@@ -1,4 +1,4 @@
-"""Rankings as the tensors of an answer."""
+"""Rankings as the tensors of a search's answer."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ _ROWS_PER_READ = 256
 """Documents whose texts are read at a time, before their bytes are counted."""
 
 
-def answer_of(snapshot: Snapshot, rankings: Sequence[Ranking], with_text: bool, with_metadata: bool) -> Arrays:
+def hit_tensors(snapshot: Snapshot, rankings: Sequence[Ranking], with_text: bool, with_metadata: bool) -> Arrays:
     """IDS, SCORES, VERSION and what was asked for of TEXTS and METADATA, a row for each ranking.
 
     Rows are as long as the longest ranking, and one at least; behind a shorter one stand empty strings and scores of
     -inf. Raises RequestError INVALID_ARGUMENT where the answer would be larger than one may be.
     """
     lengths = [len(ranking.ids) for ranking in rankings]
-    there = np.arange(max(1, *lengths)) < np.array(lengths)[:, None]
+    is_hit = np.arange(max(1, *lengths)) < np.array(lengths)[:, None]
 
     def filled(values: Sequence[bytes]) -> np.ndarray[tuple[int, ...], np.dtype[np.object_]]:
-        rows = np.full(there.shape, b"", object)
-        rows[there] = as_strings(values)
+        rows = np.full(is_hit.shape, b"", object)
+        rows[is_hit] = as_strings(values)
         return rows
 
     ids = [key.encode() for ranking in rankings for key in ranking.ids]
-    room = limits.MAX_ANSWER_BYTES - sum(map(len, ids)) - 8 * there.size
+    room = limits.MAX_ANSWER_BYTES - sum(map(len, ids)) - 8 * is_hit.size
     if room < 0:
         raise _too_large(f"{len(ids)} ids")
-    scores = np.full(there.shape, -np.inf, np.float32)
-    scores[there] = np.concatenate([ranking.scores for ranking in rankings])
+    scores = np.full(is_hit.shape, -np.inf, np.float32)
+    scores[is_hit] = np.concatenate([ranking.scores for ranking in rankings])
     outputs = {
         models.IDS.name: filled(ids),
         models.SCORES.name: scores,

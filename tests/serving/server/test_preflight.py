@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -82,6 +83,19 @@ def test_a_repository_that_cannot_be_read_is_named(unprivileged: Path) -> None:
     with pytest.raises(ServerError, match=r"cannot be read: .*repository/search/config\.pbtxt: Permission denied"):
         check_repository(search.parent)
     search.parent.chmod(0o700)
+
+
+def test_an_encoder_exported_by_another_version_says_to_export_again(repository: Path, tmp_path: Path) -> None:
+    check_repository(repository)
+    copy = tmp_path / "repository"
+    shutil.copytree(repository, copy)
+    (code,) = copy.glob("encoder/*/model.py")
+    for module in ("tridex.serving.encoder", "tridex.a_room_of_the_future.encoder"):
+        code.write_text(f"from {module} import EncoderService\n")
+        with pytest.raises(
+            ServerError, match=rf"exported by another version .* imports {module}, .*run .*`tridex export` again"
+        ):
+            check_repository(copy)
 
 
 @contextlib.contextmanager

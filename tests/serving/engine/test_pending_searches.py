@@ -14,7 +14,7 @@ from service_requests import answers
 from tridex.encoding import latest_version_dir, load_artifact
 from tridex.index import Collection, CollectionSpec, Document, Follower, Store
 from tridex.kernels import Codec
-from tridex.serving.backend.service import Context, ErrorCode, Request, RequestError
+from tridex.serving.backend.service import Context, ErrorCode, Request, RequestError, Sender
 from tridex.serving.models.search import SearchService
 
 
@@ -39,12 +39,12 @@ def put(collection: Collection, *keys: str) -> int:
 
 def search(collection: Collection, timeout_s: float | None = None, **parameters: int) -> Request:
     query = np.ones((1, 3, collection.spec.dim), np.float32)
-    return Request({"QUERY_EMBEDDINGS": query}, {"collection": "c", **parameters}, timeout_s)
+    return Request({"QUERY_EMBEDDINGS": query}, {"collection": "c", **parameters}, Sender(timeout_s))
 
 
 @pytest.fixture
 def slow_refresh(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Views move on when the event is set, and not before."""
+    """Snapshots move on when the event is set, and not before."""
     go_on = threading.Event()
     refresh = Follower.refresh
     monkeypatch.setattr(Follower, "refresh", lambda self: refresh(self) if go_on.is_set() else self.snapshot)

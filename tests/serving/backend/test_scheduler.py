@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tridex.encoding import TokenBatch
 from tridex.serving.backend import scheduler
 from tridex.serving.backend.scheduler import UNIT_TOKENS, Lane, Scheduler, Task
-from tridex.serving.backend.service import ErrorCode, Request, RequestError, invalid
+from tridex.serving.backend.service import ErrorCode, Request, RequestError, Sender, invalid
 
 
 def row(tokens: int, token_id: int = 1) -> TokenBatch:
@@ -96,8 +96,8 @@ def test_nothing_is_done_for_those_who_left(running: Scheduler, encoder: Encoder
     encoder.go_on.clear()
     running.submit(task(16), lane)
     encoder.under_way(1)
-    gone = running.submit(task(16, token_id=2, request=Request({}, is_cancelled=lambda: True)), lane)
-    late = running.submit(task(16, token_id=3, request=Request({}, timeout_s=0.01)), lane)
+    gone = running.submit(task(16, token_id=2, request=Request({}, sender=Sender(is_cancelled=lambda: True))), lane)
+    late = running.submit(task(16, token_id=3, request=Request({}, sender=Sender(0.01))), lane)
     time.sleep(0.02)
     encoder.go_on.set()
     for answer in (gone, late):
@@ -117,13 +117,15 @@ def test_whoever_would_wait_too_long_is_refused_at_once(running: Scheduler, enco
     with pytest.raises(
         RequestError, match=r"requests are before this one at a test, some \d+\.\d s; expected at most 0\.9 s"
     ) as no:
-        running.submit(task(16, request=Request({}, timeout_s=1.0)), lane)
+        running.submit(task(16, request=Request({}, sender=Sender(1.0))), lane)
     assert no.value.code is ErrorCode.OVERLOADED
-    patient = running.submit(task(16, request=Request({}, timeout_s=60.0)), lane)
+    patient = running.submit(task(16, request=Request({}, sender=Sender(60.0))), lane)
     encoder.go_on.set()
     assert not isinstance(patient.result(10), RequestError)
     # The queue is empty again, and so is its estimate.
-    assert not isinstance(running.submit(task(16, request=Request({}, timeout_s=1.0)), lane).result(10), RequestError)
+    assert not isinstance(
+        running.submit(task(16, request=Request({}, sender=Sender(1.0))), lane).result(10), RequestError
+    )
 
 
 def test_the_gate_is_told_what_the_smallest_request_would_be_told(encoder: Encoder) -> None:
@@ -158,10 +160,10 @@ def test_a_long_request_keeps_no_short_one_out(encoder: Encoder, lane: Lane) -> 
         running.submit(task(*long, weight=8 * len(long)), lane)
         encoder.under_way(30)  # while nobody else is there
         for _ in range(5):
-            short = running.submit(task(16, request=Request({}, timeout_s=1.0)), lane)
+            short = running.submit(task(16, request=Request({}, sender=Sender(1.0))), lane)
             assert not isinstance(short.result(10), RequestError)
         with pytest.raises(RequestError, match=r"expected at most 0\.9 s"):
-            running.submit(task(*long, weight=8 * len(long), request=Request({}, timeout_s=1.0)), lane)
+            running.submit(task(*long, weight=8 * len(long), request=Request({}, sender=Sender(1.0))), lane)
     finally:
         running.close()
 
@@ -170,7 +172,7 @@ def test_those_who_say_no_timeout_teach_how_long_they_wait(running: Scheduler, e
     encoder.go_on.clear()
     running.submit(task(16), lane)
     encoder.under_way(1)
-    running.submit(task(16, request=Request({}, is_cancelled=lambda: True)), lane)
+    running.submit(task(16, request=Request({}, sender=Sender(is_cancelled=lambda: True))), lane)
     time.sleep(0.1)
     encoder.go_on.set()
     running.submit(task(16), lane).result(10)

@@ -1,7 +1,7 @@
 """The collections that a service searches, each followed to its newest version in the background.
 
-Four threads keep searches from waiting: one asks the store for what is new, one loads collections that are new to this
-process, one merges segments, one makes the inverted lists that searches by candidates have wanted.
+Four threads keep searches from waiting: one asks the store for new versions, one loads collections that are new to this
+process, one merges segments, one builds the inverted lists that approximate searches have asked for.
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ from tridex.index import (
     TokenIndexError,
     is_fault,
 )
-from tridex.serving.backend.background import Background, Told
+from tridex.serving.backend.background import Background, LoggedErrors
 from tridex.serving.backend.error_translation import request_error, translated_errors
 from tridex.serving.backend.service import ErrorCode, RequestError
 
 from .admission import return_freed
 
 _POLL_S = 0.05
-"""How soon a write shows up in searches that did not ask for it. The times of two folders tell whether there is one."""
+"""How soon a write shows up in searches that do not wait for it. The times of two folders show whether there is one."""
 
 _PASS_S = 2.0
-"""How often every name and collection is looked at nevertheless: 10 ms for 600 empty ones. Not all that change a store
-say so: people, file systems that tell times late."""
+"""How often every name and collection is checked nevertheless: 10 ms for 600 empty ones. The times of folders do not
+show every change: a file system may report them late."""
 
 _RETRY_S = 5.0
-"""How long a collection that could not be loaded is left alone."""
+"""Until a collection that could not be loaded is tried again."""
 
 _LISTS_S = 0.5
-"""How often searches' wishes for inverted lists are looked for."""
+"""How often the requests of searches for inverted lists are checked."""
 
 _RETURN_S = 30.0
-"""How often memory that was freed is given back, as long as collections change."""
+"""How often freed memory is returned to the system, as long as collections change."""
 
 _LONG_S = 900.0
-"""More than it takes to load a collection, to merge its segments or to make its lists."""
+"""More than it takes to load a collection, to merge its segments or to build its lists."""
 
 _log = logging.getLogger(__name__)
 
 
 class NotYetError(Exception):
-    """The store has what a search must see, the device has not: the message says what there is."""
+    """The device has not loaded the version that a search must see; the message says which it has."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +64,14 @@ class _Failure:
     retry_at: float
 
     def error(self) -> RequestError:
-        """A new one each time: one that is raised again and again keeps the frames of all who raised it."""
+        """A new error each time: one that is raised repeatedly keeps the frames of every place that raised it."""
         return RequestError(self.code, self.message)
 
 
-class Collections:
-    """Views of every collection in the store, on one device. What cannot be loaded is logged, and named when asked for.
+class LoadedCollections:
+    """Snapshots of every collection in the store, on one device.
+
+    A collection that cannot be loaded is logged, and searches of it are told why.
 
     `changed` is notified whenever a snapshot is at another version, or a collection could not be loaded.
     """
@@ -79,16 +81,16 @@ class Collections:
         self._budget = budget
         self._device = device
         self._names: dict[str, Path] = {}
-        """The folder that each collection's name led to when it could be read last."""
+        """The folder of each collection's name, as it could be read last."""
         self._followers: dict[Path, Follower] = {}
         """By the collection's folder: a name may lead to another one at any time."""
         self._failures: dict[Path, _Failure] = {}
-        self._told = Told()
-        self._lists_told = Told()
+        self._errors = LoggedErrors()
+        self._list_errors = LoggedErrors()
         self._to_open: dict[Path, str] = {}
         self._to_merge: set[Path] = set()
         self._wanted: set[Path] = set()
-        """Collections of which searches wait for what the store has."""
+        """Collections of which searches wait for a version that the store has."""
         self._stamp = (0, 0)
         self._next_pass = 0.0
         self._next_return = 0.0
@@ -112,7 +114,7 @@ class Collections:
         """The collection's snapshot, at the location's version and `min_version` or newer, and at `last_write` where
         the store has reached that. Never loads anything.
 
-        Raises NotYetError where the snapshot is not there yet, RequestError INVALID_ARGUMENT where the store has not
+        Raises NotYetError where that version is not loaded yet, RequestError INVALID_ARGUMENT where the store has not
         reached `min_version`, and what kept the collection from being loaded.
         """
         follower = self._followers.get(location.folder)
@@ -146,7 +148,7 @@ class Collections:
 
     def close(self) -> None:
         """Stops following."""
-        # Not waited for: lists that are half made are of no use to anybody.
+        # Not waited for: half-built lists are of no use.
         self._making.close(join=False)
         for thread in (self._following, self._opening, self._merging):
             thread.close()
@@ -160,7 +162,7 @@ class Collections:
         self._following.wake()
 
     def _follow(self) -> float:
-        """Refreshes what is there, has what is new loaded, lets go of what was dropped."""
+        """Refreshes what is loaded, schedules the loading of new collections, forgets dropped ones."""
         _stay_on_one_core()
         wanted, self._wanted = self._wanted, set()
         stamp = self._store.stamp()
@@ -169,32 +171,32 @@ class Collections:
             try:
                 self._list_names()
             finally:
-                # Where the names cannot be read just now, what is followed already goes on.
-                self._look_at(self._by_folder())
-                self._let_go()
+                # Where the names cannot be read just now, loaded collections are still followed.
+                self._refresh_all(self._by_folder())
+                self._forget_dropped()
         elif stamp != self._stamp:
-            self._look_at(self._by_folder())
+            self._refresh_all(self._by_folder())
         elif wanted:
-            self._look_at({folder: name for folder, name in self._by_folder().items() if folder in wanted})
+            self._refresh_all({folder: name for folder, name in self._by_folder().items() if folder in wanted})
         self._stamp = stamp
         return _POLL_S
 
     def _list_names(self) -> None:
-        """Raises StoreUnavailableError, and then knows the names that it knew."""
+        """Raises StoreUnavailableError, and keeps the names known so far then."""
         names: dict[str, Path] = {}
         for name, folder in self._store.folders().items():
             if folder is not None:
                 names[name] = folder
             elif name in self._names:
-                # That its file cannot be read is no reason to let go of what it led to.
+                # A registry file that cannot be read is no reason to unload its collection.
                 names[name] = self._names[name]
         self._names = names
 
     def _by_folder(self) -> dict[Path, str]:
         return {folder: name for name, folder in self._names.items()}
 
-    def _look_at(self, collections: Mapping[Path, str]) -> None:
-        """Refreshes what is there of these, and has the others loaded."""
+    def _refresh_all(self, collections: Mapping[Path, str]) -> None:
+        """Refreshes those of these that are loaded, and schedules the loading of the others."""
         changed = False
         for folder, name in collections.items():
             if follower := self._followers.get(folder):
@@ -205,14 +207,14 @@ class Collections:
         if changed:
             self._notify()
 
-    def _let_go(self) -> None:
-        """Forgets what no name leads to any more."""
+    def _forget_dropped(self) -> None:
+        """Forgets the collections that no name leads to any more."""
         # Copies: another thread opens collections meanwhile.
         known = {*list(self._followers), *list(self._failures), *list(self._to_open)}
         for folder in known - set(self._names.values()):
             for kept in (self._followers, self._failures, self._to_open):
                 kept.pop(folder, None)
-            self._told.over(folder)
+            self._errors.resolved(folder)
             self._budget.release(folder)
 
     def _refresh(self, folder: Path, name: str, follower: Follower) -> bool:
@@ -249,7 +251,7 @@ class Collections:
             if self._failed(folder, name, error):
                 self._budget.release(folder)
             return
-        # Perhaps not that folder: the name may have been dropped and made anew since it was looked up.
+        # Perhaps not that folder: the name may have been dropped and created again since it was resolved.
         self._followers[follower.snapshot.collection.folder] = follower
         self._worked(folder)
         self._to_merge.add(folder)
@@ -261,14 +263,14 @@ class Collections:
         if not is_fault(error):
             raise error
         message = f"collection {name!r} could not be followed; next try in {_RETRY_S:g} s"
-        self._told.tell(folder, error, message, trace=not isinstance(error, TokenIndexError))
-        refusal = request_error(error)
-        self._failures[folder] = _Failure(refusal.code, str(refusal), time.monotonic() + _RETRY_S)
+        self._errors.log(folder, error, message, trace=not isinstance(error, TokenIndexError))
+        translated = request_error(error)
+        self._failures[folder] = _Failure(translated.code, str(translated), time.monotonic() + _RETRY_S)
         return True
 
     def _worked(self, folder: Path) -> None:
         if self._failures.pop(folder, None):
-            self._told.over(folder)
+            self._errors.resolved(folder)
 
     def _may_try(self, folder: Path) -> bool:
         failure = self._failures.get(folder)
@@ -300,9 +302,9 @@ class Collections:
             except Exception as error:
                 # Its searches stay exact.
                 message = f"inverted lists of collection {follower.snapshot.collection.name!r} could not be made"
-                self._lists_told.tell(folder, error, message, trace=not isinstance(error, TokenIndexError))
+                self._list_errors.log(folder, error, message, trace=not isinstance(error, TokenIndexError))
             else:
-                self._lists_told.over(folder)
+                self._list_errors.resolved(folder)
         return _LISTS_S
 
 

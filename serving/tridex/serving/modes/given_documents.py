@@ -1,0 +1,42 @@
+"""MaxSim of the documents that a request names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tridex.index import Ranking, Snapshot
+from tridex.protocol import limits, models
+from tridex.serving.backend import fields
+from tridex.serving.backend.service import Request, invalid
+
+from .mode import FirstStage, Mode, Queries
+from .scores import rescored
+
+
+@dataclass(frozen=True)
+class GivenDocuments(Mode):
+    """The documents of CANDIDATE_IDS, [queries, candidates], are scored, and no others."""
+
+    name = "maxsim"
+    candidates_given = True
+
+    ids: tuple[tuple[str, ...], ...]
+    """Of each query's candidates."""
+
+    @classmethod
+    def parse(cls, request: Request, top_k: int) -> GivenDocuments:
+        ids = fields.ids(request, models.CANDIDATE_IDS)
+        queries = np.shape(request.inputs[models.CANDIDATE_IDS.name])[0]
+        if not 0 < len(ids) <= limits.MAX_CANDIDATES * queries:
+            raise invalid(
+                f"input {models.CANDIDATE_IDS.name} holds {len(ids) // queries} ids a query; "
+                f"expected 1 to {limits.MAX_CANDIDATES}"
+            )
+        width = len(ids) // queries
+        return cls(tuple(tuple(ids[i * width : (i + 1) * width]) for i in range(queries)))
+
+    def rank(self, snapshot: Snapshot, queries: Queries, first_stage: FirstStage) -> Sequence[Ranking]:
+        return rescored(snapshot, queries, self.ids)

@@ -1,0 +1,31 @@
+"""Late interaction: MaxSim of every document."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tridex.index import Ranking, Snapshot
+from tridex.serving.backend.service import Request
+
+from .mode import FirstStage, Mode, Queries, Scan
+
+
+@dataclass(frozen=True)
+class MaxSim(Mode):
+    """Every document is scored."""
+
+    name = "maxsim"
+
+    @classmethod
+    def parse(cls, request: Request, top_k: int) -> MaxSim:
+        return cls()
+
+    def scan(self) -> Scan:
+        return self
+
+    def find(self, snapshot: Snapshot, queries: Queries, depth: int) -> list[Ranking]:
+        return snapshot.search(queries.embeddings, queries.mask, depth)
+
+    def rank(self, snapshot: Snapshot, queries: Queries, first_stage: FirstStage) -> Sequence[Ranking]:
+        return first_stage.by_maxsim

@@ -1,0 +1,21 @@
+"""The table of settings in docs/reference/settings.md, which a test compares with what this prints.
+
+python -m tridex.serving.settings_table
+"""
+
+from __future__ import annotations
+
+from .settings import ServerSettings, flag, variable
+
+
+def settings_table() -> str:
+    """A Markdown table of every setting."""
+    rows = ["| flag | variable | default | meaning |", "| --- | --- | --- | --- |"]
+    for name, setting in ServerSettings.model_fields.items():
+        default = "" if setting.default is None else f"`{str(setting.default).lower()}`"
+        rows.append(f"| `{flag(name)}` | `{variable(name)}` | {default} | {setting.description} |")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    print(settings_table())
