@@ -59,7 +59,7 @@ class Echo:
     def __init__(self, *_: Any) -> None:
         pass
 
-    def answer(self, requests: Sequence[Request]) -> list[Result]:
+    def answer(self, requests: Sequence[Request]) -> Sequence[Result]:
         if any(request.parameters.get("fail") for request in requests):
             raise OSError("[Errno 5] /srv/tridex/store/_versions/3.manifest")
         return [{"ECHO": np.array([request.parameters["value"]])} for request in requests]

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ from tridex.protocol.tensors import Tensor
 from tridex.serving.gate import GateLane, Tell, no_gate
 
 _log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 Arrays = Mapping[str, Any]
 """Tensors by name, batch dimension included: numpy, or a torch tensor where it already lies on the GPU."""
@@ -149,7 +152,7 @@ class Service(Protocol):
 
     def __init__(self, context: Context) -> None: ...
 
-    def answer(self, requests: Sequence[Request]) -> list[Result]:
+    def answer(self, requests: Sequence[Request]) -> Sequence[Result]:
         """One result per request, in order. A RequestError among them fails its request only."""
         ...
 
@@ -164,12 +167,12 @@ class Service(Protocol):
         """Ends the service's threads."""
 
 
-def each(requests: Sequence[Request], answer_one: Callable[[Request], Result]) -> list[Result]:
-    """Answers requests one by one: whatever is raised fails its request alone."""
-    results: list[Result] = []
+def each(requests: Sequence[T], handle: Callable[[T], R]) -> list[R | RequestError]:
+    """Handles requests one by one: whatever is raised fails its request alone."""
+    results: list[R | RequestError] = []
     for request in requests:
         try:
-            results.append(answer_one(request))
+            results.append(handle(request))
         except Exception as error:
             results.append(as_request_error(error, "a request failed"))
     return results

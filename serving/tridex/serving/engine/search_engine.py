@@ -65,7 +65,7 @@ class SearchEngine:
         self._codecs = [codec for codec in kernels.supported_codecs(self._device) if codec.fits(manifest.dim)]
         kernels.warm_up(self._device, manifest.dim, self._codecs)
 
-    def answer(self, requests: Sequence[SearchRequest]) -> list[Result]:
+    def answer(self, requests: Sequence[SearchRequest]) -> Sequence[Result]:
         """IDS, SCORES, TEXTS and METADATA [queries, hits] and VERSION [queries, 1] of each request, whose queries are
         encoded where its mode needs that; a Future where the device has not yet loaded what the request must see.
         """

@@ -65,7 +65,7 @@ class CatalogService(Service):
             ManifestRequest: self._encoder_manifest,
         }
 
-    def answer(self, requests: Sequence[Request]) -> list[Result]:
+    def answer(self, requests: Sequence[Request]) -> Sequence[Result]:
         return each(requests, self._answer_one)
 
     def _answer_one(self, request: Request) -> Arrays:

@@ -23,7 +23,7 @@ class EncoderService(Service):
         self._tokenizer = artifact.tokenizer()
         self._encoder.encode(self._tokenizer.queries(["warm up"]))
 
-    def answer(self, requests: Sequence[Request]) -> list[Result]:
+    def answer(self, requests: Sequence[Request]) -> Sequence[Result]:
         results: dict[int, Result] = {}
         batches: dict[int, TokenBatch] = {}
         for i, request in enumerate(requests):

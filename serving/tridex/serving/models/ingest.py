@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -29,7 +28,6 @@ from tridex.serving.backend.error_translation import translated_errors
 from tridex.serving.backend.remote_encoder import RemoteEncoder
 from tridex.serving.backend.scheduler import Lane, Scheduler, Task
 from tridex.serving.backend.service import (
-    Arrays,
     Context,
     Request,
     RequestError,
@@ -104,9 +102,10 @@ class IngestService(Service):
         )
         self._scheduler = Scheduler(RemoteEncoder(context.infer).encode_many, (self._lane,))
 
-    def answer(self, requests: Sequence[Request]) -> list[Result]:
+    def answer(self, requests: Sequence[Request]) -> Sequence[Result]:
+        tasks = each(requests, self._task)
         with self._scheduler.together():
-            return each(requests, self._admit)
+            return each(tasks, self._admit)
 
     def trouble(self) -> str | None:
         return self._scheduler.trouble() or self._maintenance.trouble()
@@ -116,12 +115,13 @@ class IngestService(Service):
         self._maintenance.close()
         self._writer.release()
 
-    def _admit(self, request: Request) -> Future[Arrays | RequestError]:
+    def _admit(self, task: Task[Any] | RequestError) -> Result:
+        return task if isinstance(task, RequestError) else self._scheduler.submit(task, self._lane)
+
+    def _task(self, raw: Request) -> Task[Any]:
         with translated_errors():
             self._writer.acquire()
-        return self._scheduler.submit(self._task(parse_ingest_request(request)), self._lane)
-
-    def _task(self, request: IngestRequest) -> Task[Any]:
+        request = parse_ingest_request(raw)
         if isinstance(request, UpsertRequest):
             size = sum(len(document.text) for document in request.documents)
             task = _UpsertTask(request, iter(()), len(request.documents) + size // 256, size)

@@ -102,9 +102,10 @@ class SearchService(Service):
             RerankRequest: self._submit_rerank,
         }
 
-    def answer(self, requests: Sequence[Request]) -> list[Result]:
+    def answer(self, requests: Sequence[Request]) -> Sequence[Result]:
+        parsed = each(requests, _parse)
         with self._scheduler.together(), self._text_scheduler.together():
-            return each(requests, self._admit)
+            return each(parsed, self._admit)
 
     def trouble(self) -> str | None:
         return self._scheduler.trouble() or self._text_scheduler.trouble() or self._engine.trouble()
@@ -115,9 +116,10 @@ class SearchService(Service):
         self._engine.close()
         self._stage_times.close()
 
-    def _admit(self, request: Request) -> Result:
-        parsed = _parse(request)
-        return self._submit[type(parsed)](parsed)
+    def _admit(self, request: _Parsed | RequestError) -> Result:
+        if isinstance(request, RequestError):
+            return request
+        return self._submit[type(request)](request)
 
     def _submit_search(self, request: SearchRequest) -> Future[Arrays | RequestError]:
         rows = (self._query(text) for text in request.texts if request.must_be_encoded)
