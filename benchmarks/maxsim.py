@@ -253,8 +253,8 @@ def left_out(rows: Sequence[Row], limits: Limits) -> str:
         return "Every shape at its full size."
     missing = [shape.name for shape in SHAPES if shape.name not in {row.shape for row in rows}]
     words = (
-        f"To end in minutes, this device's run holds at most {limits.tokens / 1e6:g} million tokens a corpus and "
-        f"{limits.batched_tokens / 1e6:g} million tokens times queries a search"
+        f"To end in minutes, this device's run holds at most {limits.tokens / 1e6:g} million tokens per corpus and "
+        f"{limits.batched_tokens / 1e6:g} million tokens times queries per search"
     )
     return f"{words}; left out: {', '.join(missing)}." if missing else f"{words}."
 

@@ -60,7 +60,7 @@ def our_rerank(corpus: Corpus, queries: torch.Tensor, rows: torch.Tensor) -> Ite
 
 
 def torch_search(corpus: Corpus, queries: torch.Tensor, codec: Codec) -> Iterator[Contender]:
-    """Plain torch over documents padded to one length a block, and over packed tokens.
+    """Plain torch over documents padded to one length per block, and over packed tokens.
 
     Blocks keep the similarities in the CPU's cache (4 MB measured best of 1 to 50 MB) and in the GPU's memory.
     """
@@ -163,7 +163,7 @@ def maxsim_cpu_rerank(corpus: Corpus, queries: torch.Tensor, rows: torch.Tensor)
 
 
 def _score_variable(query: NDArray[np.float32], documents: list[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """A hundred documents a call: 44,000 of 68 tokens took 0.5 s so, 0.7 s a thousand a call, 2.7 s in one call."""
+    """A hundred documents per call: 44,000 of 68 tokens took 0.5 s so, 0.7 s with a thousand per call, 2.7 s in one."""
     import maxsim_cpu
 
     parts = range(0, len(documents), 100)

@@ -1,8 +1,8 @@
 """Synthetic token embeddings for the MaxSim benchmark: the same documents in every codec, made in seconds.
 
 Tokens are unit vectors around the centroids of a small pool, because the residual codecs need structure to have
-something to code. A pool is encoded once a codec; a document's tokens are drawn from it, so that a corpus of gigabytes
-is a gather on its device and every codec holds the same documents.
+something to code. A pool is encoded once per codec; a document's tokens are drawn from it, so that a corpus of
+gigabytes is a gather on its device and every codec holds the same documents.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the device can do at most, measured: bytes read a second, and products a second for each type of number.
+"""What the device can do at most, measured: bytes read per second, and products per second for each type of number.
 
     python -m benchmarks.roofline
 
@@ -35,7 +35,7 @@ class Roofline:
     bytes_per_s: float
     """Read from memory."""
     flops_per_s: dict[str, float]
-    """Two operations a product, by type of number; only the types that the device multiplies fast."""
+    """Two operations per product, by type of number; only the types that the device multiplies fast."""
 
     def seconds(self, codec: Codec, read: int, flops: int) -> float:
         """The least time for so many bytes and operations on a codec's numbers."""

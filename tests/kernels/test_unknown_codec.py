@@ -1,4 +1,4 @@
-"""An eighth codec that only the table knows: every path that would have to read its codes refuses it."""
+"""An eighth codec that only the table knows: whatever would have to read its codes refuses it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,8 +11,8 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from benchmarks import maxsim_contenders, roofline
-from tridex.kernels import Codec, Segment, explain, pack, rescore, search, supported_codecs, warm_up
-from tridex.kernels.codecs import CodecDescription, FloatCodec, Int8Codec
+from tridex.kernels import Codec, Segment, explain, pack, rescore, search, supported_codecs
+from tridex.kernels.codecs import DESCRIPTIONS, FloatCodec, Int8Codec
 from tridex.kernels.cpu import backend as cpu
 from tridex.kernels.cpu.codes import Reading
 from tridex.kernels.cpu.kernels import score_blocks
@@ -21,17 +21,23 @@ from tridex.kernels.gpu import query_tile
 from tridex.kernels.gpu.codes import load_operands
 from tridex.kernels.scaling import scale_queries
 
-UNKNOWN = [
-    FloatCodec(torch.float8_e5m2, bits=8, peer_tolerance=1),
-    FloatCodec(torch.float8_e4m3fn, bits=8, peer_tolerance=1, unit=16),  # float8's codes, of another worth.
-    Int8Codec(torch.int8, bits=4, peer_tolerance=1),  # residual4's codes, without a codebook.
-]
+UNKNOWN = {
+    "another type": FloatCodec(torch.float8_e5m2, bits=8, peer_tolerance=1),
+    "float8's codes of another worth": FloatCodec(torch.float8_e4m3fn, bits=8, peer_tolerance=1, unit=16),
+    "residual4's codes without a codebook": Int8Codec(torch.int8, bits=4, peer_tolerance=1),
+}
 
 
-def codec_of(description: CodecDescription) -> Codec:
-    codec = object.__new__(Codec)
-    codec._value_, codec._name_, codec.description = "eighth", "EIGHTH", description
-    return codec
+@pytest.fixture(params=UNKNOWN.values(), ids=UNKNOWN.keys())
+def codec(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Codec:
+    eighth = object.__new__(Codec)
+    eighth._value_, eighth._name_ = "eighth", "EIGHTH"
+    monkeypatch.setitem(DESCRIPTIONS, eighth, request.param)
+    return eighth
+
+
+def test_every_codec_has_a_description() -> None:
+    assert DESCRIPTIONS.keys() == set(Codec)
 
 
 def segment_of(codec: Codec) -> Segment:
@@ -41,9 +47,7 @@ def segment_of(codec: Codec) -> Segment:
     return Segment(codec, 16, codes, known.offsets, known.live, scales)
 
 
-@pytest.mark.parametrize("description", UNKNOWN)
-def test_a_cpu_refuses_it(description: CodecDescription) -> None:
-    codec = codec_of(description)
+def test_a_cpu_refuses_it(codec: Codec) -> None:
     segment, query, rows = segment_of(codec), queries(1, 5, 16), torch.tensor([[0, 1]])
     assert not cpu.reads(codec)
     calls: list[Callable[[], Any]] = [
@@ -67,9 +71,7 @@ def test_the_compiled_loops_refuse_what_they_have_no_branch_for(reading: Reading
         score_blocks(reading, tokens, offsets, packed, rows, blocks, counter.numpy(), scores)
 
 
-@pytest.mark.parametrize("description", UNKNOWN)
-def test_a_gpu_refuses_it_before_a_launch(description: CodecDescription) -> None:
-    codec = codec_of(description)
+def test_a_gpu_refuses_it_before_a_launch(codec: Codec) -> None:
     assert not gpu.reads(codec)
     with pytest.raises(ValueError, match=r"codec is eighth; expected one that the GPU's kernels read: float32, .*"):
         query_tile.constants(codec, 16, query_tile.QueryTile(1, 4, 2))
@@ -93,18 +95,16 @@ def test_the_device_code_refuses_what_it_has_no_branch_for(codes: str, compiles:
         assert "CODES is none of those that code_constants returns" in str(raised.value.__cause__)
 
 
-def test_no_device_says_that_it_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    codec = codec_of(UNKNOWN[0])
+def test_no_device_says_that_it_reads_it(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tridex.kernels.operator.Codec", [*Codec, codec])
     assert supported_codecs(torch.device("cpu")) == supported_codecs(torch.device("cuda")) == tuple(Codec)
-    with pytest.raises(ValueError, match="codec is eighth; expected one that the CPU's loops read"):
-        warm_up("cpu", 16, [codec])
 
 
-def test_the_benchmark_takes_it_for_no_other() -> None:
+def test_the_benchmark_takes_it_for_no_other(codec: Codec) -> None:
     ceiling = roofline.Roofline(1e11, {"float32": 1e12, "bfloat16": 2e12, "int8": 4e12})
-    with pytest.raises(ValueError, match=r"codec eighth multiplies torch.float8_e5m2; expected one of torch.float32"):
-        ceiling.seconds(codec_of(UNKNOWN[0]), read=1, flops=1)
-    for description in UNKNOWN[1:]:
+    if codec.description.operand == torch.float8_e5m2:
+        with pytest.raises(ValueError, match=r"codec eighth multiplies torch.float8_e5m2; expected one of torch.float"):
+            ceiling.seconds(codec, read=1, flops=1)
+    else:
         with pytest.raises(ValueError, match="codec is eighth; expected one whose codes are the numbers themselves"):
-            maxsim_contenders.float_tokens(segment_of(codec_of(description)))
+            maxsim_contenders.float_tokens(segment_of(codec))

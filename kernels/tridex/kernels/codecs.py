@@ -11,8 +11,8 @@
 
 float8's 256 puts unit vectors into e4m3's normal range. The residual codecs are ColBERTv2's (codebook.py).
 
-Each member of `Codec` has its `CodecDescription`, and everything else follows from it. What multiplies codes must know
-their `CodeFormat`: a backend raises for one that it has no loop for.
+Each member of `Codec` has its entry in `DESCRIPTIONS`, and everything else follows from it. What multiplies codes must
+know their `CodeFormat`: a backend raises for one that it has no loop for.
 """
 
 from __future__ import annotations
@@ -186,26 +186,18 @@ class ResidualCodec(Int8Codec):
 class Codec(Enum):
     """What a token embedding is stored as; the value is the name that users type."""
 
-    FLOAT32 = "float32", FloatCodec(torch.float32, bits=32, peer_tolerance=2e-3)
-    FLOAT16 = "float16", FloatCodec(torch.float16, bits=16, peer_tolerance=2e-2)
-    BFLOAT16 = "bfloat16", FloatCodec(torch.bfloat16, bits=16, peer_tolerance=0.15)
-    FLOAT8 = (
-        "float8_e4m3",
-        # Tensor cores add float8's products to about 14 bits.
-        FloatCodec(torch.float8_e4m3fn, bits=8, peer_tolerance=0.5, gpu_tolerance=2e-3, unit=256, limit=448 / 256),
-    )
-    INT8 = "int8", Int8Codec(torch.int8, bits=8, peer_tolerance=0.05)
-    RESIDUAL4 = "residual4", ResidualCodec(torch.int8, bits=4, peer_tolerance=0.05)
-    RESIDUAL2 = "residual2", ResidualCodec(torch.int8, bits=2, peer_tolerance=0.05)
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+    FLOAT8 = "float8_e4m3"
+    INT8 = "int8"
+    RESIDUAL4 = "residual4"
+    RESIDUAL2 = "residual2"
 
-    _value_: str
-    description: CodecDescription
-
-    def __new__(cls, value: str, description: CodecDescription) -> Codec:
-        codec = object.__new__(cls)
-        codec._value_ = value
-        codec.description = description
-        return codec
+    @property
+    def description(self) -> CodecDescription:
+        """What the codec is."""
+        return DESCRIPTIONS[self]
 
     @property
     def residual_bits(self) -> int:
@@ -293,3 +285,18 @@ class Codec(Enum):
             )
         elif codebook.dim != dim:
             raise ValueError(f"codebook has dim {codebook.dim}; expected {dim}")
+
+
+DESCRIPTIONS: dict[Codec, CodecDescription] = {
+    Codec.FLOAT32: FloatCodec(torch.float32, bits=32, peer_tolerance=2e-3),
+    Codec.FLOAT16: FloatCodec(torch.float16, bits=16, peer_tolerance=2e-2),
+    Codec.BFLOAT16: FloatCodec(torch.bfloat16, bits=16, peer_tolerance=0.15),
+    # Tensor cores add float8's products to about 14 bits.
+    Codec.FLOAT8: FloatCodec(
+        torch.float8_e4m3fn, bits=8, unit=256, limit=448 / 256, peer_tolerance=0.5, gpu_tolerance=2e-3
+    ),
+    Codec.INT8: Int8Codec(torch.int8, bits=8, peer_tolerance=0.05),
+    Codec.RESIDUAL4: ResidualCodec(torch.int8, bits=4, peer_tolerance=0.05),
+    Codec.RESIDUAL2: ResidualCodec(torch.int8, bits=2, peer_tolerance=0.05),
+}
+"""The one table of codecs: everything else follows from it."""

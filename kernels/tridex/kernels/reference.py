@@ -1,4 +1,4 @@
-"""MaxSim, slow and obviously right: float64, one document at a time. What every other path is tested against.
+"""MaxSim, slow and obviously right: float64, one document at a time. What every backend is tested against.
 
 score(q, d) = sum over unmasked query tokens i of max over document tokens j of <Q_i, D_j>
 """

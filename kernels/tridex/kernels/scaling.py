@@ -27,7 +27,7 @@ _SHORTEST = 2.0**-500
 
 
 class ScaledQueries(NamedTuple):
-    """What a path multiplies with documents."""
+    """What a backend multiplies with documents."""
 
     tokens: torch.Tensor
     """float32 [batch, tokens, dim], of a length from 0.7 to 1.42, or of zeros."""
@@ -39,10 +39,16 @@ class ScaledQueries(NamedTuple):
 
 
 def scale_queries(queries: torch.Tensor, mask: torch.Tensor) -> ScaledQueries:
-    """For sums over tokens: one unit a query, and its tokens' weights, 1 at the most. Waits for no device.
+    """Scales queries for sums over tokens; waits for no device.
 
-    queries: float32, float16 or bfloat16 [batch, tokens, dim]; mask: bool [batch, tokens].
     A token 2**149 times shorter than the query's longest counts for nothing.
+
+    Args:
+        queries: float32, float16 or bfloat16 [batch, tokens, dim].
+        mask: bool [batch, tokens], False where a token does not count.
+
+    Returns:
+        Tokens, one unit for each query, and the tokens' weights, 1 at most.
     """
     tokens, units = _scaled(queries)
     counted = units.where(mask, 0.0)

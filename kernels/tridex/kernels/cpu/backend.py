@@ -110,7 +110,8 @@ def explain(queries: ScaledQueries, segment: Segment, rows: torch.Tensor) -> tup
         packed = _pack(queries, i, i + 1, segment, groups=1)
         nearest = np.empty((len(packed.scales), wanted.shape[1]), np.int64)
         largest = np.empty(nearest.shape, np.float32)
-        explain_rows(*_described(segment), packed, wanted[i : i + 1], nearest, largest)
+        reading, stored, offsets = _described(segment)
+        explain_rows(reading, stored, offsets, packed, wanted[i : i + 1], nearest, largest)
         tokens[i][:, mask] = nearest[: mask.sum()].T
         similarities[i][:, mask] = largest[: mask.sum()].T
     return torch.from_numpy(tokens), torch.from_numpy(similarities)

@@ -48,7 +48,7 @@ LANES = 16 if _AVX512 else 8
 """Query tokens in a vector."""
 
 PANEL = 2 * LANES
-"""Query tokens in a panel: two vectors."""
+"""Query tokens in a panel, as BLIS calls what is packed for a register tile: two vectors."""
 
 ROWS = 8 if _AVX512 else 6
 """Document tokens in a register tile. Its 2 * ROWS sums and 3 operands take 19 of AVX-512's 32 registers and 15 of

@@ -1,0 +1,10 @@
+"""The backend of CUDA devices, in the Triton language, from the arguments down to the codes.
+
+backend.py         grids, working memory, arguments of the kernels
+query_tile.py      the static table of tile shapes
+kernels.py         the kernels: search, merge, rescore, explain
+documents.py       tiles of tokens, maxima and sums over a block of documents
+top_k.py           the best sort keys of a stream
+similarity.py      products of a query tile with a tile of tokens
+codes.py           what is multiplied of each codec's codes
+"""

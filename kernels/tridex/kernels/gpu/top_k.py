@@ -41,8 +41,8 @@ def clear_keys(p_buffer, split, kept, CHUNK: tl.constexpr):
     from each other, and from those of other splits."""
     for first in range(0, kept, CHUNK):
         place = first + tl.arange(0, CHUNK)
-        nobody = tl.cast(split, tl.int64) * kept + place + _NO_DOCUMENT
-        tl.store(p_buffer + place, nobody, mask=place < kept)
+        empty = tl.cast(split, tl.int64) * kept + place + _NO_DOCUMENT
+        tl.store(p_buffer + place, empty, mask=place < kept)
     tl.debug_barrier()
 
 
