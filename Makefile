@@ -14,7 +14,7 @@ ROUNDS ?= 300
 MINUTES ?= 10
 .DEFAULT_GOAL := help
 .PHONY: help install demo serve export index build search perf bench bench-build bench-kernels bench-index
-.PHONY: bench-candidates quality soak gpu test test-crash lint clean
+.PHONY: bench-candidates quality soak gpu test test-crash generate lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-17s\033[0m %s\n", $$1, $$2}'
@@ -92,6 +92,9 @@ test: install $(CLIENT_VENV)/.done ## run every test, the real server included
 
 test-crash: install ## kill writers and servers with SIGKILL at random moments: ROUNDS=300
 	$(BIN)/pytest tests/crash --crash-rounds $(ROUNDS)
+
+generate: install ## write the synchronous client from the asynchronous one
+	$(BIN)/python client/generate_sync.py
 
 lint: install ## ruff, mypy --strict, and the arrows between the parts
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""Data sets in BEIR's layout: corpus.jsonl or corpus.jsonl.gz, queries.jsonl, qrels/test.tsv."""
+"""Datasets in BEIR's layout: corpus.jsonl or corpus.jsonl.gz, queries.jsonl, qrels/test.tsv."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recall and time of candidate search, and how well each mode ranks, over data sets in BEIR's layout.
+"""Recall and time of candidate search, and how well each mode ranks, over datasets in BEIR's layout.
 
 Recall is against exact search over the same codes. Times are of one query, the settings taking turns within one run,
 without a server.
@@ -224,7 +224,7 @@ def table(result: Result) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", type=Path, nargs="+", help="data sets in BEIR's layout")
+    parser.add_argument("folders", type=Path, nargs="+", help="datasets in BEIR's layout")
     parser.add_argument("--data", type=Path, default=Path(".tridex"), help="where embeddings are cached")
     parser.add_argument(
         "--documents", type=int, default=20_000, help="of a larger collection: the judged and the first"

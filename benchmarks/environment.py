@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from examples import stdlib_corpus
-from tridex.client import Client
+from tridex.client import Client, CodecName
 from tridex.encoding import ArtifactError, latest_version_dir
 from tridex.export import export_default
 from tridex.serving.server import TritonServer
 
-CODECS = ("float16", "int8")
+CODECS: tuple[CodecName, ...] = ("float16", "int8")
 """Each has a collection of the corpus."""
 
 

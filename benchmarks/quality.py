@@ -1,6 +1,6 @@
 """How well each system ranks, and its cost: BM25, a bi-encoder, every codec, pooled tokens, candidates, hybrid.
 
-Over every data set with judgements below --corpora that is not too large for two cores, through a server of its own on
+Over every dataset with judgements below --corpora that is not too large for two cores, through a server of its own on
 the default checkpoint. Collections and vectors are cached below --data, by checkpoint.
 
     python -m benchmarks.quality --corpora DIR [--also untrained]
@@ -63,7 +63,7 @@ console = Console()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpora", type=Path, required=True, help="a folder of BEIR folders")
-    parser.add_argument("--only", nargs="*", help="names of data sets; all where left out")
+    parser.add_argument("--only", nargs="*", help="names of datasets; all where left out")
     parser.add_argument(
         "--also", help="a checkpoint for one more row; 'untrained': the default's encoder with a random projection"
     )
@@ -96,7 +96,7 @@ def main() -> None:
 
 
 def datasets_below(folder: Path, only: Sequence[str] | None) -> list[Dataset]:
-    """The data sets below a folder that have judgements and are not too large, or those of these names."""
+    """The datasets below a folder that have judgements and are not too large, or those of these names."""
     datasets = []
     for path in sorted(path.parent for path in folder.glob("*/qrels")):
         if only is None or path.name in only:
@@ -140,7 +140,7 @@ def export(model: str, repository: Path) -> None:
 
 
 def table(report: Report) -> str:
-    """Every system: its averages, the first measure in each data set, and its cost."""
+    """Every system: its averages, the first measure in each dataset, and its cost."""
     first, *rest = report.measures
     single = len(report.collections) == 1
     names = [] if single else [one.name for one in report.collections]

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from tridex import kernels
-from tridex.client.connection import DEFAULT_TIMEOUT_S
+from tridex.client.channel import DEFAULT_TIMEOUT_S
 from tridex.encoding import create_encoder, latest_version_dir, load_artifact
 from tridex.index import Follower, Store
 from tridex.kernels import Codec

@@ -24,7 +24,7 @@ from rich.console import Console
 
 LIBRARIES = ("numpy", "scipy", "sympy", "matplotlib", "pandas")
 HELD_OUT_LIBRARY = "networkx"
-"""Its functions serve to choose between trainings; no data set that results are reported on has them."""
+"""Its functions serve to choose between trainings; no dataset that results are reported on has them."""
 _SKIPPED_FOLDERS = {"test", "tests", "testing", "site-packages", "idlelib", "lib2to3"}
 _MIN_SENTENCE_WORDS, _MAX_SENTENCE_WORDS = 4, 30
 _MAX_CHARACTERS = 400

@@ -1,4 +1,4 @@
-"""The serving benchmark: what would make a figure silently wrong, or hide that there is none."""
+"""The serving benchmark: errors that would make a figure silently wrong, or hide that it is missing."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ REFUSAL = "OVERLOADED: 10 requests wait for a search, some 2.5 s; expected at mo
 
 
 @pytest.mark.parametrize(
-    ("said", "error", "message"),
+    ("output", "error", "message"),
     [
         (f"Thread [0] had error: {REFUSAL}", perf_analyzer.RefusedError, REFUSAL),
         ("Thread [0] had error: collection 'c' is not there", RuntimeError, "status 99.*is not there"),
         ("no such binary", RuntimeError, "status 99.*no such binary"),
     ],
 )
-def test_a_load_that_is_refused_says_so(tmp_path: Path, said: str, error: type[Exception], message: str) -> None:
+def test_a_load_that_is_refused_says_so(tmp_path: Path, output: str, error: type[Exception], message: str) -> None:
     binary = tmp_path / "perf_analyzer"
-    binary.write_text(f"#!/bin/sh\necho Request concurrency: 16\ncat >&2 <<'END'\n{said}\n\nEND\nexit 99\n")
+    binary.write_text(f"#!/bin/sh\necho Request concurrency: 16\ncat >&2 <<'END'\n{output}\n\nEND\nexit 99\n")
     binary.chmod(0o755)
     with pytest.raises(error, match=f"(?s){message}") as raised:
         perf_analyzer.run(binary, "localhost:1", "search", [{"QUERY": ["x"]}], {}, 16, 1.0, tmp_path)

@@ -1,4 +1,4 @@
-"""Bulk build: what comes out is what upserts would have written, whatever happened on the way."""
+"""Bulk build: the collection is what upserts would have written, whatever interrupts the build."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from queries import embed_query
 from sentence_transformers import MultiVectorEncoder
 from service_requests import answers, upsert
 
-from tridex.building import BuildError, Embedder, new_collection_spec
+from tridex.building import BuildError, Embedder, new_collection_spec, open_source
 from tridex.building.codebook_training import centroids
 from tridex.encoding import Artifact, latest_version_dir, load_artifact
 from tridex.index import CollectionExistsError, CollectionInUseError, CollectionNotFoundError, FieldType, Store
@@ -35,11 +35,6 @@ from tridex.serving.models.ingest import IngestService
 from tridex.serving.models.search import SearchService
 
 PROCESS = Path(__file__).parent.parent / "support" / "build_process.py"
-
-
-@pytest.fixture(scope="module")
-def artifact(repository: Path) -> Artifact:
-    return load_artifact(latest_version_dir(repository / "encoder"))
 
 
 @pytest.mark.parametrize(
@@ -241,14 +236,15 @@ def test_every_kind_of_source_gives_the_same_documents(artifact: Artifact, tmp_p
     folder.mkdir()
     write(folder / "corpus.jsonl", [{**row, "title": None} for row in rows] + [{"_id": "empty", "text": " "}])
     flat = [{"id": row["_id"], "text": row["text"], "n": row["metadata"]["n"]} for row in rows]
-    parts = tmp_path / "parts"
-    parts.mkdir()
-    pq.write_table(pa.Table.from_pylist(flat[:5]), parts / "0.parquet")
-    pq.write_table(pa.Table.from_pylist(flat[5:]), parts / "1.parquet")
+    folder_of_files = tmp_path / "files"
+    folder_of_files.mkdir()
+    pq.write_table(pa.Table.from_pylist(flat[:5]), folder_of_files / "0.parquet")
+    pq.write_table(pa.Table.from_pylist(flat[5:]), folder_of_files / "1.parquet")
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
     store = Store(tmp_path / "store")
-    sources = [write(tmp_path / "rows.jsonl", rows), folder, parts, tmp_path / "rows.parquet"]
+    sources = [write(tmp_path / "rows.jsonl", rows), folder, folder_of_files, tmp_path / "rows.parquet"]
     done = [build(source, store, artifact, f"c{i}") for i, source in enumerate(sources)]
+    assert [open_source(source).count() for source in sources] == [12, 13, 12, 12]
     assert [summary.without_text for summary in done] == [0, 1, 0, 0]
     first = contents(store.open("c0"))
     assert len(first) == 12 and all(contents(store.open(f"c{i}")) == first for i in range(1, 4))
@@ -318,7 +314,7 @@ def test_a_source_that_is_none(artifact: Artifact, tmp_path: Path, name: str, co
         build(tmp_path / name, Store(tmp_path / "store"), artifact)
 
 
-def test_damaged_parquet_files_name_the_row(artifact: Artifact, tmp_path: Path) -> None:
+def test_corrupt_parquet_files_name_the_row(artifact: Artifact, tmp_path: Path) -> None:
     path, store = tmp_path / "rows.parquet", Store(tmp_path / "store")
 
     def refusal(table: pa.Table, spoil: int | None = None) -> str:

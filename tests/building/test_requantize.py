@@ -13,15 +13,10 @@ import pytest
 from builds import build, contents, rows_of, write
 
 from tridex.building import BuildError, Progress, Summary, new_collection_spec, requantize
-from tridex.encoding import Artifact, latest_version_dir, load_artifact
+from tridex.encoding import Artifact
 from tridex.export import export_checkpoint
 from tridex.index import CheckpointMismatchError, CollectionExistsError, Store
 from tridex.kernels import Codec
-
-
-@pytest.fixture(scope="module")
-def artifact(repository: Path) -> Artifact:
-    return load_artifact(latest_version_dir(repository / "encoder"))
 
 
 def requantized(store: Store, repository: Path, codec: Codec, name: str = "new", **options: Any) -> Summary:
@@ -30,7 +25,7 @@ def requantized(store: Store, repository: Path, codec: Codec, name: str = "new",
 
 
 @pytest.mark.parametrize(("codec", "pooling_factor"), [(Codec.FLOAT16, 1), (Codec.INT8, 3), (Codec.FLOAT8, 2)])
-def test_a_recoded_collection_is_a_built_one(
+def test_a_requantized_collection_is_a_built_one(
     repository: Path, artifact: Artifact, tmp_path: Path, codec: Codec, pooling_factor: int
 ) -> None:
     """Long documents too, whose windows are pooled one by one, and after deletions."""
@@ -104,7 +99,7 @@ def test_it_goes_on_after_a_kill_unless_the_source_changed(
     assert requantized(store, repository, Codec.INT8, "changed").documents == 44
 
 
-def test_what_cannot_be_recoded_is_refused(
+def test_what_cannot_be_requantized_is_refused(
     repository: Path, artifact: Artifact, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     source, store = write(tmp_path / "rows.jsonl", rows_of(12)), Store(tmp_path / "store")

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tridex.client import AsyncClient, Client, Document, TridexError
+from tridex.client.search_options import SEARCH_OPTIONS
 
 METHODS = sorted(name for name, _ in inspect.getmembers(Client, inspect.isfunction) if name[0] != "_")
 METHODS.remove("close")
@@ -72,8 +73,10 @@ def calls(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
     name = draw(st.sampled_from(METHODS))
     arguments = {}
     for parameter in list(inspect.signature(getattr(Client, name)).parameters.values())[1:]:
-        if parameter.default is parameter.empty or draw(st.integers(0, 3)) == 0:
-            arguments[parameter.name] = draw(st.sampled_from(EXPECTED.get(parameter.name, [None])) | VALUES)
+        several = SEARCH_OPTIONS if parameter.kind is parameter.VAR_KEYWORD else [parameter.name]
+        for one in several:
+            if (parameter.default is parameter.empty and one not in SEARCH_OPTIONS) or draw(st.integers(0, 3)) == 0:
+                arguments[one] = draw(st.sampled_from(EXPECTED.get(one, [None])) | VALUES)
     return name, arguments
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tridex.client import Document, InvalidArgument, NotFound, TridexError
+from tridex.common.terminal.progress import Counted
 
 
 @pytest.fixture
@@ -118,6 +119,12 @@ async def test_progress_goes_to_stderr_with_a_rate(client, capsys):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "40/40" in captured.err and "/s" in captured.err
+
+
+@pytest.mark.usefixtures("sizes")
+async def test_the_total_is_a_hint(client, capsys):
+    await client.upsert("docs", Counted(map(document, range(20)), 30), show_progress_bar=True)
+    assert "20/20" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("sizes")

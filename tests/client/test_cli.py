@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import random
 import re
-from importlib.metadata import EntryPoint
+import threading
+from contextlib import contextmanager
+from importlib.metadata import EntryPoint, version
 
 import grpc
 import numpy as np
@@ -62,8 +65,28 @@ def test_index(run, triton, written, tmp_path, kind):
     assert written == EXPECTED
     assert triton.requests[0].parameters == {"collection": "docs", "operation": "upsert", "codec": "int8"}
     assert [len(request.inputs["ID"]) for request in triton.requests] == [2, 1]
-    assert "Wrote 3 documents to docs in" in result.stdout and "passed over 1 without text" in result.stdout
-    assert "/s" in result.stderr
+    assert "Wrote 3 documents to docs in" in result.stdout and "skipped 1 without text" in result.stdout
+    assert "3/3" in result.stderr and "/s" in result.stderr
+
+
+@pytest.mark.usefixtures("written")
+def test_progress_knows_how_many_documents_a_file_has(run, monkeypatch, tmp_path):
+    totals = []
+
+    @contextmanager
+    def progress(_items, total, _shown):
+        totals.append(total)
+        yield lambda _: None
+
+    monkeypatch.setattr("tridex.client._sync.client.progress", progress)
+    (tmp_path / "corpus.jsonl.gz").write_bytes(gzip.compress((jsonl(LINES) + "\n\n").encode()))
+    assert run("index", "add", tmp_path, "--collection", "docs").exit_code == 0
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    writer = threading.Thread(target=(tmp_path / "pipe.jsonl").write_text, args=(jsonl(LINES),))
+    writer.start()
+    assert run("index", "add", tmp_path / "pipe.jsonl", "--collection", "docs").exit_code == 0
+    writer.join()
+    assert totals == [4, None], "a pipe can be read only once"
 
 
 def test_index_json(run, written, tmp_path):
@@ -309,6 +332,26 @@ def test_a_server_that_is_there_needs_no_start(run, triton):
     assert result.exit_code == 1 and re.fullmatch(
         r"tridex: queue is full \(after 5 attempts in [0-9.]+ s\)\n", result.stderr
     )
+
+
+def test_version(run):
+    assert run("--version").stdout == f"tridex {version('tridex')}\n"
+
+
+def test_exact_has_the_clients_name(run, triton):
+    triton.answer = lambda _: HITS
+    run("search", "docs", "q", "--no-exact", "--n-probe", 3)
+    run("search", "docs", "q", "--exact", "--mode", "hybrid", "--maxsim-weight", 0.25)
+    first, second = (request.parameters for request in triton.requests)
+    assert (first["exact"], first["n_probe"]) == (False, 3)
+    assert "exact" not in second and (second["mode"], second["maxsim_weight"]) == ("hybrid", "0.25")
+
+
+def test_a_name_that_does_not_exist_is_an_error_of_usage(run, triton):
+    for arguments in (("search", "docs", "q", "--mode", "dense"), ("collections", "create", "docs", "--codec", "int3")):
+        result = run(*arguments)
+        assert result.exit_code == 2 and arguments[-2] in result.stderr and arguments[-1] in result.stderr
+    assert triton.requests == []
 
 
 def test_timeout_option(run, triton):

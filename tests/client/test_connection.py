@@ -179,7 +179,7 @@ async def test_a_cancelled_call_is_cancelled(triton):
 
 
 async def test_a_request_that_grpc_does_not_take_is_an_error_of_the_client(client, triton, monkeypatch):
-    monkeypatch.setattr("tridex.client.connection._Settings._arguments", lambda *_: {"no such": "argument"})
+    monkeypatch.setattr("tridex.client.transport._Endpoint._arguments", lambda *_: {"no such": "argument"})
     with pytest.raises(TridexError, match="the request could not be sent: TypeError") as caught:
         await client.count("docs")
     assert isinstance(caught.value.__cause__, TypeError) and triton.requests == []
@@ -190,7 +190,7 @@ import asyncio, gc, sys
 from tridex.client import AsyncClient
 client = AsyncClient(sys.argv[1])
 found = [asyncio.run(client.count("docs")) for _ in range(3)]
-assert len(client._by_loop) == 1, "channels of loops that are closed are let go"
+assert len(client._transport._by_loop) == 1, "channels of loops that are closed are let go"
 async def last():
     async with client:
         return await client.count("docs")

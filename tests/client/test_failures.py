@@ -23,8 +23,8 @@ from tridex.client import (
     Timeout,
     TridexError,
     Unavailable,
-    connection,
     retries,
+    transport,
 )
 
 COUNT = {"ROWS": [['{"count": 3}']]}
@@ -148,7 +148,7 @@ async def test_what_is_never_sent_again(client, triton, status, message, expecte
 
 
 async def test_an_answer_that_is_too_large_is_no_overload(make_client, triton, monkeypatch):
-    monkeypatch.setattr(connection, "CHANNEL_ARGUMENTS", [("grpc.max_receive_message_length", 10_000)])
+    monkeypatch.setattr(transport, "CHANNEL_ARGUMENTS", [("grpc.max_receive_message_length", 10_000)])
     triton.answer = lambda _: {"ROWS": [[json.dumps({"id": "1", "text": "x" * 20_000, "metadata": {}})]]}
     client = make_client(triton.address)
     with pytest.raises(InvalidArgument, match=r"expected a smaller top_k or limit, .* or with_text=False$"):

@@ -81,8 +81,11 @@ def test_fingerprint_is_of_the_checkpoint(version_dir: Path) -> None:
         replace(manifest, head=("Dense(8, 4)",)),
     ]
     assert len({manifest.fingerprint, *(other.fingerprint for other in different)}) == 5
-    # Which part it is, the parts say.
-    changed = [{part for part in manifest.parts if other.parts[part] != manifest.parts[part]} for other in different]
+    # The hashes tell which component it is.
+    changed = [
+        {name for name, sha256 in manifest.component_hashes.items() if other.component_hashes[name] != sha256}
+        for other in different
+    ]
     assert changed == [{"weights"}, {"tokenizer"}, {"rules"}, {"weights"}]
 
 

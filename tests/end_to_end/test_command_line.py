@@ -46,14 +46,16 @@ def test_search_has_modes(indexed: TritonServer) -> None:
 
     assert ids("--mode", "bm25", "-k", "1") == ids("--mode", "rerank", "--n-candidates", "1", "-k", "1") == ["d7"]
     assert len(ids("--mode", "hybrid", "--maxsim-weight", "0.2")) == 10
-    assert ids("--approximate", "--n-probe", "4", "--n-candidates", "20") == ids()
+    assert ids("--no-exact", "--n-probe", "4", "--n-candidates", "20") == ids()
     for options, message in (
-        (("--mode", "sparse"), "mode: expected one of maxsim, bm25, rerank, hybrid, got 'sparse'"),
         (("--mode", "hybrid", "--maxsim-weight", "nan"), "maxsim_weight: expected a number from 0 to 1, got nan"),
         (("--n-probe", "4"), "n_probe is 4 in a search of mode maxsim with exact true, where it has no effect"),
     ):
         refused = tridex(indexed, "search", "cli", "x", *options)
         assert refused.returncode == 1 and message in refused.stderr
+    refused = tridex(indexed, "search", "cli", "x", "--mode", "sparse")
+    assert refused.returncode == 2
+    assert all(word in refused.stderr for word in ("--mode", "sparse", "maxsim", "bm25", "rerank", "hybrid"))
 
 
 def test_a_person_reads_a_table(indexed: TritonServer) -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import ir_measures
 import pytest
+from judged_folders import QUESTIONS, judged_folder
 from typer.testing import CliRunner, Result
 
 from tridex.client import Client
 from tridex.client.cli import create_app
 from tridex.serving.server import TritonServer
 
-QUESTIONS = 20
 MEASURES = ("nDCG@10", "RR@10", "R@100")
 SYSTEMS = (
     "bm25", "bi-encoder", "float32", "int8", "residual4", "float16+pool2", "int8+candidates", "float32+hybrid",
@@ -24,19 +24,8 @@ SYSTEMS = (
 
 @pytest.fixture(scope="module")
 def judged(stdlib: list[dict[str, object]], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BEIR folder: some functions, and for some of them the first line of their description as query; a query that
-    nothing is found for by words."""
-    folder = tmp_path_factory.mktemp("judged") / "compared"
-    (folder / "qrels").mkdir(parents=True)
-    rows = [row for row in stdlib if len(str(row["text"]).split("\n\n")) > 1][:60]
-    lines = [json.dumps({"_id": row["_id"], "text": row["text"]}) for row in rows]
-    (folder / "corpus.jsonl").write_text("\n".join(lines))
-    queries = [{"_id": f"q{i}", "text": str(row["text"]).split("\n\n")[1][:80]} for i, row in enumerate(rows)]
-    queries[0]["text"] = "zzzz qqqq"
-    (folder / "queries.jsonl").write_text("\n".join(map(json.dumps, queries)))
-    judgements = [f"q{i}\t{row['_id']}\t1" for i, row in enumerate(rows[:QUESTIONS])]
-    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + "\n".join(judgements))
-    return folder
+    """With a query that BM25 finds nothing for."""
+    return judged_folder(tmp_path_factory.mktemp("judged") / "compared", stdlib, {0: "zzzz qqqq"})
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +44,7 @@ def compare(server: TritonServer, *arguments: object) -> Result:
 
 
 @pytest.mark.usefixtures("emptied")
-def test_every_system_is_judged_as_ir_measures_judges_its_run(
-    judged: Path, server: TritonServer, tmp_path: Path
-) -> None:
+def test_every_system_is_measured_as_by_ir_measures(judged: Path, server: TritonServer, tmp_path: Path) -> None:
     arguments = [judged, "--systems", ",".join(SYSTEMS), "--baseline", "float32", "--bi-encoder", "default"]
     arguments += ["--measures", ",".join(MEASURES), "--json"]
     absent = compare(server, *arguments)
@@ -147,7 +134,7 @@ def test_a_collection_that_does_not_fit_is_left_as_it_is(judged: Path, server: T
         assert client.describe_collection("compared-bfloat16").codec == "int8"
 
 
-def test_recode_makes_a_collection_that_is_served(client: Client, server: TritonServer) -> None:
+def test_requantize_makes_a_collection_that_is_served(client: Client, server: TritonServer) -> None:
     client.create_collection("whole", codec="float16")
     version = client.upsert("whole", [{"id": "a", "text": "one needle in a haystack"}, {"id": "b", "text": "custard"}])
     assert version

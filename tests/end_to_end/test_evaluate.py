@@ -7,28 +7,17 @@ from pathlib import Path
 
 import ir_measures
 import pytest
+from judged_folders import QUESTIONS, judged_folder
 from typer.testing import CliRunner
 
 from tridex.client import Client
 from tridex.client.cli import create_app
 from tridex.serving.server import TritonServer
 
-QUESTIONS = 20
-
 
 @pytest.fixture(scope="module")
 def judged(stdlib: list[dict[str, object]], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BEIR folder: some functions, and for some of them the first line of their description as query."""
-    folder = tmp_path_factory.mktemp("judged") / "functions"
-    (folder / "qrels").mkdir(parents=True)
-    rows = [row for row in stdlib if len(str(row["text"]).split("\n\n")) > 1][:60]
-    lines = [json.dumps({"_id": row["_id"], "text": row["text"]}) for row in rows]
-    (folder / "corpus.jsonl").write_text("\n".join(lines))
-    queries = [{"_id": f"q{i}", "text": str(row["text"]).split("\n\n")[1][:80]} for i, row in enumerate(rows)]
-    (folder / "queries.jsonl").write_text("\n".join(map(json.dumps, queries)))
-    judgements = [f"q{i}\t{row['_id']}\t1" for i, row in enumerate(rows[:QUESTIONS])]
-    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + "\n".join(judgements))
-    return folder
+    return judged_folder(tmp_path_factory.mktemp("judged") / "functions", stdlib)
 
 
 def test_the_report_is_what_ir_measures_says_of_the_run(judged: Path, server: TritonServer, tmp_path: Path) -> None:

@@ -37,8 +37,8 @@ def row(system: str, quality: float, **given: object) -> Row:
 
 
 def report(*collections: list[Row], baseline: str = "float16") -> Report:
-    judged = [DatasetReport(f"c{i}", "test", 100 * (i + 1), 10, rows) for i, rows in enumerate(collections)]
-    return Report("checkpoint", baseline, ["nDCG@10", "R@100"], judged)
+    reports = [DatasetReport(f"c{i}", "test", 100 * (i + 1), 10, rows) for i, rows in enumerate(collections)]
+    return Report("checkpoint", baseline, ["nDCG@10", "R@100"], reports)
 
 
 def test_systems_are_named_by_what_they_are_made_of() -> None:
@@ -86,7 +86,7 @@ def test_a_collection_that_does_not_fit_is_refused(there: dict[str, Any], messag
 @settings(max_examples=30, deadline=None)
 @given(VALUES)
 def test_the_p_value_is_the_share_of_all_assignments(differences: list[int]) -> None:
-    """By every way to swap the two systems' values, which there are few of for few queries."""
+    """Enumerates every assignment of values to the two systems, which are few for few queries."""
     values = np.array(differences, float)
     means = [abs((values * signs).mean()) for signs in itertools.product((1, -1), repeat=len(values))]
     expected = np.mean([mean >= abs(values.mean()) - 1e-12 for mean in means])

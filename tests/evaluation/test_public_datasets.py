@@ -1,4 +1,4 @@
-"""Judged collections by the names of ir_datasets, of which these are registered here: nothing is downloaded."""
+"""Judged collections by names of ir_datasets. These are registered here: nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import ir_datasets
 import pytest
-from ir_datasets.datasets.base import Dataset as Parts
+from ir_datasets.datasets.base import Dataset as Registered
 from ir_datasets.formats import TrecQrels, TsvDocs, TsvQueries
 from ir_datasets.util import LocalDownload
 
@@ -24,10 +24,10 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     (folder / "unknown-query").write_text("q9 0 d3 1\n")
     documents, queries = TsvDocs(LocalDownload(folder / "docs.tsv")), TsvQueries(LocalDownload(folder / "queries.tsv"))
     qrels = TrecQrels(LocalDownload(folder / "qrels"), {})
-    ir_datasets.registry.register("tridex-tests/small/test", Parts(documents, queries, qrels))
-    ir_datasets.registry.register("tridex-tests/unjudged", Parts(documents, queries))
+    ir_datasets.registry.register("tridex-tests/small/test", Registered(documents, queries, qrels))
+    ir_datasets.registry.register("tridex-tests/unjudged", Registered(documents, queries))
     wrong = TrecQrels(LocalDownload(folder / "unknown-query"), {})
-    ir_datasets.registry.register("tridex-tests/wrong", Parts(documents, queries, wrong))
+    ir_datasets.registry.register("tridex-tests/wrong", Registered(documents, queries, wrong))
     yield
     for name in ("small/test", "unjudged", "wrong"):
         del ir_datasets.registry._registered[f"tridex-tests/{name}"]

@@ -1,4 +1,4 @@
-"""`tridex tune`: the choice, and what it says of it."""
+"""`tridex tune`: the choice and its reasons."""
 
 from __future__ import annotations
 
@@ -68,10 +68,10 @@ def test_the_command_says_what_to_do_and_why(tmp_path: Path) -> None:
     options = ["--budget-gb", "15", "--p95-ms", "40", "--documents", "1000000"]
     result = CliRunner().invoke(create_app(), ["tune", str(file), *options])
     assert result.exit_code == 0, result.output
-    said = " ".join(result.output.split())
-    assert "Take int8+pool2." in said and "--codec int8 --pooling-factor 2" in said
-    assert "2 of 4 systems fit" in said and "need a budget of 10.00 GB of the 15.00 GB" in said
-    assert "measure 1,000,000 before you rely on it" in said
+    output = " ".join(result.output.split())
+    assert "Take int8+pool2." in output and "--codec int8 --pooling-factor 2" in output
+    assert "2 of 4 systems fit" in output and "need a budget of 10.00 GB of the 15.00 GB" in output
+    assert "measure 1,000,000 before you rely on it" in output
     told = json.loads(CliRunner().invoke(create_app(), ["tune", str(file), *options, "--json"]).stdout)
     assert (told["codec"], told["pooling_factor"], told["budget_bytes"]) == ("int8", 2, 10e9) and told["why"]
 

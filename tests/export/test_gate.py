@@ -1,4 +1,4 @@
-"""What the parity gate says: every figure that decided, the texts, and what to do."""
+"""The parity gate's messages: every figure that decided, the texts, and what to do."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_nan_is_beyond_every_limit(gate: Callable[..., Parity]) -> None:
 
 
 def test_other_tokens_are_shown_from_the_first_on(gate: Callable[..., Parity]) -> None:
-    """Twenty numbers in a row said nothing."""
+    """Instead of twenty numbers in a row."""
     message = (
         r"input_ids of the query 'late interaction' from token \d+ on: \[(\d+, )*\d+\], Sentence Transformers "
         r"\[4, 4, 4, 4, 4, 4, 4, 4\]; \d+ of 24 differ\. .* tokenizer\.json"

@@ -109,7 +109,9 @@ def test_precisions_share_a_fingerprint(exported: Exported) -> None:
         ("native_min_expansion", "int8", 0.0),
     ],
 )
-def test_batch_mates_change_nothing(exported: Exported, variant: str, precision: str, tolerance: float) -> None:
+def test_other_texts_of_a_batch_change_nothing(
+    exported: Exported, variant: str, precision: str, tolerance: float
+) -> None:
     artifact = exported(variant, precision)
     encoder, tokenizer = create_encoder(artifact), artifact.tokenizer()
     for encode, texts in ((tokenizer.queries, QUERIES), (tokenizer.documents, DOCUMENTS)):

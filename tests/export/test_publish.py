@@ -1,4 +1,4 @@
-"""What the server finds: whole versions that passed the gate, or what was there before."""
+"""What the server finds: complete versions that passed the gate, or the version before."""
 
 from __future__ import annotations
 

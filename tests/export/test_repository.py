@@ -26,9 +26,9 @@ def test_the_committed_files_are_what_is_rendered(tmp_path: Path) -> None:
     for path, text in rendered.items():
         assert path.read_text() == text, f"{path}: run python -m tridex.export.repository"
     # Nothing else, but for exported encoders.
-    there = {p for p in COMMITTED.rglob("*") if p.is_file() and p.suffix != ".pyc"}
-    exported = {p for p in there if p.relative_to(COMMITTED).parts[:1] == ("encoder",) and p.suffix != ".pbtxt"}
-    assert there - exported == rendered.keys()
+    existing = {p for p in COMMITTED.rglob("*") if p.is_file() and p.suffix != ".pyc"}
+    exported = {p for p in existing if p.relative_to(COMMITTED).parts[:1] == ("encoder",) and p.suffix != ".pbtxt"}
+    assert existing - exported == rendered.keys()
     # Writing again writes nothing.
     assert len(list(write(tmp_path))) == len(rendered)
     assert list(write(tmp_path)) == []

@@ -1,4 +1,4 @@
-"""Which checkpoints are taken, and what is said of those that are not."""
+"""Which checkpoints are accepted, and how the others are refused."""
 
 from __future__ import annotations
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from eventually import eventually
 
 from tridex.serving.backend.reporter import Reporter
 from tridex.serving.run_folder import Report, RunFolder, Silence
@@ -26,13 +27,6 @@ class Service:
 
     def close(self) -> None:
         self.closed += 1
-
-
-def eventually(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.fixture

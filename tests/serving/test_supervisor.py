@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 
 import pytest
+from eventually import eventually
 
 from tridex.serving.server import supervisor as supervisor_module
 from tridex.serving.server.supervisor import Supervisor
@@ -69,13 +69,6 @@ def said() -> list[str]:
 def supervisor(launches: Launches, said: list[str], monkeypatch: pytest.MonkeyPatch) -> Supervisor[FakeServer]:
     monkeypatch.setattr(supervisor_module, "_LOOK_S", 0.01)
     return Supervisor(launches, said.append, stop_timeout_s=7.0)
-
-
-def eventually(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_it_stops_what_it_started(supervisor: Supervisor[FakeServer], launches: Launches) -> None:

@@ -8,12 +8,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
+from eventually import eventually
 from servers import free_ports
 
 from tridex.serving.run_folder import RunFolder
@@ -48,13 +49,6 @@ def running(folder: Path, command: list[str] = TWO_PROCESSES) -> Iterator[Triton
 def report(folder: Path, at_s: float, trouble: str | None = None) -> None:
     said = {"model": "maxsim", "pid": 7, "at_s": at_s, "in_flight": 0, "heard": "serving", "closed": False}
     (folder / "run" / "maxsim_0.json").write_text(json.dumps({**said, "trouble": trouble}))
-
-
-def eventually(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def _lives(pid: int) -> bool:

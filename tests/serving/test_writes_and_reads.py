@@ -168,12 +168,14 @@ def test_an_index_of_another_checkpoint_is_refused(
     context: Context, ingest: IngestService, search: SearchService
 ) -> None:
     manifest = load(context).manifest
-    parts = {**manifest.parts, "weights": "b" * 64}
+    parts = {**manifest.component_hashes, "weights": "b" * 64}
     Store(context.store).create("c", CollectionSpec(manifest.dim, Codec.FLOAT16, "a" * 64, checkpoint=parts))
     for result in (*answers(ingest, [upsert("c", TEXTS)]), *answers(search, [query(context, "Paris")])):
         assert isinstance(result, RequestError) and result.code is ErrorCode.INVALID_ARGUMENT
         assert "aaaaaaaaaaaa (weights bbbbbbbbbbbb, tokenizer" in str(result) and "another in weights:" in str(result)
-        assert f"{manifest.fingerprint[:12]} (weights {manifest.parts['weights'][:12]}, tokenizer" in str(result)
+        assert f"{manifest.fingerprint[:12]} (weights {manifest.component_hashes['weights'][:12]}, tokenizer" in str(
+            result
+        )
 
 
 def test_long_ingests_reach_the_encoder_in_small_calls(context: Context, ingest: IngestService) -> None:
@@ -212,7 +214,7 @@ def test_the_catalog_describes_what_is_there(context: Context, ingest: IngestSer
             "codec": "bfloat16",
             "dim": manifest.dim,
             "fingerprint": manifest.fingerprint,
-            "checkpoint": manifest.parts,
+            "checkpoint": manifest.component_hashes,
             "fields": {},
             "document_length": manifest.rules.document.length,
             "long_documents": "windows",

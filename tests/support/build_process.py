@@ -1,4 +1,4 @@
-"""A build as a process of its own, to be killed: a line on stdout for every transaction that it encodes.
+"""A build in a process of its own, to be killed: prints a line for every transaction that it encodes.
 
 Arguments: source, store, repository, collection, codec. Transactions are small, and merged often.
 """
@@ -29,7 +29,7 @@ def main(source: str, store: str, repository: str, collection: str, codec: str) 
     spec = new_collection_spec(artifact, Codec(codec))
     embedder = Embedder(artifact, create_encoder(artifact), document_reading(spec, artifact.manifest))
 
-    def told(texts: Sequence[str], windows: bool) -> Iterator[Any]:
+    def announced(texts: Sequence[str], windows: bool) -> Iterator[Any]:
         print(f"encode {texts[0]} | {texts[-1]}", flush=True)
         yield from embedder(texts, windows)
 
@@ -40,7 +40,7 @@ def main(source: str, store: str, repository: str, collection: str, codec: str) 
         Store(store),
         collection,
         spec,
-        told,
+        announced,
         progress=Progress(quiet=True),
         documents_per_commit=7,
     )

@@ -135,7 +135,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "deberta": {"relative_attention": False, "position_biased_input": True},
     "modernbert": {"layer_types": ["full_attention"], "cls_token_id": 2, "sep_token_id": 3, "local_attention": 8},
 }
-"""Backbones by their model_type, and what each wants said beside sizes."""
+"""Backbones by their model_type, and the settings of each beside sizes."""
 
 
 def family(model_type: str, vocabulary: int, pad_token_id: int, positions: int) -> Any:

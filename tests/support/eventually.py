@@ -1,4 +1,4 @@
-"""Waits for what threads in the background bring about."""
+"""Waits for effects of background threads."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 def eventually(holds: Callable[[], object], within_s: float = 20) -> None:
-    """Returns once `holds()` is true; fails the test where it is not within that time."""
+    """Returns once `holds()` is true; fails the test if that takes longer."""
     until = time.monotonic() + within_s
     while not holds():
         assert time.monotonic() < until

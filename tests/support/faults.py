@@ -1,4 +1,4 @@
-"""Calls that fail as they do on a machine in trouble: the next ones that touch files raise."""
+"""Calls that touch files and fail as on a failing machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from unittest import mock
 
 
 class PanicException(BaseException):
-    """As pyo3 raises where Rust code panics: no Exception, and known by its name alone."""
+    """As pyo3 raises when Rust code panics: not an Exception, and known by its name only."""
 
 
 Trouble = Callable[[], BaseException]

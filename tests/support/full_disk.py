@@ -1,4 +1,4 @@
-"""A disk that is full, for this process."""
+"""A full disk, for this process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def no_file_above(size: int) -> Iterator[None]:
-    """As a disk that is full, for every file that grows beyond."""
+    """Writes fail as on a full disk where a file would grow beyond so many bytes."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:

@@ -1,4 +1,4 @@
-"""A few real steps on tiny checkpoints, and what comes of them: an export, a record, a file that names its bad row."""
+"""A few real steps on tiny checkpoints: the result is exported, recorded, and a bad file is refused with its row."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_training_goes_on_without_a_tracking_server(
 def wandb_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     yield
-    wandb.teardown()  # It reads its settings once a process.
+    wandb.teardown()  # It reads its settings once per process.
 
 
 @pytest.mark.usefixtures("wandb_folder")
@@ -191,7 +191,7 @@ def test_bad_rows_are_named(row: str, message: str, tmp_path: Path) -> None:
     assert len(str(refused.value)) < 400
 
 
-def test_damaged_files_name_the_place(triplets: Path, tmp_path: Path) -> None:
+def test_corrupt_files_name_the_place(triplets: Path, tmp_path: Path) -> None:
     whole = gzip.compress(triplets.read_bytes())
     for content, message in (
         (b"plain", "after line 0: expected a whole gzip file"),

@@ -71,7 +71,7 @@ def build_collection(
             check_spec(held.enter_context(build), spec)
         elif store.made_from(name) is None:
             store.check_free(name)
-        with progress.stage("check", None) as advance:
+        with progress.stage("check", source.count()) as advance:
             checked = check(source, spec.fields, advance)
         if build is None:
             if store.made_from(name) == checked.digest and not _differences(store.open(name).spec, spec):

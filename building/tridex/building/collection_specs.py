@@ -49,7 +49,7 @@ def new_collection_spec(
         document_length=document_length or manifest.rules.document.length,
         windows=long_documents is LongDocuments.WINDOWS,
         pooling_factor=pooling_factor,
-        checkpoint=manifest.parts,
+        checkpoint=manifest.component_hashes,
     )
 
 

@@ -97,7 +97,7 @@ def requantize(
 def _window_pool(source: Collection, spec: CollectionSpec, artifact: Artifact) -> Pool:
     """Pools each window of a document by itself, as a build does: tokenising the text tells where a window ends."""
     manifest = artifact.manifest
-    source.spec.check_checkpoint(source.name, manifest.fingerprint, manifest.parts)
+    source.spec.check_checkpoint(source.name, manifest.fingerprint, manifest.component_hashes)
     tokenizer, reading = artifact.tokenizer(), document_reading(spec, manifest)
 
     def pool(texts: Sequence[str], embeddings: Sequence[NDArray[np.float32]]) -> Sequence[NDArray[np.float32]]:

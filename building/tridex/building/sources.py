@@ -27,6 +27,10 @@ class Source(Protocol):
         """Every row from the first on, in the same order each time. Raises BuildError, OSError."""
         ...
 
+    def count(self) -> int | None:
+        """The number of rows; None where counting them takes as long as reading them."""
+        ...
+
 
 def open_source(path: Path) -> Source:
     """The source at `path`. Raises BuildError if that is nothing with documents in it."""
@@ -56,6 +60,12 @@ class _JsonLines:
         except CorpusError as error:
             raise BuildError(str(error)) from error
 
+    def count(self) -> int | None:
+        if self._path.suffix == ".gz":
+            return None
+        with self._path.open("rb") as lines:
+            return sum(1 for line in lines if line.strip())
+
 
 class _Parquet:
     """Columns `_id` or `id`, `text`, optionally `title`, and metadata: every other column, and the fields of a struct
@@ -70,6 +80,9 @@ class _Parquet:
                 raise BuildError(f"{file}: expected a Parquet file ({error})") from error
             if "text" not in columns or not {"_id", "id"} & set(columns) or len(set(columns)) < len(columns):
                 raise BuildError(f"{file} has the columns {columns}; expected distinct ones with text, and _id or id")
+
+    def count(self) -> int | None:
+        return sum(pq.read_metadata(file).num_rows for file in self._files)
 
     def rows(self) -> Iterator[Row]:
         for path in self._files:

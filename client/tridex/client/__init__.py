@@ -1,12 +1,15 @@
 """The client of a Tridex server: gRPC (sync and asyncio), typed results and errors, and the command line in `.cli`.
 
+`AsyncClient` has the methods of `Client`, to be awaited. It works on any event loop, and opens a channel on each.
+
 Needs numpy and tritonclient, no torch: what encodes and scores is on the server.
 """
 
 from tridex.common import TridexError
+from tridex.protocol.parameters import CodecName, LongDocumentsName, SearchModeName
 
-from .async_client import AsyncClient
-from .client import Client
+from ._async.client import AsyncClient
+from ._sync.client import Client
 from .errors import (
     AlreadyExists,
     ClientError,
@@ -29,23 +32,29 @@ from .results import (
     SearchResult,
     ServerInfo,
 )
+from .search_options import Filters, SearchOptions
 
 __all__ = [
     "AlreadyExists",
     "AsyncClient",
     "Client",
     "ClientError",
+    "CodecName",
     "CollectionInfo",
     "Document",
     "Embeddings",
+    "Filters",
     "Hit",
     "InvalidArgument",
+    "LongDocumentsName",
     "ModelStatistics",
     "NotFound",
     "Overloaded",
     "ReadOnly",
     "RerankResult",
     "ResourceExhausted",
+    "SearchModeName",
+    "SearchOptions",
     "SearchResult",
     "ServerError",
     "ServerInfo",

@@ -1,7 +1,6 @@
-"""Every request the client can make: one pure function each that says what is sent and how the answer is read.
+"""Every request that the client can make: one function each, for what is sent and how the answer is read.
 
-Nothing here does I/O, so that `Client` and `AsyncClient` share all of it. Arguments are taken as checked; texts and ids
-come as UTF-8.
+Nothing here does I/O. Arguments have been checked; texts and ids come as UTF-8.
 """
 
 from __future__ import annotations
@@ -25,52 +24,34 @@ T = TypeVar("T")
 def search(
     collection: str,
     queries: Sequence[bytes | Embeddings],
-    *,
-    top_k: int,
-    with_text: bool,
-    with_metadata: bool,
-    min_version: int | None,
-    last_write: int | None,
-    filters: str | None,
-    mode: Parameters,
+    options: Parameters,
     candidates: Sequence[bytes] | None = None,
 ) -> Call[list[SearchResult]]:
-    """One result a query; the queries are all texts or all embeddings. `candidates` limits every query to these.
+    """One result a query; the queries are all texts or all embeddings.
 
-    `mode` holds the parameters that say how documents are found.
+    `options` are request parameters, with_text and with_metadata among them. `candidates` limits every query to these
+    ids.
     """
     texts = [query for query in queries if isinstance(query, bytes)]
     embeddings = [query for query in queries if not isinstance(query, bytes)]
     inputs = {models.QUERY: string_column(texts)} if texts else _padded(embeddings)
     if candidates is not None:
         inputs[models.CANDIDATE_IDS] = string_rows([candidates] * len(queries))
+    with_text, with_metadata = bool(options[parameters.WITH_TEXT]), bool(options[parameters.WITH_METADATA])
     outputs = [models.IDS, models.SCORES, models.VERSION]
     outputs += [models.TEXTS] * with_text + [models.METADATA] * with_metadata
-    said: dict[str, str | int] = {
-        parameters.COLLECTION: collection,
-        parameters.TOP_K: top_k,
-        parameters.WITH_TEXT: with_text,
-        parameters.WITH_METADATA: with_metadata,
-        **mode,
-    }
-    if min_version is not None:
-        said[parameters.MIN_VERSION] = min_version
-    if last_write is not None:
-        said[parameters.LAST_WRITE] = last_write
-    if filters is not None:
-        said[parameters.FILTERS] = filters
 
     def read(tensor: Answer) -> list[SearchResult]:
         ids, scores, versions = tensor(models.IDS), tensor(models.SCORES), tensor(models.VERSION)
-        nothing = np.full(ids.shape, None)
-        texts = tensor(models.TEXTS) if with_text else nothing
-        metadata = tensor(models.METADATA) if with_metadata else nothing
+        absent = np.full(ids.shape, None)
+        texts = tensor(models.TEXTS) if with_text else absent
+        metadata = tensor(models.METADATA) if with_metadata else absent
         return [
             SearchResult(tuple(_hit(*found) for found in zip(*row, strict=True) if found[0]), int(version[0]))
             for *row, version in zip(ids, scores.tolist(), texts, metadata, versions, strict=True)
         ]
 
-    return infer(models.SEARCH, inputs, outputs, said, read)
+    return infer(models.SEARCH, inputs, outputs, {parameters.COLLECTION: collection, **options}, read)
 
 
 def encode(model: Ensemble, texts: Sequence[bytes]) -> Call[list[Embeddings]]:
@@ -124,15 +105,15 @@ def create_collection(
     pooling_factor: int | None,
 ) -> Call[int]:
     """Makes an empty collection; its first version."""
-    chosen = {
+    declared = {
         parameters.CODEC: codec,
         parameters.FIELDS: fields,
         parameters.DOCUMENT_LENGTH: document_length,
         parameters.LONG_DOCUMENTS: long_documents,
         parameters.POOLING_FACTOR: pooling_factor,
     }
-    said = {name: value for name, value in chosen.items() if value is not None}
-    return _ingest(collection, parameters.IngestOperation.CREATE, {}, said)
+    given = {name: value for name, value in declared.items() if value is not None}
+    return _ingest(collection, parameters.IngestOperation.CREATE, {}, given)
 
 
 def drop_collection(collection: str) -> Call[int]:
@@ -166,15 +147,15 @@ def get(collection: str, ids: Sequence[bytes]) -> Call[list[Document | None]]:
 
 def scroll(collection: str, after: bytes | None, limit: int, filters: str | None) -> Call[list[Document]]:
     """The first documents in the order of ids, at most `limit`, of those after id `after` that match."""
-    said = {**_about(collection, filters), parameters.PAGE: limit}
+    page = {**_selection(collection, filters), parameters.PAGE: limit}
     ids = [] if after is None else [after]
-    return _catalog(parameters.CatalogOperation.SCROLL, said, lambda rows: [_document(row) for row in rows], ids)
+    return _catalog(parameters.CatalogOperation.SCROLL, page, lambda rows: [_document(row) for row in rows], ids)
 
 
 def count(collection: str, filters: str | None) -> Call[int]:
     """How many documents the collection holds, or how many match."""
-    said = _about(collection, filters)
-    return _catalog(parameters.CatalogOperation.COUNT, said, lambda rows: int(rows[0]["count"]))
+    selection = _selection(collection, filters)
+    return _catalog(parameters.CatalogOperation.COUNT, selection, lambda rows: int(rows[0]["count"]))
 
 
 def collections() -> Call[list[CollectionInfo]]:
@@ -184,8 +165,9 @@ def collections() -> Call[list[CollectionInfo]]:
 
 def collection(name: str) -> Call[CollectionInfo]:
     """One collection."""
-    said = {parameters.COLLECTION: name}
-    return _catalog(parameters.CatalogOperation.COLLECTION, said, lambda rows: _collection(rows[0]))
+    return _catalog(
+        parameters.CatalogOperation.COLLECTION, {parameters.COLLECTION: name}, lambda rows: _collection(rows[0])
+    )
 
 
 def aliases() -> Call[dict[str, str]]:
@@ -202,7 +184,7 @@ def encoder() -> Call[dict[str, Any]]:
 
 def is_ready() -> Call[bool]:
     """Whether the server and all of its models are ready."""
-    # It is asked to be told no at once.
+    # "Not ready" is an answer: it is not asked again.
     return Call("is_server_ready", {}, bool, retried=False)
 
 
@@ -220,37 +202,37 @@ def _ingest(
     collection: str,
     operation: parameters.IngestOperation,
     inputs: Mapping[Tensor, Array],
-    said: Parameters,
+    options: Parameters,
 ) -> Call[int]:
-    said = {parameters.COLLECTION: collection, parameters.OPERATION: operation.value, **said}
-    # No ids go along where there is no document: Triton server refuses a request without inputs to a batching model.
+    options = {parameters.COLLECTION: collection, parameters.OPERATION: operation.value, **options}
+    # An empty row of ids stands for no document: Triton server refuses a request without inputs to a batching model.
     inputs = inputs or {models.DOCUMENT_ID: string_rows([[]])}
-    return infer(models.INGEST, inputs, models.INGEST.outputs, said, lambda tensor: int(tensor(models.VERSION).max()))
+    return infer(
+        models.INGEST, inputs, models.INGEST.outputs, options, lambda tensor: int(tensor(models.VERSION).max())
+    )
 
 
 def _catalog(
     operation: parameters.CatalogOperation,
-    said: Parameters,
+    options: Parameters,
     read: Callable[[list[Any]], T],
     ids: Sequence[bytes] = (),
 ) -> Call[T]:
-    # The ids go along even where there are none: Triton server refuses a request without inputs to a batching model.
-    inputs = {models.CATALOG_IDS: string_rows([ids])}
-    said = {parameters.OPERATION: operation.value, **said}
     return infer(
         models.CATALOG,
-        inputs,
+        # Ids are sent even where there are none: Triton server refuses a request without inputs to a batching model.
+        {models.CATALOG_IDS: string_rows([ids])},
         models.CATALOG.outputs,
-        said,
+        {parameters.OPERATION: operation.value, **options},
         # One empty string stands for no row.
         lambda tensor: read([json.loads(row) for row in tensor(models.CATALOG_ROWS)[0] if row]),
     )
 
 
 def _padded(queries: Sequence[Embeddings]) -> dict[Tensor, Array]:
-    """Queries of different lengths as one rectangle, and a mask of what is theirs.
+    """Queries of different lengths as one array [queries, tokens, dim], and the mask [queries, tokens] of their tokens.
 
-    The mask goes along even where nothing is padded: the server batches requests only with others of the same inputs.
+    The mask is sent even where nothing is padded: the server batches requests only with others of the same inputs.
     """
     longest = max(len(query) for query in queries)
     embeddings = np.zeros((len(queries), longest, queries[0].shape[1]), dtype=np.float32)
@@ -261,9 +243,8 @@ def _padded(queries: Sequence[Embeddings]) -> dict[Tensor, Array]:
     return {models.QUERY_EMBEDDINGS: embeddings, models.QUERY_MASK: mask}
 
 
-def _about(collection: str, filters: str | None) -> dict[str, str | int]:
-    said: dict[str, str | int] = {parameters.COLLECTION: collection}
-    return said if filters is None else {**said, parameters.FILTERS: filters}
+def _selection(collection: str, filters: str | None) -> dict[str, str | int]:
+    return {parameters.COLLECTION: collection, **({} if filters is None else {parameters.FILTERS: filters})}
 
 
 def _document(row: Mapping[str, Any]) -> Document:

@@ -1,4 +1,4 @@
-"""The client's gRPC channel: where it leads, which headers it takes, how large its messages may be."""
+"""What a gRPC channel is opened with: the address, headers, credentials and limits."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from .errors import InvalidArgument
 
 DEFAULT_PORT = 8001
 DEFAULT_ADDRESS = f"localhost:{DEFAULT_PORT}"
+DEFAULT_TIMEOUT_S = 30.0
 
 CHANNEL_ARGUMENTS: list[tuple[str, str | int]] = [
     # tritonclient sets these only where no other argument is given.
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    # A server that is back is seen within two seconds; gRPC tries again after up to two minutes otherwise.
+    # A server that is back is found within two seconds; by default, gRPC waits up to two minutes between attempts.
     ("grpc.max_reconnect_backoff_ms", 2000),
 ]
 
@@ -31,15 +32,15 @@ _ADDRESS = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _GRPC_TARGET = re.compile(r"(?:dns|ipv4|ipv6|unix|unix-abstract):[!-~]+")
-"""What gRPC's naming.md knows beside HOST:PORT."""
+"""The schemes of gRPC's naming.md, beside HOST:PORT."""
 _HEADER_NAME = re.compile(r"(?!grpc-)[0-9a-z_.-]+")
 _HEADER_VALUE = re.compile(r"[ -~]*")
 
 
 def target(address: str, encrypted: bool) -> str:
-    """`address` as gRPC takes it: HOST or HOST:PORT, perhaps behind http:// or grpc://, or another target of gRPC's.
+    """`address` as gRPC takes it: HOST or HOST:PORT, perhaps behind http:// or grpc://, or a target with a gRPC scheme.
 
-    Raises InvalidArgument, also for https:// where the channel is not `encrypted`: it would not be what was asked for.
+    Raises InvalidArgument, also for https:// where the channel is not `encrypted`.
     """
     expected = f"HOST:PORT, like {DEFAULT_ADDRESS}"
     if isinstance(address, str) and _GRPC_TARGET.fullmatch(address):

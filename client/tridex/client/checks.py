@@ -1,4 +1,7 @@
-"""Checks before sending: only what cannot be sent or would be silently wrong. The server checks the rest."""
+"""Checks before sending: only what cannot be sent or would be silently wrong. The server checks the rest.
+
+Every function returns its value in the form that is sent, or raises InvalidArgument.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from typing import Any, SupportsFloat, SupportsIndex
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tridex.protocol import limits, parameters
+from tridex.protocol import limits
 
 from .errors import InvalidArgument
 from .results import Document, Embeddings
@@ -27,7 +30,7 @@ _INT64_MAX = 2**63 - 1
 """The largest integer that a request parameter holds."""
 
 _LONGEST_TIMEOUT_S = 86_400.0
-"""gRPC takes a deadline of some hundred years and more for one that has passed."""
+"""gRPC takes a deadline that is a hundred years away or more for one that has passed."""
 
 
 def invalid(argument: str, value: object, expected: str) -> InvalidArgument:
@@ -40,7 +43,7 @@ def invalid(argument: str, value: object, expected: str) -> InvalidArgument:
 
 
 def timeout(value: float) -> float:
-    """`timeout_s` in seconds; what is longer than a day, infinity too, is a day."""
+    """`timeout_s` in seconds; more than a day, infinity too, is a day."""
     seconds = _number(value)
     if not seconds > 0:
         raise invalid("timeout_s", value, "a number of seconds above 0")
@@ -54,8 +57,15 @@ def flag(argument: str, value: bool) -> bool:
     return bool(value)
 
 
-def choice(argument: str, value: str | None) -> str | None:
-    """`value`, the name of one of the server's choices; None where it is left out."""
+def one_of(argument: str, value: str, choices: Sequence[str]) -> str:
+    """`value`, one of `choices`."""
+    if not isinstance(value, str) or value not in choices:
+        raise invalid(argument, value, f"one of {', '.join(choices)}")
+    return value
+
+
+def name(argument: str, value: str | None) -> str | None:
+    """`value`, a name that the server may know, such as a codec's; None where it is left out."""
     if value is None:
         return None
     if not isinstance(value, str) or not value:
@@ -84,7 +94,7 @@ def integer(argument: str, value: SupportsIndex, minimum: int, maximum: int | No
 
 
 def text(argument: str, value: str) -> bytes:
-    """`value` as UTF-8: not blank, no lone surrogates, at most `limits.MAX_TEXT_BYTES`."""
+    """`value` as UTF-8: not blank, without lone surrogates, at most `limits.MAX_TEXT_BYTES`."""
     if not isinstance(value, str) or not value.strip():
         raise invalid(argument, value, "text that is not empty")
     encoded = _utf8(argument, value)
@@ -103,14 +113,9 @@ def document_id(argument: str, value: str) -> bytes:
     return encoded
 
 
-def several(argument: str, values: Iterable[Any]) -> list[Any]:
-    """`values` as a list."""
-    return list(stream(argument, values))
-
-
 def stream(argument: str, values: Iterable[Any]) -> Iterator[Any]:
-    """An iterator over `values`, which must not be one of them alone: the characters of a str would pass for texts, the
-    keys of a mapping for documents."""
+    """An iterator over `values`, which must not be a single one of them: the characters of a str would pass for texts,
+    the keys of a mapping for documents."""
     if isinstance(values, (str, bytes, Mapping, Document)):
         single = "query" if argument == "queries" else argument.removesuffix("s")
         raise invalid(argument, values, f"a sequence of them, [{single}] for one")
@@ -127,7 +132,7 @@ def query(argument: str, value: str | ArrayLike) -> bytes | Embeddings:
     expected = "text or finite token embeddings [tokens, dim]"
     try:
         given = np.asarray(value)
-    except Exception as error:  # whatever an array of another library says, as torch of a tensor on a GPU
+    except Exception as error:  # arrays of other libraries raise what they like, as torch for a tensor on a GPU
         raise invalid(argument, value, f"{expected} ({error})") from None
     if given.dtype.kind not in "fiu":
         raise invalid(argument, value, expected)
@@ -147,17 +152,24 @@ def alike(argument: str, queries: Sequence[bytes | Embeddings]) -> None:
         raise invalid(argument, sorted(kinds), "all texts, or all embeddings of one dimension")
 
 
-def document(argument: str, value: Document | Mapping[str, Any]) -> Document:
-    """`value` as a Document; a mapping has the keys id, text and perhaps metadata, and no other."""
-    if isinstance(value, Document):
-        return value
-    if not isinstance(value, Mapping) or not {"id", "text"} <= set(value) <= _DOCUMENT_FIELDS:
-        raise invalid(argument, value, "a Document or a mapping with id, text and perhaps metadata, nothing else")
-    return Document(**value)
+def texts(argument: str, values: Iterable[str]) -> list[bytes]:
+    """`values` as UTF-8, each as `text` has it."""
+    return [text(f"{argument}[{i}]", value) for i, value in enumerate(stream(argument, values))]
+
+
+def ids(values: Iterable[str]) -> list[bytes]:
+    """`values` as UTF-8, each as `document_id` has it."""
+    return [document_id(f"ids[{i}]", value) for i, value in enumerate(stream("ids", values))]
+
+
+def documents(values: Iterable[Document | Mapping[str, Any]]) -> Iterator[tuple[bytes, bytes, bytes]]:
+    """Id, text and metadata of each document in UTF-8; documents are read and checked one by one."""
+    return (_document(f"documents[{i}]", value) for i, value in enumerate(stream("documents", values)))
 
 
 def metadata_json(argument: str, value: Mapping[str, Any]) -> bytes:
-    """`value` as a JSON object in UTF-8, at most `limits.MAX_METADATA_BYTES`; NaN, which JSON has not, is refused."""
+    """`value` as a JSON object in UTF-8, at most `limits.MAX_METADATA_BYTES`; NaN, which JSON does not have, is
+    refused."""
     if not isinstance(value, Mapping):
         raise invalid(argument, value, "a mapping")
     try:
@@ -169,43 +181,28 @@ def metadata_json(argument: str, value: Mapping[str, Any]) -> bytes:
     return encoded
 
 
-def search_mode(
-    mode: str, exact: bool, n_probe: int | None, n_candidates: int | None, maxsim_weight: float | None
-) -> dict[str, str | int]:
-    """How a search finds its documents, as request parameters; defaults are not sent. The server checks what goes
-    together."""
-    modes = [known.value for known in parameters.SearchMode]
-    if not isinstance(mode, str) or mode not in modes:
-        raise invalid("mode", mode, f"one of {', '.join(modes)}")
-    said: dict[str, str | int] = {} if mode == parameters.DEFAULT_MODE else {parameters.MODE: mode}
-    if not flag("exact", exact):
-        said[parameters.EXACT] = False
-    if n_probe is not None:
-        said[parameters.N_PROBE] = integer("n_probe", n_probe, 1, limits.MAX_PROBE)
-    if n_candidates is not None:
-        said[parameters.N_CANDIDATES] = integer("n_candidates", n_candidates, 1, limits.MAX_CANDIDATES)
-    if maxsim_weight is not None:
-        weight = _number(maxsim_weight)
-        if not 0 <= weight <= 1:
-            raise invalid("maxsim_weight", maxsim_weight, "a number from 0 to 1")
-        said[parameters.MAXSIM_WEIGHT] = repr(weight)
-    return said
+def weight(argument: str, value: SupportsFloat) -> str:
+    """`value`, a number from 0 to 1, in decimal."""
+    number = _number(value)
+    if not 0 <= number <= 1:
+        raise invalid(argument, value, "a number from 0 to 1")
+    return repr(number)
 
 
-def filters_json(value: Mapping[str, Any] | None) -> str | None:
-    """`value` as JSON in ASCII, times as ISO 8601; None where there is no condition. The server checks what it says."""
+def filters_json(argument: str, value: Mapping[str, Any] | None) -> str | None:
+    """`value` as JSON in ASCII, times as ISO 8601; None where there is no condition. The server checks the rest."""
     if value is None:
         return None
     if not isinstance(value, Mapping):
-        raise invalid("filters", value, "a mapping")
+        raise invalid(argument, value, "a mapping")
     if not value:
         return None
     try:
         encoded = json.dumps(dict(value), allow_nan=False, default=_time)
     except (TypeError, ValueError, RecursionError) as error:
-        raise invalid("filters", value, f"a JSON object ({error})") from None
+        raise invalid(argument, value, f"a JSON object ({error})") from None
     if len(encoded) > limits.MAX_FILTER_BYTES:
-        raise invalid("filters", value, f"at most {limits.MAX_FILTER_BYTES} bytes of JSON, not {len(encoded)}")
+        raise invalid(argument, value, f"at most {limits.MAX_FILTER_BYTES} bytes of JSON, not {len(encoded)}")
     return encoded
 
 
@@ -216,14 +213,26 @@ def fields_json(value: Mapping[str, str]) -> str:
     return json.dumps(dict(value))
 
 
-def distinct(argument: str, ids: Iterable[bytes], first: int) -> None:
-    """Refuses an id that occurs twice: which of the two documents should stay? The ids begin at place `first`."""
-    places: dict[bytes, int] = {}
-    for place, one in enumerate(ids, first):
-        if one in places:
-            expected = f"every id once in a batch ({argument}[{places[one]}] has it)"
-            raise invalid(f"{argument}[{place}].id", one.decode(), expected)
-        places[one] = place
+def distinct(ids: Iterable[bytes], first: int) -> None:
+    """Refuses an id that occurs twice in a batch of documents, of which `first` is the position of the first."""
+    positions: dict[bytes, int] = {}
+    for position, key in enumerate(ids, first):
+        if key in positions:
+            expected = f"every id once in a batch (documents[{positions[key]}] has it)"
+            raise invalid(f"documents[{position}].id", key.decode(), expected)
+        positions[key] = position
+
+
+def _document(argument: str, value: Document | Mapping[str, Any]) -> tuple[bytes, bytes, bytes]:
+    if not isinstance(value, Document):
+        if not isinstance(value, Mapping) or not {"id", "text"} <= set(value) <= _DOCUMENT_FIELDS:
+            raise invalid(argument, value, "a Document or a mapping with id, text and perhaps metadata, nothing else")
+        value = Document(**value)
+    return (
+        document_id(f"{argument}.id", value.id),
+        text(f"{argument}.text", value.text),
+        metadata_json(f"{argument}.metadata", value.metadata),
+    )
 
 
 def _number(value: SupportsFloat) -> float:

@@ -1,11 +1,11 @@
-"""What can go wrong, as one small tree.
+"""What can go wrong.
 
     ClientError, a TridexError
     ├── InvalidArgument     the request is wrong; sending it again will not help
     ├── NotFound            no such collection, document or model
-    ├── AlreadyExists       what should be created is there already
+    ├── AlreadyExists       what should be created exists already
     ├── Overloaded          the server has no room for this request now
-    ├── ResourceExhausted   its memory or disk has no room for what was asked, until an operator makes some
+    ├── ResourceExhausted   the server's memory or disk has no room for it, until an operator makes some
     ├── ReadOnly            this server does not write to its store
     ├── Timeout             no answer in time; the request may have been carried out
     ├── Unavailable         the server cannot be reached, or is not ready
@@ -32,12 +32,11 @@ class ClientError(TridexError):
     """Base of every error that the client raises."""
 
     written: int | None = None
-    """Of an upsert that failed on the way: how many of its documents are in the store for certain. None of other
-    calls."""
+    """Of an upsert that failed midway: how many of its documents are certainly in the store. None for other calls."""
 
     def __str__(self) -> str:
-        said = super().__str__()
-        return f"{said} (the first {self.written:,} documents are written)" if self.written else said
+        message = super().__str__()
+        return f"{message} (the first {self.written:,} documents are written)" if self.written else message
 
 
 class InvalidArgument(ClientError):  # noqa: N818 - named as the gRPC status is

@@ -1,4 +1,4 @@
-"""What goes into the index and what comes back: plain frozen values."""
+"""Documents that are written, and what each request gives back."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 Embeddings: TypeAlias = NDArray[np.float32]
-"""[tokens, dim]: one query's or document's token embeddings."""
+"""[tokens, dim]: the token embeddings of one query or document."""
 
 
 @dataclass(frozen=True)
 class Document:
-    """A text under an id that its user chose. `metadata` is any JSON object."""
+    """A text under an id of the caller's choice. `metadata` is any JSON object."""
 
     id: str
     text: str
@@ -24,8 +24,11 @@ class Document:
 
 @dataclass(frozen=True)
 class Hit:
-    """One found document. `score` is what the search's mode ranks by; MaxSim is, over query tokens, the sum of the best
-    dot product with the document's tokens."""
+    """One document that a search found.
+
+    `score` is what the search's mode ranks by. MaxSim is the sum, over the query's tokens, of the largest dot product
+    with a token of the document.
+    """
 
     id: str
     score: float
@@ -55,12 +58,12 @@ class SearchResult(Sequence[Hit]):
 
 @dataclass(frozen=True)
 class RerankResult:
-    """One reranked document: its place among the documents given, and its MaxSim score."""
+    """One reranked document: its position among the documents given, and its MaxSim score."""
 
     index: int
     relevance_score: float
     id: str | None = None
-    """The document's id where ids were given, None where texts were."""
+    """The document's id where ids were given, None where texts were given."""
 
 
 @dataclass(frozen=True)
@@ -78,21 +81,21 @@ class CollectionInfo:
     fields: Mapping[str, str] = field(default_factory=dict)
     """The metadata fields that filters can ask for, and their types."""
     document_length: int = 0
-    """Most tokens that the encoder reads at once of a document."""
+    """Most tokens of a document that the encoder reads at once."""
     long_documents: str = ""
     """What becomes of longer ones: "windows" or "truncate"."""
     pooling_factor: int = 1
-    """One token embedding is kept for this many."""
+    """One token embedding is kept for every so many."""
     codebook: str | None = None
     """SHA-256 of the residual codecs' codebook; None for the other codecs."""
     tokens: int = 0
     """Token embeddings of all documents."""
     device_bytes: int = 0
-    """What its documents take in device memory."""
+    """Device memory that its documents take."""
     budget_bytes: int = 0
-    """The `--memory-budget` a server needs for this collection alone: deleted rows and copying take room too."""
+    """The `--memory-budget` that a server needs for this collection alone, with room for deleted rows and copying."""
     damage: str = ""
-    """Why the collection cannot be read, where that is so; then nothing else is known of it."""
+    """Why the collection cannot be read, if it is corrupt; then only its name is known. Empty otherwise."""
 
 
 @dataclass(frozen=True)
@@ -107,14 +110,14 @@ class ServerInfo:
 
 @dataclass(frozen=True)
 class ModelStatistics:
-    """What one served model did since it was loaded; the means are microseconds a request."""
+    """What one served model did since it was loaded; the means are microseconds per request."""
 
     model: str
     requests: int
     failed: int
-    """Requests that the Triton server failed; one that a Python model answers with an error counts among `requests`."""
+    """Requests that failed in the Triton server. One that a Python model answers with an error counts in `requests`."""
     executions: int
-    """Batches run: requests / executions is how well dynamic batching works."""
+    """Batches run: requests / executions is the mean batch."""
     mean_queue_us: float
     mean_compute_us: float
     """Reading inputs, computing and writing outputs."""

@@ -1,18 +1,18 @@
 """When a request is sent again: where the server could not be reached or was not ready, within the call's own time.
 
-gRPC has retries too. They run until the deadline, and leave "Deadline Exceeded" of the reason for them.
+gRPC has retries too. They run until the deadline, and then report "Deadline Exceeded" in place of the reason.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from typing import Any
 
 from tritonclient.utils import InferenceServerException
 
+from tridex.common import TridexError
+
 from .errors import Timeout, Unavailable, from_triton
-from .wire import Call
 
 MAX_ATTEMPTS = 5
 _FIRST_PAUSE_S = 0.1
@@ -20,14 +20,14 @@ _LONGEST_PAUSE_S = 2.0
 
 
 class Attempts:
-    """The attempts at one call, which are allowed `timeout_s` together.
+    """The attempts at one call, which are allowed `timeout_s` together; a call that is not `retried` has one.
 
     Every request may be sent twice: searches read, writes leave the same documents behind. Where the answer to a create
-    or drop was lost, the second says that it is there, or gone, already.
+    or drop was lost, the second answer is that the collection exists, or is gone, already.
     """
 
-    def __init__(self, call: Call[Any], timeout_s: float) -> None:
-        self._most = MAX_ATTEMPTS if call.retried else 1
+    def __init__(self, timeout_s: float, *, retried: bool) -> None:
+        self._most = MAX_ATTEMPTS if retried else 1
         self._timeout_s = timeout_s
         self._started = time.monotonic()
         self._made = 0
@@ -37,8 +37,10 @@ class Attempts:
         """Seconds that the next attempt may take."""
         return self._started + self._timeout_s - time.monotonic()
 
-    def pause_s(self, failure: InferenceServerException) -> float:
+    def pause_s(self, failure: Exception) -> float:
         """Seconds to wait after an attempt that failed. Raises the call's error where there is to be no other."""
+        if not isinstance(failure, InferenceServerException):
+            raise TridexError(f"the request could not be sent: {failure!r}") from failure
         self._made += 1
         error = from_triton(failure, self._timeout_s)
         if isinstance(error, Timeout) and self._reason:

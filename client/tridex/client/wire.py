@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -18,6 +18,7 @@ from tridex.protocol.tensors import Ensemble, Model, Tensor
 from .errors import InvalidArgument, ServerError
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 Array: TypeAlias = NDArray[Any]
 Parameters: TypeAlias = Mapping[str, str | int]
 Answer: TypeAlias = Callable[[Tensor], Array]
@@ -25,32 +26,30 @@ Answer: TypeAlias = Callable[[Tensor], Array]
 
 
 @dataclass(frozen=True)
-class Call(Generic[T]):
+class Call(Generic[T_co]):
     """One request: the method of tritonclient's InferenceServerClient, its arguments, and how the answer is read.
 
-    `retried` says whether it is sent again where the server could not be reached or was not ready.
-
-    `answer = yield from call` inside an operation hands the call to whoever runs it and reads what comes back.
+    `retried`: whether it is sent again where the server could not be reached or was not ready.
     """
 
     method: str
     arguments: Mapping[str, Any]
-    read: Callable[[Any], T]
+    read: Callable[[Any], T_co]
     retried: bool = True
 
     def arguments_within(self, timeout_s: float) -> dict[str, Any]:
-        """The arguments of a call that ends after so long: an inference says so, as a search may wait on the server."""
+        """The arguments of an attempt that may take so long. An inference tells the server, where a search may wait."""
         # 0 would be no end at all.
-        waits = {"timeout": max(1, round(timeout_s * 1e6))} if self.method == "infer" else {}
-        return {**self.arguments, **waits}
+        timeout = {"timeout": max(1, round(timeout_s * 1e6))} if self.method == "infer" else {}
+        return {**self.arguments, **timeout}
 
-    def __iter__(self) -> Generator[Call[Any], Any, T]:
-        answer = yield self
+    def result(self, answer: Any) -> T_co:
+        """What tritonclient's answer says. Raises ServerError where it cannot be read."""
         try:
             return self.read(answer)
         except TridexError:
             raise
-        except Exception as error:  # whatever a server of another version says
+        except Exception as error:  # a server of another version may answer with anything
             raise ServerError(f"{self.method}: cannot read the server's answer: {error!r}") from error
 
 
@@ -61,10 +60,11 @@ def infer(
     parameters: Parameters,
     read: Callable[[Answer], T],
 ) -> Call[T]:
-    """A request to `model`; `read` makes the result of the tensors that come back. InvalidArgument where too large."""
+    """A request to `model`; `read` makes the result of the answer's tensors. Raises InvalidArgument where it is too
+    large."""
     size = sum(map(_wire_bytes, inputs.values()))
     if size > limits.MAX_MESSAGE_BYTES:
-        # gRPC would report it as RESOURCE_EXHAUSTED, which reads as "try again later".
+        # gRPC would report RESOURCE_EXHAUSTED, which reads as "try again later".
         raise InvalidArgument(
             f"{model.name}: expected at most {limits.MAX_MESSAGE_BYTES} bytes in one request, got {size}"
         )

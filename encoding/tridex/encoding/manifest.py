@@ -56,7 +56,7 @@ class Manifest:
         return _sha256(identity)
 
     @property
-    def parts(self) -> dict[str, str]:
+    def component_hashes(self) -> dict[str, str]:
         """SHA-256 of each component of the fingerprint: the weights with the head; the tokenizer; the rules."""
         return {
             "weights": _sha256([sorted(self.weights.items()), self.head]),

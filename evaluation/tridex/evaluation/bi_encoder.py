@@ -36,7 +36,7 @@ class BiEncoder:
         return 4 * int(self._vectors.shape[1])
 
     def index(self, dataset: Dataset) -> None:
-        """Makes the data set's documents those that are searched."""
+        """Makes the dataset's documents those that are searched."""
         documents = list(dataset.documents())
         self._ids = [document.id for document in documents]
         texts = [document.text for document in documents]

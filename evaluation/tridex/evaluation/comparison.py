@@ -53,7 +53,7 @@ def compare_all(
     repository: Path,
     runs: Path | None,
 ) -> Report:
-    """Compares every system over every data set.
+    """Compares every system over every dataset.
 
     Args:
         client: Connected to the server.
@@ -92,7 +92,7 @@ def prepare(
     """
     names = [dataset.name for dataset in datasets]
     if twice := {dataset.name for i, dataset in enumerate(datasets) if dataset.name in names[:i]}:
-        raise CollectionError(f"two data sets are named {min(twice)!r}; expected distinct names: collections have them")
+        raise CollectionError(f"two datasets are named {min(twice)!r}; expected distinct names: collections have them")
     absent = [(dataset, missing(client, dataset, systems)) for dataset in datasets]
     collections = [system.collection(dataset.name) for dataset, unbuilt in absent for system in unbuilt]
     if collections and store is None:
@@ -191,7 +191,7 @@ def _served(client: Client, dataset: Dataset, system: System, info: CollectionIn
     client.search(name, text, min_version=info.version, timeout_s=_LOADING_TIMEOUT_S)
     if system.ranking.needs_inverted_lists:
         _await_lists(client, name, info.count, dataset)
-    return served_retriever(client, name, top_k, **system.ranking.options(top_k))
+    return served_retriever(client, name, **system.ranking.options(top_k))
 
 
 def _await_lists(client: Client, collection: str, documents: int, dataset: Dataset) -> None:

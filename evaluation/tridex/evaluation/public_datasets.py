@@ -11,7 +11,7 @@ from .dataset import Dataset, DatasetError, Qrels, judged_queries
 
 
 def load_public(name: str, split: str | None = None) -> Dataset:
-    """A data set such as "beir/scifact/test": its name holds the split.
+    """A dataset such as "beir/scifact/test": its name holds the split.
 
     Raises:
         DatasetError: There is none of that name, it lacks documents, queries or judgements, or a split is given.

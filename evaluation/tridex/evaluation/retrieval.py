@@ -6,15 +6,19 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from tridex.client import Client, InvalidArgument, NotFound
+from tridex.client import Client, CodecName, InvalidArgument, NotFound, SearchOptions
+from tridex.common.terminal.progress import Counted
 
 from .dataset import Dataset
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 PERCENTILES = (50, 95, 99)
 
@@ -31,7 +35,7 @@ class LocalSystem(Protocol):
         ...
 
     def index(self, dataset: Dataset) -> None:
-        """Makes the data set's documents those that are searched."""
+        """Makes the dataset's documents those that are searched."""
         ...
 
     def search(self, text: str, top_k: int) -> dict[str, float]:
@@ -60,7 +64,7 @@ class Retrieval:
                     file.write(f"{query} Q0 {document} {rank} {score!r} {tag}\n")
 
 
-def index(client: Client, collection: str, dataset: Dataset, codec: str | None = None) -> None:
+def index(client: Client, collection: str, dataset: Dataset, codec: CodecName | None = None) -> None:
     """Writes the corpus into `collection`, unless it holds exactly as many documents.
 
     Raises:
@@ -81,15 +85,15 @@ def index(client: Client, collection: str, dataset: Dataset, codec: str | None =
             "choose another name, or drop that collection"
         )
     if existing is None or existing.count < expected:
-        client.upsert(collection, dataset.documents(), codec=codec, show_progress_bar=True)
+        client.upsert(collection, Counted(dataset.documents(), expected), codec=codec, show_progress_bar=True)
 
 
-def served_retriever(client: Client, collection: str, top_k: int, **options: Any) -> Retriever:
+def served_retriever(client: Client, collection: str, **options: Unpack[SearchOptions]) -> Retriever:
     """Searches in a served collection; `options` are those of Client.search."""
+    options = {**options, "with_text": False, "with_metadata": False}
 
     def search(text: str) -> dict[str, float]:
-        hits = client.search(collection, text, top_k=top_k, with_text=False, with_metadata=False, **options)
-        return {hit.id: hit.score for hit in hits}
+        return {hit.id: hit.score for hit in client.search(collection, text, **options)}
 
     return search
 

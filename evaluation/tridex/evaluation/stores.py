@@ -46,7 +46,7 @@ def missing(client: Client, dataset: Dataset, systems: Sequence[System]) -> list
         name = system.collection(dataset.name)
         if not COLLECTION_NAME.fullmatch(name):
             raise CollectionError(
-                f"{name!r} cannot name a collection; expected a data set whose name is like {COLLECTION_NAME.pattern}"
+                f"{name!r} cannot name a collection; expected a dataset whose name is like {COLLECTION_NAME.pattern}"
             )
         try:
             check_fits(client.describe_collection(name), system, expected, served)
@@ -75,7 +75,7 @@ def build_missing(client: Client, dataset: Dataset, systems: Sequence[System], s
     base = System(BASE_CODEC, BASE_CODEC).collection(dataset.name)
     if base in collections.names():
         manifest = artifact.manifest
-        collections.open(base).spec.check_checkpoint(base, manifest.fingerprint, manifest.parts)
+        collections.open(base).spec.check_checkpoint(base, manifest.fingerprint, manifest.component_hashes)
     else:
         spec = new_collection_spec(artifact, Codec(BASE_CODEC))
         encoder = create_encoder(artifact, threads=os.cpu_count() or 1)
@@ -105,7 +105,7 @@ def _check_followed(client: Client, folder: Path, store: Store) -> None:
 
 
 class _Source:
-    """A data set as the bulk build reads it."""
+    """A dataset as the bulk build reads it."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
@@ -114,6 +114,9 @@ class _Source:
         for number, document in enumerate(self._dataset.documents(), 1):
             place = f"{self._dataset.name}, document {number}"
             yield Row(place, CorpusDocument(document.id, document.text, document.metadata))
+
+    def count(self) -> int | None:
+        return sum(1 for _ in self._dataset.documents())
 
 
 def check_fits(existing: CollectionInfo, system: System, expected: int, encoder: Mapping[str, Any]) -> None:

@@ -6,9 +6,9 @@ A further strategy of the server is an entry of `STRATEGIES`. A system of this p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+
+from tridex.client import SearchOptions
 
 EXACT = "exact"
 BM25 = "bm25"
@@ -23,8 +23,8 @@ nearly all of a small collection."""
 class Strategy:
     """One way to rank the documents of a collection."""
 
-    search_options: Mapping[str, Any] | None
-    """Of Client.search; None where the server does not rank."""
+    search_options: SearchOptions | None
+    """None where the server does not rank."""
     limits_candidates: bool = False
     """Whether MaxSim scores only `CANDIDATES` documents, or as many as are asked for."""
     needs_inverted_lists: bool = False
@@ -35,10 +35,12 @@ class Strategy:
     note: str = ""
     """What to know when reading its figures."""
 
-    def options(self, top_k: int) -> dict[str, Any]:
+    def options(self, top_k: int) -> SearchOptions:
         """The options of a search for so many documents."""
-        limited = {"n_candidates": max(CANDIDATES, top_k)} if self.limits_candidates else {}
-        return {**(self.search_options or {}), **limited}
+        options: SearchOptions = {**(self.search_options or {}), "top_k": top_k}
+        if self.limits_candidates:
+            options["n_candidates"] = max(CANDIDATES, top_k)
+        return options
 
 
 STRATEGIES = {
@@ -47,7 +49,7 @@ STRATEGIES = {
         {"exact": False},
         limits_candidates=True,
         needs_inverted_lists=True,
-        flags="--approximate",
+        flags="--no-exact",
         note=f"candidates: MaxSim over the {CANDIDATES} documents that look best by centroids; their inverted lists, "
         "some 4 bytes per token, are not counted in kB/document.",
     ),

@@ -11,16 +11,21 @@ LEVEL = 0.05
 """Below it a difference counts as more than chance."""
 
 
-def columns(report: Report) -> list[str]:
-    """The table's headers."""
-    return ["system", *report.measures, "p50 ms", "p95 ms", "p99 ms", "kB/document"]
+def quality(rows: Sequence[Row], report: Report) -> tuple[list[str], list[list[str]]]:
+    """Headers and rows of the table of measures."""
+    cells = [
+        [f"{row.measures[name]:.4f} {sign(row, name, rows, report.baseline)}" for name in report.measures]
+        for row in rows
+    ]
+    return ["system", *report.measures], [[row.system, *values] for row, values in zip(rows, cells, strict=True)]
 
 
-def cells(row: Row, rows: Sequence[Row], report: Report) -> list[str | float]:
-    """The cells of one row."""
-    values = [f"{row.measures[name]:.4f} {sign(row, name, rows, report.baseline)}" for name in report.measures]
-    size = "-" if row.bytes_per_document is None else f"{row.bytes_per_document / 1000:,.1f}"
-    return [row.system, *values, row.p50_ms, row.p95_ms, row.p99_ms, size]
+def cost(rows: Sequence[Row]) -> tuple[list[str], list[list[str | float]]]:
+    """Headers and rows of the table of latency and size."""
+    sizes = ["-" if row.bytes_per_document is None else f"{row.bytes_per_document / 1000:,.1f}" for row in rows]
+    return ["system", "p50 ms", "p95 ms", "p99 ms", "kB/document"], [
+        [row.system, row.p50_ms, row.p95_ms, row.p99_ms, size] for row, size in zip(rows, sizes, strict=True)
+    ]
 
 
 def sign(row: Row, measure: str, rows: Sequence[Row], baseline: str) -> str:

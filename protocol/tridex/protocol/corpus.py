@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from tridex.common import TridexError
 from tridex.common.strict_json import check_depth
 
 from . import limits
@@ -26,12 +27,12 @@ _MAX_LINE_BYTES = 16 << 20
 """Far above a document of the largest text and metadata, whatever JSON escapes in it."""
 
 
-class CorpusError(ValueError):
-    """A file, or a line of it, that holds no document; the message names the place and what was expected."""
+class CorpusError(TridexError):
+    """A file, or a line of it, that holds no document; the message names file, line and what was expected."""
 
 
 class CorpusDocument(NamedTuple):
-    """A document as the file has it; nothing but the types of id and text is checked."""
+    """A document as the file has it; only the types of id and text are checked."""
 
     id: str
     text: str
@@ -85,7 +86,7 @@ def lines_of(file: BinaryIO | gzip.GzipFile, source: str) -> Iterator[Line]:
 
 
 def rows_of(lines: Iterable[Line]) -> Iterator[Row]:
-    """The documents of lines, and what is wrong with those that hold none."""
+    """The document of each line, or what is wrong with it."""
     for place, content in lines:
         try:
             yield Row(place, document_of_line(content, place))
@@ -119,7 +120,7 @@ def document_of_row(row: dict[str, Any], metadata: Any, place: str) -> CorpusDoc
 
 
 def check_document(document: CorpusDocument, place: str) -> str:
-    """The metadata as JSON, of a document that can be written. Raises CorpusError, which names `place`."""
+    """Checks what the server would check; the document's metadata as JSON. Raises CorpusError, which names `place`."""
     check_text("id", document.id, limits.MAX_ID_BYTES, place)
     check_text("text", document.text, limits.MAX_TEXT_BYTES, place)
     shown = _SHORT.repr(document.metadata)

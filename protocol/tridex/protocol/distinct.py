@@ -1,4 +1,4 @@
-"""Ids that came so far, whatever their number."""
+"""Finds ids that come twice, among any number of them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from .corpus import CorpusError
 
 
 class DistinctIds:
-    """The ids of a source, and where each one came, in a temporary SQLite database that keeps to the disk what its
-    small cache cannot hold."""
+    """The ids of a source and their places, in a temporary SQLite database, which spills to disk what its small cache
+    cannot hold."""
 
     def __init__(self) -> None:
         self._seen = sqlite3.connect("")

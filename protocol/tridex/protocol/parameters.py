@@ -1,6 +1,11 @@
-"""Request parameters: what a request says beside its tensors (KServe v2 "parameters")."""
+"""Request parameters: what a request carries beside its tensors (KServe v2 "parameters").
+
+The `...Name` types list the values that a str parameter may have, for type checkers and the command line; tests compare
+them with the enumerations that the server reads.
+"""
 
 from enum import Enum
+from typing import Literal, TypeAlias
 
 COLLECTION = "collection"
 """str, a collection or an alias of one; required by every request that touches the index."""
@@ -9,21 +14,22 @@ TOP_K = "top_k"
 """int, hits a query; `limits.DEFAULT_TOP_K` when absent."""
 
 MIN_VERSION = "min_version"
-"""int, a search sees at least this store version, and waits for the device to have it, for as long as the request's
-timeout says; refused where the store has not reached it."""
+"""int, a search sees at least this store version, and waits until it is in device memory, at most for the request's
+timeout; refused where the store has not reached it."""
 
 LAST_WRITE = "last_write"
-"""int, the version of the caller's last write under this name: a search sees it, unless the name leads elsewhere since,
-or to a collection made anew. Read your own writes."""
+"""int, the version of the caller's last write under this name: a search sees it, unless the name leads to another
+collection since. Read your own writes."""
 
 FILTERS = "filters"
-"""str, conditions on metadata as JSON: the documents that a search, rerank of ids, count, scroll or delete is about."""
+"""str, conditions on metadata as JSON: limits a search, rerank of ids, count, scroll or delete to the documents that
+match."""
 
 MODE = "mode"
 """str, what ranks the documents of a search (SearchMode); `DEFAULT_MODE` when absent."""
 
 EXACT = "exact"
-"""bool, MaxSim scores every document; true when absent. False: the candidates of centroid inverted lists alone."""
+"""bool, MaxSim scores every document; true when absent. False: only the candidates of the centroids' inverted lists."""
 
 N_PROBE = "n_probe"
 """int, centroids that a query token probes where `exact` is false; `limits.DEFAULT_PROBE` when absent."""
@@ -33,8 +39,8 @@ N_CANDIDATES = "n_candidates"
 fusion in mode `hybrid`. At least `top_k`; the larger of that and `limits.DEFAULT_CANDIDATES` when absent."""
 
 MAXSIM_WEIGHT = "maxsim_weight"
-"""str, a decimal number from 0 to 1: mode `hybrid` adds up scores stretched to 0 to 1, MaxSim's times this and BM25's
-times the rest. Absent, it fuses by reciprocal rank."""
+"""str, a decimal number w from 0 to 1: mode `hybrid` ranks by w times MaxSim's and (1 - w) times BM25's min-max
+normalised scores. When absent, it fuses the two rankings by reciprocal rank."""
 
 WITH_TEXT = "with_text"
 """bool, a search returns TEXTS; true when absent."""
@@ -46,13 +52,13 @@ OPERATION = "operation"
 """str, what an ingest or catalog request does."""
 
 CODEC = "codec"
-"""str, how a collection that this upsert creates stores token embeddings."""
+"""str, how a collection that this request creates stores token embeddings (CodecName)."""
 
 DOCUMENT_LENGTH = "document_length"
 """int, most tokens that the encoder reads at once of a new collection's documents; the checkpoint's own when absent."""
 
 LONG_DOCUMENTS = "long_documents"
-"""str, what becomes of longer documents in a new collection; windows when absent."""
+"""str, what becomes of longer documents in a new collection (LongDocuments); windows when absent."""
 
 POOLING_FACTOR = "pooling_factor"
 """int, a new collection keeps one token embedding for this many; 1 when absent."""
@@ -78,7 +84,11 @@ class SearchMode(str, Enum):
     """The rankings by MaxSim and by BM25, fused."""
 
 
-DEFAULT_MODE = SearchMode.MAXSIM.value
+SearchModeName: TypeAlias = Literal["maxsim", "bm25", "rerank", "hybrid"]
+
+DEFAULT_MODE: SearchModeName = "maxsim"
+
+CodecName: TypeAlias = Literal["float32", "float16", "bfloat16", "float8_e4m3", "int8", "residual4", "residual2"]
 
 
 class IngestOperation(str, Enum):
@@ -98,6 +108,9 @@ class LongDocuments(str, Enum):
     """Read in overlapping windows and scored as one document: each query token takes its best over all of them."""
     TRUNCATE = "truncate"
     """Cut, as the checkpoint cuts them."""
+
+
+LongDocumentsName: TypeAlias = Literal["windows", "truncate"]
 
 
 class CatalogOperation(str, Enum):

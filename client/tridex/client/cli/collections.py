@@ -1,4 +1,4 @@
-"""Commands for collections and aliases as a whole: `tridex collections ...` and `tridex alias ...`."""
+"""`tridex collections ...`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ import typer
 from tridex.client.checks import invalid
 from tridex.client.results import CollectionInfo
 from tridex.common.terminal.output import print_json, print_line, print_table
+from tridex.protocol.parameters import CodecName, LongDocumentsName
 
 from .connection import ADDRESS, TIMEOUT_S, Address, Collection, Json, Timeout, connected
 
 collections = typer.Typer(help="Make, show and drop collections.", no_args_is_help=True)
-alias = typer.Typer(help="Names that lead to a collection, and can lead to another at once.", no_args_is_help=True)
-
-Alias = Annotated[str, typer.Argument(help="Name of the alias.", show_default=False)]
 
 
 @collections.command("list")
@@ -36,12 +34,13 @@ def create(
         list[str] | None,
         typer.Option("--field", help="A metadata field that filters can ask for, as NAME:TYPE; may be repeated."),
     ] = None,
-    codec: Annotated[str | None, typer.Option(help="How the collection stores embeddings.")] = None,
+    codec: Annotated[CodecName | None, typer.Option(help="How the collection stores embeddings.")] = None,
     document_length: Annotated[
         int | None, typer.Option(help="Most tokens that the encoder reads at once; the checkpoint's own if left out.")
     ] = None,
     long_documents: Annotated[
-        str | None, typer.Option(help="What becomes of longer documents: windows (if left out), or truncate.")
+        LongDocumentsName | None,
+        typer.Option(help="What becomes of longer documents; windows if left out."),
     ] = None,
     pooling_factor: Annotated[
         int | None, typer.Option(help="Keep one token embedding, the mean of similar ones, for this many.")
@@ -77,55 +76,26 @@ def describe(
 def drop(
     collection: Collection, as_json: Json = False, address: Address = ADDRESS, timeout: Timeout = TIMEOUT_S
 ) -> None:
-    """Remove a collection and its documents. There is no way back."""
+    """Remove a collection and its documents. It cannot be undone."""
     with connected(address, timeout) as client:
         client.drop_collection(collection)
     print_json({"dropped": collection}) if as_json else print_line(f"Dropped {collection}")
 
 
-@alias.command("list")
-def list_aliases(as_json: Json = False, address: Address = ADDRESS, timeout: Timeout = TIMEOUT_S) -> None:
-    """Show every alias."""
-    with connected(address, timeout) as client:
-        aliases = client.aliases()
-    print_json(aliases) if as_json else print_table(("alias", "collection"), list(aliases.items()))
-
-
-@alias.command("set")
-def set_alias(
-    name: Alias,
-    collection: Collection,
-    as_json: Json = False,
-    address: Address = ADDRESS,
-    timeout: Timeout = TIMEOUT_S,
-) -> None:
-    """Make an alias lead to a collection; set it to the old one again to roll back."""
-    with connected(address, timeout) as client:
-        client.set_alias(name, collection)
-    print_json({name: collection}) if as_json else print_line(f"{name} leads to {collection}")
-
-
-@alias.command("drop")
-def drop_alias(name: Alias, as_json: Json = False, address: Address = ADDRESS, timeout: Timeout = TIMEOUT_S) -> None:
-    """Remove an alias; the collection stays."""
-    with connected(address, timeout) as client:
-        client.drop_alias(name)
-    print_json({"dropped": name}) if as_json else print_line(f"Dropped the alias {name}")
-
-
 def print_collections(found: list[CollectionInfo]) -> None:
     """A table of collections."""
     print_table(
-        ("documents", "version", "dim", "codec", "tokens read", "encoder", "collection", "fields"),
+        ("collection", "documents", "version", "codec", "dim", "encoder", "tokens read", "fields"),
         [
-            (c.count, c.version, c.dim, c.codec, _reading(c), c.fingerprint[:12], c.name, _fields(c))
+            (c.name, c.count, c.version, c.codec, c.dim, c.fingerprint[:12], _tokens_read(c), _fields(c))
             for c in found
             if not c.damage
         ],
+        prose=("tokens read", "fields"),
     )
-    for damaged in found:
-        if damaged.damage:
-            print_line(f"{damaged.name}: {damaged.damage}")
+    for corrupt in found:
+        if corrupt.damage:
+            print_line(f"{corrupt.name}: {corrupt.damage}")
 
 
 def _print(info: CollectionInfo, as_json: bool) -> None:
@@ -135,7 +105,7 @@ def _print(info: CollectionInfo, as_json: bool) -> None:
         print_collections([info])
 
 
-def _reading(info: CollectionInfo) -> str:
+def _tokens_read(info: CollectionInfo) -> str:
     pooled = f", 1 of {info.pooling_factor} kept" if info.pooling_factor > 1 else ""
     return f"{info.document_length}, {info.long_documents}{pooled}"
 

@@ -1,4 +1,4 @@
-"""`compact`: a collection's files on disk, rewritten."""
+"""`tridex index compact`."""
 
 from __future__ import annotations
 

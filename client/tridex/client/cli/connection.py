@@ -1,4 +1,4 @@
-"""Options that every command has, and the connection they open."""
+"""Arguments and options that several commands have, and the connection they open."""
 
 from __future__ import annotations
 
@@ -9,18 +9,16 @@ from typing import Annotated, Any
 
 import typer
 
-from tridex.client.channel import DEFAULT_ADDRESS
+from tridex.client import Client, Unavailable
+from tridex.client.channel import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S
 from tridex.client.checks import invalid
-from tridex.client.client import Client
-from tridex.client.connection import DEFAULT_TIMEOUT_S
-from tridex.client.errors import Unavailable
-from tridex.common import TridexError
-from tridex.common.terminal.exits import fail
+from tridex.common.terminal.exits import fail, failing
 
 Address = Annotated[str, typer.Option(envvar="TRIDEX_ADDRESS", help="HOST:PORT of the server's gRPC endpoint.")]
 Timeout = Annotated[float, typer.Option(min=0.001, help="Seconds allowed for each request.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of tables.")]
 Collection = Annotated[str, typer.Argument(help="Name of the collection.", show_default=False)]
+Query = Annotated[str, typer.Argument(help="What to look for, as text.", show_default=False)]
 Filters = Annotated[
     str | None,
     typer.Option(
@@ -48,12 +46,9 @@ def read_filters(given: str | None) -> dict[str, Any] | None:
 @contextmanager
 def connected(address: str, timeout_s: float) -> Iterator[Client]:
     """A client whose errors, and those of files read meanwhile, end the command with one line on stderr."""
-    try:
-        with Client(address, timeout_s=timeout_s) as client:
-            try:
-                yield client
-            except Unavailable as error:
-                hint = "" if client.is_ready() else " (is a server running there? start one with: tridex serve)"
-                fail(f"{error}{hint}", error)
-    except (TridexError, OSError) as error:
-        fail(str(error), error)
+    with failing(), Client(address, timeout_s=timeout_s) as client:
+        try:
+            yield client
+        except Unavailable as error:
+            hint = "" if client.is_ready() else " (is a server running there? start one with: tridex serve)"
+            fail(f"{error}{hint}", error)

@@ -1,36 +1,51 @@
-"""Documents in files, as the client takes them; what a file looks like is in tridex.protocol.corpus."""
+"""Documents in files, written through the client; the format of the files is in tridex.protocol.corpus."""
 
 from __future__ import annotations
 
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from tritonclient.utils import InferenceServerException
 
-from tridex.client.errors import InvalidArgument
-from tridex.client.results import Document
+from tridex.client import Client, Document, InvalidArgument
+from tridex.common.terminal.exits import INTERRUPTED, fail
+from tridex.common.terminal.output import print_json, print_line
+from tridex.common.terminal.progress import Counted
 from tridex.protocol import corpus
 from tridex.protocol.corpus import CorpusDocument, CorpusError, Row
 from tridex.protocol.distinct import DistinctIds
 from tridex.protocol.limits import MAX_BATCH
+from tridex.protocol.parameters import CodecName
+
+BatchSize = Annotated[int, typer.Option(help="Documents in one request.")]
+Codec = Annotated[CodecName | None, typer.Option(help="How a collection made by this command stores embeddings.")]
 
 _POSITION = re.compile(r"documents\[([0-9]+)\](\.?)")
 
 
 def read_path(path: Path) -> Iterator[Row]:
     """The documents of a .jsonl or .jsonl.gz file, or of a BEIR folder's corpus. Raises CorpusError, OSError."""
-    found = corpus.jsonl_in(path) if path.is_dir() else path
-    if found is None:
-        raise CorpusError(f"{path}: expected a BEIR folder with corpus.jsonl or corpus.jsonl.gz in it")
-    if found.suffix == ".parquet":
-        raise CorpusError(f"{path}: expected a .jsonl or .jsonl.gz file; `tridex index build` reads Parquet")
-    yield from corpus.rows_of(corpus.read_lines(found))
+    yield from corpus.rows_of(corpus.read_lines(_file_at(path)))
+
+
+def count_rows(path: Path) -> int | None:
+    """How many rows `read_path` gives. None where they can be read only once, as from a pipe, and where the file is
+    damaged, which `read_path` reports. Raises CorpusError, OSError."""
+    file = _file_at(path)
+    if not file.is_file():
+        return None
+    with suppress(CorpusError):
+        return sum(1 for _ in corpus.read_lines(file))
+    return None
 
 
 def checked(rows: Iterable[Row], *, distinct: bool) -> Iterator[tuple[str, CorpusDocument]]:
-    """Place and document of each row with a text. Raises CorpusError for the first one that a server would refuse, and
+    """Place and document of each row. Raises CorpusError for the first one with a text that a server would refuse, and
     where ids are to be `distinct` for one that came before; OSError."""
     with DistinctIds() as ids:
         for place, row in rows:
@@ -44,20 +59,25 @@ def checked(rows: Iterable[Row], *, distinct: bool) -> Iterator[tuple[str, Corpu
 
 
 class DocumentStream:
-    """The documents of rows, passed on to an upsert one by one; those without text are passed over and counted.
+    """The documents of rows, for an upsert; those without text are skipped and counted.
 
-    It remembers where the last ones came from, so that an error that names one can name its file and line.
+    It remembers where the last documents came from, so that an error that names one can name its file and line.
+
+    Args:
+        rows: Where the documents come from.
+        batch_size: Documents in one request.
+        distinct: Whether an id that comes twice is an error.
     """
 
     def __init__(self, rows: Iterable[Row], batch_size: int, *, distinct: bool) -> None:
-        self._rows = checked(rows, distinct=distinct)
-        self._batch_size = batch_size
-        self._recent: deque[tuple[str, str]] = deque(maxlen=MAX_BATCH)
-        """Place and id."""
+        self.batch_size = batch_size
         self.count = 0
         self.without_text = 0
         self.written = 0
-        """Of `count`, those that are written for certain: an upsert asks for more when the batch before is."""
+        """Of `count`, those that are certainly written: an upsert asks for more when the batch before is."""
+        self._rows = checked(rows, distinct=distinct)
+        self._recent: deque[tuple[str, str]] = deque(maxlen=MAX_BATCH)
+        """Place and id."""
 
     def __iter__(self) -> Iterator[Document]:
         """Raises InvalidArgument, OSError."""
@@ -66,7 +86,7 @@ class DocumentStream:
                 if not row.text:
                     self.without_text += 1
                     continue
-                if self.count % self._batch_size == 0:
+                if self.count % self.batch_size == 0:
                     self.written = self.count
                 self.count += 1
                 self._recent.append((place, row.id))
@@ -79,11 +99,11 @@ class DocumentStream:
         first = self.count - len(self._recent)
         places = {first + i: place for i, (place, _) in enumerate(self._recent)}
 
-        def place(found: re.Match[str]) -> str:
-            where = places.get(int(found[1]))
-            return found[0] if where is None else f"{where}{': ' if found[2] else ''}"
+        def with_place(found: re.Match[str]) -> str:
+            place = places.get(int(found[1]))
+            return found[0] if place is None else f"{place}{': ' if found[2] else ''}"
 
-        message = _POSITION.sub(place, error.args[0])
+        message = _POSITION.sub(with_place, error.args[0])
         sent = list(self._recent)[-(self.count - self.written) :]
         if message == error.args[0] and sent and isinstance(error.__cause__, InferenceServerException):
             named = [place for place, key in sent if f"document {key!r}" in message]
@@ -91,3 +111,53 @@ class DocumentStream:
         located = InvalidArgument(message)
         located.written = error.written
         return located
+
+
+def upsert_stream(
+    client: Client,
+    collection: str,
+    documents: DocumentStream,
+    codec: CodecName | None,
+    *,
+    total: int | None = None,
+    show_progress_bar: bool = False,
+) -> int:
+    """Client.upsert, whose errors name file and line; interrupted, it says what is written.
+
+    `total` is for the progress bar: how many documents there are, None where that is not known.
+    """
+    try:
+        return client.upsert(
+            collection,
+            documents if total is None else Counted(documents, total),
+            batch_size=documents.batch_size,
+            codec=codec,
+            show_progress_bar=show_progress_bar,
+        )
+    except InvalidArgument as error:
+        raise documents.located(error) from error
+    except KeyboardInterrupt as error:
+        fail(
+            f"interrupted: the first {documents.written:,} documents are written to {collection}; running it again is "
+            "harmless",
+            error,
+            status=INTERRUPTED,
+        )
+
+
+def print_version(collection: str, version: int, as_json: bool) -> None:
+    """What a write ends with."""
+    if as_json:
+        print_json({"version": version})
+    else:
+        print_line(f"{collection} is at version {version}")
+
+
+def _file_at(path: Path) -> Path:
+    """The file, or the one of a BEIR folder. Raises CorpusError."""
+    file = corpus.jsonl_in(path) if path.is_dir() else path
+    if file is None:
+        raise CorpusError(f"{path}: expected a BEIR folder with corpus.jsonl or corpus.jsonl.gz in it")
+    if file.suffix == ".parquet":
+        raise CorpusError(f"{path}: expected a .jsonl or .jsonl.gz file; `tridex index build` reads Parquet")
+    return file

@@ -1,8 +1,8 @@
-"""Commands that other parts bring along, as entry points: name -> function. Those of the group "tridex.commands" stand
-beside the client's own, those of "tridex.commands.index" below `tridex index`.
+"""Commands of other parts, found as entry points: name -> function. Those of the group "tridex.commands" stand beside
+the client's own, those of "tridex.commands.index" below `tridex index`.
 
-A part whose packages are not installed keeps its place in the help, and says which extra brings them: the one that the
-entry point names, "module:function [extra]", or the one that has the name of the command.
+A command whose packages are not installed stays in the help, and names the extra that installs them: the one of the
+entry point, "module:function [extra]", or the one that has the name of the command.
 """
 
 from __future__ import annotations

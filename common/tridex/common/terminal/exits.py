@@ -1,4 +1,4 @@
-"""How a command ends where it does not succeed."""
+"""Exit statuses, and the one line on standard error that a command ends with where it does not succeed."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tridex.common.errors import TridexError
 from .output import printable
 
 FAILED = 1
-"""Something went wrong that is not the command line's own syntax."""
+"""The command was understood and could not be carried out."""
 
 USAGE = 2
-"""An option or argument is wrong, as Click has it."""
+"""An option or argument is wrong; Click's own status."""
 
 INTERRUPTED = 130
-"""Ctrl-C, as shells have it: 128 and the number of SIGINT."""
+"""Ctrl-C: 128 and the number of SIGINT, as in shells."""
 
 
 def fail(message: str, cause: BaseException, status: int = FAILED) -> NoReturn:

@@ -108,15 +108,16 @@ def compare(
 
 
 def _show(report: Report) -> None:
-    """Prints a table for each collection, and one of their averages."""
-    from tridex.evaluation.table import cells, columns, notes, summary
+    """Prints the tables of each collection, and those of their averages."""
+    from tridex.evaluation.table import cost, notes, quality, summary
 
     tables = [(one.name, one.rows) for one in report.collections]
     if len(tables) > 1:
         tables.append((f"average of {len(tables)} collections", report.average))
     for title, rows in tables:
         print_line(title)
-        print_table(columns(report), [cells(row, rows, report) for row in rows])
+        print_table(*quality(rows, report))
+        print_table(*cost(rows))
     for line in (summary(report), *notes(report)):
         print_line(line)
 

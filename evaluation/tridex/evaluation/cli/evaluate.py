@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tridex.client.cli.connection import ADDRESS, TIMEOUT_S, Address, Json, Timeout, connected
+from tridex.client.cli.documents import Codec
 from tridex.common.terminal.exits import failing
 from tridex.common.terminal.output import print_json, print_line, print_table
 
@@ -20,12 +21,12 @@ def evaluate(
         typer.Argument(help="A judged collection: a folder in BEIR's layout, or ir_datasets:NAME.", show_default=False),
     ],
     collection: Annotated[
-        str | None, typer.Option(help="The served collection; the data set's name where left out.")
+        str | None, typer.Option(help="The served collection; the dataset's name where left out.")
     ] = None,
     split: Split = None,
     measures: Measures = MEASURES,
     top_k: TopK = TOP_K,
-    codec: Annotated[str | None, typer.Option(help="How a collection made by this command stores embeddings.")] = None,
+    codec: Codec = None,
     run: Annotated[Path | None, typer.Option(help="A file for the ranking, in TREC's format.")] = None,
     as_json: Json = False,
     address: Address = ADDRESS,
@@ -47,7 +48,7 @@ def evaluate(
         name = collection or data.name
         with connected(address, timeout) as client:
             index(client, name, data, codec)
-            retrieval = retrieve({name: served_retriever(client, name, top_k)}, data)[name]
+            retrieval = retrieve({name: served_retriever(client, name, top_k=top_k)}, data)[name]
             described = client.describe_collection(name)
             if run:
                 retrieval.write(run, name)

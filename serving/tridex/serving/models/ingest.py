@@ -221,7 +221,7 @@ class IngestService(Service):
         except CollectionNotFoundError:
             return self._store.create(write.collection, new_collection_spec(self._artifact, write.codec))
         manifest = self._artifact.manifest
-        collection.spec.check_checkpoint(collection.name, manifest.fingerprint, manifest.parts)
+        collection.spec.check_checkpoint(collection.name, manifest.fingerprint, manifest.component_hashes)
         return collection
 
     def _create(self, name: str, request: Request) -> Collection:

@@ -69,7 +69,7 @@ class Searching:
 
     def __init__(self, context: Context, artifact: Artifact) -> None:
         manifest = artifact.manifest
-        self._fingerprint, self._parts = manifest.fingerprint, manifest.parts
+        self._fingerprint, self._parts = manifest.fingerprint, manifest.component_hashes
         self._mean = manifest.rules.similarity == "meanmaxsim"
         self._device = torch.device(context.device)
         self._collections = Collections(

@@ -1,8 +1,8 @@
-"""The command that shows what the server holds and where its time goes."""
+"""`tridex stats`."""
 
 from __future__ import annotations
 
-from tridex.common.terminal.output import print_json, print_table
+from tridex.common.terminal.output import print_json, print_line, print_table
 
 from .collections import print_collections
 from .connection import ADDRESS, TIMEOUT_S, Address, Json, Timeout, connected
@@ -17,10 +17,10 @@ def stats(as_json: Json = False, address: Address = ADDRESS, timeout: Timeout = 
         return
     print_collections(collections)
     print_table(
-        ("requests", "failed", "batches", "queue ms", "compute ms", "model"),
+        ("model", "requests", "failed", "batches", "queue ms", "compute ms"),
         [
-            (m.requests, m.failed, m.executions, m.mean_queue_us / 1000, m.mean_compute_us / 1000, m.model)
+            (m.model, m.requests, m.failed, m.executions, m.mean_queue_us / 1000, m.mean_compute_us / 1000)
             for m in models
         ],
-        "means of one request since the model was loaded",
     )
+    print_line("Milliseconds are means of one request since the model was loaded.")

@@ -1,0 +1,98 @@
+"""How one attempt at a call is sent, by gRPC and by gRPC for asyncio: all that differs between the two clients.
+
+Both are written by hand, with the same methods; the clients that use them are one source (`_async/`, `_sync/`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import grpc
+from tritonclient.grpc import InferenceServerClient, aio
+
+from .channel import CHANNEL_ARGUMENTS, check_credentials, headers_of, target
+from .errors import InvalidArgument
+from .wire import Call
+
+
+class _Endpoint:
+    """What a channel is opened with, checked, and whether its client is closed."""
+
+    def __init__(
+        self, address: str, headers: Mapping[str, str] | None, credentials: grpc.ChannelCredentials | None
+    ) -> None:
+        check_credentials(credentials)
+        self._address = target(address, encrypted=credentials is not None)
+        self._credentials = credentials
+        self._headers = headers_of(headers)
+        self._closed = False
+
+    def check_open(self) -> None:
+        """Raises InvalidArgument where the client is closed."""
+        if self._closed:
+            raise InvalidArgument("client: expected one that is open, got one that was closed")
+
+    def _arguments(self, call: Call[Any], timeout_s: float) -> dict[str, Any]:
+        """For tritonclient's method, of an attempt that may take so long."""
+        return {**call.arguments_within(timeout_s), "headers": self._headers, "client_timeout": timeout_s}
+
+
+class Transport(_Endpoint):
+    """One channel, which threads may share."""
+
+    def __init__(
+        self, address: str, headers: Mapping[str, str] | None, credentials: grpc.ChannelCredentials | None
+    ) -> None:
+        super().__init__(address, headers, credentials)
+        self._triton = InferenceServerClient(self._address, creds=credentials, channel_args=CHANNEL_ARGUMENTS)
+
+    def send(self, call: Call[Any], timeout_s: float) -> Any:
+        """Tritonclient's answer, or the exception it raises."""
+        return getattr(self._triton, call.method)(**self._arguments(call, timeout_s))
+
+    def close(self) -> None:
+        """Ends the calls under way."""
+        self._closed = True
+        self._triton.close()
+
+
+class AsyncTransport(_Endpoint):
+    """A channel for each event loop: grpc.aio ties a channel to the loop that it was opened on."""
+
+    def __init__(
+        self, address: str, headers: Mapping[str, str] | None, credentials: grpc.ChannelCredentials | None
+    ) -> None:
+        super().__init__(address, headers, credentials)
+        self._by_loop: dict[asyncio.AbstractEventLoop, aio.InferenceServerClient] = {}
+
+    async def send(self, call: Call[Any], timeout_s: float) -> Any:
+        """`Transport.send`, awaited."""
+        method = getattr(self._triton(), call.method)
+        try:
+            return await method(**self._arguments(call, timeout_s))
+        except asyncio.CancelledError:
+            # Also what becomes of the calls of a channel that is closed.
+            self.check_open()
+            raise
+
+    async def close(self) -> None:
+        """Ends the calls under way on this event loop; the channels of others are let go."""
+        self._closed = True
+        own = self._by_loop.pop(asyncio.get_running_loop(), None)
+        self._by_loop.clear()
+        if own is not None:
+            await own.close()
+
+    def _triton(self) -> aio.InferenceServerClient:
+        """The one of the running event loop."""
+        running = asyncio.get_running_loop()
+        if running not in self._by_loop:
+            for loop in list(self._by_loop):
+                if loop.is_closed():
+                    self._by_loop.pop(loop, None)
+            self._by_loop[running] = aio.InferenceServerClient(
+                self._address, creds=self._credentials, channel_args=CHANNEL_ARGUMENTS
+            )
+        return self._by_loop[running]
