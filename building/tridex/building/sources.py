@@ -82,7 +82,8 @@ class _Parquet:
                 raise BuildError(f"{file} has the columns {columns}; expected distinct ones with text, and _id or id")
 
     def count(self) -> int | None:
-        return sum(int(pq.read_metadata(file).num_rows) for file in self._files)
+        rows: int = sum(pq.read_metadata(file).num_rows for file in self._files)
+        return rows
 
     def rows(self) -> Iterator[Row]:
         for path in self._files:
