@@ -122,15 +122,15 @@ def _counts(counts: Counter[str]) -> str:
 
 
 def _check(client: Client, expected: list[Rows]) -> Rows:
-    """The rows there are, which are one of those expected, all found by scores that numpy gets from the same tokens."""
-    found = {document.id: document.text for document in client.scroll("c", limit=len(IDS) + 1)}
-    (rows,) = [rows for rows in expected if found == {key: text(*row) for key, row in _pairs(rows)}][:1]
+    """The stored rows, which are one of those expected, all found by scores that numpy gets from the same tokens."""
+    texts = {document.id: document.text for document in client.scroll("c", limit=len(IDS) + 1)}
+    (rows,) = [rows for rows in expected if texts == {key: text(*row) for key, row in _pairs(rows)}][:1]
     assert client.count("c") == len(rows)
     query = "the ring of a giant planet"
     found = {hit.id: hit.score for hit in client.search("c", query, top_k=len(IDS) + 1)}
     assert found.keys() == rows.keys()
     if rows:
-        tokens = dict(zip(found, client.encode_document(list(found.values())), strict=True))
+        tokens = dict(zip(texts, client.encode_document(list(texts.values())), strict=True))
         asked = client.encode_query(query)
         scores = {key: float((asked @ array.T).max(axis=1).sum()) for key, array in tokens.items()}
         np.testing.assert_allclose([found[key] for key in scores], list(scores.values()), rtol=1e-4, atol=1e-4)

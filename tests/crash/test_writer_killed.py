@@ -139,15 +139,14 @@ class Builds:
         self._revision = done[-1] if done else self._revision
 
     def check_store(self, store: Store, life: Life, tally: Tally) -> Operation | None:
-        """The build that has to go on, if one was killed. The collections that are there are whole; so is the alias."""
+        """The build that has to go on, if one was killed. Finished collections are whole; so is the alias."""
         operation = life.in_flight if life.in_flight and life.in_flight.name == "build" else None
         leads = store.aliases().get(ALIAS)
         if operation and leads == name_of(operation.revision):
             tally.kept["build"] += self._revision != operation.revision
             self._revision = operation.revision
         assert leads == (None if self._revision is None else name_of(self._revision))
-        finished = built(store)
-        for name in finished:
+        for name in built(store):
             rows = dict.fromkeys(KEYS, int(name.rpartition("-")[2]))
             snapshot = Follower(store, name, CPU).snapshot
             check_search(snapshot, rows)
@@ -172,7 +171,7 @@ def _committed(store: Store, revision: int) -> int:
 
 
 def check_store(collection: Collection, rows: Rows, in_flight: Operation | None, tally: Tally) -> Rows:
-    """The rows that are there: those acknowledged, and all or nothing of what was in flight."""
+    """The stored rows: those acknowledged, and all or nothing of what was in flight."""
     found = {doc.id: doc for doc in collection.scroll(limit=len(IDS) + 1)}
     assert collection.count() == len(found)
     rows_found = {key: int(doc.metadata["revision"]) for key, doc in found.items()}
