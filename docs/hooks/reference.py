@@ -92,11 +92,23 @@ def request_limits() -> str:
 
 def packages() -> str:
     """The exported names of every package, for mkdocstrings."""
-    return "\n\n".join(f"## tridex.{name}\n\n::: tridex.{name}\n{_PACKAGE_OPTIONS}" for name in PACKAGES)
+    return "\n\n".join(_package(name, further) for name, further in PACKAGES.items())
 
 
-PACKAGES = ("building", "common", "encoding", "export", "index", "kernels")
-"""Packages with public names that have no page of their own."""
+def _package(name: str, further: Sequence[str]) -> str:
+    exported = f"## tridex.{name}\n\n::: tridex.{name}\n{_PACKAGE_OPTIONS}"
+    return "\n".join([exported, *(f"::: tridex.{name}.{path}\n    options: {{heading_level: 3}}\n" for path in further)])
+
+
+PACKAGES = {
+    "building": ("requantize.requantize",),
+    "common": (),
+    "encoding": (),
+    "export": (),
+    "index": (),
+    "kernels": ("reference",),
+}
+"""Packages with exported names and no page of their own, and those names that mkdocstrings takes for modules."""
 
 _PACKAGE_OPTIONS = """    options:
       heading_level: 3
