@@ -1,4 +1,4 @@
-"""Where figures go: benchmarks/results/ and the tables of docs/benchmark-tables.md, with the machine that they came from."""
+"""Where figures go: benchmarks/results/ and the tables in docs/, with the machine that they came from."""
 
 from __future__ import annotations
 

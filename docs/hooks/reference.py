@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -97,7 +98,9 @@ def packages() -> str:
 
 def _package(name: str, further: Sequence[str]) -> str:
     exported = f"## tridex.{name}\n\n::: tridex.{name}\n{_PACKAGE_OPTIONS}"
-    return "\n".join([exported, *(f"::: tridex.{name}.{path}\n    options: {{heading_level: 3}}\n" for path in further)])
+    return "\n".join(
+        [exported, *(f"::: tridex.{name}.{path}\n    options: {{heading_level: 3}}\n" for path in further)]
+    )
 
 
 PACKAGES = {
@@ -122,7 +125,7 @@ def _docstrings(module: ModuleType) -> dict[str, str]:
     """The strings below a module's assignments, by the name assigned to."""
     body = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8")).body
     found = {}
-    for statement, following in zip(body, body[1:], strict=False):
+    for statement, following in pairwise(body):
         if isinstance(statement, ast.Assign) and isinstance(following, ast.Expr):
             target, text = statement.targets[0], following.value
             if isinstance(target, ast.Name) and isinstance(text, ast.Constant) and isinstance(text.value, str):

@@ -57,8 +57,8 @@ def notes(report: Report) -> list[str]:
     ways = {row.way for row in rows}
     if BI_ENCODER in ways:
         said.append(
-            f"{BI_ENCODER}: one vector per text by Sentence Transformers, compared with all others in the command's own "
-            "process, without a server."
+            f"{BI_ENCODER}: one vector per text by Sentence Transformers, compared with all others in the command's "
+            "own process, without a server."
         )
     if "candidates" in ways:
         said.append(
