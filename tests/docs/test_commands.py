@@ -15,6 +15,7 @@ from tridex.client.cli.app import create_app
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+PAGES.remove(ROOT / "CHANGELOG.md")  # It names what earlier versions had.
 
 
 def commands(text: str, program: str) -> Iterator[str]:
