@@ -210,8 +210,8 @@ def main() -> None:
 def table(measured: Sequence[dict[str, Any]], drawn: Sequence[dict[str, Any]]) -> str:
     """Both tables, in Markdown."""
     lines = [
-        "| collection | tokens per document | codec | documents/s, embeddings given | documents/s "
-        "| bytes per document | peak MB | search ms | of float32's top 10 |",
+        "| collection | tokens a document | codec | documents/s, embeddings given | documents/s "
+        "| bytes a document | peak MB | search ms | of float32's top 10 |",
         "| --- " * 9 + "|",
     ]
     lines += [
@@ -220,7 +220,7 @@ def table(measured: Sequence[dict[str, Any]], drawn: Sequence[dict[str, Any]]) -
         f"| {row['peak_mb']:,.0f} | {row['search_ms']:.1f} | {100 * row['kept']:.1f} % |"
         for row in measured
     ]
-    lines += ["", "| synthetic documents | codec | documents/s | bytes per document | peak MB |", "| --- " * 5 + "|"]
+    lines += ["", "| synthetic documents | codec | documents/s | bytes a document | peak MB |", "| --- " * 5 + "|"]
     lines += [
         f"| {row['documents']:,} | {row['codec']} | {row['documents'] / row['seconds']:,.0f} | {row['bytes']:,.0f} "
         f"| {row['peak_mb']:,.0f} |"

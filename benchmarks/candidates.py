@@ -212,9 +212,9 @@ def table(result: Result) -> str:
             "| nDCG@10 | " + " | ".join(f"{value:.3f}" for value in modes.values()) + " |",
             "",
             f"{result.centroids:,} centroids, lists made in {result.lists_seconds:.0f} s, "
-            f"{result.lists_bytes_per_token:.1f} bytes per token. Exact: {result.exact_milliseconds:.1f} ms per query.",
+            f"{result.lists_bytes_per_token:.1f} bytes a token. Exact: {result.exact_milliseconds:.1f} ms a query.",
             "",
-            "| n_probe | n_candidates | Recall@10 | Recall@100 | ms per query | against exact |",
+            "| n_probe | n_candidates | Recall@10 | Recall@100 | ms a query | against exact |",
             "| --- | --- | --- | --- | --- | --- |",
             *rows,
         )

@@ -4,7 +4,7 @@ Parity is checked before anything is timed: ours against the float64 reference o
 result against ours on the measured documents. Then all contenders of a row take turns. Of a library's forms the one
 that is fastest on the row's own data is measured. Losses are published.
 
-    python -m benchmarks.maxsim            every row, figures to benchmarks/results/ and docs/benchmark-tables.md
+    python -m benchmarks.maxsim            every row, figures to benchmarks/results/ and docs/benchmarks.md
     python -m benchmarks.maxsim --quick    small documents, under a minute, printed only
 """
 
@@ -253,8 +253,8 @@ def left_out(rows: Sequence[Row], limits: Limits) -> str:
         return "Every shape at its full size."
     missing = [shape.name for shape in SHAPES if shape.name not in {row.shape for row in rows}]
     words = (
-        f"To end in minutes, this device's run holds at most {limits.tokens / 1e6:g} million tokens per corpus and "
-        f"{limits.batched_tokens / 1e6:g} million tokens times queries per search"
+        f"To end in minutes, this device's run holds at most {limits.tokens / 1e6:g} million tokens a corpus and "
+        f"{limits.batched_tokens / 1e6:g} million tokens times queries a search"
     )
     return f"{words}; left out: {', '.join(missing)}." if missing else f"{words}."
 

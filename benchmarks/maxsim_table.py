@@ -28,7 +28,7 @@ def tables(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _title(job: str, shape: str, rows: Sequence[Mapping[str, Any]]) -> str:
     if job == "rerank":
-        return f"**Rerank** of {rows[0]['documents']:,} candidates per query, {shape}:"
+        return f"**Rerank** of {rows[0]['documents']:,} candidates a query, {shape}:"
     sizes = {(row["documents"], row["tokens"]): row["batch"] for row in rows}
     counts = "; ".join(
         f"{documents:,} documents, {tokens / 1e6:.3g} million tokens"

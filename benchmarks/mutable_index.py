@@ -52,7 +52,7 @@ def main() -> None:
         measured += writes(server, client, questions(rows, WRITES))
     words = table(measured)
     console.print(Markdown(words))
-    publish("mutable_index", {name: {"unit": unit, "measured": values} for name, unit, values in measured}, words)
+    publish("living", {name: {"unit": unit, "measured": values} for name, unit, values in measured}, words)
 
 
 def filters(folder: Path) -> list[Row]:
@@ -117,19 +117,19 @@ def texts_ms(snapshot: Snapshot) -> list[float]:
 
 
 def writes(server: TritonServer, client: Client, asked: Sequence[str]) -> list[Row]:
-    """A writer that looks for what it wrote, one that does not, and a concurrent reader that searches all the while."""
+    """A writer that looks for what it wrote, one that does not, and a bystander who searches all the while."""
     queries = client.encode_query(list(asked))
     documents = [[Document(f"new-{i}", f"{text} {j}") for i in range(DOCUMENTS)] for j, text in enumerate(asked)]
     alone = [milliseconds(search, client, query) for query in queries]
     stop = threading.Event()
     beside: list[float] = []
 
-    def reader() -> None:
+    def bystander() -> None:
         with Client(server.address, timeout_s=60) as other:
             while not stop.is_set():
                 beside.extend(milliseconds(search, other, query) for query in queries[:5])
 
-    searching = threading.Thread(target=reader)
+    searching = threading.Thread(target=bystander)
     searching.start()
     own = []
     for batch, query in zip(documents, queries, strict=True):
@@ -148,9 +148,9 @@ def writes(server: TritonServer, client: Client, asked: Sequence[str]) -> list[R
     client.delete(COLLECTION, [document.id for document in documents[0]])
     return [
         (f"upsert of {DOCUMENTS} documents: until a search by another client sees it", "ms", visible),
-        ("search by the writer right after it, beside a concurrent reader", "ms", own),
-        ("search by a concurrent reader, nobody writes", "ms", alone),
-        ("search by a concurrent reader while the writer writes and searches", "ms", beside),
+        ("search by the writer right after it, bystander searching", "ms", own),
+        ("search of a bystander, nobody writes", "ms", alone),
+        ("search of a bystander while the writer writes and searches", "ms", beside),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Where figures go: benchmarks/results/ and the tables in docs/, with the machine that they came from."""
+"""Where figures go: benchmarks/results/ and the tables of docs/benchmarks.md, with the machine that they came from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 RESULTS = Path(__file__).parent / "results"
-DOCS = Path(__file__).parent.parent / "docs" / "benchmark-tables.md"
+DOCS = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 SERVED = ("numpy", "onnxruntime", "torch", "nvidia-pytriton")
 
 

@@ -37,7 +37,7 @@ from tridex.serving.server import TritonServer
 from .environment import free_ports
 from .publishing import publish
 
-DOCS = Path(__file__).parent.parent / "docs" / "quality-table.md"
+DOCS = Path(__file__).parent.parent / "docs" / "quality.md"
 PACKAGES = ("numpy", "onnxruntime", "torch", "sentence-transformers", "ir-measures", "nvidia-pytriton")
 MOST_DOCUMENTS = 10_000
 TOP_K = 100

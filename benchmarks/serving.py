@@ -63,7 +63,7 @@ def main() -> None:
     with served_stdlib(arguments.repository, arguments.data) as (server, _, _):
         for codec, with_text in ((CODECS[0], False), (CODECS[0], True), (CODECS[1], False)):
             for concurrency in CONCURRENCIES:
-                with console.status(f"{codec}, {concurrency} clients, {'with' if with_text else 'without'} texts"):
+                with console.status(f"{codec}, {concurrency} callers, {'with' if with_text else 'without'} texts"):
                     measured.append(measure(binary, server, texts, codec, concurrency, with_text, arguments))
     added = overhead(trace.read(trace_file, "search"), one_caller["stages"], alone)
     words = "\n\n".join((table(measured), summary(measured, added)))
@@ -101,13 +101,13 @@ def summary(measured: Sequence[dict[str, Any]], added: Mapping[str, float]) -> s
     pairs = {codec: (rates[codec, 16], rates[codec, 1]) for codec in CODECS}
     gains = ", ".join(f"{many / one:.2f} ({codec})" for codec, (many, one) in pairs.items() if many and one)
     return (
-        f"One client, {CODECS[0]}, means: {added['total_ms']:.1f} ms from a request's arrival to its answer's "
+        f"One caller, {CODECS[0]}, means: {added['total_ms']:.1f} ms from a request's arrival to its answer's "
         f"departure, by the server's own trace, of which the server adds {added['beyond_encoding_and_scoring_ms']:.1f} "
         f"ms to encoding ({added['encode_ms']:.1f}) and scoring ({added['score_ms']:.1f}): Triton Inference Server "
         f"{added['triton_before_ms']:.1f} before the model has the request and {added['triton_after_ms']:.1f} behind "
         f"its answer, tokenising {added['tokenise_ms']:.1f}, waiting {added['wait_ms']:.1f}, handing over "
         f"{added['answer_ms']:.1f}. Tokenising, encoding and scoring the same queries in one process take "
-        f"{added['beyond_the_same_work_in_one_process_ms']:.1f} ms less than the whole. Throughput of 16 clients over "
+        f"{added['beyond_the_same_work_in_one_process_ms']:.1f} ms less than the whole. Throughput of 16 callers over "
         f"that of one: {gains or 'not known, as requests were refused'}."
     )
 
@@ -182,7 +182,7 @@ def direct(repository: Path, store: Path, texts: list[str]) -> dict[str, float]:
 
 def table(measured: Sequence[dict[str, Any]]) -> str:
     """The rows as a Markdown table; a row whose load was refused says so in place of its figures."""
-    head = ["codec", "clients", "texts", "searches/s", "p50 ms", "p95 ms", "p99 ms"]
+    head = ["codec", "callers", "texts", "searches/s", "p50 ms", "p95 ms", "p99 ms"]
     head += [f"{name} ms" if name == "wait" else f"{name} ms (batch)" for name in STAGES]
     lines = ["| " + " | ".join(head) + " |", "| " + " | ".join(["---"] * len(head)) + " |"]
     for row in measured:

@@ -51,19 +51,19 @@ def notes(report: Report) -> list[str]:
         f"Marked + or -: differs from {report.baseline} by more than chance, p below {LEVEL} in a paired "
         f"randomisation test over the queries, corrected for the {len(rows) - 1} systems by Holm's method. A query "
         "without hits counts with 0. Averages are not tested.",
-        "Milliseconds are one client's, from the text to the ids, the systems asked in turns. kB/document is what the "
+        "Milliseconds are one caller's, from the text to the ids, the systems asked in turns. kB/document is what the "
         "documents' token embeddings take in device memory.",
     ]
     ways = {row.way for row in rows}
     if BI_ENCODER in ways:
         said.append(
-            f"{BI_ENCODER}: one vector per text by Sentence Transformers, compared with all others in the command's "
-            "own process, without a server."
+            f"{BI_ENCODER}: one vector a text by Sentence Transformers, compared with all others in the command's own "
+            "process, without a server."
         )
     if "candidates" in ways:
         said.append(
             f"candidates: MaxSim over the {CANDIDATES} documents that look best by centroids; their inverted lists, "
-            "some 4 bytes per token, are not counted in kB/document."
+            "some 4 bytes a token, are not counted in kB/document."
         )
     if "hybrid" in ways:
         said.append("hybrid: exact MaxSim and BM25, fused by reciprocal rank.")
