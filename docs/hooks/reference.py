@@ -20,6 +20,7 @@ from tridex.client.cli.app import create_app
 from tridex.protocol import limits, models, parameters
 from tridex.protocol.tensors import Ensemble, Model, Tensor
 
+_ROOT = Path(__file__).parent.parent.parent
 _MARK = re.compile(r"^<!-- generated: ([a-z-]+) -->$", re.MULTILINE)
 _LIST_OF_COMMANDS = re.compile(r"\*\*Commands\*\*:\n\n(\* .*\n)+\n?")
 
@@ -92,26 +93,30 @@ def request_limits() -> str:
 
 
 def packages() -> str:
-    """The exported names of every package, for mkdocstrings."""
-    return "\n\n".join(_package(name, further) for name, further in PACKAGES.items())
+    """The exported names of every package but the client, for mkdocstrings."""
+    inits = sorted(_ROOT.glob("*/tridex/*/__init__.py"))
+    exported = {init.parent: _exported(init) for init in inits if init.parent.name != "client"}
+    return "\n\n".join(_package(folder, names) for folder, names in exported.items() if names)
 
 
-def _package(name: str, further: Sequence[str]) -> str:
-    exported = f"## tridex.{name}\n\n::: tridex.{name}\n{_PACKAGE_OPTIONS}"
-    return "\n".join(
-        [exported, *(f"::: tridex.{name}.{path}\n    options: {{heading_level: 3}}\n" for path in further)]
-    )
+def _package(folder: Path, exported: Sequence[str]) -> str:
+    # Where a module has the name of what is exported, mkdocstrings sees the module alone.
+    hidden = [name for name in exported if (folder / f"{name}.py").exists()]
+    paths = [
+        name if f"\ndef {name}(" not in (folder / f"{name}.py").read_text() else f"{name}.{name}" for name in hidden
+    ]
+    package = f"tridex.{folder.name}"
+    further = [f"::: {package}.{path}\n    options: {{heading_level: 3}}\n" for path in paths]
+    return "\n".join([f"## {package}\n\n::: {package}\n{_PACKAGE_OPTIONS}", *further])
 
 
-PACKAGES = {
-    "building": ("requantize.requantize",),
-    "common": (),
-    "encoding": (),
-    "export": (),
-    "index": (),
-    "kernels": ("reference",),
-}
-"""Packages with exported names and no page of their own, and those names that mkdocstrings takes for modules."""
+def _exported(init: Path) -> list[str]:
+    """A package's `__all__`, without importing it; empty where it has none."""
+    for statement in ast.parse(init.read_text(encoding="utf-8")).body:
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "__all__":
+            return list(ast.literal_eval(statement.value))
+    return []
+
 
 _PACKAGE_OPTIONS = """    options:
       heading_level: 3
