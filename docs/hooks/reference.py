@@ -92,6 +92,18 @@ def request_limits() -> str:
     return _table(("limit", "value", "of what"), rows)
 
 
+def client() -> str:
+    """The client's exported names but its errors, which have a page of their own, for mkdocstrings."""
+    init = _ROOT / "client" / "tridex" / "client" / "__init__.py"
+    imports = [node for node in ast.parse(init.read_text(encoding="utf-8")).body if isinstance(node, ast.ImportFrom)]
+    errors = {name.name for node in imports if str(node.module).endswith(("errors", "common")) for name in node.names}
+    first = ["Client", "AsyncClient"]
+    names = first + [name for name in _exported(init) if name not in errors.union(first)]
+    # The asynchronous client has the methods of the other one.
+    options = {"AsyncClient": "    options: {members: false}\n"}
+    return "\n".join(f"::: tridex.client.{name}\n{options.get(name, '')}" for name in names)
+
+
 def packages() -> str:
     """The exported names of every package but the client, for mkdocstrings."""
     inits = sorted(_ROOT.glob("*/tridex/*/__init__.py"))
@@ -148,6 +160,7 @@ def _cell(text: str) -> str:
 
 
 GENERATED: dict[str, Callable[[], str]] = {
+    "client": client,
     "command-line": command_line,
     "limits": request_limits,
     "packages": packages,
