@@ -1,4 +1,4 @@
-"""Starts a Triton server on a model repository and a store, keeps it running, stops it: docs/operations.md."""
+"""Starts a Triton server on a model repository and a store, keeps it running, stops it: docs/guides/operations.md."""
 
 from __future__ import annotations
 
