@@ -135,6 +135,7 @@ _PACKAGE_OPTIONS = """    options:
       show_root_heading: false
       show_root_toc_entry: false
       inherited_members: false
+      show_if_no_docstring: true
 """
 
 
