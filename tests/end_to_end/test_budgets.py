@@ -47,29 +47,29 @@ def refused(channel: grpc.Channel, model: str, inputs: kserve.Inputs, **paramete
 
 def test_texts_of_one_request(channel: grpc.Channel) -> None:
     texts = ["a" * limits.MAX_TEXT_BYTES] * (limits.MAX_REQUEST_TEXT_BYTES // limits.MAX_TEXT_BYTES + 1)
-    said = refused(channel, "rerank", {"QUERY": [["q"]], "DOCUMENTS": [texts]})
-    assert f"DOCUMENTS holds {len(texts) * len(texts[0])} bytes of text; expected at most 16777216" in said
+    message = refused(channel, "rerank", {"QUERY": [["q"]], "DOCUMENTS": [texts]})
+    assert f"DOCUMENTS holds {len(texts) * len(texts[0])} bytes of text; expected at most 16777216" in message
 
 
 def test_bytes_of_one_input(channel: grpc.Channel) -> None:
-    said = refused(channel, "search", {"QUERY": [["a" * limits.MAX_INPUT_BYTES]]})
-    assert f"QUERY has {limits.MAX_INPUT_BYTES + 4} bytes or more; expected at most {limits.MAX_INPUT_BYTES}" in said
+    message = refused(channel, "search", {"QUERY": [["a" * limits.MAX_INPUT_BYTES]]})
+    assert f"QUERY has {limits.MAX_INPUT_BYTES + 4} bytes or more; expected at most {limits.MAX_INPUT_BYTES}" in message
 
 
 def test_ids_of_one_request(channel: grpc.Channel, wide: str) -> None:
     ids = [[f"d{i}" for i in range(limits.MAX_IDS + 1)]]
-    said = refused(channel, "catalog", {"IDS": ids}, collection=wide, operation="get")
-    assert "IDS holds 16385 ids; expected at most 16384" in said
+    message = refused(channel, "catalog", {"IDS": ids}, collection=wide, operation="get")
+    assert "IDS holds 16385 ids; expected at most 16384" in message
     embeddings = np.ones((1, 1, DIM), np.float32)
     for model in ("maxsim", "search"):
-        said = refused(channel, model, {"QUERY_EMBEDDINGS": embeddings, "CANDIDATE_IDS": ids}, collection=wide)
-        assert "CANDIDATE_IDS holds 16385 ids" in said
+        message = refused(channel, model, {"QUERY_EMBEDDINGS": embeddings, "CANDIDATE_IDS": ids}, collection=wide)
+        assert "CANDIDATE_IDS holds 16385 ids" in message
 
 
 @pytest.mark.parametrize("shape", [(1, limits.MAX_QUERY_TOKENS + 1, DIM), (64, 129, DIM)])
 def test_tokens_of_all_queries(channel: grpc.Channel, wide: str, shape: tuple[int, ...]) -> None:
-    said = refused(channel, "search", {"QUERY_EMBEDDINGS": np.zeros(shape, np.float32)}, collection=wide)
-    assert f"QUERY_EMBEDDINGS has shape {list(shape)}, {shape[0] * shape[1]} tokens; expected at most 8192" in said
+    message = refused(channel, "search", {"QUERY_EMBEDDINGS": np.zeros(shape, np.float32)}, collection=wide)
+    assert f"QUERY_EMBEDDINGS has shape {list(shape)}, {shape[0] * shape[1]} tokens; expected at most 8192" in message
 
 
 def test_an_answer_that_cannot_be_sent_is_refused_by_what_would_help(
@@ -81,8 +81,8 @@ def test_an_answer_that_cannot_be_sent_is_refused_by_what_would_help(
         found = client.search_batch(wide, queries, top_k=top_k, with_text=False)
         assert {len(result) for result in found} == {top_k}
     ids = [f"{i:02}" for i in range(WIDE)]
-    said = refused(channel, "catalog", {"IDS": [ids * 2]}, collection=wide, operation="get")
-    assert "more than 67108864 bytes; expected fewer ids, 85 of these 96 at most" in said
+    message = refused(channel, "catalog", {"IDS": [ids * 2]}, collection=wide, operation="get")
+    assert "more than 67108864 bytes; expected fewer ids, 85 of these 96 at most" in message
     assert [document and document.id for document in client.get(wide, ids)] == ids
 
 

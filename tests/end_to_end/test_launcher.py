@@ -162,10 +162,10 @@ def test_a_model_process_that_dies_is_seen_at_once_and_brought_back(served: Serv
     eventually(lambda: served.ready, within_s=180)
     with Client(served.address, timeout_s=60) as client:
         assert [hit.id for hit in client.search("docs", "late interaction")] == ["1"]
-    said = f"model encoder: its process {victim.pid} died; starting the server again"
-    assert said in served.errors.read_text()
+    message = f"model encoder: its process {victim.pid} died; starting the server again"
+    assert message in served.errors.read_text()
     log = served.log.read_text()
-    assert said in log
+    assert message in log
     assert log.count("starts with store") == 2
 
 
@@ -188,14 +188,16 @@ def test_ending_it_under_load_tells_callers_that_it_is_unavailable(served: Serve
     threads = [threading.Thread(target=load, args=(i,)) for i in range(8)]
     for thread in threads:
         thread.start()
-    time.sleep(2)
-    processes = served.processes
-    served.launcher.send_signal(signal.SIGTERM)
-    eventually(lambda: not served.ready, within_s=1)
-    assert served.launcher.wait(30) == 0
-    over.set()
-    for thread in threads:
-        thread.join()
+    try:
+        time.sleep(2)
+        processes = served.processes
+        served.launcher.send_signal(signal.SIGTERM)
+        eventually(lambda: not served.ready, within_s=1)
+        assert served.launcher.wait(30) == 0
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
     assert told["answered"] > 10
     assert told.keys() == {"answered", "Unavailable"}
     assert [process for process in processes if process.is_running()] == []

@@ -92,7 +92,7 @@ def serve(
         server.wait()
     except KeyboardInterrupt:
         with contextlib.suppress(OSError):  # the terminal is closed
-            console.print("stopping")
+            typer.echo("stopping", err=True)
     except ServerError as error:
         fail(str(error), error)
     finally:
