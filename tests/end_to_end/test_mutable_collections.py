@@ -141,7 +141,7 @@ def test_an_alias_flips_under_load_and_rolls_back(client: Client, server: Triton
                 if len(ids) != 20 or len({key.partition("-")[0] for key in ids}) != 1:
                     failures.append(ids)
 
-    threads = [threading.Thread(target=ask) for _ in range(4)]
+    threads = [threading.Thread(target=ask, daemon=True) for _ in range(4)]
     for thread in threads:
         thread.start()
     for i in range(20):

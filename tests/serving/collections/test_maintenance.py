@@ -91,7 +91,7 @@ def test_writes_and_explicit_compactions_beside_it_lose_nothing(
         while not stop.is_set():
             tending.compact(collection.latest())
 
-    compacting = threading.Thread(target=compact)
+    compacting = threading.Thread(target=compact, daemon=True)
     compacting.start()
     for turn in range(120):
         keys = rng.sample(range(400), 8)
