@@ -1,4 +1,8 @@
-"""A real Triton server over the default checkpoint, shared by every test of this folder."""
+"""A real Triton server over the default checkpoint, shared by every test of this folder.
+
+Of package scope, which needs the __init__.py: it stops before tests of other folders make the calls of its supervisor
+fail, which is a thread of this process.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +18,13 @@ from tridex.export import export_checkpoint, write_default_checkpoint
 from tridex.serving.server import TritonServer
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The default checkpoint, as Sentence Transformers loads it."""
     return write_default_checkpoint(tmp_path_factory.mktemp("checkpoint"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def repository(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model repository with that checkpoint exported as fp32."""
     folder = tmp_path_factory.mktemp("repository")
@@ -28,7 +32,7 @@ def repository(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("TRIDEX_RECALL_SAMPLE_RATE", "1")
@@ -42,7 +46,7 @@ def client(server: TritonServer) -> Iterator[Client]:
         yield client
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stdlib(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, object]]:
     """The standard library's documentation."""
     return stdlib_corpus.load(tmp_path_factory.mktemp("corpus") / "stdlib.jsonl")
