@@ -91,6 +91,7 @@ def serve(
             )
         server.wait()
     except KeyboardInterrupt:
+        server.begin_to_stop()  # before the message, which may wait for a disk
         with contextlib.suppress(OSError):  # the terminal is closed
             typer.echo("stopping", err=True)
     except ServerError as error:

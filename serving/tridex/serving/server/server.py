@@ -134,6 +134,11 @@ class TritonServer:
             self._supervisor = supervisor
             self._held = held.pop_all()
 
+    def begin_to_stop(self) -> None:
+        """Turns readiness false and begins to refuse new requests; `stop` does the rest."""
+        if self._supervisor is not None:
+            self._supervisor.begin_to_stop()
+
     def stop(self) -> None:
         """Refuses new requests, answers those in flight, ends every process, cleans up. Safe to call twice."""
         self._supervisor = None

@@ -72,9 +72,13 @@ class Supervisor(Generic[S]):
         self._thread.start()
         self._started.result()
 
+    def begin_to_stop(self) -> None:
+        """Turns readiness false; the thread ends the server."""
+        self._stopping.set()
+
     def stop(self) -> None:
         """Returns when the server has ended."""
-        self._stopping.set()
+        self.begin_to_stop()
         self._ended.wait()
 
     def wait(self) -> None:
