@@ -64,7 +64,7 @@ class WriterLock:
                         f"another server writes to the store {self._store} ({self._holder()}): this one serves "
                         "searches and refuses writes; write through that one, or stop it"
                     ) from None
-                except BaseException:
+                except BaseException:  # an interrupt, too: an open file would keep the lock for as long as we live
                     os.close(file)
                     raise
             self._held = file
@@ -79,7 +79,7 @@ class WriterLock:
         self._transaction.acquire()
         try:
             self.acquire()
-        except BaseException:
+        except BaseException:  # `__exit__` is not called where this raises
             self._transaction.release()
             raise
 

@@ -81,7 +81,7 @@ class Reporter:
                         self._report(self._folder)
                         self._reported_s = time.monotonic()
                 self._failing = False
-            except Exception:
+            except Exception:  # whatever it is: a model that no longer reports counts as stuck and is replaced
                 if not self._failing:
                     _log.exception("model %s could not report; it goes on trying", self._model)
                 self._failing = True

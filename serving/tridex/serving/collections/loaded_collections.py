@@ -288,7 +288,7 @@ class LoadedCollections:
             try:
                 while follower and not self._merging.closed and follower.merge():
                     pass
-            except Exception:
+            except Exception:  # searches go on over the segments as they are
                 _log.exception("segments of %s could not be merged", folder)
         if time.monotonic() >= self._next_return:
             self._next_return = time.monotonic() + _RETURN_S
