@@ -5,34 +5,38 @@
 Needs numpy and tritonclient, no torch: what encodes and scores is on the server.
 """
 
+from typing import TYPE_CHECKING
+
 from tridex.common import TridexError
+from tridex.common.lazy import lazy_exports
 from tridex.protocol.parameters import CodecName, LongDocumentsName, SearchModeName
 
-from ._async.client import AsyncClient
-from ._sync.client import Client
-from .errors import (
-    AlreadyExists,
-    ClientError,
-    InvalidArgument,
-    NotFound,
-    Overloaded,
-    ReadOnly,
-    ResourceExhausted,
-    ServerError,
-    Timeout,
-    Unavailable,
-)
-from .results import (
-    CollectionInfo,
-    Document,
-    Embeddings,
-    Hit,
-    ModelStatistics,
-    RerankResult,
-    SearchResult,
-    ServerInfo,
-)
-from .search_options import Filters, SearchOptions
+if TYPE_CHECKING:
+    from ._async.client import AsyncClient
+    from ._sync.client import Client
+    from .errors import (
+        AlreadyExists,
+        ClientError,
+        InvalidArgument,
+        NotFound,
+        Overloaded,
+        ReadOnly,
+        ResourceExhausted,
+        ServerError,
+        Timeout,
+        Unavailable,
+    )
+    from .results import (
+        CollectionInfo,
+        Document,
+        Embeddings,
+        Hit,
+        ModelStatistics,
+        RerankResult,
+        SearchResult,
+        ServerInfo,
+    )
+    from .search_options import Filters, SearchOptions
 
 __all__ = [
     "AlreadyExists",
@@ -62,3 +66,34 @@ __all__ = [
     "TridexError",
     "Unavailable",
 ]
+
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "_async.client": ["AsyncClient"],
+        "_sync.client": ["Client"],
+        "errors": [
+            "AlreadyExists",
+            "ClientError",
+            "InvalidArgument",
+            "NotFound",
+            "Overloaded",
+            "ReadOnly",
+            "ResourceExhausted",
+            "ServerError",
+            "Timeout",
+            "Unavailable",
+        ],
+        "results": [
+            "CollectionInfo",
+            "Document",
+            "Embeddings",
+            "Hit",
+            "ModelStatistics",
+            "RerankResult",
+            "SearchResult",
+            "ServerInfo",
+        ],
+        "search_options": ["Filters", "SearchOptions"],
+    },
+)
