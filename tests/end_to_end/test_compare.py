@@ -104,7 +104,7 @@ def test_every_system_is_measured_as_by_ir_measures(judged: Path, server: Triton
     ("arguments", "message"),
     [
         (["--systems", "int4"], "system 'int4' is not known; expected bm25, bi-encoder, or a codec"),
-        (["--systems", "int8"], "--baseline is 'float16'; expected one of the systems: int8"),
+        (["--systems", "int8", "--baseline", "float16"], "--baseline is 'float16'; expected one of the systems: int8"),
         (["--measures", "nDGC@10"], "measure 'nDGC@10' is not known"),
         (["--split", "dev"], "no qrels/dev.tsv, and without judgements nothing can be measured"),
         (["--systems", "bfloat16", "--baseline", "bfloat16"], "no collection compared-bfloat16; expected --store"),

@@ -16,6 +16,7 @@ from tridex.protocol import models
 from .artifact import Artifact
 from .encoder import Encoder
 from .errors import UnknownDeviceError
+from .mapped_weights import with_mapped_weights
 from .tokenizer import TokenBatch
 
 _PROVIDERS = {"cpu": ["CPUExecutionProvider"]}
@@ -28,20 +29,22 @@ tokens 3.7 / 4.6 / 4.0 / 4.3 / 3.7 (int8 1.9 / 2.4 / 2.0 / 2.1 / 1.9), 16 querie
 documents of 20 to 200 tokens 68 / 31 / 32 / 31 / 31 (int8 38 / 16 / 16 / 17 / 16)."""
 
 
-def create_encoder(artifact: Artifact, device: str = "cpu", *, threads: int = 1) -> Encoder:
+def create_encoder(artifact: Artifact, device: str = "cpu", *, threads: int = 1, shared: Path | None = None) -> Encoder:
     """Loads an exported encoder into this process.
 
     Args:
         artifact: The export; its graph is loaded as it is, whoever verified it.
         device: Where the graph runs: "cpu".
         threads: CPU cores that one call uses.
+        shared: A folder by which processes on this machine share the weights' memory (mapped_weights.py).
 
     Raises:
         UnknownDeviceError: The encoder has no execution provider for `device`.
     """
     if device not in _PROVIDERS:
         raise UnknownDeviceError(f"device is {device!r}; expected one of: {', '.join(_PROVIDERS)}")
-    return OnnxEncoder(artifact.model_path, _PROVIDERS[device], threads)
+    graph = artifact.model_path if shared is None else with_mapped_weights(artifact.model_path, shared)
+    return OnnxEncoder(graph, _PROVIDERS[device], threads)
 
 
 class OnnxEncoder:

@@ -109,6 +109,9 @@ def tracking(names: Sequence[str], project: str, run: str, mlflow_uri: str) -> I
 class _WandbCallback(WandbCallback):
     """Closes its run, which would otherwise take in a next training of the process."""
 
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
     def on_train_end(self, *arguments: Any, **named: Any) -> None:
         """Called by the trainer."""
         super().on_train_end(*arguments, **named)

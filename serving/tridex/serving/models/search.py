@@ -209,7 +209,7 @@ def _encoder(context: Context, artifact: Artifact) -> Encode:
     """The encoder in this process; on a GPU, the one that Triton server has a backend for."""
     if context.device != "cpu":
         return RemoteEncoder(context.infer).encode_many
-    return create_encoder(artifact, threads=os.cpu_count() or 1).encode_many
+    return create_encoder(artifact, threads=os.cpu_count() or 1, shared=context.shared).encode_many
 
 
 def _weight(texts: Sequence[str]) -> int:
