@@ -3,15 +3,20 @@
 Serving, bulk builds and the export's parity gate run the same code. Nothing here needs torch or transformers.
 """
 
-from .artifact import Artifact, latest_version_dir, load_artifact
-from .encoder import Encoder
-from .errors import ArtifactError, UnknownDeviceError
-from .manifest import Manifest, sha256_of_file
-from .onnx_encoder import create_encoder
-from .pooling import join_windows, pool_tokens
-from .rules import DocumentReading, EncodingRules, Expansion, TextRules
-from .small_batches import encode_in_small_batches
-from .tokenizer import TokenBatch, Tokenizer
+from typing import TYPE_CHECKING
+
+from tridex.common.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from .artifact import Artifact, latest_version_dir, load_artifact
+    from .encoder import Encoder
+    from .errors import ArtifactError, UnknownDeviceError
+    from .manifest import Manifest, sha256_of_file
+    from .onnx_encoder import create_encoder
+    from .pooling import join_windows, pool_tokens
+    from .rules import DocumentReading, EncodingRules, Expansion, TextRules
+    from .small_batches import encode_in_small_batches
+    from .tokenizer import TokenBatch, Tokenizer
 
 __all__ = [
     "Artifact",
@@ -33,3 +38,18 @@ __all__ = [
     "pool_tokens",
     "sha256_of_file",
 ]
+
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "artifact": ["Artifact", "latest_version_dir", "load_artifact"],
+        "encoder": ["Encoder"],
+        "errors": ["ArtifactError", "UnknownDeviceError"],
+        "manifest": ["Manifest", "sha256_of_file"],
+        "onnx_encoder": ["create_encoder"],
+        "pooling": ["join_windows", "pool_tokens"],
+        "rules": ["DocumentReading", "EncodingRules", "Expansion", "TextRules"],
+        "small_batches": ["encode_in_small_batches"],
+        "tokenizer": ["TokenBatch", "Tokenizer"],
+    },
+)
