@@ -185,9 +185,7 @@ class _Side:
         whole = self._whole.encode(self._prefix + text)
         return whole, self._cut(whole.offsets, reading)
 
-    def placed(
-        self, encoding: tokenizers.Encoding, rows: Sequence[Sequence[int]], text: str
-    ) -> list[list[TextToken]]:
+    def placed(self, encoding: tokenizers.Encoding, rows: Sequence[Sequence[int]], text: str) -> list[list[TextToken]]:
         """Rows of an encoding's tokens with their places in the text."""
         scores = self.scores[encoding.ids]
         return [text_tokens(encoding, places, self._prefix, text, scores[list(places)]) for places in rows]

@@ -49,7 +49,7 @@ WITH_METADATA = "with_metadata"
 """bool, a search returns METADATA; true when absent."""
 
 EXPLAIN = "explain"
-"""int, the best hits of each query that a search explains in EXPLANATIONS, as far as there are so many; 0 when absent."""
+"""int, how many of the best hits of each query a search explains, in EXPLANATIONS; 0 when absent."""
 
 EXPLAIN_MATRIX = "explain_matrix"
 """bool, explanations hold every similarity, not only the largest ones; false when absent."""

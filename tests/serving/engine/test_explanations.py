@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from tridex.serving.models.search import SearchService
 TEXTS = {
     "rmtree": "Remove a directory and everything in it: shutil.rmtree(path)! Late interaction.",
     "paris": "The capital of France is Paris, on the river Seine 123",
-    "accents": "e\u0301te\u0301 cafe\u0301 Stra\u00dfe \u65e5\u672c \u05e9\u05dc\u05d5\u05dd \U0001f44d\U0001f3fd <script>alert(1)</script>",
+    "accents": "e\u0301te\u0301 cafe\u0301 Straße 日本 שלום 👍🏽 <script>alert(1)</script>",
     "long": " ".join(f"{word} {i}" for i in range(60) for word in ("river", "sugar", "row")),
 }
 QUERIES = ["remove a directory", "capital of France?", "cafe\u0301 with sugar", "row by row: <script>"]
@@ -116,11 +116,11 @@ def test_windows_and_pooling_point_into_the_whole_text(search: SearchService) ->
     pooled = explained(search, "pooled", "sugar row", explain_matrix=True)["long"]
     clusters = [token["cluster"] for token in pooled["document_tokens"]]
     assert not pooled["exact"] and max(map(len, clusters)) > 1
-    for token in pooled["query_tokens"]:
+    for token in (token for token in pooled["query_tokens"] if token["match"]):
         assert {key: token["match"][key] for key in ("token", "start", "end")} in token["match"]["cluster"]
 
 
-def test_what_cannot_be_explained_is_refused(search: SearchService, ingest: IngestService) -> None:
+def test_what_cannot_be_explained_is_refused(search: SearchService) -> None:
     def asked(inputs: dict[str, Any], **parameters: Any) -> Request:
         return Request(inputs, {"collection": "cut", **parameters})
 

@@ -1,8 +1,8 @@
 """Explained hits as an SVG image: excerpts with the words that were found, and what each word of the query brings.
 
 An image cannot break lines, so lines are measured in cells of a monospaced font, as a terminal measures them. Words are
-marked by their colour, weight and a line below, never by boxes behind them: how wide text of any script is, and in which
-direction it runs, only the viewer knows.
+marked by their colour, weight and a line below, never by boxes behind them: only the viewer knows how wide text of any
+script is, and in which direction it runs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _WIDTH = round(_CELLS * _CELL) + 2 * _MARGIN
 _LABEL, _BAR = 200, 240
 """Pixels of a query word's name, and of the longest bar."""
 
-_WORD = re.compile(r"\s*\S+\s*|\s+")
+_WORD = re.compile(r"\S+\s*|\s+")
 
 
 def explanations_svg(query: str | None, hits: Iterable[Hit]) -> str:
@@ -99,7 +99,6 @@ def _lines(pieces: Iterable[Piece]) -> list[list[Piece]]:
                 if cell_len(part.rstrip()) > left:
                     lines.append([])
                     left = _CELLS
-                    part = part.lstrip()
                 lines[-1].append(replace(piece, text=part))
                 left -= cell_len(part)
     return lines

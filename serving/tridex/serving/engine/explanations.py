@@ -124,8 +124,7 @@ class Explainer:
             return np.arange(match.matrix.shape[1]), match.matrix
         rows = list(self._tokenizer.read([text], reading)[0].rows())
         windows = [
-            embeddings[0][row.embedding_mask[0] != 0]
-            for row, embeddings in zip(rows, self._encode(rows), strict=True)
+            embeddings[0][row.embedding_mask[0] != 0] for row, embeddings in zip(rows, self._encode(rows), strict=True)
         ]
         # By what is nearest, not by order: another precision of the encoder may have clustered otherwise.
         clusters = [

@@ -68,9 +68,9 @@ class SearchEngine:
         kernels.warm_up(self._device, manifest.dim, self._codecs)
 
     def answer(self, requests: Sequence[SearchRequest]) -> Sequence[Result]:
-        """IDS, SCORES, TEXTS, METADATA, EXPLANATIONS [queries, hits] and VERSION [queries, 1] of each request, as far as
-        it asks for them. Queries are encoded where the mode needs that. A Future where the device has not yet loaded
-        what the request must see.
+        """IDS, SCORES, TEXTS, METADATA and EXPLANATIONS [queries, hits] and VERSION [queries, 1] of each request, whose
+        queries are encoded where its mode needs that; a Future where the device has not yet loaded what the request
+        must see.
         """
         results = self._try_answer(requests)
         return [

@@ -59,7 +59,8 @@ _PARSERS: list[tuple[set[str], Callable[[Request], _Parsed]]] = [
 class SearchService(Service):
     """Answers by the inputs that a request has (protocol/models.py, SEARCH).
 
-    QUERY, QUERY_EMBEDDINGS        a search: IDS, SCORES, TEXTS, METADATA, EXPLANATIONS [batch, hits], VERSION [batch, 1]
+    QUERY, QUERY_EMBEDDINGS        a search: IDS, SCORES, TEXTS, METADATA, EXPLANATIONS [batch, hits] and VERSION
+                                   [batch, 1]
     QUERY_TO_ENCODE, DOCUMENT      an encoding: EMBEDDINGS [batch, tokens, dim], EMBEDDING_MASK [batch, tokens]
     QUERY_TO_RERANK and DOCUMENTS  SCORES [1, texts], in the order of the texts
     """
