@@ -8,7 +8,7 @@ the stored text for the others.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,11 @@ class Token:
     start: int | None
     end: int | None
     """None for a token that stands for no characters: `[CLS]`, the checkpoint's prefix, query expansion."""
+
+    @property
+    def is_special(self) -> bool:
+        """Whether it is a token that stands for no characters."""
+        return self.token is not None and self.start is None
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ class Explanation:
     """The part of the text that the encoder read, [start, end); a cut document has a rest that nothing can find."""
     document_tokens: tuple[DocumentToken, ...] = ()
     """The document's stored tokens, where the matrix was asked for."""
-    matrix: NDArray[np.float32] | None = None
+    matrix: NDArray[np.float32] | None = field(default=None, compare=False)
     """Every similarity, float32 [query tokens, document tokens], 0 for query tokens that do not score; None where it
     was not asked for (`explain_matrix`)."""
 

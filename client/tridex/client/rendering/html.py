@@ -74,7 +74,7 @@ def _facts(hit: Hit, text: str, explanation: Explanation) -> Iterable[str]:
 
 
 def _token(place: int, token: QueryToken, explanation: Explanation) -> str:
-    kinds = f"token q{place}" + (" special" if token.start is None else "")
+    kinds = f"token q{place}" + (" special" if token.is_special else "")
     label = f"{_name(token.token)}: {_found(token)}"
     weight = _weight(token.contribution, explanation.query_tokens)
     return (
@@ -97,7 +97,7 @@ def _row(place: int, token: QueryToken, explanation: Explanation) -> str:
         found += f" (with {', '.join(_name(t.token) for t in token.match.cluster if t.start != token.match.start)})"
     width = 100 * _weight(token.contribution, explanation.query_tokens)
     return (
-        f'<tr class="{"special" if token.start is None else "plain"}"><td class="q{place}">'
+        f'<tr class="{"special" if token.is_special else "plain"}"><td class="q{place}">'
         f"<bdi>{escaped(_name(token.token))}</bdi></td><td><bdi>{escaped(found)}</bdi></td>"
         f'<td class="number">{token.similarity:.3f}</td><td class="number">{token.contribution:.3f}</td>'
         f'<td class="bar"><i style="width:{width:.1f}%"></i></td></tr>'

@@ -180,7 +180,8 @@ class _Document:
             similarity = float(match.similarities[scoring])
             token_found = self._token(nearest, scoring)
             contributions.append(_number(similarity * weight))
-            special.append(token.is_special or token_found.is_special)
+            has_words = token is _UNKNOWN or not token.is_special
+            special.append(not has_words or token_found.is_special)
             described.append(
                 {
                     **_place(token),
@@ -189,7 +190,7 @@ class _Document:
                     "match": {**_place(token_found), **self._cluster(nearest)},
                 }
             )
-            if not token.is_special:
+            if has_words:
                 found += self._excess(place, scoring)
         total = sum(map(abs, contributions))
         share = sum(abs(value) for value, is_special in zip(contributions, special, strict=True) if is_special)
