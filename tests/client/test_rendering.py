@@ -33,7 +33,10 @@ def explain(text: str, spans: list[tuple[int, int, float]], read: tuple[int, int
     return Explanation(
         1.7,
         (cls, token),
-        tuple(Span(start, end, score, text[start:end], (1,)) for start, end, score in spans),
+        tuple(
+            Span(start, end, score, text[start:end], (1,) if i == 0 else ())
+            for i, (start, end, score) in enumerate(spans)
+        ),
         special_share=0.47,
         exact=True,
         read=read or (0, len(text)),

@@ -30,7 +30,7 @@ def pool_tokens(embeddings: NDArray[np.float32], factor: int) -> NDArray[np.floa
     sums = np.zeros((members.max() + 1, embeddings.shape[1]), np.float32)
     np.add.at(sums, members, embeddings)
     lengths = np.linalg.norm(sums, axis=1, keepdims=True)
-    pooled = sums / np.maximum(lengths, np.finfo(np.float32).tiny)
+    pooled: NDArray[np.float32] = sums / np.maximum(lengths, np.finfo(np.float32).tiny)
     pooled[0] = embeddings[0]
     return pooled
 

@@ -37,9 +37,9 @@ def print_explained(query: str, hits: Iterable[Hit]) -> None:
                 for word in query_words(query, explanation)
             )
             console.print(head)
-            console.print(Padding(Text.assemble(*(_styled(piece, has_colour) for piece in shown)), (0, 0, 0, _INDENT)))
-            if found:
-                console.print(Padding(Text(found, style="dim"), (0, 0, 0, _INDENT)))
+            for line in (Text.assemble(*(_styled(piece, has_colour) for piece in shown)), Text(found, style="dim")):
+                if line:
+                    console.print(Padding(line, (0, 0, 0, _INDENT), expand=False))
             console.print()
 
 

@@ -38,7 +38,7 @@ def explanations_html(query: str | None, hits: Iterable[Hit]) -> str:
             for i in range(longest)
         ),
         hits="\n".join(
-            _hit(rank, hit, text, explanation, abs(explanation.score) / highest)
+            _hit(rank, query or "", hit, text, explanation, abs(explanation.score) / highest)
             for rank, (hit, text, explanation) in enumerate(shown, 1)
         )
         or "<p>No hit is explained.</p>",
@@ -50,14 +50,15 @@ def escaped(text: str) -> str:
     return html.escape(_CONTROL.sub("\ufffd", text))
 
 
-def _hit(rank: int, hit: Hit, text: str, explanation: Explanation, share: float) -> str:
+def _hit(rank: int, query: str, hit: Hit, text: str, explanation: Explanation, share: float) -> str:
+    found = {place for span in explanation.spans for place in span.found_by}
     return _HIT.substitute(
         rank=rank,
         id=escaped(hit.id),
         score=f"{hit.score:,.3f}",
         share=f"{100 * share:.1f}",
         facts=" · ".join(_facts(hit, text, explanation)),
-        tokens="".join(_token(i, token, explanation) for i, token in enumerate(explanation.query_tokens)),
+        tokens="".join(_token(i, token, query, i in found) for i, token in enumerate(explanation.query_tokens)),
         text="".join(map(_piece, pieces(text, explanation))),
         rows="".join(_row(i, token, explanation) for i, token in enumerate(explanation.query_tokens)),
     )
@@ -73,14 +74,11 @@ def _facts(hit: Hit, text: str, explanation: Explanation) -> Iterable[str]:
         yield "a part of the text was not read"
 
 
-def _token(place: int, token: QueryToken, explanation: Explanation) -> str:
-    kinds = f"token q{place}" + (" special" if token.is_special else "")
+def _token(place: int, token: QueryToken, query: str, has_found: bool) -> str:
+    kinds = f"token q{place}" + " special" * token.is_special + " found" * has_found
     label = f"{_name(token.token)}: {_found(token)}"
-    weight = _weight(token.contribution, explanation.query_tokens)
-    return (
-        f'<span class="{kinds}" tabindex="0" style="--w:{weight:.2f}" title="{escaped(label)}">'
-        f"{escaped(_name(token.token))}</span>"
-    )
+    name = query[token.start : token.end] or _name(token.token) if token.start is not None else _name(token.token)
+    return f'<span class="{kinds}" tabindex="0" title="{escaped(label)}">{escaped(name)}</span>'
 
 
 def _piece(piece: Piece) -> str:
@@ -148,9 +146,10 @@ h1 small { display: block; font-size: .8rem; font-weight: 400; color: var(--soft
 .share i { display: block; height: 100%; background: var(--accent); border-radius: 2px; }
 .facts { color: var(--soft); font-size: .85rem; margin: 0 0 .6rem; }
 .tokens { display: flex; flex-wrap: wrap; gap: .25rem; margin: 0 0 .75rem; }
-.token { border: 1px solid var(--line); border-radius: .3rem; padding: 0 .4rem; font-size: .9rem;
-  background: rgb(var(--mark) / calc(var(--w) * var(--most))); overflow-wrap: anywhere; }
-.special { color: var(--soft); background: none; border-style: dashed; }
+.token { border: 1px solid var(--line); border-radius: .3rem; padding: 0 .4rem; font-size: .9rem; color: var(--soft);
+  overflow-wrap: anywhere; }
+.token.special { border-style: dashed; }
+.found { color: inherit; font-weight: 600; background: rgb(var(--mark) / var(--most)); }
 .text { white-space: pre-wrap; overflow-wrap: anywhere; max-height: 24rem; overflow-y: auto; margin: 0; }
 mark { color: inherit; border-radius: .2rem; padding: .05em .1em; font-weight: 600;
   background: rgb(var(--mark) / calc((.25 + .75 * var(--w)) * var(--most))); }
@@ -161,7 +160,6 @@ summary { cursor: pointer; color: var(--soft); font-size: .85rem; }
 table { border-collapse: collapse; width: 100%; font-size: .85rem; margin-top: .5rem; }
 th, td { text-align: start; padding: .15rem .5rem .15rem 0; border-bottom: 1px solid var(--line);
   overflow-wrap: anywhere; }
-tr.special { background: none; }
 .number { text-align: end; font-variant-numeric: tabular-nums; }
 .bar { width: 22%; min-width: 3rem; }
 .bar i { display: block; height: .6rem; background: var(--accent); border-radius: 2px; }

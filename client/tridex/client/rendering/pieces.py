@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from tridex.client.errors import InvalidArgument
-from tridex.client.explanation import Explanation, Span
+from tridex.client.explanation import Explanation, QueryToken, Span
 from tridex.client.results import Hit
 
 _SPACES = re.compile(r"\s+")
@@ -34,7 +34,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class QueryWord:
-    """A word of the query, or the part of it that is one token, and what it brings."""
+    """A word of the query, and what it brings."""
 
     text: str
     contribution: float
@@ -81,7 +81,10 @@ def pieces(text: str, explanation: Explanation) -> list[Piece]:
 def excerpt(text: str, explanation: Explanation, characters: int) -> list[Piece]:
     """The part of a text with the most in it, as one line without control characters."""
     start = _best_start(text, explanation.spans, characters)
-    end = min(start + characters, len(text))
+    end = start + characters
+    if end < len(text):
+        space = text.rfind(" ", end - int(_LEAD * characters), end)
+        end = space if space > 0 else end
     cut = []
     at = 0
     for piece in pieces(text, explanation):
@@ -94,23 +97,31 @@ def excerpt(text: str, explanation: Explanation, characters: int) -> list[Piece]
 
 
 def query_words(query: str, explanation: Explanation) -> list[QueryWord]:
-    """The words that found a span, in the order of the query; pieces of one word as one."""
+    """The words that found a span, in the order of the query; tokens of one word as one."""
     by_token = {place: span for span in explanation.spans for place in span.found_by}
+    shown = []
+    for places in _words(query, explanation.query_tokens):
+        found = [by_token[place] for place in places if place in by_token]
+        if found:
+            tokens = [explanation.query_tokens[place] for place in places]
+            brings = sum(token.contribution for token in tokens)
+            best = max(found, key=lambda span: span.score)
+            shown.append(QueryWord(query[tokens[0].start : tokens[-1].end], brings, best.text))
+    return shown
+
+
+def _words(query: str, tokens: Sequence[QueryToken]) -> list[list[int]]:
+    """The positions of the tokens of each word, without special tokens."""
     words: list[list[int]] = []
-    tokens = explanation.query_tokens
-    for place in sorted(by_token):
-        if words and words[-1][-1] == place - 1 and tokens[place - 1].end == tokens[place].start:
+    for place, token in enumerate(tokens):
+        if token.start is None or not token.start < len(query):
+            continue
+        start = token.start
+        if words and tokens[words[-1][-1]].end == start and query[start - 1].isalnum() and query[start].isalnum():
             words[-1].append(place)
         else:
             words.append([place])
-    return [
-        QueryWord(
-            query[tokens[places[0]].start : tokens[places[-1]].end],
-            sum(tokens[place].contribution for place in places),
-            max((by_token[place] for place in places), key=lambda span: span.score).text,
-        )
-        for places in words
-    ]
+    return words
 
 
 def _best_start(text: str, spans: Sequence[Span], characters: int) -> int:
