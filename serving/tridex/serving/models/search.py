@@ -102,7 +102,7 @@ class SearchService(Service):
         self._scheduler = Scheduler(encode, (self._searches, self._encodings))
         # Searches that need no embeddings: MaxSim does not wait for BM25.
         self._text_scheduler = Scheduler(encode, (self._text_searches,))
-        # Explaining a text of 256 KiB takes a second: other searches do not wait for it.
+        # Explaining tokenises again, and encodes where a collection pools: other searches do not wait for that.
         self._explaining_scheduler = Scheduler(encode, (self._explained_searches,))
         self._schedulers = (self._scheduler, self._text_scheduler, self._explaining_scheduler)
         self._submit: dict[type[_Parsed], Callable[[Any], Future[Arrays | RequestError]]] = {
