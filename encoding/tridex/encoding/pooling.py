@@ -24,15 +24,7 @@ def pool_tokens(embeddings: NDArray[np.float32], factor: int) -> NDArray[np.floa
     Returns:
         float32 [1 + (tokens - 1) // factor, dim], or fewer rows on ties, of unit length.
     """
-    members = pool_members(embeddings, factor)
-    if members.max(initial=0) >= len(members) - 1:
-        return embeddings
-    sums = np.zeros((members.max() + 1, embeddings.shape[1]), np.float32)
-    np.add.at(sums, members, embeddings)
-    lengths = np.linalg.norm(sums, axis=1, keepdims=True)
-    pooled: NDArray[np.float32] = sums / np.maximum(lengths, np.finfo(np.float32).tiny)
-    pooled[0] = embeddings[0]
-    return pooled
+    return cluster_means(embeddings, pool_members(embeddings, factor))
 
 
 def pool_members(embeddings: NDArray[np.float32], factor: int) -> NDArray[np.int64]:
@@ -57,6 +49,18 @@ def pool_members(embeddings: NDArray[np.float32], factor: int) -> NDArray[np.int
     clusters = fcluster(linkage(squareform(distances, checks=False), method="ward"), t=wanted, criterion="maxclust")
     _, members = np.unique(clusters, return_inverse=True)
     return np.concatenate([[0], 1 + members])
+
+
+def cluster_means(embeddings: NDArray[np.float32], members: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The pooled embeddings, float32 [clusters, dim], where `members` is as `pool_members` returns it."""
+    if members.max(initial=0) >= len(members) - 1:
+        return embeddings
+    sums = np.zeros((members.max() + 1, embeddings.shape[1]), np.float32)
+    np.add.at(sums, members, embeddings)
+    lengths = np.linalg.norm(sums, axis=1, keepdims=True)
+    means: NDArray[np.float32] = sums / np.maximum(lengths, np.finfo(np.float32).tiny)
+    means[0] = embeddings[0]
+    return means
 
 
 def join_windows(

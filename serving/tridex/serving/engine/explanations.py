@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tridex.building import document_reading
-from tridex.encoding import DocumentReading, Manifest, TextToken, TokenBatch, Tokenizer, pool_members, pool_tokens
+from tridex.encoding import DocumentReading, Manifest, TextToken, TokenBatch, Tokenizer, cluster_means, pool_members
 from tridex.index import CollectionSpec, Ranking, Snapshot, TokenMatches
 from tridex.kernels import Codec
 from tridex.protocol import limits, models, parameters
@@ -126,14 +126,12 @@ class Explainer:
         windows = [
             embeddings[0][row.embedding_mask[0] != 0] for row, embeddings in zip(rows, self._encode(rows), strict=True)
         ]
-        # By what is nearest, not by order: another precision of the encoder may have clustered otherwise.
-        clusters = [
-            (match.embeddings @ pool_tokens(window, reading.pooling_factor).T).argmax(axis=0)[
-                pool_members(window, reading.pooling_factor)
-            ]
-            for window in windows
-            if len(window)
-        ]
+        clusters = []
+        for window in windows:
+            members = pool_members(window, reading.pooling_factor)
+            # By what is nearest, not by order: another precision of the encoder may have clustered otherwise.
+            stored = (match.embeddings @ cluster_means(window, members).T).argmax(axis=0)
+            clusters.append(stored[members])
         return np.concatenate(clusters), query @ np.concatenate(windows).T
 
 
@@ -218,7 +216,8 @@ class _Document:
         members = self._members[stored]
         if not len(members):
             return _UNKNOWN
-        return self.tokens[members[0 if query_token is None else int(self.near[query_token, members].argmax())]]
+        best = 0 if query_token is None else int(self.near[query_token, members].argmax())
+        return self.tokens[int(members[best])]
 
     def _cluster(self, stored: int) -> dict[str, Any]:
         """Where the collection pools: all tokens that a stored embedding is the mean of."""
