@@ -203,7 +203,7 @@ EXPLANATION = {
 
 
 async def test_explain(client, triton):
-    triton.answer = lambda request: {**asked(request), "EXPLANATIONS": [[json.dumps(EXPLANATION), ""]]}
+    triton.answer = lambda _: {**HITS, "EXPLANATIONS": [[json.dumps(EXPLANATION), ""]]}
     found = await client.explain("docs", "q", ["ü", "gone", "a"], matrix=True)
     (request,) = triton.requests
     plain = {"collection": "docs", "with_text": True, "with_metadata": True}
@@ -220,7 +220,7 @@ async def test_explain(client, triton):
 
 @pytest.mark.parametrize(("explain", "sent"), [(True, 10), (64, 64), (False, None), (0, None)])
 async def test_search_says_how_many_hits_to_explain(client, triton, explain, sent):
-    triton.answer = lambda request: {**asked(request), "EXPLANATIONS": [[json.dumps(EXPLANATION), ""]]}
+    triton.answer = lambda _: {**HITS, "EXPLANATIONS": [[json.dumps(EXPLANATION), ""]]}
     (result,) = await client.search_batch("docs", ["q"], explain=explain)
     assert triton.requests[0].parameters.get("explain") == sent
     assert ("EXPLANATIONS" in triton.requests[0].outputs) == (result[0].explanation is not None) == bool(sent)
