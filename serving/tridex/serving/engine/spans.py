@@ -2,8 +2,8 @@
 
 A score is a sum over all query tokens, and most of it says little: every document has a `[CLS]` and an "and" that are
 near to many query tokens. What tells a document from others is how far the largest similarity is above the query
-token's mean over the document, its excess. In the best two hits of five questions to the standard library, content words
-had an excess of 0.35 to 0.75, function words mostly one of 0.15 to 0.35.
+token's mean over the document, its excess. In the best two hits of five questions to the standard library it was 0.35
+to 0.75 for content words, and mostly 0.15 to 0.35 for function words.
 """
 
 from __future__ import annotations
