@@ -109,9 +109,10 @@ def test_the_command_line_marks_words_and_writes_a_page(explained: str, server: 
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    assert "[directory]" in run("--explain") and "2 hits in explained" in run("--explain")
-    assert json.loads(run("--explain", "--json"))["hits"][0]["explanation"]["spans"]
+    shown = run("--explain", "--page", str(tmp_path / "why.html"))
+    assert "[directory]" in shown and "2 hits in explained" in shown
+    result = json.loads(run("--json", "--page", str(tmp_path / "why.svg")))
+    assert result["hits"][0]["explanation"]["spans"]
     for name, beginning in (("why.html", "<!doctype html>"), ("why.svg", "<svg")):
-        run("--page", str(tmp_path / name))
         page = (tmp_path / name).read_text("utf-8")
         assert page.startswith(beginning) and "shutil.rmtree" in page
