@@ -55,6 +55,7 @@ def characters() -> tokenizers.Tokenizer:
 def tokenizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     made = request.param()
     made.add_tokens(["[D] "])
+    made.add_special_tokens(["[UNK]", "[CLS]", "[SEP]"])
     made.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
@@ -77,7 +78,8 @@ def check_places(tokens: list[TextToken], text: str) -> None:
     placed = [(token.start, token.end) for token in tokens if token.start is not None and token.end is not None]
     assert all(0 <= start < end <= len(text) for start, end in placed)
     assert all(one[0] <= other[0] for one, other in pairwise(placed)), "in the order of the text"
-    assert all((token.start is None) == (token.end is None) == token.is_special for token in tokens)
+    assert all((token.start is None) == (token.end is None) for token in tokens)
+    assert all(token.is_special == (token.start is None) for token in tokens), "an unknown word is not special"
 
 
 @given(text=TEXTS, length=st.integers(5, LENGTH), windows=st.booleans())
@@ -103,6 +105,11 @@ def test_a_word_pieces_place_holds_its_letters(text: str) -> None:
             assert read_as(text[start:end]) == token.removeprefix("##")
 
 
+def test_a_special_token_that_is_spelled_out_is_special(tokenizer: Tokenizer) -> None:
+    tokens = tokenizer.query_tokens("a[SEP]b")
+    assert [(token.token, token.is_special) for token in tokens if token.start is not None][1:2] == [("[SEP]", True)]
+
+
 @given(text=TEXTS)
 def test_a_query_is_expanded_by_tokens_of_no_place(tokenizer: Tokenizer, text: str) -> None:
     tokens = tokenizer.query_tokens(text)
@@ -110,4 +117,4 @@ def test_a_query_is_expanded_by_tokens_of_no_place(tokenizer: Tokenizer, text: s
     assert len(tokens) == 8 == batch.embedding_mask[0].sum()
     check_places(tokens, text)
     read = tokens[: tokens.index(next(token for token in tokens if token.token == "[SEP]")) + 1]
-    assert all(token == TextToken("[MASK]", None, None, True) for token in tokens[len(read) :])
+    assert all(token == TextToken("[MASK]", None, None, True, True) for token in tokens[len(read) :])

@@ -188,14 +188,16 @@ class _Side:
     def placed(self, encoding: tokenizers.Encoding, rows: Sequence[Sequence[int]], text: str) -> list[list[TextToken]]:
         """Rows of an encoding's tokens with their places in the text."""
         scores = self.scores[encoding.ids]
-        return [text_tokens(encoding, places, self._prefix, text, scores[list(places)]) for places in rows]
+        return [
+            text_tokens(encoding, places, self._prefix, text, scores[list(places)], self._special) for places in rows
+        ]
 
     @property
     def filler(self) -> TextToken:
         """The token that short queries are expanded with."""
         assert self.expansion is not None
         token = self._tokenizer.id_to_token(self.expansion.token_id)
-        return TextToken(token or "", None, None, bool(self.scores[self.expansion.token_id]))
+        return TextToken(token or "", None, None, bool(self.scores[self.expansion.token_id]), is_special=True)
 
     def _is_one_row(self, tokens: int, reading: DocumentReading) -> bool:
         """Whether a text of so many tokens, after the checkpoint's own cut, is read as it is."""
@@ -220,6 +222,11 @@ class _Side:
         else:
             pieces = [body[:size] if self._truncation_side == "right" else body[-size:]]
         return [[*head, *piece, *tail] for piece in pieces]
+
+    @cached_property
+    def _special(self) -> set[str]:
+        """The tokenizer's special tokens."""
+        return {token.content for token in self._tokenizer.get_added_tokens_decoder().values() if token.special}
 
     @cached_property
     def frame(self) -> int:

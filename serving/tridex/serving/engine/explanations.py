@@ -26,7 +26,7 @@ from tridex.serving.requests.search import SearchRequest
 
 from .spans import Excess, spans
 
-_UNKNOWN = TextToken("", None, None, True)
+_UNKNOWN = TextToken("", None, None, scores=True, is_special=False)
 """A token that nobody named: of a query that came as embeddings, or that no token of a pooled text went to."""
 
 
@@ -105,11 +105,10 @@ class Explainer:
                 f"embeddings, its text {len(document.tokens)} tokens that score: write it again to have it explained",
             )
         described = document.described(text, query_tokens, 1 / max(1, len(query)) if self._mean else 1.0)
-        read = [token for token in chain(*windows) if not token.is_special]
-        described["read"] = [
-            min((token.start or 0 for token in read), default=0),
-            max((token.end or 0 for token in read), default=0),
+        read = [
+            (token.start, token.end) for token in chain(*windows) if token.start is not None and token.end is not None
         ]
+        described["read"] = [min((start for start, _ in read), default=0), max((end for _, end in read), default=0)]
         described["exact"] = _is_exact(spec)
         if with_matrix:
             described |= document.matrix(query_tokens)
@@ -178,8 +177,7 @@ class _Document:
             similarity = float(match.similarities[scoring])
             token_found = self._token(nearest, scoring)
             contributions.append(_number(similarity * weight))
-            has_words = token is _UNKNOWN or not token.is_special
-            special.append(not has_words or token_found.is_special)
+            special.append(token.is_special or token_found.is_special)
             described.append(
                 {
                     **_place(token),
@@ -188,7 +186,7 @@ class _Document:
                     "match": {**_place(token_found), **self._cluster(nearest)},
                 }
             )
-            if has_words:
+            if not token.is_special:
                 found += self._excess(place, scoring)
         total = sum(map(abs, contributions))
         share = sum(abs(value) for value, is_special in zip(contributions, special, strict=True) if is_special)
@@ -235,7 +233,7 @@ class _Document:
         similarities = self._match.matrix[scoring]
         for stored in np.argsort(-similarities, kind="stable").tolist():
             token = self._token(stored, scoring)
-            if token.start is not None and token.end is not None:
+            if not token.is_special and token.start is not None and token.end is not None:
                 return [Excess(place, token.start, token.end, float(similarities[stored] - similarities.mean()))]
         return []
 
