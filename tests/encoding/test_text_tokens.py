@@ -75,7 +75,7 @@ def tokenizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 
 def check_places(tokens: list[TextToken], text: str) -> None:
-    placed = [(token.start, token.end) for token in tokens if token.start is not None and token.end is not None]
+    placed = [token.place for token in tokens if token.place]
     assert all(0 <= start < end <= len(text) for start, end in placed)
     assert all(one[0] <= other[0] for one, other in pairwise(placed)), "in the order of the text"
     assert all((token.start is None) == (token.end is None) for token in tokens)
@@ -107,7 +107,7 @@ def test_a_word_pieces_place_holds_its_letters(text: str) -> None:
 
 def test_a_special_token_that_is_spelled_out_is_special(tokenizer: Tokenizer) -> None:
     tokens = tokenizer.query_tokens("a[SEP]b")
-    assert [(token.token, token.is_special) for token in tokens if token.start is not None][1:2] == [("[SEP]", True)]
+    assert [token.is_special for token in tokens if token.token == "[SEP]" and token.place == (1, 6)] == [True]
 
 
 @given(text=TEXTS)

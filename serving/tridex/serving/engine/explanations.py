@@ -105,9 +105,7 @@ class Explainer:
                 f"embeddings, its text {len(document.tokens)} tokens that score: write it again to have it explained",
             )
         described = document.described(text, query_tokens, 1 / max(1, len(query)) if self._mean else 1.0)
-        read = [
-            (token.start, token.end) for token in chain(*windows) if token.start is not None and token.end is not None
-        ]
+        read = [place for token in chain(*windows) if (place := token.place)]
         described["read"] = [min((start for start, _ in read), default=0), max((end for _, end in read), default=0)]
         described["exact"] = _is_exact(spec)
         if with_matrix:
@@ -233,8 +231,8 @@ class _Document:
         similarities = self._match.matrix[scoring]
         for stored in np.argsort(-similarities, kind="stable").tolist():
             token = self._token(stored, scoring)
-            if not token.is_special and token.start is not None and token.end is not None:
-                return [Excess(place, token.start, token.end, float(similarities[stored] - similarities.mean()))]
+            if not token.is_special and token.place:
+                return [Excess(place, *token.place, float(similarities[stored] - similarities.mean()))]
         return []
 
 
