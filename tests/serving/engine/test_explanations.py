@@ -140,3 +140,19 @@ def test_what_cannot_be_explained_is_refused(search: SearchService) -> None:
 def test_a_query_of_special_tokens_only_lights_nothing_up(search: SearchService) -> None:
     for explanation in explained(search, "int8", "[CLS][SEP] [MASK]").values():
         assert not explanation["exact"] and not explanation["spans"] and explanation["special_share"] == 1
+
+
+def test_queries_of_any_magnitude_are_explained(search: SearchService) -> None:
+    """Some similarities are beyond float32, which JSON does not have; the score is not."""
+    dim = 16
+    query = np.zeros((1, 2, dim), np.float32)
+    query[0, 0], query[0, 1] = 3e38, -3e38
+    asked = {"collection": "int8", "explain": 4, "explain_matrix": True}
+    for scaled in (query, query * 0, query * 1e-38):
+        (answer,) = answers(search, [Request({"QUERY_EMBEDDINGS": scaled}, asked)])
+        if isinstance(answer, RequestError):
+            assert answer.code is ErrorCode.INVALID_ARGUMENT, answer
+            continue
+        for raw in answer["EXPLANATIONS"][0]:
+            explanation = json.loads(raw)
+            assert np.isfinite(explanation["matrix"]).all() and len(explanation["query_tokens"]) == 2

@@ -48,4 +48,5 @@ def _matches(
 ) -> TokenMatches:
     (matrix,) = kernels.reference.similarities(query[None], document)
     embeddings = document.codec.decode_columns(document.columns, document.codebook, torch.float32)
-    return TokenMatches(nearest, similarities, matrix.float().numpy(), embeddings.cpu().numpy())
+    within_float32 = matrix.clamp(-kernels.LARGEST_SCORE, kernels.LARGEST_SCORE).float()
+    return TokenMatches(nearest, similarities, within_float32.numpy(), embeddings.cpu().numpy())

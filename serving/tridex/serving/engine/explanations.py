@@ -232,7 +232,7 @@ class _Document:
         for stored in np.argsort(-similarities, kind="stable").tolist():
             token = self._token(stored, scoring)
             if not token.is_special and token.place:
-                return [Excess(place, *token.place, float(similarities[stored] - similarities.mean()))]
+                return [Excess(place, *token.place, float(similarities[stored] - similarities.mean(dtype=np.float64)))]
         return []
 
 
