@@ -26,6 +26,8 @@ if TYPE_CHECKING:
         Timeout,
         Unavailable,
     )
+    from .explanation import DocumentToken, Explanation, QueryToken, Span, Token
+    from .rendering import explanations_html, explanations_svg
     from .results import (
         CollectionInfo,
         Document,
@@ -46,7 +48,9 @@ __all__ = [
     "CodecName",
     "CollectionInfo",
     "Document",
+    "DocumentToken",
     "Embeddings",
+    "Explanation",
     "Filters",
     "Hit",
     "InvalidArgument",
@@ -54,6 +58,7 @@ __all__ = [
     "ModelStatistics",
     "NotFound",
     "Overloaded",
+    "QueryToken",
     "ReadOnly",
     "RerankResult",
     "ResourceExhausted",
@@ -62,9 +67,13 @@ __all__ = [
     "SearchResult",
     "ServerError",
     "ServerInfo",
+    "Span",
     "Timeout",
+    "Token",
     "TridexError",
     "Unavailable",
+    "explanations_html",
+    "explanations_svg",
 ]
 
 __getattr__ = lazy_exports(
@@ -84,6 +93,8 @@ __getattr__ = lazy_exports(
             "Timeout",
             "Unavailable",
         ],
+        "explanation": ["DocumentToken", "Explanation", "QueryToken", "Span", "Token"],
+        "rendering": ["explanations_html", "explanations_svg"],
         "results": [
             "CollectionInfo",
             "Document",

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from .errors import ArtifactError, UnknownDeviceError
     from .manifest import Manifest, sha256_of_file
     from .onnx_encoder import create_encoder
-    from .pooling import join_windows, pool_tokens
+    from .pooling import cluster_means, join_windows, pool_members, pool_tokens
     from .rules import DocumentReading, EncodingRules, Expansion, TextRules
     from .small_batches import encode_in_small_batches
+    from .text_tokens import TextToken
     from .tokenizer import TokenBatch, Tokenizer
 
 __all__ = [
@@ -27,14 +28,17 @@ __all__ = [
     "Expansion",
     "Manifest",
     "TextRules",
+    "TextToken",
     "TokenBatch",
     "Tokenizer",
     "UnknownDeviceError",
+    "cluster_means",
     "create_encoder",
     "encode_in_small_batches",
     "join_windows",
     "latest_version_dir",
     "load_artifact",
+    "pool_members",
     "pool_tokens",
     "sha256_of_file",
 ]
@@ -47,9 +51,10 @@ __getattr__ = lazy_exports(
         "errors": ["ArtifactError", "UnknownDeviceError"],
         "manifest": ["Manifest", "sha256_of_file"],
         "onnx_encoder": ["create_encoder"],
-        "pooling": ["join_windows", "pool_tokens"],
+        "pooling": ["cluster_means", "join_windows", "pool_members", "pool_tokens"],
         "rules": ["DocumentReading", "EncodingRules", "Expansion", "TextRules"],
         "small_batches": ["encode_in_small_batches"],
+        "text_tokens": ["TextToken"],
         "tokenizer": ["TokenBatch", "Tokenizer"],
     },
 )
