@@ -49,9 +49,9 @@ def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(path)
 
 
-@pytest.fixture(scope="module")
-def encoder(model_path: Path) -> OnnxEncoder:
-    return OnnxEncoder(model_path, CPU)
+@pytest.fixture(scope="module", params=[1, 3])
+def encoder(model_path: Path, request: pytest.FixtureRequest) -> OnnxEncoder:
+    return OnnxEncoder(model_path, CPU, threads=request.param)
 
 
 @st.composite

@@ -66,7 +66,12 @@ class CudaEncoder:
         Raises:
             UnknownDeviceError: ONNX Runtime cannot run the graph there.
         """
-        self._device = torch.device(device, torch.cuda.current_device()) if device == "cuda" else torch.device(device)
+        index = int(device.partition(":")[2] or 0)
+        if index >= torch.cuda.device_count():
+            raise UnknownDeviceError(
+                f"device is {device!r}; expected one of the {torch.cuda.device_count()} CUDA devices that torch finds"
+            )
+        self._device = torch.device("cuda", index)
         self._stream = torch.cuda.current_stream(self._device)
         self._dim = dim
         self._lock = threading.Lock()
