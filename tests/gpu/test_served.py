@@ -21,7 +21,7 @@ from service_requests import answers, strings, upsert
 
 from tridex.encoding import DeviceEncoder, TokenBatch, create_encoder, latest_version_dir, load_artifact
 from tridex.export import export_default
-from tridex.serving.backend.service import Arrays, Context, Request, RequestError
+from tridex.serving.backend.service import Arrays, Context, Request, RequestError, Sender
 from tridex.serving.models.encoder import EncoderService
 from tridex.serving.models.ingest import IngestService
 from tridex.serving.models.search import SearchService
@@ -32,6 +32,8 @@ QUERIES = [
     "a",
     "dust and rings around the sixth planet of the sun",
 ]
+PATIENT = Sender(timeout_s=120.0)
+
 TOLERANCE = 2e-3
 """Of a score: products of a GPU's libraries are of TF32 or of another order, which depends on the batch."""
 
@@ -91,7 +93,7 @@ def services(gpu_context: Context) -> Iterator[tuple[SearchService, SearchServic
 
 
 def search(text: str, **parameters: Any) -> Request:
-    return Request({"QUERY": strings(text)}, {"collection": "c", **parameters})
+    return Request({"QUERY": strings(text)}, {"collection": "c", **parameters}, PATIENT)
 
 
 def check_same(found: Arrays | RequestError, expected: Arrays | RequestError) -> None:
@@ -170,8 +172,8 @@ def test_concurrent_searches_and_writes(gpu_context: Context, services: tuple[Se
 
 def test_texts_and_reranking(services: tuple[SearchService, SearchService]) -> None:
     documents = list(texts().values())[:70]
-    rerank = Request({"QUERY_TO_RERANK": strings(QUERIES[1]), "DOCUMENTS": strings(*documents)[None, :, 0]})
-    encode = Request({"QUERY_TO_ENCODE": strings(*QUERIES)})
+    rerank = Request({"QUERY_TO_RERANK": strings(QUERIES[1]), "DOCUMENTS": strings(*documents).T}, {}, PATIENT)
+    encode = Request({"QUERY_TO_ENCODE": strings(*QUERIES)}, {}, PATIENT)
     (scores, encoded), (cpu_scores, cpu_encoded) = (answers(service, [rerank, encode]) for service in services)
     for found, expected in ((scores, cpu_scores), (encoded, cpu_encoded)):
         assert not isinstance(found, RequestError) and not isinstance(expected, RequestError)

@@ -55,7 +55,7 @@ class CudaEncoder:
     """
 
     def __init__(self, model_path: Path, device: str, dim: int, *, tensorrt: bool = False) -> None:
-        """Works on torch's current stream of the device.
+        """Works on torch's current stream of the device, or on one of its own where that is the default one.
 
         Args:
             model_path: The exported graph.
@@ -72,7 +72,11 @@ class CudaEncoder:
                 f"device is {device!r}; expected one of the {torch.cuda.device_count()} CUDA devices that torch finds"
             )
         self._device = torch.device("cuda", index)
-        self._stream = torch.cuda.current_stream(self._device)
+        stream = torch.cuda.current_stream(self._device)
+        if stream == torch.cuda.default_stream(self._device):
+            # Nothing can be captured on it, and ONNX Runtime takes its address, 0, for none given.
+            stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+        self._stream = stream
         self._dim = dim
         self._lock = threading.Lock()
         self._shapes: dict[tuple[int, int], _Shape] = {}

@@ -27,7 +27,7 @@ def create_encoder(artifact: Artifact, device: str = "cpu", *, threads: int = 1,
 
     Args:
         artifact: The export; its graph is loaded as it is, whoever verified it.
-        device: Where the graph runs: "cpu", or "cuda" or "cuda:N" for a DeviceEncoder on torch's current stream.
+        device: Where the graph runs: "cpu", or "cuda" or "cuda:N" for a DeviceEncoder, on torch's current stream.
         threads: CPU cores that one call uses.
         tensorrt: Whether TensorRT runs the graph on a GPU; its libraries have to be installed.
 

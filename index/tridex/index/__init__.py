@@ -24,6 +24,7 @@ from .resident.follower import Follower
 from .resident.host_copy import copy_to_host
 from .resident.inverted_lists import MIN_LISTED_DOCUMENTS
 from .resident.snapshot import Found, Snapshot
+from .resident.token_matches import TokenMatches
 from .storage.collection import Collection, Size
 from .storage.document_rows import Document
 from .storage.failure_kinds import is_fault
@@ -65,6 +66,7 @@ __all__ = [
     "StoreFullError",
     "StoreUnavailableError",
     "TokenIndexError",
+    "TokenMatches",
     "WriterLock",
     "budget_for",
     "check_metadata",

@@ -12,10 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from service_requests import answers, strings
 
-from tridex.encoding import latest_version_dir, load_artifact
+from tridex.encoding import create_encoder, latest_version_dir, load_artifact
 from tridex.index import Collection
 from tridex.protocol import limits
 from tridex.serving.backend.service import Arrays, Context, Request, RequestError
+from tridex.serving.engine.explanations import Explainer
 from tridex.serving.engine.search_engine import SearchEngine
 from tridex.serving.models.ingest import IngestService
 from tridex.serving.requests.search import SearchRequest
@@ -38,7 +39,9 @@ def engine(context: Context) -> Iterator[SearchEngine]:
         (written,) = answers(ingest, [request])
         assert not isinstance(written, RequestError), written
     ingest.close()
-    engine = SearchEngine(context, load_artifact(latest_version_dir(context.repository / "encoder")))
+    artifact = load_artifact(latest_version_dir(context.repository / "encoder"))
+    explainer = Explainer(artifact.manifest, artifact.tokenizer(), create_encoder(artifact).encode_many)
+    engine = SearchEngine(context, artifact, explainer)
     yield engine
     engine.close()
 

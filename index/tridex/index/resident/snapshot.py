@@ -22,6 +22,7 @@ from tridex.index.storage.filters import to_sql
 from .host_copy import copy_to_host
 from .indexed_segment import IndexedSegment, narrow
 from .inverted_lists import MIN_LISTED_DOCUMENTS, find_candidates
+from .token_matches import TokenMatches, token_matches
 
 Found = Callable[[], list[Ranking]]
 """A search that was given to the device: waits for it, and returns a ranking per query."""
@@ -191,6 +192,24 @@ class Snapshot:
             return ranked([hit for (of_query,) in hits for hit in of_query.hits()]).first(len(candidates))
 
         return ranking
+
+    def explain(self, query: torch.Tensor, ids: Sequence[str]) -> list[TokenMatches | None]:
+        """What the scores of given documents are sums of, for one query.
+
+        Args:
+            query: The token embeddings that count, float [tokens, dim].
+            ids: Distinct ones.
+
+        Returns:
+            One for each id; None where this snapshot does not hold it.
+        """
+        found: dict[int, TokenMatches] = {}
+        wanted = pa.array(ids, pa.large_string())
+        for segment in self.segments:
+            rows = segment.rows_of(wanted)
+            places = np.flatnonzero(rows >= 0)
+            found.update(zip(places.tolist(), token_matches(segment.packed, query, rows[places]), strict=True))
+        return [found.get(place) for place in range(len(ids))]
 
     def _shown(self, found: Ranking) -> Ranking:
         """What is left of a ranking of the store's rows where this snapshot leaves some out."""

@@ -23,6 +23,7 @@ from tridex.serving.modes.scores import within_float32
 from tridex.serving.requests.search import SearchRequest
 
 from .batch import Batch, Search
+from .explanations import Explainer
 from .hit_tensors import Hits, hit_tensors
 from .pending_searches import PendingSearches
 from .recall_monitor import RecallMonitor
@@ -37,7 +38,9 @@ _Answer = Arrays | RequestError | NotYetError
 class SearchEngine:
     """Searches the collections of a store, on one device."""
 
-    def __init__(self, context: Context, artifact: Artifact, stream: torch.cuda.Stream | None = None) -> None:
+    def __init__(
+        self, context: Context, artifact: Artifact, explainer: Explainer, stream: torch.cuda.Stream | None = None
+    ) -> None:
         """`stream`: what a GPU does the work of searches on, and their encoder's; None on a CPU."""
         manifest = artifact.manifest
         self._fingerprint, self._parts = manifest.fingerprint, manifest.component_hashes
@@ -48,6 +51,7 @@ class SearchEngine:
         self._collections = LoadedCollections(
             Store(context.store), self._device, MemoryBudget(context.memory_budget or default_budget(self._device))
         )
+        self._explainer = explainer
         self._recall_monitor = RecallMonitor(context.metrics, context.recall_sample_rate, stream)
         self._bm25 = ThreadPoolExecutor(_BM25_THREADS, "tridex-bm25")
         self._pending = PendingSearches(self._collections.changed, self._try_answer)
@@ -55,8 +59,9 @@ class SearchEngine:
         kernels.warm_up(self._device, manifest.dim, self._codecs)
 
     def answer(self, requests: Sequence[SearchRequest]) -> Sequence[Result]:
-        """IDS, SCORES, TEXTS and METADATA [queries, hits] and VERSION [queries, 1] of each request, whose queries are
-        encoded where its mode needs that; a Future where the device has not yet loaded what the request must see.
+        """IDS, SCORES, TEXTS, METADATA and EXPLANATIONS [queries, hits] and VERSION [queries, 1] of each request, whose
+        queries are encoded where its mode needs that; a Future where the device has not yet loaded what the request
+        must see.
         """
         return self.start(requests)()
 
@@ -157,7 +162,11 @@ class SearchEngine:
                 hits[i] = self._ranked(i, search, batch, by_maxsim.get(i, []))
             except RequestError as error:
                 answers[i] = error.with_traceback(None)
-        answers.update(zip(hits, hit_tensors(list(hits.values())), strict=True))
+        for i, answer in zip(hits, hit_tensors(list(hits.values())), strict=True):
+            try:
+                answers[i] = self._explained(answer, searches[i], batch.queries(i), hits[i])
+            except RequestError as error:
+                answers[i] = error.with_traceback(None)
         return answers
 
     def _ranked(self, i: int, search: Search, batch: Batch, by_maxsim: Sequence[Ranking]) -> Hits:
@@ -182,6 +191,14 @@ class SearchEngine:
                 for ranking, tokens in zip(rankings, scoring_tokens, strict=True)
             ]
         return Hits(search.snapshot, rankings, request.with_text, request.with_metadata)
+
+    def _explained(
+        self, answer: Arrays | RequestError, search: Search, queries: Queries, hits: Hits
+    ) -> Arrays | RequestError:
+        """The answer, with explanations where they are asked for. Raises RequestError."""
+        if isinstance(answer, RequestError) or not search.request.explained:
+            return answer
+        return self._explainer.with_explanations(answer, search.request, queries, hits.snapshot, hits.rankings)
 
     def _sample(self, search: Search, queries: Queries, rankings: Sequence[Ranking]) -> None:
         for query, mask, ranking in zip(queries.embeddings, queries.mask, rankings, strict=True):
