@@ -1,4 +1,4 @@
-"""Queries to tokens, those of several requests in one call: 0.02 ms a query, and 0.06 one by one."""
+"""Queries to tokens, those of several requests in one call."""
 
 from __future__ import annotations
 
