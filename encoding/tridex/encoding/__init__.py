@@ -9,7 +9,7 @@ from tridex.common.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from .artifact import Artifact, latest_version_dir, load_artifact
-    from .encoder import Encoder
+    from .encoder import DeviceEncoder, Encoder
     from .errors import ArtifactError, UnknownDeviceError
     from .manifest import Manifest, sha256_of_file
     from .onnx_encoder import create_encoder
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Artifact",
     "ArtifactError",
+    "DeviceEncoder",
     "DocumentReading",
     "Encoder",
     "EncodingRules",
@@ -47,7 +48,7 @@ __getattr__ = lazy_exports(
     __name__,
     {
         "artifact": ["Artifact", "latest_version_dir", "load_artifact"],
-        "encoder": ["Encoder"],
+        "encoder": ["DeviceEncoder", "Encoder"],
         "errors": ["ArtifactError", "UnknownDeviceError"],
         "manifest": ["Manifest", "sha256_of_file"],
         "onnx_encoder": ["create_encoder"],
