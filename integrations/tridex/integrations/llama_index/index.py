@@ -1,0 +1,141 @@
+"""A managed index over one collection: the server keeps the nodes, and nothing is kept beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.callbacks import CallbackManager
+from llama_index.core.data_structs.data_structs import IndexDict
+from llama_index.core.indices.base import BaseIndex
+from llama_index.core.indices.managed.base import BaseManagedIndex
+from llama_index.core.ingestion import run_transformations
+from llama_index.core.schema import BaseNode, Document, TransformComponent
+from llama_index.core.settings import Settings
+from llama_index.core.storage.storage_context import StorageContext
+
+from tridex import client
+
+from ..core.connection import DEFAULT_ADDRESS, Connection, connect
+from ..core.errors import host_errors
+from .nodes import ERRORS, document, node, of_ref_doc
+from .retriever import TridexRetriever
+
+
+class TridexIndex(BaseManagedIndex):
+    """A collection as LlamaIndex's index.
+
+        index = TridexIndex.from_documents(documents, collection="docs", connection="localhost:8001")
+        index.as_query_engine(llm=llm, similarity_top_k=5).query("what does ColBERT keep?")
+        index.refresh_ref_docs(documents)
+
+    `TridexIndex("docs")` is the index over a collection that exists. A write makes the collection where it does not
+    exist yet. Only the texts of nodes are encoded, without their metadata; embeddings of nodes are not used.
+
+    Args:
+        collection: A collection or an alias.
+        connection: The server, as a Connection or an address.
+        nodes: Nodes to write first.
+        transformations: What makes nodes of documents; LlamaIndex's settings where left out.
+        callback_manager: LlamaIndex's.
+        show_progress: Show bars where documents are cut and nodes are written.
+
+    Raises:
+        ValueError: For a wrong argument, an InvalidArgument of the client, too. Every other error is the client's own.
+    """
+
+    index_struct_cls = IndexDict
+
+    def __init__(
+        self,
+        collection: str,
+        connection: Connection | str = DEFAULT_ADDRESS,
+        *,
+        nodes: Sequence[BaseNode] | None = None,
+        transformations: list[TransformComponent] | None = None,
+        callback_manager: CallbackManager | None = None,
+        show_progress: bool = False,
+    ) -> None:
+        self.collection = collection
+        self.connection = connect(connection)
+        super().__init__(
+            index_struct=IndexDict(),
+            transformations=transformations,
+            callback_manager=callback_manager,
+            show_progress=show_progress,
+        )
+        self.insert_nodes(nodes or [])
+
+    @classmethod
+    def from_documents(  # type: ignore[override]  # the collection's name has to be given
+        cls,
+        documents: Sequence[Document],
+        storage_context: StorageContext | None = None,
+        show_progress: bool = False,
+        callback_manager: CallbackManager | None = None,
+        transformations: list[TransformComponent] | None = None,
+        *,
+        collection: str,
+        connection: Connection | str = DEFAULT_ADDRESS,
+    ) -> TridexIndex:
+        """An index with these documents, cut into nodes by `transformations`. `storage_context` is not used."""
+        nodes = run_transformations(documents, transformations or Settings.transformations, show_progress=show_progress)
+        return cls(
+            collection,
+            connection,
+            nodes=nodes,
+            transformations=transformations,
+            callback_manager=callback_manager,
+            show_progress=show_progress,
+        )
+
+    def insert_nodes(self, nodes: Sequence[BaseNode], **insert_kwargs: Any) -> None:
+        """Writes nodes, replacing those of the same ids. Arguments are those of `Client.upsert`."""
+        self._insert(nodes, **insert_kwargs)
+
+    async def ainsert_nodes(self, nodes: Sequence[BaseNode], **insert_kwargs: Any) -> None:
+        """`insert_nodes`, awaited."""
+        with host_errors(ERRORS):
+            await self.connection.async_client.upsert(self.collection, self._documents(nodes), **insert_kwargs)
+
+    def delete_nodes(self, node_ids: list[str], delete_from_docstore: bool = False, **delete_kwargs: Any) -> None:
+        """Removes nodes. `delete_from_docstore` has no meaning here: there is no other store."""
+        with host_errors(ERRORS):
+            self.connection.client.delete(self.collection, node_ids, **delete_kwargs)
+
+    async def adelete_nodes(
+        self, node_ids: list[str], delete_from_docstore: bool = False, **delete_kwargs: Any
+    ) -> None:
+        """`delete_nodes`, awaited."""
+        with host_errors(ERRORS):
+            await self.connection.async_client.delete(self.collection, node_ids, **delete_kwargs)
+
+    def delete_ref_doc(self, ref_doc_id: str, delete_from_docstore: bool = False, **delete_kwargs: Any) -> None:
+        """Removes the nodes of a document."""
+        with host_errors(ERRORS):
+            self.connection.client.delete(self.collection, filters=of_ref_doc(ref_doc_id), **delete_kwargs)
+
+    async def adelete_ref_doc(self, ref_doc_id: str, delete_from_docstore: bool = False, **delete_kwargs: Any) -> None:
+        """`delete_ref_doc`, awaited."""
+        with host_errors(ERRORS):
+            await self.connection.async_client.delete(self.collection, filters=of_ref_doc(ref_doc_id), **delete_kwargs)
+
+    def update_ref_doc(self, document: Document, **update_kwargs: Any) -> None:
+        """Removes the nodes of a document and writes its new ones."""
+        BaseIndex.update_ref_doc(self, document, **update_kwargs)
+
+    def as_retriever(self, **kwargs: Any) -> BaseRetriever:
+        """A retriever on the same connection. Takes `similarity_top_k`, `filters` and `search_options`.
+
+        Others are not for the retriever: `as_query_engine` hands over all that it was given.
+        """
+        own = {name: kwargs[name] for name in ("similarity_top_k", "filters", "search_options") if name in kwargs}
+        return TridexRetriever(self.collection, self.connection, callback_manager=self._callback_manager, **own)
+
+    def _insert(self, nodes: Sequence[BaseNode], **insert_kwargs: Any) -> None:
+        with host_errors(ERRORS):
+            self.connection.client.upsert(self.collection, self._documents(nodes), **insert_kwargs)
+
+    def _documents(self, nodes: Sequence[BaseNode]) -> Iterator[client.Document]:
+        return map(document, nodes)
