@@ -15,24 +15,24 @@ def open_connection(
     address: str, headers: Mapping[str, str | Secret] | None, tls: bool, timeout_s: float
 ) -> Connection:
     """Resolves the secrets among `headers`."""
-    values = {name: value.resolve_value() if isinstance(value, Secret) else value for name, value in _items(headers)}
+    resolved = {name: _text(value) for name, value in (headers or {}).items()}
     credentials = grpc.ssl_channel_credentials() if tls else None
-    return Connection(address, timeout_s=timeout_s, headers=values, credentials=credentials)
+    return Connection(address, timeout_s=timeout_s, headers=resolved, credentials=credentials)
 
 
 def headers_to_dict(headers: Mapping[str, str | Secret] | None) -> dict[str, Any] | None:
     """Headers as they are written to YAML: of a Secret the environment variable's name; one of a token is refused."""
     if headers is None:
         return None
-    return {name: value.to_dict() if isinstance(value, Secret) else value for name, value in headers.items()}
+    return {name: value if isinstance(value, str) else value.to_dict() for name, value in headers.items()}
 
 
 def headers_from_dict(headers: Mapping[str, Any] | None) -> dict[str, str | Secret] | None:
     """What `headers_to_dict` wrote."""
     if headers is None:
         return None
-    return {name: Secret.from_dict(value) if isinstance(value, dict) else value for name, value in headers.items()}
+    return {name: value if isinstance(value, str) else Secret.from_dict(value) for name, value in headers.items()}
 
 
-def _items(headers: Mapping[str, str | Secret] | None) -> list[tuple[str, Any]]:
-    return list((headers or {}).items())
+def _text(value: str | Secret) -> str:
+    return value if isinstance(value, str) else str(value.resolve_value())

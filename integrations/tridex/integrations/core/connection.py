@@ -43,6 +43,8 @@ class Connection:
     ) -> None:
         self.client = Client(address, timeout_s=timeout_s, headers=headers, credentials=credentials)
         self.async_client = AsyncClient(address, timeout_s=timeout_s, headers=headers, credentials=credentials)
+        # Each sees what the other one wrote.
+        self.async_client._versions = self.client._versions
         # Few applications close their stores. A channel that Python's own end meets open complains there.
         self._closed_at_exit = weakref.finalize(self, self.client.close)
 

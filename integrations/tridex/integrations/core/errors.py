@@ -38,12 +38,12 @@ def require(module: str, extra: str) -> None:
 def _both(
     client: type[Exception], host: type[Exception], arguments: tuple[Any, ...], state: dict[str, Any]
 ) -> Exception:
-    error = _class_of_both(client, host)(*arguments)
+    error = _class_of_both(client, host)(*arguments)  # type: ignore[arg-type]  # classes can be hashed
     vars(error).update(state)
     return error
 
 
-@cache
+@cache  # classes are made once, so that errors of one kind are of one class
 def _class_of_both(client: type[Exception], host: type[Exception]) -> type[Exception]:
     def __reduce__(error: Exception) -> tuple[Any, ...]:  # noqa: N807 - errors cross processes, a made class does not
         return _both, (client, host, error.args, vars(error))

@@ -6,7 +6,7 @@ TridexRerank         orders documents that another retriever found              
 TridexTranslator     the filters of a SelfQueryRetriever                            (filters.py)
 """
 
-from ..core.errors import require
+from tridex.integrations.core.errors import require
 
 require("langchain_core", extra="langchain")
 

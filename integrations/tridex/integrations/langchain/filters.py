@@ -23,8 +23,7 @@ from langchain_core.structured_query import (
 )
 
 from tridex.client import InvalidArgument
-
-from ..core.filters import Condition, all_of, any_of, compare, none_of
+from tridex.integrations.core.filters import Condition, all_of, any_of, compare, none_of
 
 _OPERATORS = {
     "$eq": "==",
@@ -35,6 +34,7 @@ _OPERATORS = {
     "$lte": "<=",
     "$in": "in",
     "$nin": "not in",
+    "$contains": "contains",
 }
 _JOINS = {"$and": all_of, "$or": any_of, "$nor": none_of}
 _COMPARATORS = {
@@ -46,6 +46,7 @@ _COMPARATORS = {
     Comparator.LTE: "<=",
     Comparator.IN: "in",
     Comparator.NIN: "not in",
+    Comparator.CONTAIN: "contains",
 }
 _OPERATIONS = {Operator.AND: all_of, Operator.OR: any_of, Operator.NOT: none_of}
 
@@ -77,13 +78,15 @@ class TridexTranslator(Visitor):
 
 def server_filters(given: Mapping[str, Any] | FilterDirective | None) -> Mapping[str, Any] | None:
     """The `filters` of a search. Raises InvalidArgument for what cannot be expressed."""
-    if given is None or isinstance(given, Mapping) and "operator" in given and given.keys() & {"field", "conditions"}:
-        return given
+    if given is None:
+        return None
     if isinstance(given, FilterDirective):
         condition: Condition = given.accept(TridexTranslator())
         return condition
     if not isinstance(given, Mapping):
         raise InvalidArgument(f"filter: expected a mapping or a FilterDirective, got {given!r}")
+    if "operator" in given and given.keys() & {"field", "conditions"}:
+        return given
     return all_of([_condition(key, value) for key, value in given.items()]) if given else None
 
 

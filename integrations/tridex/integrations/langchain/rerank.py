@@ -10,9 +10,9 @@ from langchain_core.documents import BaseDocumentCompressor, Document
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from tridex.client import RerankResult
+from tridex.integrations.core.connection import Connection, connect
+from tridex.integrations.core.errors import host_errors
 
-from ..core.connection import Connection, connect
-from ..core.errors import host_errors
 from .searching import ERRORS
 
 

@@ -11,8 +11,9 @@ from langchain_core.retrievers import BaseRetriever
 from langchain_core.structured_query import FilterDirective
 from pydantic import BeforeValidator, Field
 
-from ..core.connection import Connection, connect
-from ..core.errors import host_errors
+from tridex.integrations.core.connection import Connection, connect
+from tridex.integrations.core.errors import host_errors
+
 from .searching import ERRORS, scored, search_arguments
 
 

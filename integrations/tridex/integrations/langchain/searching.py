@@ -1,4 +1,4 @@
-"""What the retriever and the vector store share: the arguments of a search, documents of its hits, LangChain's errors."""
+"""What the retriever and the vector store share: arguments of a search, documents of hits, LangChain's errors."""
 
 from __future__ import annotations
 

@@ -13,9 +13,10 @@ from langchain_core.structured_query import FilterDirective
 from langchain_core.vectorstores import VectorStore
 
 from tridex import client
+from tridex.client.channel import DEFAULT_ADDRESS
+from tridex.integrations.core.connection import Connection, connect
+from tridex.integrations.core.errors import host_errors
 
-from ..core.connection import DEFAULT_ADDRESS, Connection, connect
-from ..core.errors import host_errors
 from .searching import ERRORS, document, search_arguments
 
 Filter = Mapping[str, Any] | FilterDirective

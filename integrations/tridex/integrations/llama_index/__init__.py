@@ -7,7 +7,7 @@ TridexRerank       orders nodes that another retriever found                   (
 There is no vector store: LlamaIndex hands a vector store one vector a query, and late interaction needs one a token.
 """
 
-from ..core.errors import require
+from tridex.integrations.core.errors import require
 
 require("llama_index.core", extra="llamaindex")
 

@@ -10,8 +10,7 @@ from llama_index.core.vector_stores.types import (
 )
 
 from tridex.client import InvalidArgument
-
-from ..core.filters import Condition, all_of, any_of, compare, none_of
+from tridex.integrations.core.filters import Condition, all_of, any_of, compare, none_of
 
 _OPERATORS = {
     FilterOperator.EQ: "==",
@@ -22,6 +21,10 @@ _OPERATORS = {
     FilterOperator.LTE: "<=",
     FilterOperator.IN: "in",
     FilterOperator.NIN: "not in",
+    FilterOperator.CONTAINS: "contains",
+    FilterOperator.ANY: "contains_any",
+    FilterOperator.ALL: "contains_all",
+    FilterOperator.TEXT_MATCH: "contains",
 }
 _JOINS = {FilterCondition.AND: all_of, FilterCondition.OR: any_of, FilterCondition.NOT: none_of}
 

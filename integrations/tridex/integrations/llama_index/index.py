@@ -16,10 +16,11 @@ from llama_index.core.settings import Settings
 from llama_index.core.storage.storage_context import StorageContext
 
 from tridex import client
+from tridex.client.channel import DEFAULT_ADDRESS
+from tridex.integrations.core.connection import Connection, connect
+from tridex.integrations.core.errors import host_errors
 
-from ..core.connection import DEFAULT_ADDRESS, Connection, connect
-from ..core.errors import host_errors
-from .nodes import ERRORS, document, node, of_ref_doc
+from .nodes import ERRORS, document, of_ref_doc
 from .retriever import TridexRetriever
 
 

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, TextNode
 from llama_index.core.vector_stores.utils import metadata_dict_to_node
 
 from tridex.client import Document, Hit, InvalidArgument
 from tridex.common import TridexError
-
-from ..core.filters import Condition, compare
+from tridex.integrations.core.filters import Condition, compare
 
 ERRORS: Mapping[type[TridexError], type[Exception]] = {InvalidArgument: ValueError}
 """LlamaIndex has no base class of errors: the others stay those of the client."""

@@ -10,9 +10,9 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 
 from tridex.client import RerankResult
+from tridex.integrations.core.connection import Connection, connect
+from tridex.integrations.core.errors import host_errors
 
-from ..core.connection import Connection, connect
-from ..core.errors import host_errors
 from .nodes import ERRORS
 
 

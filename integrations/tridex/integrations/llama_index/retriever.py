@@ -10,8 +10,10 @@ from llama_index.core.callbacks import CallbackManager
 from llama_index.core.schema import NodeWithScore, QueryBundle
 from llama_index.core.vector_stores.types import MetadataFilters
 
-from ..core.connection import DEFAULT_ADDRESS, Connection, connect
-from ..core.errors import host_errors
+from tridex.client.channel import DEFAULT_ADDRESS
+from tridex.integrations.core.connection import Connection, connect
+from tridex.integrations.core.errors import host_errors
+
 from .filters import server_filters
 from .nodes import ERRORS, scored
 
@@ -52,16 +54,12 @@ class TridexRetriever(BaseRetriever):
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         with host_errors(ERRORS):
-            return scored(
-                self.connection.client.search(self.collection, query_bundle.query_str, **self._arguments())
-            )
+            return scored(self.connection.client.search(self.collection, query_bundle.query_str, **self._arguments()))
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         with host_errors(ERRORS):
             return scored(
-                await self.connection.async_client.search(
-                    self.collection, query_bundle.query_str, **self._arguments()
-                )
+                await self.connection.async_client.search(self.collection, query_bundle.query_str, **self._arguments())
             )
 
     def _arguments(self) -> dict[str, Any]:

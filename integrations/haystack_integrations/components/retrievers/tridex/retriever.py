@@ -30,7 +30,7 @@ class TridexRetriever:
         search_options: Further arguments of `Client.search`, such as `mode` or `exact`.
 
     Raises:
-        ValueError: For a wrong argument.
+        TypeError: The store is another one.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class TridexRetriever:
         search_options: dict[str, Any] | None = None,
     ) -> None:
         if not isinstance(document_store, TridexDocumentStore):
-            raise ValueError(f"document_store: expected a TridexDocumentStore, got {type(document_store).__name__}")
+            raise TypeError(f"document_store: expected a TridexDocumentStore, got {type(document_store).__name__}")
         self.document_store = document_store
         self.filters = filters
         self.top_k = top_k
