@@ -6,6 +6,7 @@ import pytest
 from llama_index.core import Document
 from llama_index.core.llms import MockLLM
 from llama_index.core.schema import IndexNode, NodeRelationship, NodeWithScore, RelatedNodeInfo, TextNode
+from llama_index.core.vector_stores.types import FilterOperator, MetadataFilter, MetadataFilters
 
 from tridex import client
 from tridex.integrations import Connection
@@ -53,6 +54,36 @@ def test_nodes_are_removed(index: TridexIndex) -> None:
     index.insert_nodes([TextNode(id_=str(i), text=text) for i, text in enumerate(TEXTS)])
     index.delete_nodes(["0", "2", "gone"])
     assert [found.node.node_id for found in index.as_retriever(similarity_top_k=3).retrieve("files")] == ["1"]
+
+
+def test_documents_are_replaced_and_removed(index: TridexIndex) -> None:
+    first, second = Document(id_="d1", text=TEXTS[0]), Document(id_="d2", text=TEXTS[1])
+    assert index.refresh_ref_docs([first, second]) == [True, True]
+    changed = Document(id_="d2", text=TEXTS[2])
+    assert TridexIndex(index.collection, index.connection).refresh_ref_docs([first, changed]) == [False, True]
+    found = index.as_retriever(similarity_top_k=3).retrieve("files")
+    assert [(scored.node.ref_doc_id, scored.text) for scored in found] == [("d2", TEXTS[2]), ("d1", TEXTS[0])]
+    index.delete_ref_doc("d2")
+    index.delete_ref_doc("gone")
+    assert [scored.node.ref_doc_id for scored in index.as_retriever().retrieve("files")] == ["d1"]
+
+
+async def test_documents_are_replaced_and_removed_by_coroutines(index: TridexIndex) -> None:
+    await index.adelete_ref_doc("gone")
+    first, changed = Document(id_="d1", text=TEXTS[0]), Document(id_="d1", text=TEXTS[1])
+    assert [await index.arefresh_ref_docs([given]) for given in (first, first, changed)] == [[True], [False], [True]]
+    assert [found.text for found in await index.as_retriever(similarity_top_k=3).aretrieve("Paris")] == [TEXTS[1]]
+    await index.adelete_ref_doc("d1")
+    assert await index.as_retriever().aretrieve("Paris") == []
+
+
+def test_filters_ask_for_metadata(index: TridexIndex) -> None:
+    index.insert_nodes([TextNode(id_=str(i), text=text, metadata={"year": 2019 + i}) for i, text in enumerate(TEXTS)])
+    filters = MetadataFilters(filters=[MetadataFilter(key="year", value=2019, operator=FilterOperator.GT)])
+    found = index.as_retriever(similarity_top_k=3, filters=filters).retrieve("France")
+    assert {scored.node.node_id for scored in found} == {"1", "2"}
+    with pytest.raises(ValueError, match="colour"):
+        index.as_retriever(filters=MetadataFilters(filters=[MetadataFilter(key="colour", value="red")])).retrieve("a")
 
 
 def test_a_query_engine_asks_with_what_was_found(collection: str, connection: Connection) -> None:

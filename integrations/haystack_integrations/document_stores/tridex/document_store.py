@@ -105,6 +105,8 @@ class TridexDocumentStore:
     def filter_documents(self, filters: dict[str, Any] | None = None) -> list[Document]:
         """The documents that match, or all."""
         conditions, found = server_filters(filters), list[Document]()
+        if not self.count_documents():
+            return found  # a collection has fields from its first documents on, and filters ask for fields
         with store_errors(filtered=True):
             while page := self.connection.client.scroll(
                 self.collection, filters=conditions, after=found[-1].id if found else None
@@ -115,6 +117,8 @@ class TridexDocumentStore:
     async def filter_documents_async(self, filters: dict[str, Any] | None = None) -> list[Document]:
         """`filter_documents`, awaited."""
         conditions, found = server_filters(filters), list[Document]()
+        if not await self.count_documents_async():
+            return found
         with store_errors(filtered=True):
             while page := await self.connection.async_client.scroll(
                 self.collection, filters=conditions, after=found[-1].id if found else None
@@ -183,16 +187,16 @@ class TridexDocumentStore:
 
     def count_documents_by_filter(self, filters: dict[str, Any]) -> int:
         """How many documents match."""
+        if not self.count_documents():
+            return 0  # as above
         with store_errors(filtered=True):
-            if not self.connection.client.count(self.collection):
-                return 0  # a collection has fields from its first documents on, and filters ask for fields
             return self.connection.client.count(self.collection, filters=server_filters(filters))
 
     async def count_documents_by_filter_async(self, filters: dict[str, Any]) -> int:
         """`count_documents_by_filter`, awaited."""
+        if not await self.count_documents_async():
+            return 0
         with store_errors(filtered=True):
-            if not await self.connection.async_client.count(self.collection):
-                return 0
             return await self.connection.async_client.count(self.collection, filters=server_filters(filters))
 
     def count_unique_metadata_by_filter(self, filters: dict[str, Any], metadata_fields: list[str]) -> dict[str, int]:

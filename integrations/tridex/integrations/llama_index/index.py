@@ -20,7 +20,7 @@ from tridex.client.channel import DEFAULT_ADDRESS
 from tridex.integrations.core.connection import Connection, connect
 from tridex.integrations.core.errors import host_errors
 
-from .nodes import ERRORS, document, of_ref_doc
+from .nodes import ERRORS, REF_DOC, document, hash_of_source, of_ref_doc
 from .retriever import TridexRetriever
 
 
@@ -113,18 +113,31 @@ class TridexIndex(BaseManagedIndex):
             await self.connection.async_client.delete(self.collection, node_ids, **delete_kwargs)
 
     def delete_ref_doc(self, ref_doc_id: str, delete_from_docstore: bool = False, **delete_kwargs: Any) -> None:
-        """Removes the nodes of a document."""
+        """Removes the nodes of a document, if there are any."""
         with host_errors(ERRORS):
-            self.connection.client.delete(self.collection, filters=of_ref_doc(ref_doc_id), **delete_kwargs)
+            if self._stored_node(ref_doc_id):
+                self.connection.client.delete(self.collection, filters=of_ref_doc(ref_doc_id), **delete_kwargs)
 
     async def adelete_ref_doc(self, ref_doc_id: str, delete_from_docstore: bool = False, **delete_kwargs: Any) -> None:
         """`delete_ref_doc`, awaited."""
         with host_errors(ERRORS):
-            await self.connection.async_client.delete(self.collection, filters=of_ref_doc(ref_doc_id), **delete_kwargs)
+            if await self._astored_node(ref_doc_id):
+                matching = of_ref_doc(ref_doc_id)
+                await self.connection.async_client.delete(self.collection, filters=matching, **delete_kwargs)
 
     def update_ref_doc(self, document: Document, **update_kwargs: Any) -> None:
         """Removes the nodes of a document and writes its new ones."""
         BaseIndex.update_ref_doc(self, document, **update_kwargs)
+
+    def refresh_ref_docs(self, documents: Sequence[Document], **update_kwargs: Any) -> list[bool]:
+        """Writes the documents that are new or have changed since, by the hashes that the server keeps; which ones."""
+        with host_errors(ERRORS):
+            return [self._refresh(document, **update_kwargs) for document in documents]
+
+    async def arefresh_ref_docs(self, documents: Sequence[Document], **update_kwargs: Any) -> list[bool]:
+        """`refresh_ref_docs`, awaited."""
+        with host_errors(ERRORS):
+            return [await self._arefresh(document, **update_kwargs) for document in documents]
 
     def as_retriever(self, **kwargs: Any) -> BaseRetriever:
         """A retriever on the same connection. Takes `similarity_top_k`, `filters` and `search_options`.
@@ -137,6 +150,39 @@ class TridexIndex(BaseManagedIndex):
     def _insert(self, nodes: Sequence[BaseNode], **insert_kwargs: Any) -> None:
         with host_errors(ERRORS):
             self.connection.client.upsert(self.collection, self._documents(nodes), **insert_kwargs)
+
+    def _refresh(self, given: Document, **update_kwargs: Any) -> bool:
+        changed = hash_of_source(self._stored_node(given.id_)) != given.hash
+        if changed:
+            self.update_ref_doc(given, **update_kwargs)
+        return changed
+
+    async def _arefresh(self, given: Document, **update_kwargs: Any) -> bool:
+        changed = hash_of_source(await self._astored_node(given.id_)) != given.hash
+        if changed:
+            await self.aupdate_ref_doc(given, **update_kwargs)
+        return changed
+
+    def _stored_node(self, ref_doc_id: str) -> client.Document | None:
+        """One of a document's nodes. A collection that holds none has no field to ask for, or does not exist."""
+        try:
+            info = self.connection.client.describe_collection(self.collection)
+        except client.NotFound:
+            return None
+        if REF_DOC not in info.fields:
+            return None
+        page = self.connection.client.scroll(self.collection, filters=of_ref_doc(ref_doc_id), limit=1)
+        return next(iter(page), None)
+
+    async def _astored_node(self, ref_doc_id: str) -> client.Document | None:
+        try:
+            info = await self.connection.async_client.describe_collection(self.collection)
+        except client.NotFound:
+            return None
+        if REF_DOC not in info.fields:
+            return None
+        page = await self.connection.async_client.scroll(self.collection, filters=of_ref_doc(ref_doc_id), limit=1)
+        return next(iter(page), None)
 
     def _documents(self, nodes: Sequence[BaseNode]) -> Iterator[client.Document]:
         return map(document, nodes)

@@ -19,13 +19,15 @@ from tridex.integrations.core.filters import Condition, compare
 ERRORS: Mapping[type[TridexError], type[Exception]] = {InvalidArgument: ValueError}
 """LlamaIndex has no base class of errors: the others stay those of the client."""
 
-_REF_DOC = "ref_doc_id"
+REF_DOC = "ref_doc_id"
+"""The field that has the id of a node's source document."""
+
 _REST = "_node"
 
 
 def of_ref_doc(ref_doc_id: str) -> Condition:
     """Filters for the nodes of one source document."""
-    return compare(_REF_DOC, "==", ref_doc_id)
+    return compare(REF_DOC, "==", ref_doc_id)
 
 
 def document(node: BaseNode) -> Document:
@@ -33,7 +35,7 @@ def document(node: BaseNode) -> Document:
     rest = node.model_dump(mode="json", exclude={"id_", "text", "text_resource", "metadata", "embedding"})
     metadata = {**node.metadata, _REST: {**rest, "class_name": node.class_name()}}
     if node.source_node:
-        metadata[_REF_DOC] = node.source_node.node_id
+        metadata[REF_DOC] = node.source_node.node_id
     return Document(node.node_id, node.get_content(MetadataMode.NONE), metadata)
 
 
@@ -43,7 +45,7 @@ def node(stored: Document | Hit) -> BaseNode:
     rest = metadata.pop(_REST, None)
     if rest is None:
         return TextNode(id_=stored.id, text=stored.text or "", metadata=metadata)
-    metadata.pop(_REF_DOC, None)
+    metadata.pop(REF_DOC, None)
     content = json.dumps({**rest, "id_": stored.id, "metadata": metadata})
     return metadata_dict_to_node({"_node_content": content, "_node_type": rest["class_name"]}, text=stored.text)
 
@@ -51,3 +53,9 @@ def node(stored: Document | Hit) -> BaseNode:
 def scored(hits: Iterable[Hit]) -> list[NodeWithScore]:
     """Nodes with their scores, best first."""
     return [NodeWithScore(node=node(hit), score=hit.score) for hit in hits]
+
+
+def hash_of_source(stored: Document | None) -> str | None:
+    """The hash that a stored node's source document had."""
+    source = None if stored is None else node(stored).source_node
+    return None if source is None else source.hash
