@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from haystack import AsyncPipeline, Document, Pipeline
+from haystack import Document, Pipeline
 from haystack.document_stores.errors import DocumentStoreError
 from haystack.errors import FilterError
 
@@ -41,7 +41,7 @@ async def test_a_pipeline_that_was_saved_runs(store: TridexDocumentStore, server
     asked = {name: {"query": "delete a folder"} for name in ("retriever", "ranker")}
     (found,) = Pipeline.loads(pipeline.dumps()).run(asked)["ranker"]["documents"]
     assert (found.id, found.meta) == ("c", {"year": 2021})
-    again = AsyncPipeline.loads(pipeline.dumps())
+    again = Pipeline.loads(pipeline.dumps())
     assert (await again.run_async(asked))["ranker"]["documents"] == [found]
 
 
