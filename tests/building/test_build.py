@@ -24,12 +24,13 @@ from queries import embed_query
 from sentence_transformers import MultiVectorEncoder
 from service_requests import answers, upsert
 
-from tridex.building import BuildError, Embedder, new_collection_spec, open_source
+from tridex.building import BuildError, Embedder, new_collection_spec
 from tridex.building.codebook_training import centroids
 from tridex.encoding import Artifact, latest_version_dir, load_artifact
 from tridex.index import CollectionExistsError, CollectionInUseError, CollectionNotFoundError, FieldType, Store
 from tridex.kernels import Codec
 from tridex.protocol.parameters import LongDocuments
+from tridex.protocol.sources import open_source
 from tridex.serving.backend.service import Context, Request, RequestError
 from tridex.serving.models.ingest import IngestService
 from tridex.serving.models.search import SearchService

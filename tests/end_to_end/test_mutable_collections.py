@@ -10,7 +10,16 @@ from filter_model import matches
 from filter_strategies import FIELDS, VALUES, filters
 from hypothesis import HealthCheck, given, settings
 
-from tridex.client import AlreadyExists, AsyncClient, Client, Document, InvalidArgument, NotFound, TridexError
+from tridex.client import (
+    AlreadyExists,
+    AsyncClient,
+    Client,
+    Document,
+    InvalidArgument,
+    NotFound,
+    TridexError,
+    UpsertResult,
+)
 from tridex.serving.server import TritonServer
 
 YEARS = {"field": "year", "operator": ">=", "value": 2020}
@@ -72,7 +81,8 @@ def test_writes_by_filter_are_seen_at_once(client: Client) -> None:
     may = {"field": "seen", "operator": "<", "value": datetime(2024, 5, 4, tzinfo=timezone.utc)}
     assert {hit.id for hit in client.search("notes", "note", filters=may)} == {"n00", "n01", "n02"}
     before = client.describe_collection("notes").version
-    assert client.delete("notes", filters=YEARS) > before
+    deleted = client.delete("notes", filters=YEARS)
+    assert deleted.deleted == 10 and deleted.version > before
     assert client.count("notes") == 20 and len(client.search("notes", "note", filters=YEARS)) == 0
     pages, after = [], None
     while page := client.scroll("notes", limit=8, after=after):
@@ -99,7 +109,7 @@ def test_mistyped_metadata_fails_its_own_request_alone(client: Client) -> None:
     for thread in threads:
         thread.join()
     for i, outcome in outcomes.items():
-        assert isinstance(outcome, int) if i % 2 else isinstance(outcome, InvalidArgument)
+        assert isinstance(outcome, UpsertResult) if i % 2 else isinstance(outcome, InvalidArgument)
     assert "metadata field 'year' of document '4' is '4'; expected an integer" in str(outcomes[4])
     assert client.count("typed") == 6
 

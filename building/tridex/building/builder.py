@@ -9,13 +9,13 @@ from itertools import islice
 
 from tridex.index import Build, Collection, CollectionSpec, Document, Store
 from tridex.kernels import Codebook
+from tridex.protocol.sources import Source
 
 from . import codebook_training as codebook
 from .embedder import Embed
 from .errors import BuildError
 from .progress import Progress
 from .source_check import Checked, check, documents
-from .sources import Source
 
 DOCUMENTS_PER_COMMIT = 1000
 """The most that a kill loses: some 20 s of encoding on two cores."""
@@ -72,7 +72,8 @@ def build_collection(
         elif store.made_from(name) is None:
             store.check_free(name)
         with progress.stage("check", source.count()) as advance:
-            checked = check(source, spec.fields, advance)
+            checked = check(source, spec, advance)
+        spec = replace(spec, fields=checked.fields)
         if build is None:
             if store.made_from(name) == checked.digest and not _differences(store.open(name).spec, spec):
                 return summary(store.open(name), resumed_after=checked.documents, without_text=checked.without_text)
@@ -109,8 +110,17 @@ def check_spec(build: Build, spec: CollectionSpec) -> None:
 
 def _differences(begun: CollectionSpec, spec: CollectionSpec) -> list[str]:
     """What a collection was begun with that differs in this specification."""
-    # The fingerprint stands for the hashes of its components, which an older collection does not have.
-    wanted = replace(spec, codebook=begun.codebook, checkpoint=begun.checkpoint, format=begun.format)
+    # The fingerprint stands for the hashes of its components, which an older collection does not have. Inferred fields
+    # follow from the source.
+    fields = begun.fields if spec.infers_fields else spec.fields
+    wanted = replace(
+        spec,
+        fields=fields,
+        columns=begun.columns,
+        codebook=begun.codebook,
+        checkpoint=begun.checkpoint,
+        format=begun.format,
+    )
     return [name for name, value in vars(begun).items() if value != getattr(wanted, name)]
 
 

@@ -6,7 +6,7 @@ Needs numpy and tritonclient, no torch: what encodes and scores is on the server
 """
 
 from tridex.common import TridexError
-from tridex.protocol.parameters import CodecName, LongDocumentsName, SearchModeName
+from tridex.protocol.parameters import CodecName, IfExistsName, LongDocumentsName, SearchModeName
 
 from ._async.client import AsyncClient
 from ._sync.client import Client
@@ -24,13 +24,17 @@ from .errors import (
 )
 from .results import (
     CollectionInfo,
+    DeleteResult,
     Document,
     Embeddings,
+    FacetValue,
     Hit,
     ModelStatistics,
     RerankResult,
     SearchResult,
     ServerInfo,
+    UpdateResult,
+    UpsertResult,
 )
 from .search_options import Filters, SearchOptions
 
@@ -41,10 +45,13 @@ __all__ = [
     "ClientError",
     "CodecName",
     "CollectionInfo",
+    "DeleteResult",
     "Document",
     "Embeddings",
+    "FacetValue",
     "Filters",
     "Hit",
+    "IfExistsName",
     "InvalidArgument",
     "LongDocumentsName",
     "ModelStatistics",
@@ -61,4 +68,6 @@ __all__ = [
     "Timeout",
     "TridexError",
     "Unavailable",
+    "UpdateResult",
+    "UpsertResult",
 ]

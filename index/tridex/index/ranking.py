@@ -29,6 +29,14 @@ class Ranking:
         """The best `count` of these."""
         return Ranking(self.ids[:count], self.scores[:count], self.addresses[:count])
 
+    def after(self, count: int) -> Ranking:
+        """All but the best `count` of these."""
+        return Ranking(self.ids[count:], self.scores[count:], self.addresses[count:])
+
+    def at_least(self, score: float) -> Ranking:
+        """Those with that score or a larger one."""
+        return self.first(int((self.scores >= np.float32(score)).sum()))
+
 
 def ranked(hits: list[tuple[float, str, int]]) -> Ranking:
     """The ranking of hits (score, id, address) in any order, which it sorts."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tridex.index.errors import InvalidDocumentError
 from tridex.kernels import Codebook
 
-from .fields import column_values, columns
+from .fields import column_values, is_column
 from .metadata import decoded, encoded
 from .spec import CollectionSpec
 
@@ -64,7 +64,7 @@ def encode_documents(
         except ValueError as error:
             raise InvalidDocumentError(f"embeddings of {document.id!r}: {error}") from error
         tokens.append(len(array))
-    values = [column_values(spec.fields, document.id, document.metadata) for document in documents]
+    fields = field_columns(documents, spec, schema)
     return pa.table(
         {
             "id": [document.id for document in documents],
@@ -72,12 +72,30 @@ def encode_documents(
             "metadata": [encoded(document.id, document.metadata) for document in documents],
             "tokens": tokens,
             "codes": codes,
-            **{column: [row[i] for row in values] for i, column in enumerate(columns(spec.fields).values())},
+            **fields,
         },
         schema=schema,
     )
 
 
+def field_columns(documents: Sequence[Document], spec: CollectionSpec, schema: pa.Schema) -> dict[str, pa.Array]:
+    """The columns of a dataset's fields; those that no field has any more hold nothing. Raises InvalidDocumentError."""
+    values = [column_values(spec.fields, document.id, document.metadata) for document in documents]
+    own = {spec.columns[name]: [row[i] for row in values] for i, name in enumerate(spec.fields)}
+    nothing = [None] * len(documents)
+    return {name: pa.array(own.get(name, nothing), schema.field(name).type) for name in schema.names if is_column(name)}
+
+
+def encode_metadata(documents: Sequence[Document], spec: CollectionSpec, schema: pa.Schema) -> pa.Table:
+    """The ids of documents and all columns that follow from their metadata. Raises as check_metadata."""
+    columns = {
+        "id": [document.id for document in documents],
+        "metadata": [encoded(document.id, document.metadata) for document in documents],
+        **field_columns(documents, spec, schema),
+    }
+    return pa.table(columns, schema=pa.schema([schema.field(name) for name in columns]))
+
+
 def decode_documents(rows: pa.Table) -> list[Document]:
-    """The documents of rows with the columns DOCUMENT_COLUMNS."""
-    return [Document(row["id"], row["text"], decoded(row["metadata"])) for row in rows.to_pylist()]
+    """The documents of rows with the columns DOCUMENT_COLUMNS; without texts where that column is missing."""
+    return [Document(row["id"], row.get("text", ""), decoded(row["metadata"])) for row in rows.to_pylist()]

@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
 
+import numpy as np
 import torch
 
 from tridex import kernels
@@ -45,7 +46,7 @@ class _Search:
     @property
     def depth(self) -> int:
         """Documents that the mode takes of each first-stage ranking."""
-        return self.request.mode.depth(self.request.top_k)
+        return self.request.mode.depth(self.request.ranked)
 
 
 class SearchEngine:
@@ -121,7 +122,7 @@ class SearchEngine:
                 f"on {self._device}: {supported}"
             )
         queries = self._queries(request, snapshot)
-        depth = request.mode.depth(request.top_k)
+        depth = request.mode.depth(request.ranked)
         texts = request.texts if request.mode.needs_text else []
         return _Search(
             request,
@@ -185,14 +186,26 @@ class SearchEngine:
             by_bm25 = [future.result() for future in search.by_bm25]
         first_stage = FirstStage(within_float32(by_maxsim), by_bm25)
         ranked = request.mode.rank(search.snapshot, queries, first_stage)
-        rankings = [ranking.first(request.top_k) for ranking in ranked]
-        if self._mean and request.mode.scores_are_maxsim:
+        rankings = [ranking.first(request.ranked) for ranking in ranked]
+        if request.mode.scores_are_maxsim and (self._mean or request.normalize):
             scoring_tokens = queries.mask.sum(dim=1).clamp(min=1).cpu().numpy()
-            rankings = [
-                replace(ranking, scores=ranking.scores / tokens)
-                for ranking, tokens in zip(rankings, scoring_tokens, strict=True)
-            ]
+            rankings = [_divided(ranking, tokens) for ranking, tokens in zip(rankings, scoring_tokens, strict=True)]
+        if request.normalize:
+            largest = request.mode.largest_score or 1.0
+            rankings = [_within_one(_divided(ranking, largest)) for ranking in rankings]
+        rankings = [ranking.after(request.offset) for ranking in rankings]
+        if request.min_score is not None:
+            rankings = [ranking.at_least(request.min_score) for ranking in rankings]
         return hit_tensors(search.snapshot, rankings, request.with_text, request.with_metadata)
+
+
+def _divided(ranking: Ranking, by: float) -> Ranking:
+    return replace(ranking, scores=ranking.scores / np.float32(by))
+
+
+def _within_one(ranking: Ranking) -> Ranking:
+    """Cosines may be below 0, and products of embeddings that a client gave above 1."""
+    return replace(ranking, scores=ranking.scores.clip(0, 1))
 
 
 def _padded(tensor: torch.Tensor, tokens: int) -> torch.Tensor:
