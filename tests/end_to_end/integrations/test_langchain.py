@@ -50,6 +50,36 @@ def test_hits_have_their_scores(store: TridexVectorStore) -> None:
     assert (same.id, same.metadata) == ("b", {"n": 1, "relevance_score": score})
 
 
+async def test_relevance_scores_are_shares(store: TridexVectorStore) -> None:
+    store.add_texts(TEXTS)
+    scores = [score for _, score in store.similarity_search_with_relevance_scores("dessert of sugar")]
+    assert len(scores) == 3
+    assert all(0 <= score <= 1 for score in scores)
+    threshold = {"score_threshold": scores[1]}
+    retriever = store.as_retriever(search_type="similarity_score_threshold", search_kwargs=threshold)
+    assert len(retriever.invoke("dessert of sugar")) == 2
+    assert len(await retriever.ainvoke("dessert of sugar")) == 2
+
+
+async def test_everything_can_be_removed(store: TridexVectorStore) -> None:
+    for delete_all in (True, False):
+        store.add_texts(TEXTS)
+        assert store.delete() if delete_all else await store.adelete()
+        assert store.similarity_search("sugar") == []
+
+
+def test_filters_ask_for_metadata(store: TridexVectorStore) -> None:
+    store.add_texts(TEXTS, [{"year": 2019 + i, "tags": ["text", f"t{i}"]} for i in range(3)], ids=["a", "b", "c"])
+    ids = [found.id for found in store.similarity_search("sugar", filter={"year": {"$gt": 2019, "$lt": 2021}})]
+    assert ids == ["b"]
+    assert [found.id for found in store.similarity_search("sugar", filter={"tags": {"$contains": "t2"}})] == ["c"]
+    retriever = TridexRetriever(collection=store.collection, connection=store.connection, filter={"year": 2019})
+    assert [found.id for found in retriever.invoke("sugar")] == ["a"]
+    assert [found.id for found in retriever.invoke("sugar", filter={"year": 2021})] == ["c"]
+    with pytest.raises(ValueError, match="colour"):
+        store.similarity_search("sugar", filter={"colour": "red"})
+
+
 def test_options_of_a_search_pass_through(store: TridexVectorStore) -> None:
     store.add_texts(TEXTS)
     assert [found.page_content for found in store.similarity_search("sugar", mode="bm25")] == [TEXTS[1]]

@@ -30,7 +30,9 @@ def document(hit: Hit) -> Document:
 
 
 def scored(hit: Hit) -> Document:
-    """The document that was stored, with `relevance_score` beside its metadata."""
+    """The document that was stored, with `relevance_score` beside its metadata, and `spans` where it is explained."""
     found = document(hit)
     found.metadata["relevance_score"] = hit.score
+    if explanation := getattr(hit, "explanation", None):
+        found.metadata["spans"] = [vars(span) for span in explanation.spans]
     return found

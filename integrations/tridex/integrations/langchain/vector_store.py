@@ -111,6 +111,24 @@ class TridexVectorStore(VectorStore):
             await self.connection.async_client.upsert(self.collection, documents, **kwargs)
         return [written.id for written in documents]
 
+    def delete(self, ids: list[str] | None = None, **kwargs: Any) -> bool:
+        """Removes the documents `ids`, or all of them; ids that do not exist are no error."""
+        with host_errors(ERRORS):
+            if ids is None:
+                self.connection.client.clear(self.collection, **kwargs)
+            else:
+                self.connection.client.delete(self.collection, ids, **kwargs)
+        return True
+
+    async def adelete(self, ids: list[str] | None = None, **kwargs: Any) -> bool:
+        """`delete`, awaited."""
+        with host_errors(ERRORS):
+            if ids is None:
+                await self.connection.async_client.clear(self.collection, **kwargs)
+            else:
+                await self.connection.async_client.delete(self.collection, ids, **kwargs)
+        return True
+
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
         """The documents `ids` that exist, in their order."""
         with host_errors(ERRORS):
@@ -154,6 +172,17 @@ class TridexVectorStore(VectorStore):
                 self.collection, query, **search_arguments(k, filter, kwargs)
             )
         return [(document(hit), hit.score) for hit in hits]
+
+    def _similarity_search_with_relevance_scores(
+        self, query: str, k: int = 4, **kwargs: Any
+    ) -> list[tuple[Document, float]]:
+        """Scores from 0 to 1, for `similarity_search_with_relevance_scores` and its `score_threshold`."""
+        return self.similarity_search_with_score(query, k, normalize=True, **kwargs)
+
+    async def _asimilarity_search_with_relevance_scores(
+        self, query: str, k: int = 4, **kwargs: Any
+    ) -> list[tuple[Document, float]]:
+        return await self.asimilarity_search_with_score(query, k, normalize=True, **kwargs)
 
 
 def _documents(
