@@ -10,7 +10,7 @@ from haystack import Document, default_from_dict, default_to_dict
 from haystack.document_stores.types import DuplicatePolicy
 from haystack.utils import Secret
 
-from tridex.client import FacetValue
+from tridex.client import FacetValue, IfExistsName
 from tridex.client.channel import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S
 from tridex.integrations import Connection
 from tridex.protocol.limits import MAX_FACET_VALUES
@@ -21,7 +21,7 @@ from .fields import bounds, field_name, fields_info, page_of_values
 from .filters import server_filters
 from .server import headers_from_dict, headers_to_dict, open_connection
 
-_IF_EXISTS = {
+_IF_EXISTS: Mapping[DuplicatePolicy, IfExistsName] = {
     # Haystack leaves NONE to the store; its own stores refuse duplicates.
     DuplicatePolicy.NONE: "fail",
     DuplicatePolicy.FAIL: "fail",
