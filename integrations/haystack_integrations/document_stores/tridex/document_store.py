@@ -50,7 +50,8 @@ class TridexDocumentStore:
     Raises:
         FilterError: For filters that the server cannot apply.
         ValueError: For another wrong argument.
-        DuplicateDocumentError: For documents that exist, where the policy forbids it; then nothing is written.
+        DuplicateDocumentError: For a document that exists, where the policy forbids it. It is not written, nor are those
+            behind it; of many documents, some before it are.
         DocumentStoreError: For every other failure of the server. Each is an error of `tridex.client`, too.
     """
 
