@@ -106,7 +106,7 @@ class TridexDocumentStore:
     def filter_documents(self, filters: dict[str, Any] | None = None) -> list[Document]:
         """The documents that match, or all."""
         conditions, found = server_filters(filters), list[Document]()
-        if not self.count_documents():
+        if conditions and not self.count_documents():
             return found  # a collection has fields from its first documents on, and filters ask for fields
         with store_errors(filtered=True):
             while page := self.connection.client.scroll(
@@ -118,7 +118,7 @@ class TridexDocumentStore:
     async def filter_documents_async(self, filters: dict[str, Any] | None = None) -> list[Document]:
         """`filter_documents`, awaited."""
         conditions, found = server_filters(filters), list[Document]()
-        if not await self.count_documents_async():
+        if conditions and not await self.count_documents_async():
             return found
         with store_errors(filtered=True):
             while page := await self.connection.async_client.scroll(
