@@ -202,6 +202,16 @@ def test_metadata_is_updated_and_codes_stay(tmp_path: Path) -> None:
     assert lance.dataset(str(collection.folder)).schema.metadata == collection.dataset.schema.metadata
 
 
+def test_an_update_brings_fields_where_they_are_inferred(tmp_path: Path) -> None:
+    spec = CollectionSpec(4, Codec.FLOAT32, "f" * 64, {}, infers_fields=True)
+    collection = filled(Store(tmp_path), spec)
+    assert collection.update_metadata({"a": {"reviewed": True}}) == 1
+    assert collection.latest().spec.fields["reviewed"] is FieldType.BOOL
+    assert ids(collection.latest(), "reviewed", "==", True) == "a"
+    with pytest.raises(InvalidDocumentError, match="'reviewed' of document 'b' is 'yes'"):
+        collection.update_metadata_matching({"field": "reviewed", "operator": "!=", "value": True}, {"reviewed": "yes"})
+
+
 def test_facets_and_bounds(tmp_path: Path) -> None:
     def facet(*given: Any, **options: Any) -> list[tuple[Any, int]]:
         return [(found.value, found.count) for found in collection.facet(*given, **options)]

@@ -279,6 +279,9 @@ class Collection:
             for document in decode_documents(rows)
         ]
         if documents:
+            if (fields := self.inferred_fields(documents)) != self.spec.fields:
+                fitted = self.change_fields(fields)
+                self.dataset, self.spec = fitted.dataset, fitted.spec
             changed = encode_metadata(documents, self.spec, self.dataset.schema, most_bytes)
             self.dataset.merge_insert("id").when_matched_update_all().execute(changed)
         return len(documents)
