@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 from typer.testing import CliRunner
 
-from tridex.client import Client, CodecName, InvalidArgument, LongDocumentsName, SearchModeName
+from tridex.client import Client, CodecName, InvalidArgument, LongDocumentsName
 from tridex.client.cli import create_app
 from tridex.client.search_options import SEARCH_OPTIONS, search_parameters
 from tridex.kernels import Codec
@@ -46,6 +46,5 @@ def test_the_command_line_has_an_option_for_each_with_help():
 
 
 def test_the_names_that_type_checkers_know_are_all_there_are():
-    assert set(get_args(SearchModeName)) == {mode.value for mode in parameters.SearchMode}
     assert set(get_args(LongDocumentsName)) == {value.value for value in parameters.LongDocuments}
     assert set(get_args(CodecName)) == {codec.value for codec in Codec}

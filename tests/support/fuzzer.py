@@ -49,8 +49,15 @@ _USUAL: dict[str, tuple[Enum, ...]] = {
     models.INGEST.name: (*parameters.IngestOperation, *[_UPSERT] * 6, _DELETE, _DELETE),
     models.CATALOG.name: tuple(parameters.CatalogOperation),
 }
-_CHOICES = (*_OPERATIONS, parameters.SearchMode, parameters.LongDocuments)
-WORDS = (*(str(member.value) for kind in _CHOICES for member in kind), "float16", "int8", "residual2", "0.5")
+_CHOICES = (*_OPERATIONS, parameters.LongDocuments)
+WORDS = (
+    *(str(member.value) for kind in _CHOICES for member in kind),
+    *parameters.SEARCH_MODES,
+    "float16",
+    "int8",
+    "residual2",
+    "0.5",
+)
 
 _BIG_MESSAGE = 16 * 1024
 """Bytes from which on a request may be as much work as its sender waits for."""
@@ -414,7 +421,7 @@ def _several_parameters(rng: Random, request: pb.ModelInferRequest) -> None:
 def _a_mode(rng: Random, request: pb.ModelInferRequest) -> None:
     """A search in a way that there is, or nearly."""
     said: dict[str, Any] = {
-        parameters.MODE: rng.choice([mode.value for mode in parameters.SearchMode]),
+        parameters.MODE: rng.choice(parameters.SEARCH_MODES),
         parameters.EXACT: rng.random() < 0.5,
         parameters.TOP_K: rng.choice((1, 10, limits.MAX_TOP_K)),
         parameters.N_CANDIDATES: rng.choice((1, 10, limits.MAX_CANDIDATES)),

@@ -35,7 +35,7 @@ class Option:
 
 
 def _mode(name: str, value: SearchModeName) -> str | None:
-    mode = checks.one_of(name, value, [mode.value for mode in parameters.SearchMode])
+    mode = checks.one_of(name, value, parameters.SEARCH_MODES)
     return None if mode == parameters.DEFAULT_MODE else mode
 
 
