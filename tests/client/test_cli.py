@@ -71,7 +71,7 @@ def test_index(run, triton, written, tmp_path, kind):
     assert (
         "documents to docs in" in result.stdout
         and "n:int" in result.stdout
-        and "skipped 1 without text" in result.stdout
+        and "1 skipped without text" in result.stdout
     )
     assert "3/3" in result.stderr and "/s" in result.stderr
 
@@ -323,7 +323,7 @@ def test_encode(run, triton, flags, model):
 def test_stats(run, triton):
     collection = {"name": "docs", "count": 1234, "version": 9, "codec": "int8", "dim": 128, "fingerprint": "f" * 64}
     collection |= {"fields": {"year": "int"}, "document_length": 300, "long_documents": "windows"}
-    collection |= {"pooling_factor": 2, "codebook": None, "checkpoint": {"weights": "e" * 64}}
+    collection |= {"pooling_factor": 2, "codebook": None, "checkpoint": {"weights": "e" * 64}, "infers_fields": True}
     collection |= {"tokens": 99, "device_bytes": 12_000, "budget_bytes": 16_000, "damage": ""}
     triton.answer = lambda _: {"ROWS": [[json.dumps(collection)]]}
     model = triton.statistics.model_stats.add(name="maxsim", execution_count=2)
@@ -437,7 +437,7 @@ def test_a_missing_extra_names_its_install(run, arguments):
 
 INFO = {"name": "docs", "count": 3, "version": 9, "codec": "int8", "dim": 128, "fingerprint": "f" * 64}
 INFO |= {"fields": {"year": "int", "a:b": "str"}, "document_length": 180, "long_documents": "truncate"}
-INFO |= {"pooling_factor": 2, "codebook": "c" * 64, "checkpoint": {"weights": "e" * 64}}
+INFO |= {"pooling_factor": 2, "codebook": "c" * 64, "checkpoint": {"weights": "e" * 64}, "infers_fields": True}
 INFO |= {"tokens": 99, "device_bytes": 12_000, "budget_bytes": 16_000, "damage": ""}
 
 

@@ -147,8 +147,8 @@ async def test_no_queries_no_request(client, triton):
     assert await client.get("docs", []) == []
     assert await client.rerank("q", []) == []
     assert await client.rerank("q", collection="docs", ids=[]) == []
-    assert await client.upsert("docs", []) == 0
-    assert await client.delete("docs", []) == 0
+    assert await client.upsert("docs", []) == UpsertResult(0)
+    assert await client.delete("docs", []) == DeleteResult(0)
     assert triton.requests == []
 
 

@@ -194,6 +194,8 @@ def test_metadata_is_updated_and_codes_stay(tmp_path: Path) -> None:
     version = collection.version
     with pytest.raises(InvalidDocumentError, match="'year' of document 'a' is 'x'"):
         collection.update_metadata({"b": {"year": 3}, "a": {"year": "x"}})
+    with pytest.raises(InvalidDocumentError, match=r"'a' would have 1[0-9]+ bytes; expected at most 99"):
+        collection.update_metadata({"a": {"long": "x" * 99}}, 99)
     assert collection.update_metadata({"gone": {}}) == 0 and collection.latest_version() == version
     assert follower.refresh().count() == collection.count() == 4
     assert sorted(follower.snapshot.search_texts("text", 9).ids) == [*"abcd"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -36,6 +36,8 @@ class Summary:
     version: int
     bytes_per_document: float
     """On disk."""
+    fields: Mapping[str, str]
+    """The metadata fields that filters can ask for, and their types."""
 
 
 def build_collection(
@@ -99,7 +101,8 @@ def summary(collection: Collection, *, resumed_after: int, without_text: int = 0
     """The summary of a finished collection."""
     documents = collection.count()
     size = sum(file.stat().st_size for file in collection.folder.rglob("*") if file.is_file())
-    return Summary(documents, resumed_after, without_text, collection.version, size / documents)
+    fields = {name: kind.value for name, kind in collection.spec.fields.items()}
+    return Summary(documents, resumed_after, without_text, collection.version, size / documents, fields)
 
 
 def check_spec(build: Build, spec: CollectionSpec) -> None:

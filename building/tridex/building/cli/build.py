@@ -107,6 +107,8 @@ def build(
         f"Built {collection} of {done.documents:,} documents{resumed} in {seconds:,.1f} s "
         f"({encoded / seconds:,.0f}/s), {done.bytes_per_document / 1000:,.1f} kB per document in {codec}{skipped}"
     )
+    shown = ", ".join(f"{name}:{kind}" for name, kind in done.fields.items())
+    print_line(f"Fields that filters can ask for: {shown or 'none'}")
 
 
 def _declaration(fields: list[str]) -> dict[str, str]:

@@ -246,12 +246,13 @@ class Collection:
         return self.version
 
     @writing
-    def update_metadata(self, changes: Mapping[str, Mapping[str, Any]]) -> int:
+    def update_metadata(self, changes: Mapping[str, Mapping[str, Any]], most_bytes: int | None = None) -> int:
         """Changes the metadata of documents, in one transaction; nothing is encoded.
 
         Args:
             changes: By id: keys that get another value, or go where it is None. Other keys stay. An id that is not
                 there is left out.
+            most_bytes: Of a document's metadata as JSON, after the change; None for no limit.
 
         Returns:
             How many documents there were.
@@ -259,19 +260,19 @@ class Collection:
         Raises:
             InvalidDocumentError: As check_metadata. Nothing is written then.
         """
-        return self._update(_id_filter([*changes]), changes.__getitem__)
+        return self._update(_id_filter([*changes]), changes.__getitem__, most_bytes)
 
     @writing
-    def update_metadata_matching(self, filters: Any, change: Mapping[str, Any]) -> int:
+    def update_metadata_matching(self, filters: Any, change: Mapping[str, Any], most_bytes: int | None = None) -> int:
         """`update_metadata` of the documents that match (filters.py).
 
         Raises:
             InvalidFilterError: The filter is malformed, or about what is no field.
             InvalidDocumentError: As check_metadata.
         """
-        return self._update(to_sql(filters, self.spec), lambda _: change)
+        return self._update(to_sql(filters, self.spec), lambda _: change, most_bytes)
 
-    def _update(self, condition: str, change: Callable[[str], Mapping[str, Any]]) -> int:
+    def _update(self, condition: str, change: Callable[[str], Mapping[str, Any]], most_bytes: int | None) -> int:
         rows = self.dataset.to_table(columns=["id", "metadata"], filter=condition)
         documents = [
             replace(document, metadata=_merged(document.metadata, change(document.id)))
@@ -281,7 +282,7 @@ class Collection:
             if (fields := self.inferred_fields(documents)) != self.spec.fields:
                 fitted = self.change_fields(fields)
                 self.dataset, self.spec = fitted.dataset, fitted.spec
-            changed = encode_metadata(documents, self.spec, self.dataset.schema)
+            changed = encode_metadata(documents, self.spec, self.dataset.schema, most_bytes)
             self.dataset.merge_insert("id").when_matched_update_all().execute(changed)
         return len(documents)
 

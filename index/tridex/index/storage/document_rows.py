@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tridex.index.errors import InvalidDocumentError
 from tridex.kernels import Codebook
 
-from .fields import column_values, is_column
+from .fields import column_values, is_column, short
 from .metadata import decoded, encoded
 from .spec import CollectionSpec
 
@@ -86,11 +86,22 @@ def field_columns(documents: Sequence[Document], spec: CollectionSpec, schema: p
     return {name: pa.array(own.get(name, nothing), schema.field(name).type) for name in schema.names if is_column(name)}
 
 
-def encode_metadata(documents: Sequence[Document], spec: CollectionSpec, schema: pa.Schema) -> pa.Table:
-    """The ids of documents and all columns that follow from their metadata. Raises as check_metadata."""
+def encode_metadata(
+    documents: Sequence[Document], spec: CollectionSpec, schema: pa.Schema, most_bytes: int | None
+) -> pa.Table:
+    """The ids of documents and all columns that follow from their metadata.
+
+    Raises InvalidDocumentError as check_metadata, and where metadata has more bytes than `most_bytes`.
+    """
+    texts = [encoded(document.id, document.metadata) for document in documents]
+    for document, text in zip(documents, texts, strict=True):
+        if most_bytes is not None and (size := len(text.encode())) > most_bytes:
+            raise InvalidDocumentError(
+                f"metadata of document {short(document.id)} would have {size} bytes; expected at most {most_bytes}"
+            )
     columns = {
         "id": [document.id for document in documents],
-        "metadata": [encoded(document.id, document.metadata) for document in documents],
+        "metadata": texts,
         **field_columns(documents, spec, schema),
     }
     return pa.table(columns, schema=pa.schema([schema.field(name) for name in columns]))

@@ -238,13 +238,14 @@ class IngestService(Service):
         to_write: dict[str, tuple[Document, NDArray[np.float32]]] = {}
         for task in [*tasks]:
             try:
+                documents = _to_write(task.request, existing)
                 with translated_errors():
-                    collection = self._fitted(collection, task.request.documents)
-                written = {document.id for document in _to_write(task.request, existing)}
+                    collection = self._fitted(collection, documents)
             except RequestError as error:
                 task.answer.set_result(error)
                 tasks.remove(task)
                 continue
+            written = {document.id for document in documents}
             if self._is_outdated(task, collection, written):
                 task.rows, task.encoded = self._rows(task), []
                 self._scheduler.resubmit(task, self._lane)
@@ -335,14 +336,14 @@ class IngestService(Service):
     def _update_metadata(self, request: UpdateMetadataRequest) -> _Change:
         with self._writer:
             collection = self._store.open(request.collection)
-            updated = collection.update_metadata(request.changes)
+            updated = collection.update_metadata(request.changes, limits.MAX_METADATA_BYTES)
         self._maintenance.wrote(request.collection)
         return _Change(collection.version, replaced=updated)
 
     def _update_matching(self, request: UpdateMatchingRequest) -> _Change:
         with self._writer:
             collection = self._store.open(request.collection)
-            updated = collection.update_metadata_matching(request.filters, request.change)
+            updated = collection.update_metadata_matching(request.filters, request.change, limits.MAX_METADATA_BYTES)
         self._maintenance.wrote(request.collection)
         return _Change(collection.version, replaced=updated)
 
