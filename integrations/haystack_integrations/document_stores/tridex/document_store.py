@@ -50,8 +50,8 @@ class TridexDocumentStore:
     Raises:
         FilterError: For filters that the server cannot apply.
         ValueError: For another wrong argument.
-        DuplicateDocumentError: For a document that exists, where the policy forbids it. It is not written, nor are those
-            behind it; of many documents, some before it are.
+        DuplicateDocumentError: For a document that exists, where the policy forbids it. Neither it is written nor what
+            comes after it; of many documents, some before it are.
         DocumentStoreError: For every other failure of the server. Each is an error of `tridex.client`, too.
     """
 
