@@ -43,6 +43,11 @@ def test_what_has_no_type_of_the_host_stays_as_it_is() -> None:
         assert raised(cause, {InvalidArgument: ValueError}) is cause
 
 
+def test_an_error_of_an_inner_call_stays_as_it_is() -> None:
+    error = raised(InvalidArgument("top_k"), TYPES)
+    assert raised(error, TYPES) is error
+
+
 def test_what_the_client_says_beside_its_message_is_kept() -> None:
     cause = Unavailable("no server")
     cause.written = 32

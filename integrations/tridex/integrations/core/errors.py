@@ -16,13 +16,14 @@ def host_errors(types: Mapping[type[TridexError], type[Exception]]) -> Iterator[
     """Lets the client's errors pass as errors of the framework, too: `except` finds them by either class.
 
     Args:
-        types: The framework's class for each of the client's, the first match counts. What has none stays as it is.
+        types: The framework's class for each of the client's, the first match counts. What has none, or is of that
+            class already, stays as it is.
     """
     try:
         yield
     except TridexError as error:
         host = next((host for kind, host in types.items() if isinstance(error, kind)), None)
-        if host is None:
+        if host is None or isinstance(error, host):
             raise
         raise _both(type(error), host, error.args, vars(error)) from error
 
