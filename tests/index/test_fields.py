@@ -124,6 +124,22 @@ def test_a_process_killed_while_it_adds_fields_leaves_a_collection_that_goes_on(
     assert [name for name in collection.dataset.schema.names if name.startswith("field_")] == ["field_1"]
 
 
+def test_the_text_index_is_extended_while_fields_are_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    collection = filled(Store(tmp_path))
+    monkeypatch.setattr("tridex.index.storage.text_index._MIN_NEW_DOCUMENTS", 1)
+    other = Store(tmp_path).open("c")
+    read, extended = field_changes.column_values, []
+
+    def meanwhile(*given: Any) -> Any:
+        extended.append(extended or other.index_new_texts())
+        return read(*given)
+
+    monkeypatch.setattr(field_changes, "column_values", meanwhile)
+    collection = collection.change_fields(declared_fields({"year": "int"}))
+    assert extended[0] is True and ids(collection, "year", ">", 0) == "ab"
+    assert sorted(collection.search_texts("text", 9).ids) == [*"abcd"]
+
+
 def test_fields_are_added_to_a_store_of_an_older_version(tmp_path: Path) -> None:
     written = Path(__file__).parents[1] / "data" / "store-0.1"
     expected = json.loads((written / "expected.json").read_text())["collections"]
