@@ -41,7 +41,7 @@ def test_none_stands_for_left_out_only_where_there_is_no_default(name):
 def test_the_command_line_has_an_option_for_each_with_help():
     words = CliRunner().invoke(create_app(), ["search", "--help"], env={"COLUMNS": "200"}).output.split()
     for name, option in SEARCH_OPTIONS.items():
-        assert (f"--{name.replace('_', '-')}" in words) == bool(option.help) or name == "filters"
+        assert (f"--{name.replace('_', '-')}" in words) == bool(option.help) or name in ("filters", "explain")
     assert "--no-exact" in words and "-k" in words
 
 

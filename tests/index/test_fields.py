@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,25 @@ def test_a_process_killed_while_it_adds_fields_leaves_a_collection_that_goes_on(
     collection = collection.change_fields(declared_fields({"kind": "str"}))
     assert ids(collection, "kind", "==", "paper") == "a"
     assert [name for name in collection.dataset.schema.names if name.startswith("field_")] == ["field_1"]
+
+
+def test_the_text_index_is_extended_while_fields_are_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    collection = filled(Store(tmp_path))
+    monkeypatch.setattr("tridex.index.storage.text_index._MIN_NEW_DOCUMENTS", 1)
+    other = Store(tmp_path).open("c")
+    read, extended = field_changes.column_values, []
+
+    def meanwhile(*given: Any) -> Any:
+        if not extended:
+            thread = threading.Thread(target=lambda: extended.append(other.index_new_texts()))
+            thread.start()
+            thread.join()
+        return read(*given)
+
+    monkeypatch.setattr(field_changes, "column_values", meanwhile)
+    collection = collection.change_fields(declared_fields({"year": "int"}))
+    assert extended == [True] and ids(collection, "year", ">", 0) == "ab"
+    assert sorted(collection.search_texts("text", 9).ids) == [*"abcd"]
 
 
 def test_fields_are_added_to_a_store_of_an_older_version(tmp_path: Path) -> None:

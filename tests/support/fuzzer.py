@@ -428,6 +428,8 @@ def _a_mode(rng: Random, request: pb.ModelInferRequest) -> None:
         parameters.N_PROBE: rng.choice((1, limits.MAX_PROBE)),
         parameters.MAXSIM_WEIGHT: rng.choice(("0", "1", "0.5", "nan", "1e-400", "\u0661")),
         parameters.FILTERS: values.conditions(rng),
+        parameters.EXPLAIN: rng.choice((0, 1, limits.MAX_EXPLAINED)),
+        parameters.EXPLAIN_MATRIX: rng.random() < 0.5,
     }
     for name in rng.sample(sorted(said), rng.randrange(1, 5)):
         kserve.set_parameter(request.parameters[name], said[name])

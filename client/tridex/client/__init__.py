@@ -22,6 +22,8 @@ from .errors import (
     Timeout,
     Unavailable,
 )
+from .explanation import DocumentToken, Explanation, QueryToken, Span, Token
+from .rendering import explanations_html, explanations_svg
 from .results import (
     CollectionInfo,
     DeleteResult,
@@ -47,7 +49,9 @@ __all__ = [
     "CollectionInfo",
     "DeleteResult",
     "Document",
+    "DocumentToken",
     "Embeddings",
+    "Explanation",
     "FacetValue",
     "Filters",
     "Hit",
@@ -57,6 +61,7 @@ __all__ = [
     "ModelStatistics",
     "NotFound",
     "Overloaded",
+    "QueryToken",
     "ReadOnly",
     "RerankResult",
     "ResourceExhausted",
@@ -65,9 +70,13 @@ __all__ = [
     "SearchResult",
     "ServerError",
     "ServerInfo",
+    "Span",
     "Timeout",
+    "Token",
     "TridexError",
     "Unavailable",
     "UpdateResult",
     "UpsertResult",
+    "explanations_html",
+    "explanations_svg",
 ]

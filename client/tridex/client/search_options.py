@@ -51,6 +51,16 @@ def _normalize(name: str, value: bool) -> bool | None:
     return True if checks.flag(name, value) else None
 
 
+def _explain(name: str, value: bool | int) -> int | None:
+    if isinstance(value, bool):
+        return limits.DEFAULT_EXPLAINED if value else None
+    return checks.integer(name, value, 0, limits.MAX_EXPLAINED) or None
+
+
+def _explain_matrix(name: str, value: bool) -> bool | None:
+    return checks.flag(name, value) or None
+
+
 class SearchOptions(TypedDict, total=False):
     """Keyword arguments of `Client.search` and `Client.search_batch`, options of `tridex search`."""
 
@@ -109,6 +119,11 @@ class SearchOptions(TypedDict, total=False):
     """Whether hits have their texts; True where left out."""
     with_metadata: Annotated[bool, Option(checks.flag, True)]
     """Whether hits have their metadata; True where left out."""
+    explain: Annotated[bool | int, Option(_explain, False)]
+    """Which words hits were found by, as `Hit.explanation`: True for the best 10 hits of each query, or how many, 64 at
+    most. Not in mode "bm25". False where left out."""
+    explain_matrix: Annotated[bool, Option(_explain_matrix, False)]
+    """Whether explanations hold every similarity, too; False where left out."""
     min_version: Annotated[
         int | None,
         Option(partial(checks.integer, minimum=0), help="See at least this store version; `upsert --json` prints it."),

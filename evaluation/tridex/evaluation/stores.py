@@ -77,7 +77,7 @@ def build_missing(client: Client, dataset: Dataset, systems: Sequence[System], s
         manifest = artifact.manifest
         collections.open(base).spec.check_checkpoint(base, manifest.fingerprint, manifest.component_hashes)
     else:
-        spec = new_collection_spec(artifact, Codec(BASE_CODEC))
+        spec = new_collection_spec(artifact, Codec(BASE_CODEC), fields={})
         encoder = create_encoder(artifact, threads=os.cpu_count() or 1)
         embedder = Embedder(artifact, encoder, document_reading(spec, artifact.manifest))
         build_collection(_Source(dataset), collections, base, spec, embedder, progress=progress)

@@ -58,6 +58,12 @@ WITH_TEXT = "with_text"
 WITH_METADATA = "with_metadata"
 """bool, a search returns METADATA; true when absent."""
 
+EXPLAIN = "explain"
+"""int, how many of the best hits of each query a search explains, in EXPLANATIONS; 0 when absent."""
+
+EXPLAIN_MATRIX = "explain_matrix"
+"""bool, explanations hold every similarity, not only the largest ones; false when absent."""
+
 OPERATION = "operation"
 """str, what an ingest or catalog request does."""
 

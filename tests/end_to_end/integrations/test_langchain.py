@@ -50,6 +50,18 @@ def test_hits_have_their_scores(store: TridexVectorStore) -> None:
     assert (same.id, same.metadata) == ("b", {"n": 1, "relevance_score": score})
 
 
+def test_hits_have_the_spans_that_they_were_found_by(store: TridexVectorStore) -> None:
+    store.add_texts(TEXTS)
+    options = {"explain": True}
+    retriever = TridexRetriever(
+        collection=store.collection, connection=store.connection, k=1, search_options=options
+    )
+    (found,) = retriever.invoke("dessert of sugar")
+    spans = found.metadata["spans"]
+    assert [found.page_content[span["start"] : span["end"]] for span in spans] == [span["text"] for span in spans]
+    assert "sugar" in [span["text"] for span in spans]
+
+
 async def test_relevance_scores_are_shares(store: TridexVectorStore) -> None:
     store.add_texts(TEXTS)
     scores = [score for _, score in store.similarity_search_with_relevance_scores("dessert of sugar")]

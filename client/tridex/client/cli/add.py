@@ -21,6 +21,7 @@ from .documents import (
     DocumentStream,
     Fields,
     IfExists,
+    checked,
     created,
     declaration,
     upsert_stream,
@@ -55,13 +56,15 @@ def add(
     """
     with connected(address, timeout) as client:
         source = open_source(path, Columns(id_column, text_columns or ()))
-        total = source.count()
+        # Every row is checked before any is written; a pipe can be read only once.
+        is_pipe = not (path.is_file() or path.is_dir())
+        total = None if is_pipe else sum(1 for _ in checked(source.rows(), distinct=True))
         declared = declaration(fields or [])
         if created(client, collection, create=create):
             client.create_collection(collection, codec=codec, fields=declared or None)
         elif declared:
             client.add_fields(collection, declared)
-        documents = DocumentStream(source.rows(), batch_size, distinct=True)
+        documents = DocumentStream(source.rows(), batch_size, distinct=is_pipe)
         started = time.perf_counter()
         result = upsert_stream(
             client, collection, documents, codec, if_exists=if_exists, total=total, show_progress_bar=True

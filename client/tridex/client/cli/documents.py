@@ -48,7 +48,7 @@ def created(client: Client, collection: str, *, create: bool) -> bool:
             and typer.confirm(f"{error}. Make collection {collection}?", err=True)
         ):
             return True
-        raise NotFound(f"{error}; --create makes it") from error
+        raise NotFound(f"{error} (--create makes it)") from error
     return False
 
 

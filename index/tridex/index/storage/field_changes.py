@@ -21,6 +21,9 @@ from .spec import CollectionSpec, written
 
 _ROWS_PER_READ = 1024
 
+_ATTEMPTS = 5
+"""How often the change is tried where the text index is extended at the same time."""
+
 
 def changed_fields(fields: Fields, changes: Mapping[str, FieldType | None]) -> dict[str, FieldType]:
     """The fields after changes: a new type for each name, or None to let the field go.
@@ -49,6 +52,17 @@ def change_fields(dataset: lance.LanceDataset, spec: CollectionSpec, fields: Fie
     Raises:
         InvalidFieldError: A stored value does not fit its field; the message names the document. Nothing is changed.
     """
+    for attempt in range(_ATTEMPTS):
+        try:
+            return _change(dataset, spec, fields)
+        except OSError as error:
+            if "conflict" not in str(error).lower() or attempt == _ATTEMPTS - 1:
+                raise
+            dataset.checkout_latest()
+    return None
+
+
+def _change(dataset: lance.LanceDataset, spec: CollectionSpec, fields: Fields) -> None:
     taken = {*filter(is_column, dataset.schema.names)}
     free = (name for number in range(len(taken) + len(fields)) if (name := column_name(number)) not in taken)
     kept = {name: spec.columns[name] for name, kind in fields.items() if spec.fields.get(name) is kind}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from langchain_core.documents import Document
@@ -33,6 +34,6 @@ def scored(hit: Hit) -> Document:
     """The document that was stored, with `relevance_score` beside its metadata, and `spans` where it is explained."""
     found = document(hit)
     found.metadata["relevance_score"] = hit.score
-    if explanation := getattr(hit, "explanation", None):
-        found.metadata["spans"] = [vars(span) for span in explanation.spans]
+    if hit.explanation:
+        found.metadata["spans"] = [asdict(span) for span in hit.explanation.spans]
     return found
