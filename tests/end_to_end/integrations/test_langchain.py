@@ -53,9 +53,7 @@ def test_hits_have_their_scores(store: TridexVectorStore) -> None:
 def test_hits_have_the_spans_that_they_were_found_by(store: TridexVectorStore) -> None:
     store.add_texts(TEXTS)
     options = {"explain": True}
-    retriever = TridexRetriever(
-        collection=store.collection, connection=store.connection, k=1, search_options=options
-    )
+    retriever = TridexRetriever(collection=store.collection, connection=store.connection, k=1, search_options=options)
     (found,) = retriever.invoke("dessert of sugar")
     spans = found.metadata["spans"]
     assert [found.page_content[span["start"] : span["end"]] for span in spans] == [span["text"] for span in spans]
