@@ -27,4 +27,4 @@ def test_an_example_runs(example: str, server: TritonServer) -> None:
     assert PASSAGES["maxsim"] in done.stdout
     assert QUESTION in done.stdout
     assert PASSAGES["custard"] not in done.stdout
-    assert done.stderr == ""
+    assert "Exception" not in done.stderr  # of a channel that was left open, for instance
