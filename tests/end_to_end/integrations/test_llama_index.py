@@ -68,6 +68,16 @@ def test_documents_are_replaced_and_removed(index: TridexIndex) -> None:
     assert [scored.node.ref_doc_id for scored in index.as_retriever().retrieve("files")] == ["d1"]
 
 
+def test_documents_are_removed_where_fields_are_not_inferred(collection: str, connection: Connection) -> None:
+    connection.client.drop_collection(collection)
+    connection.client.create_collection(collection, fields={})
+    index = TridexIndex.from_documents(
+        [Document(id_="d1", text=TEXTS[0])], collection=collection, connection=connection
+    )
+    index.delete_ref_doc("d1")
+    assert index.as_retriever().retrieve("Paris") == []
+
+
 async def test_documents_are_replaced_and_removed_by_coroutines(index: TridexIndex) -> None:
     await index.adelete_ref_doc("gone")
     first, changed = Document(id_="d1", text=TEXTS[0]), Document(id_="d1", text=TEXTS[1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from llama_index.core.base.base_retriever import BaseRetriever
@@ -98,7 +98,7 @@ class TridexIndex(BaseManagedIndex):
     async def ainsert_nodes(self, nodes: Sequence[BaseNode], **insert_kwargs: Any) -> None:
         """`insert_nodes`, awaited."""
         with host_errors(ERRORS):
-            await self.connection.async_client.upsert(self.collection, self._documents(nodes), **insert_kwargs)
+            await self.connection.async_client.upsert(self.collection, map(document, nodes), **insert_kwargs)
 
     def delete_nodes(self, node_ids: list[str], delete_from_docstore: bool = False, **delete_kwargs: Any) -> None:
         """Removes nodes. `delete_from_docstore` has no meaning here: there is no other store."""
@@ -149,7 +149,7 @@ class TridexIndex(BaseManagedIndex):
 
     def _insert(self, nodes: Sequence[BaseNode], **insert_kwargs: Any) -> None:
         with host_errors(ERRORS):
-            self.connection.client.upsert(self.collection, self._documents(nodes), **insert_kwargs)
+            self.connection.client.upsert(self.collection, map(document, nodes), **insert_kwargs)
 
     def _refresh(self, given: Document, **update_kwargs: Any) -> bool:
         changed = hash_of_source(self._stored_node(given.id_)) != given.hash
@@ -164,25 +164,22 @@ class TridexIndex(BaseManagedIndex):
         return changed
 
     def _stored_node(self, ref_doc_id: str) -> client.Document | None:
-        """One of a document's nodes. A collection that holds none has no field to ask for, or does not exist."""
+        """One of a document's nodes; none where the collection does not exist."""
         try:
-            info = self.connection.client.describe_collection(self.collection)
+            fields = self.connection.client.describe_collection(self.collection).fields
         except client.NotFound:
             return None
-        if REF_DOC not in info.fields:
-            return None
+        if REF_DOC not in fields:  # it infers no fields, or had many documents before its first node
+            self.connection.client.add_fields(self.collection, {REF_DOC: "str"})
         page = self.connection.client.scroll(self.collection, filters=of_ref_doc(ref_doc_id), limit=1)
         return next(iter(page), None)
 
     async def _astored_node(self, ref_doc_id: str) -> client.Document | None:
         try:
-            info = await self.connection.async_client.describe_collection(self.collection)
+            fields = (await self.connection.async_client.describe_collection(self.collection)).fields
         except client.NotFound:
             return None
-        if REF_DOC not in info.fields:
-            return None
+        if REF_DOC not in fields:
+            await self.connection.async_client.add_fields(self.collection, {REF_DOC: "str"})
         page = await self.connection.async_client.scroll(self.collection, filters=of_ref_doc(ref_doc_id), limit=1)
         return next(iter(page), None)
-
-    def _documents(self, nodes: Sequence[BaseNode]) -> Iterator[client.Document]:
-        return map(document, nodes)
