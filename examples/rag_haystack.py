@@ -42,9 +42,7 @@ def main() -> None:
     pipeline.connect("retriever.documents", "prompt.documents")
     pipeline.connect("prompt.prompt", "model.messages")
 
-    # A pipeline can be saved as YAML and loaded again, the store with it.
-    loaded = Pipeline.loads(pipeline.dumps())
-    answer = loaded.run({"retriever": {"query": QUESTION}, "prompt": {"question": QUESTION}})
+    answer = pipeline.run({"retriever": {"query": QUESTION}, "prompt": {"question": QUESTION}})
     print(answer["model"]["replies"][0].text)
 
 
