@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,8 @@ class Ranking:
 
     def first(self, count: int) -> Ranking:
         """The best `count` of these."""
+        if count >= len(self.ids):
+            return self
         return Ranking(self.ids[:count], self.scores[:count], self.addresses[:count])
 
     def after(self, count: int) -> Ranking:
@@ -36,6 +39,10 @@ class Ranking:
     def at_least(self, score: float) -> Ranking:
         """Those with that score or a larger one."""
         return self.first(int((self.scores >= np.float32(score)).sum()))
+
+    def hits(self) -> Iterator[tuple[float, str, int]]:
+        """Score, id and address of each document."""
+        return zip(self.scores.tolist(), self.ids, self.addresses.tolist(), strict=True)
 
 
 def ranked(hits: list[tuple[float, str, int]]) -> Ranking:

@@ -58,7 +58,7 @@ def change_fields(dataset: lance.LanceDataset, spec: CollectionSpec, fields: Fie
         except OSError as error:
             if "conflict" not in str(error).lower() or attempt == _ATTEMPTS - 1:
                 raise
-            dataset.checkout_latest()
+            dataset.checkout_latest()  # type: ignore[no-untyped-call]
     return None
 
 
