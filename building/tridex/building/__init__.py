@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from .errors import BuildError, InvalidSpecError
     from .progress import Progress
     from .requantization import requantize
-    from .sources import Source, open_source
 
 __all__ = [
     "DEFAULT_CODEC",
@@ -30,12 +29,10 @@ __all__ = [
     "Embedder",
     "InvalidSpecError",
     "Progress",
-    "Source",
     "Summary",
     "build_collection",
     "document_reading",
     "new_collection_spec",
-    "open_source",
     "requantize",
 ]
 
@@ -48,6 +45,5 @@ __getattr__ = lazy_exports(
         "errors": ["BuildError", "InvalidSpecError"],
         "progress": ["Progress"],
         "requantization": ["requantize"],
-        "sources": ["Source", "open_source"],
     },
 )

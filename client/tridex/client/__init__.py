@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tridex.common import TridexError
 from tridex.common.lazy import lazy_exports
-from tridex.protocol.parameters import CodecName, LongDocumentsName, SearchModeName
+from tridex.protocol.parameters import CodecName, IfExistsName, LongDocumentsName, SearchModeName
 
 if TYPE_CHECKING:
     from ._async.client import AsyncClient
@@ -30,13 +30,17 @@ if TYPE_CHECKING:
     from .rendering import explanations_html, explanations_svg
     from .results import (
         CollectionInfo,
+        DeleteResult,
         Document,
         Embeddings,
+        FacetValue,
         Hit,
         ModelStatistics,
         RerankResult,
         SearchResult,
         ServerInfo,
+        UpdateResult,
+        UpsertResult,
     )
     from .search_options import Filters, SearchOptions
 
@@ -47,12 +51,15 @@ __all__ = [
     "ClientError",
     "CodecName",
     "CollectionInfo",
+    "DeleteResult",
     "Document",
     "DocumentToken",
     "Embeddings",
     "Explanation",
+    "FacetValue",
     "Filters",
     "Hit",
+    "IfExistsName",
     "InvalidArgument",
     "LongDocumentsName",
     "ModelStatistics",
@@ -72,6 +79,8 @@ __all__ = [
     "Token",
     "TridexError",
     "Unavailable",
+    "UpdateResult",
+    "UpsertResult",
     "explanations_html",
     "explanations_svg",
 ]
@@ -97,13 +106,17 @@ __getattr__ = lazy_exports(
         "rendering": ["explanations_html", "explanations_svg"],
         "results": [
             "CollectionInfo",
+            "DeleteResult",
             "Document",
             "Embeddings",
+            "FacetValue",
             "Hit",
             "ModelStatistics",
             "RerankResult",
             "SearchResult",
             "ServerInfo",
+            "UpdateResult",
+            "UpsertResult",
         ],
         "search_options": ["Filters", "SearchOptions"],
     },

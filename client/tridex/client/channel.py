@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from tridex.protocol.limits import MAX_MESSAGE_BYTES
 
@@ -23,6 +23,9 @@ CHANNEL_ARGUMENTS: list[tuple[str, str | int]] = [
     # A server that is back is found within two seconds; by default, gRPC waits up to two minutes between attempts.
     ("grpc.max_reconnect_backoff_ms", 2000),
 ]
+
+Headers: TypeAlias = Mapping[str, Any]
+"""As gRPC sends them: names in lower case, values str, or bytes of a name that ends with -bin."""
 
 _ADDRESS = re.compile(
     r"(?:(?P<scheme>https?|grpcs?)://)?"
@@ -54,11 +57,11 @@ def target(address: str, encrypted: bool) -> str:
     return f"{f'[{ipv6}]' if ipv6 else parts['name']}:{port}"
 
 
-def headers_of(given: Mapping[str, str] | None) -> dict[str, str]:
+def headers_of(given: Mapping[str, str] | None) -> dict[str, Any]:
     """Headers as gRPC sends them, their names in lower case. Raises InvalidArgument."""
     if not (given is None or isinstance(given, Mapping)):
         raise invalid("headers", given, "a mapping of names to values")
-    headers: dict[str, str] = {}
+    headers: dict[str, Any] = {}
     for name, value in (given or {}).items():
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name.lower()):
             raise invalid("headers", name, "names of ASCII letters, digits and _.- that do not begin with grpc-")

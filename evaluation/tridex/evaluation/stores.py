@@ -119,7 +119,7 @@ def build_missing(
     sources = [existing.names[key] for key in (base.stored, (_ROUNDED, 1)) if key in existing.names]
     if base.stored in absent or not sources:
         name = base.collection(dataset.name)
-        spec = new_collection_spec(artifact, Codec(BASE_CODEC))
+        spec = new_collection_spec(artifact, Codec(BASE_CODEC), fields={})
         encoder = create_encoder(artifact, threads=os.cpu_count() or 1)
         embedder = Embedder(artifact, encoder, document_reading(spec, artifact.manifest))
         build_collection(_Source(dataset), collections, name, spec, embedder, progress=progress)
