@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import sys
 import threading
 from contextlib import contextmanager
 from importlib.metadata import EntryPoint, version
@@ -410,6 +411,16 @@ def test_a_missing_extra_names_its_install(run, arguments):
     assert result.exit_code == 1 and result.stdout == ""
     assert f"pip install 'tridex[{arguments[0]}]'" in result.stderr and "a_package_nobody_has" in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.usefixtures("plugins")
+def test_a_missing_onnx_runtime_names_the_two_extras_that_bring_one(run, tmp_path):
+    (tmp_path / "tridex_test_plugin.py").write_text(PLUGIN.replace("import a_package_nobody_has", "import onnxruntime"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "onnxruntime", None)
+        patch.delitem(sys.modules, "tridex_test_plugin", raising=False)
+        result = run("heavy")
+    assert result.exit_code == 1 and "'tridex[serve]', or 'tridex[gpu]'" in result.stderr
 
 
 INFO = {"name": "docs", "count": 3, "version": 9, "codec": "int8", "dim": 128, "fingerprint": "f" * 64}

@@ -7,7 +7,7 @@ from .artifact import Artifact, latest_version_dir, load_artifact
 from .encoder import Encoder
 from .errors import ArtifactError, UnknownDeviceError
 from .manifest import Manifest, sha256_of_file
-from .onnx_encoder import create_encoder
+from .onnx_encoder import create_encoder, execution_providers
 from .pooling import join_windows, pool_tokens
 from .rules import DocumentReading, EncodingRules, Expansion, TextRules
 from .small_batches import encode_in_small_batches
@@ -27,6 +27,7 @@ __all__ = [
     "UnknownDeviceError",
     "create_encoder",
     "encode_in_small_batches",
+    "execution_providers",
     "join_windows",
     "latest_version_dir",
     "load_artifact",

@@ -17,6 +17,9 @@ from rich.markup import escape
 
 from tridex.common.terminal.exits import fail
 
+_ONNX_RUNTIME = "pip install 'tridex[serve]', or 'tridex[gpu]' for an NVIDIA GPU"
+"""No other extra brings it: there are two distributions of it, and they exclude each other."""
+
 _ANY_ARGUMENTS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
@@ -52,7 +55,8 @@ def _add_stand_in(app: typer.Typer, point: EntryPoint, reason: ImportError) -> N
 
 
 def _message(point: EntryPoint, reason: ImportError) -> str:
-    return f"{point.name} needs packages that are not installed ({reason}): {_install(point)}"
+    install = _ONNX_RUNTIME if reason.name == "onnxruntime" else _install(point)
+    return f"{point.name} needs packages that are not installed ({reason}): {install}"
 
 
 def _install(point: EntryPoint) -> str:
