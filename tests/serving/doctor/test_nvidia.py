@@ -47,6 +47,11 @@ def test_a_gpu_before_sm_80_is_named(nvidia_smi: Says) -> None:
     assert bad.detail == "Tesla T4, 15.0 GiB, sm_75; expected sm_80 or newer" and "CUDA_VISIBLE_DEVICES" in bad.remedy
 
 
+def test_a_gpu_that_shares_the_hosts_memory(nvidia_smi: Says) -> None:
+    nvidia_smi("0, NVIDIA GB10, [N/A], 12.1, 580.95.05", 0)
+    assert driver_and_gpus(CUDA_13)[1][0].detail == "NVIDIA GB10, memory of the host, sm_121"
+
+
 @pytest.mark.parametrize(
     ("version", "built", "state"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -58,14 +59,16 @@ def test_no_torch_and_no_triton(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_tritonserver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(runtime.importlib.util, "find_spec", lambda _: None)
+    nothing = SimpleNamespace(find_spec=lambda _: None)
+    monkeypatch.setattr(runtime, "importlib", SimpleNamespace(util=nothing))
     finding = packages.tritonserver("embedded")
     assert (finding.state, finding.remedy) == ("missing", "pip install 'tridex[embedded]'")
 
 
 def test_a_tritonserver_without_a_stub_for_this_python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(runtime.sys, "version_info", type(sys.version_info)((3, 7, 0, "final", 0)))
+    version = SimpleNamespace(major=3, minor=7)
+    monkeypatch.setattr(runtime, "sys", SimpleNamespace(version_info=version, executable=sys.executable))
     finding = packages.tritonserver("embedded")
     assert finding.state == "missing" and "no stub for Python 3.7" in finding.detail
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -14,18 +13,11 @@ from tridex.common.terminal.output import print_json, print_line, print_table
 _NAMES = {"cpu": "CPU", "cuda": "GPU"}
 
 
-class Device(str, Enum):
-    """What `tridex serve` is to run on."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
-
-
 def doctor(
-    device: Annotated[Device, typer.Option(help="What to serve on; auto is a GPU that is ready, or the CPU.")] = (
-        Device.AUTO
-    ),
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"],
+        typer.Option(help="What to serve on; auto is a GPU that is ready, or the CPU."),
+    ] = "auto",
     repository: Annotated[Path | None, typer.Option(help="The model repository, as `tridex serve` takes it.")] = None,
     store: Annotated[Path | None, typer.Option(help="The folder for the collections, likewise.")] = None,
     settings: Annotated[Path | None, typer.Option(help="The file of settings, likewise.")] = None,
@@ -40,7 +32,7 @@ def doctor(
 
     flags = {name: value for name, value in (("repository", repository), ("store", store)) if value is not None}
     try:
-        report = examine(device.value, ServerSettings.load(flags, settings))
+        report = examine(device, ServerSettings.load(flags, settings))
     except InvalidSettingError as error:
         fail(str(error), error, USAGE)
     if as_json:

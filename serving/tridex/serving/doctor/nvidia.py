@@ -30,7 +30,8 @@ class Gpu:
 
     index: int
     name: str
-    memory_mib: int
+    memory_mib: int | None
+    """None where nvidia-smi has no number, as for GPUs that share the host's memory."""
     capability: tuple[int, int]
 
 
@@ -72,7 +73,9 @@ def driver_and_gpus(built: Cuda) -> tuple[Finding, list[Finding]]:
     if done.returncode or not rows or any(len(row) != len(_FIELDS.split(",")) for row in rows):
         said = " ".join(f"{done.stdout} {done.stderr}".split())
         return _no_driver("fault", f"nvidia-smi ends with status {done.returncode}: {said}", _GET_DRIVER), []
-    gpus = [Gpu(int(index), name, int(mib), _numbers(cap)) for index, name, mib, cap, _ in rows]
+    gpus = [
+        Gpu(int(index), name, int(mib) if mib.isdigit() else None, _numbers(cap)) for index, name, mib, cap, _ in rows
+    ]
     return driver_finding(rows[0][-1], built), [gpu_finding(gpu) for gpu in gpus]
 
 
@@ -88,7 +91,8 @@ def driver_finding(version: str, built: Cuda) -> Finding:
 
 def gpu_finding(gpu: Gpu) -> Finding:
     """Whether the kernels run on it."""
-    detail = f"{gpu.name}, {gpu.memory_mib / 1024:,.1f} GiB, sm_{gpu.capability[0]}{gpu.capability[1]}"
+    memory = "memory of the host" if gpu.memory_mib is None else f"{gpu.memory_mib / 1024:,.1f} GiB"
+    detail = f"{gpu.name}, {memory}, sm_{gpu.capability[0]}{gpu.capability[1]}"
     if gpu.capability >= _LEAST_CAPABILITY:
         return Finding(f"GPU {gpu.index}", "ok", detail)
     remedy = "choose other GPUs by CUDA_VISIBLE_DEVICES, or serve on the CPU"
