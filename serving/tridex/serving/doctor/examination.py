@@ -32,7 +32,7 @@ def examine(device: Device, settings: ServerSettings) -> Report:
     """
     built = nvidia.cuda()
     driver, gpus = nvidia.driver_and_gpus(built)
-    extra = "gpu" if device != "cpu" and gpus else "embedded"
+    extra = "gpu" if device == "cuda" or (device == "auto" and gpus) else "embedded"
     base = (
         host.python(),
         host.compiler(),

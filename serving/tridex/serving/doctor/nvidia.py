@@ -73,9 +73,7 @@ def driver_and_gpus(built: Cuda) -> tuple[Finding, list[Finding]]:
     if done.returncode or not rows or any(len(row) != len(_FIELDS.split(",")) for row in rows):
         said = " ".join(f"{done.stdout} {done.stderr}".split())
         return _no_driver("fault", f"nvidia-smi ends with status {done.returncode}: {said}", _GET_DRIVER), []
-    gpus = [
-        Gpu(int(index), name, int(mib) if mib.isdigit() else None, _numbers(cap)) for index, name, mib, cap, _ in rows
-    ]
+    gpus = [_gpu(*row) for row in rows]
     return driver_finding(rows[0][-1], built), [gpu_finding(gpu) for gpu in gpus]
 
 
@@ -121,6 +119,10 @@ def cuda_provider() -> Finding:
     installed = " ".join(versions(["onnxruntime", "onnxruntime-gpu"]))
     remedy = (f"pip uninstall -y {installed} && " if installed else "") + "pip install 'tridex[gpu]'"
     return Finding("encoder on CUDA", "missing", "ONNX Runtime has no CUDAExecutionProvider", remedy)
+
+
+def _gpu(index: str, name: str, mib: str, capability: str, _driver: str) -> Gpu:
+    return Gpu(int(index), name, int(mib) if mib.isdigit() else None, _numbers(capability))
 
 
 def _gpus_of_torch() -> list[Gpu]:
