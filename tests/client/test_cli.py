@@ -414,13 +414,27 @@ def test_a_missing_extra_names_its_install(run, arguments):
 
 
 @pytest.mark.usefixtures("plugins")
-def test_a_missing_onnx_runtime_names_the_two_extras_that_bring_one(run, tmp_path):
-    (tmp_path / "tridex_test_plugin.py").write_text(PLUGIN.replace("import a_package_nobody_has", "import onnxruntime"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "onnxruntime", None)
-        patch.delitem(sys.modules, "tridex_test_plugin", raising=False)
-        result = run("heavy")
-    assert result.exit_code == 1 and "'tridex[serve]', or 'tridex[gpu]'" in result.stderr
+def test_beside_onnxruntime_gpu_no_extra_that_brings_the_other_is_named(run, monkeypatch):
+    monkeypatch.setattr(extensions, "versions", lambda names: dict.fromkeys(names, "1.31.1"))
+    assert "pip install 'tridex[gpu,export-tools]'" in run("export").stderr
+    assert "pip install 'tridex[gpu]'" in run("index", "tidy", "docs").stderr
+    assert "pip install 'tridex[heavy]'" in run("heavy").stderr
+
+
+def test_every_extra_with_the_cpus_onnx_runtime_has_another_for_gpus():
+    def distributions(extra):
+        """What an extra installs, and the extras of ours that it is made of."""
+        for requirement in map(Requirement, extras[extra]):
+            yield requirement.name
+            for inner in requirement.extras if requirement.name == "tridex" else ():
+                yield from distributions(inner)
+
+    extras = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    on_cpu = {extra for extra in extras if "onnxruntime" in distributions(extra)}
+    on_gpu = {extra for extra in extras if "onnxruntime-gpu" in distributions(extra)}
+    assert on_gpu == {"gpu"} and on_cpu == {*extensions.BESIDE_GPU, "wandb", "dev"}
+    for replacement in extensions.BESIDE_GPU.values():
+        assert "onnxruntime" not in [name for extra in replacement.split(",") for name in distributions(extra)]
 
 
 INFO = {"name": "docs", "count": 3, "version": 9, "codec": "int8", "dim": 128, "fingerprint": "f" * 64}

@@ -1,14 +1,15 @@
 """Text to token embeddings by an exported checkpoint's rules: tokenizer, encoder, artifact with its manifest.
 
-Serving, bulk builds and the export's parity gate run the same code. Nothing here needs torch or transformers.
+Serving, bulk builds and the export's parity gate run the same code. Nothing here needs transformers, nor torch on a CPU.
 """
 
 from .artifact import Artifact, latest_version_dir, load_artifact
 from .encoder import Encoder
-from .errors import ArtifactError, UnknownDeviceError
+from .errors import ArtifactError, ProviderError, UnknownDeviceError
 from .manifest import Manifest, sha256_of_file
-from .onnx_encoder import create_encoder, execution_providers
+from .onnx_encoder import create_encoder
 from .pooling import join_windows, pool_tokens
+from .providers import execution_providers, load_cuda_provider
 from .rules import DocumentReading, EncodingRules, Expansion, TextRules
 from .small_batches import encode_in_small_batches
 from .tokenizer import TokenBatch, Tokenizer
@@ -21,6 +22,7 @@ __all__ = [
     "EncodingRules",
     "Expansion",
     "Manifest",
+    "ProviderError",
     "TextRules",
     "TokenBatch",
     "Tokenizer",
@@ -31,6 +33,7 @@ __all__ = [
     "join_windows",
     "latest_version_dir",
     "load_artifact",
+    "load_cuda_provider",
     "pool_tokens",
     "sha256_of_file",
 ]

@@ -44,11 +44,6 @@ def create_encoder(artifact: Artifact, device: str = "cpu", *, threads: int = 1)
     return OnnxEncoder(artifact.model_path, _PROVIDERS[device], threads)
 
 
-def execution_providers() -> list[str]:
-    """ONNX Runtime's own names of what this installation of it can run on, the preferred one first."""
-    return list(onnxruntime.get_available_providers())
-
-
 class OnnxEncoder:
     """The exported graph, an Encoder.
 

@@ -15,10 +15,18 @@ from typing import Any
 import typer
 from rich.markup import escape
 
+from tridex.common.installed import versions
 from tridex.common.terminal.exits import fail
 
-_ONNX_RUNTIME = "pip install 'tridex[serve]', or 'tridex[gpu]' for an NVIDIA GPU"
-"""No other extra brings it: there are two distributions of it, and they exclude each other."""
+BESIDE_GPU = {
+    "serve": "gpu",
+    "embedded": "gpu",
+    "export": "gpu,export-tools",
+    "compare": "gpu,compare-tools",
+    "train": "gpu,train-tools",
+}
+"""What to install where there is onnxruntime-gpu, in place of the extras that bring ONNX Runtime for the CPU, which would
+overwrite it."""
 
 _ANY_ARGUMENTS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
@@ -55,9 +63,11 @@ def _add_stand_in(app: typer.Typer, point: EntryPoint, reason: ImportError) -> N
 
 
 def _message(point: EntryPoint, reason: ImportError) -> str:
-    install = _ONNX_RUNTIME if reason.name == "onnxruntime" else _install(point)
-    return f"{point.name} needs packages that are not installed ({reason}): {install}"
+    return f"{point.name} needs packages that are not installed ({reason}): {_install(point)}"
 
 
 def _install(point: EntryPoint) -> str:
-    return f"pip install 'tridex[{next(iter(point.extras), point.name)}]'"
+    extra = next(iter(point.extras), point.name)
+    if versions(["onnxruntime-gpu"]):
+        extra = BESIDE_GPU.get(extra, extra)
+    return f"pip install 'tridex[{extra}]'"

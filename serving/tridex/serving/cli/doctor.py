@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from tridex.common.terminal.exits import FAILED, USAGE, fail
 from tridex.common.terminal.output import print_json, print_line, print_table
 
-_NAMES = {"cpu": "CPU", "cuda": "GPU"}
-
 
 def doctor(
     device: Annotated[
-        Literal["auto", "cpu", "cuda"],
-        typer.Option(help="What to serve on; auto is a GPU that is ready, or the CPU."),
-    ] = "auto",
+        str | None,
+        typer.Option(help="What to serve on, as `tridex serve` takes it.", show_default=False),
+    ] = None,
     repository: Annotated[Path | None, typer.Option(help="The model repository, as `tridex serve` takes it.")] = None,
     store: Annotated[Path | None, typer.Option(help="The folder for the collections, likewise.")] = None,
     settings: Annotated[Path | None, typer.Option(help="The file of settings, likewise.")] = None,
@@ -30,9 +28,10 @@ def doctor(
     from tridex.serving.doctor import examine
     from tridex.serving.settings import InvalidSettingError, ServerSettings
 
-    flags = {name: value for name, value in (("repository", repository), ("store", store)) if value is not None}
+    given = {"device": device, "repository": repository, "store": store}
+    flags = {name: value for name, value in given.items() if value is not None}
     try:
-        report = examine(device, ServerSettings.load(flags, settings))
+        report = examine(ServerSettings.load(flags, settings))
     except InvalidSettingError as error:
         fail(str(error), error, USAGE)
     if as_json:
@@ -40,7 +39,7 @@ def doctor(
     else:
         rows = [(finding.what, finding.state, finding.detail) for finding in report.findings]
         print_table(("check", "state", "found"), rows, prose=("found",))
-        print_line(f"tridex serve {'can' if report.can_serve else 'cannot'} run on the {_NAMES[report.device]}.")
+        print_line(f"tridex serve {'can' if report.can_serve else 'cannot'} run on {report.device}.")
         if report.has_gpu and report.device == "cpu":
             print_line("The GPU is not used: `tridex doctor --device cuda` says what mends that.")
         for finding in report.findings:

@@ -4,35 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
 
+from tridex.common.device import AUTO, CPU, AskDriver, number_of
+from tridex.common.nvidia import ask_driver
 from tridex.serving.settings import ServerSettings
 
 from . import host, nvidia, packages
 from .finding import Finding
-
-Device = Literal["cpu", "cuda", "auto"]
 
 
 @dataclass(frozen=True)
 class Report:
     """Every finding, for the device that was asked for; of "auto", for the one that it comes to."""
 
-    device: Literal["cpu", "cuda"]
+    device: str
+    """ "cpu" or "cuda:N"."""
     has_gpu: bool
     can_serve: bool
     findings: tuple[Finding, ...]
 
 
-def examine(device: Device, settings: ServerSettings) -> Report:
+def examine(settings: ServerSettings, ask: AskDriver = ask_driver) -> Report:
     """Looks at everything that `tridex serve` would need with these settings.
 
-    "auto" is the GPU where all that it needs is there, and the CPU otherwise. Takes the seconds that importing torch
-    takes, and changes nothing.
+    "auto" is the first GPU where all that it needs is there, and the CPU otherwise. Takes the seconds that importing
+    torch takes, and changes nothing.
     """
-    built = nvidia.cuda()
-    driver, gpus = nvidia.driver_and_gpus(built)
-    extra = "gpu" if device == "cuda" or (device == "auto" and gpus) else "embedded"
+    wanted = settings.device
+    index = number_of(wanted)
+    driver, gpus = nvidia.driver_and_gpus(ask, index)
+    extra = "gpu" if wanted != CPU and (wanted != AUTO or gpus) else "embedded"
     base = (
         host.python(),
         host.compiler(),
@@ -48,11 +49,11 @@ def examine(device: Device, settings: ServerSettings) -> Report:
         host.port("metrics", settings.metrics_host, settings.metrics_port),
         host.repository(settings.repository, extra),
     )
-    on_gpu = (driver, *gpus, nvidia.cuda_of_torch(built), packages.triton(), nvidia.cuda_provider())
-    chosen: Literal["cpu", "cuda"] = "cuda" if device == "cuda" or (device == "auto" and _all_ok(on_gpu)) else "cpu"
-    findings = (*base, *(replace(finding, needed=chosen == "cuda") for finding in on_gpu))
-    return Report(chosen, bool(gpus), _all_ok(finding for finding in findings if finding.needed), findings)
+    on_gpu = (driver, *gpus, nvidia.torch_on_cuda(), packages.triton(), nvidia.cuda_provider())
+    use_gpu = wanted != CPU and (wanted != AUTO or _all_ok(on_gpu))
+    findings = (*base, *(finding if use_gpu else replace(finding, needed=False) for finding in on_gpu))
+    return Report(f"cuda:{index}" if use_gpu else CPU, bool(gpus), _all_ok(findings), findings)
 
 
 def _all_ok(findings: Iterable[Finding]) -> bool:
-    return all(finding.state == "ok" for finding in findings)
+    return all(finding.state == "ok" for finding in findings if finding.needed)
