@@ -7,14 +7,16 @@ import json
 import os
 import random
 import re
-import sys
 import threading
 from contextlib import contextmanager
 from importlib.metadata import EntryPoint, version
+from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
+import tomllib
+from packaging.requirements import Requirement
 from typer.testing import CliRunner
 
 from tridex.client.cli import create_app, extensions
@@ -429,7 +431,9 @@ def test_every_extra_with_the_cpus_onnx_runtime_has_another_for_gpus():
             for inner in requirement.extras if requirement.name == "tridex" else ():
                 yield from distributions(inner)
 
-    extras = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    extras = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
     on_cpu = {extra for extra in extras if "onnxruntime" in distributions(extra)}
     on_gpu = {extra for extra in extras if "onnxruntime-gpu" in distributions(extra)}
     assert on_gpu == {"gpu"} and on_cpu == {*extensions.BESIDE_GPU, "wandb", "dev"}

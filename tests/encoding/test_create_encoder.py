@@ -12,5 +12,5 @@ from tridex.encoding import Artifact, UnknownDeviceError, create_encoder
 
 def test_an_unknown_device_is_refused_before_the_graph_is_loaded() -> None:
     manifest: Any = None
-    with pytest.raises(UnknownDeviceError, match=r"device is 'gpu'; expected one of: cpu"):
+    with pytest.raises(UnknownDeviceError, match=r"device is 'gpu'; expected cpu or cuda:N"):
         create_encoder(Artifact(Path("no-such-folder"), manifest), "gpu")

@@ -1,6 +1,7 @@
 """Text to token embeddings by an exported checkpoint's rules: tokenizer, encoder, artifact with its manifest.
 
-Serving, bulk builds and the export's parity gate run the same code. Nothing here needs transformers, nor torch on a CPU.
+Serving, bulk builds and the export's parity gate run the same code. Nothing here needs transformers; torch, on a GPU
+alone.
 """
 
 from .artifact import Artifact, latest_version_dir, load_artifact

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,11 +16,12 @@ from tridex.protocol import models
 
 from .artifact import Artifact
 from .encoder import Encoder
-from .errors import UnknownDeviceError
+from .errors import ProviderError, UnknownDeviceError
+from .providers import load_cuda_provider
 from .tokenizer import TokenBatch
 
-_PROVIDERS = {"cpu": ["CPUExecutionProvider"]}
-"""ONNX Runtime's execution providers by device, the preferred one first."""
+_Providers = Sequence[str | tuple[str, dict[str, str]]]
+"""ONNX Runtime's execution providers, the preferred one first, with their options."""
 
 _BUCKET = 8
 """Texts whose lengths round up to the same multiple of this many tokens run together. Measured with MiniLM on one core,
@@ -33,15 +35,19 @@ def create_encoder(artifact: Artifact, device: str = "cpu", *, threads: int = 1)
 
     Args:
         artifact: The export; its graph is loaded as it is, whoever verified it.
-        device: Where the graph runs: "cpu".
+        device: Where the graph runs: "cpu" or "cuda:N".
         threads: CPU cores that one call uses.
 
     Raises:
         UnknownDeviceError: The encoder has no execution provider for `device`.
+        ProviderError: The provider cannot be loaded.
     """
-    if device not in _PROVIDERS:
-        raise UnknownDeviceError(f"device is {device!r}; expected one of: {', '.join(_PROVIDERS)}")
-    return OnnxEncoder(artifact.model_path, _PROVIDERS[device], threads)
+    if device == "cpu":
+        return OnnxEncoder(artifact.model_path, ["CPUExecutionProvider"], threads)
+    if match := re.fullmatch("cuda:([0-9]+)", device):
+        load_cuda_provider()
+        return OnnxEncoder(artifact.model_path, [("CUDAExecutionProvider", {"device_id": match[1]})])
+    raise UnknownDeviceError(f"device is {device!r}; expected cpu or cuda:N")
 
 
 class OnnxEncoder:
@@ -52,7 +58,7 @@ class OnnxEncoder:
     threads.
     """
 
-    def __init__(self, model_path: Path, providers: Sequence[str], threads: int = 1) -> None:
+    def __init__(self, model_path: Path, providers: _Providers, threads: int = 1) -> None:
         """`threads`: cores that one call uses; if they are all of this process's cores, threads are pinned to them."""
         # A single text is shared by all cores, operation by operation. Texts of one call run on a core each, so that no
         # core waits for another. On two cores, 16 queries took 2.8 ms per text and 16 documents 16.4; with every
@@ -111,7 +117,7 @@ class OnnxEncoder:
         return np.asarray(embeddings, np.float32)
 
 
-def _session(model_path: Path, providers: Sequence[str], threads: int) -> onnxruntime.InferenceSession:
+def _session(model_path: Path, providers: _Providers, threads: int) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     # Threads spin between operations and stop with the call: MaxSim comes next in the server and needs the cores.
@@ -122,7 +128,11 @@ def _session(model_path: Path, providers: Sequence[str], threads: int) -> onnxru
         # 4.8.
         pinned = ";".join(str(core + 1) for core in cores[1:])
         options.add_session_config_entry("session.intra_op_thread_affinities", pinned)
-    return onnxruntime.InferenceSession(str(model_path), options, providers=list(providers))
+    session = onnxruntime.InferenceSession(str(model_path), options, providers=list(providers))
+    wanted = [provider if isinstance(provider, str) else provider[0] for provider in providers]
+    if session.get_providers()[0] != wanted[0]:  # it has logged why, and taken the CPU
+        raise ProviderError(f"ONNX Runtime cannot run the encoder by {wanted[0]}; `tridex doctor` may say why")
+    return session
 
 
 def _shares(rows: list[tuple[int, int]], threads: int) -> list[list[tuple[int, int]]]:

@@ -102,8 +102,8 @@ class ServerSettings(ModelSettings):
     device: Annotated[str, BeforeValidator(_device)] = Field(
         AUTO,
         title=EXPECTED,
-        description="What encodes and searches: cpu, cuda, cuda:1 or auto, which is the first GPU where it can be used, "
-        "and the CPU otherwise.",
+        description="What encodes and searches: cpu, cuda, cuda:1 or auto, which is the first GPU where it can be "
+        "used, and the CPU otherwise.",
     )
     kernel_cache: Path | None = Field(
         None,

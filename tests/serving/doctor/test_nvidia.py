@@ -1,120 +1,73 @@
-"""Machines with GPUs that this one does not have: a script stands for nvidia-smi."""
+"""Machines with GPUs that this one does not have."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+import ctypes
+from dataclasses import replace
+from types import SimpleNamespace
 
+import gpus
 import pytest
 
-from tridex.serving.doctor import nvidia, packages
-from tridex.serving.doctor.nvidia import Cuda, cuda_of_torch, cuda_provider, driver_and_gpus
-
-CUDA_13 = Cuda("13.0", True)
-H200 = "0, NVIDIA H200, 143771, 9.0, 580.159.03"
-T4 = "1, Tesla T4, 15360, 7.5, 580.159.03"
-
-Says = Callable[[str, int], Path]
+from tridex.common import device
+from tridex.common.nvidia import Driver, DriverError
+from tridex.encoding import ProviderError, load_cuda_provider
+from tridex.serving.doctor import nvidia
+from tridex.serving.doctor.nvidia import cuda_provider, driver_and_gpus, torch_on_cuda
 
 
-@pytest.fixture
-def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Says:
-    """Puts one on PATH, alone, that keeps its arguments beside itself, says something and ends with a status."""
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setenv("PATH", str(tmp_path))
-
-    def says(text: str, status: int = 0) -> Path:
-        tool = tmp_path / "nvidia-smi"
-        arguments = tmp_path / "arguments"
-        tool.write_text(f"#!/bin/sh\necho \"$@\" > '{arguments}'\nprintf '%s\\n' \"{text}\"\nexit {status}\n")
-        tool.chmod(0o755)
-        return arguments
-
-    return says
+def test_a_gpu_that_is_all_right() -> None:
+    driver, (gpu,) = driver_and_gpus(gpus.driver, 0)
+    assert (driver.state, driver.detail) == ("ok", "580.159.03, knows CUDA 13.0")
+    assert (gpu.what, gpu.state, gpu.detail) == ("cuda:0", "ok", "NVIDIA H200, sm_90, 139.0 of 140.0 GiB free")
 
 
-def test_a_gpu_that_is_all_right(nvidia_smi: Says) -> None:
-    nvidia_smi(H200, 0)
-    driver, (gpu,) = driver_and_gpus(CUDA_13)
-    assert (driver.state, driver.detail) == ("ok", "580.159.03")
-    assert (gpu.what, gpu.state, gpu.detail) == ("GPU 0", "ok", "NVIDIA H200, 140.4 GiB, sm_90")
+def test_only_the_gpu_that_is_asked_for_is_needed() -> None:
+    both = gpus.driver(gpus.T4, replace(gpus.H200, index=1))
+    _, (old, new) = driver_and_gpus(lambda: both, 1)
+    assert (old.state, old.needed, new.state, new.needed) == ("fault", False, "ok", True)
+    assert "sm_75; expected sm_80 or newer" in old.detail and old.remedy
+    _, (*_, missing) = driver_and_gpus(lambda: both, 7)
+    assert (missing.what, missing.state, missing.needed) == ("cuda:7", "missing", True)
 
 
-def test_a_gpu_before_sm_80_is_named(nvidia_smi: Says) -> None:
-    nvidia_smi(f"{H200}\n{T4}", 0)
-    _, (good, bad) = driver_and_gpus(CUDA_13)
-    assert (good.state, bad.state) == ("ok", "fault")
-    assert bad.detail == "Tesla T4, 15.0 GiB, sm_75; expected sm_80 or newer" and "CUDA_VISIBLE_DEVICES" in bad.remedy
-
-
-def test_a_gpu_that_shares_the_hosts_memory(nvidia_smi: Says) -> None:
-    nvidia_smi("0, NVIDIA GB10, [N/A], 12.1, 580.95.05", 0)
-    assert driver_and_gpus(CUDA_13)[1][0].detail == "NVIDIA GB10, memory of the host, sm_121"
-
-
-@pytest.mark.parametrize(
-    ("version", "built", "state"),
-    [
-        ("580.65.06", "13.0", "ok"),
-        ("575.57.08", "13.0", "fault"),
-        ("575.57.08", "12.8", "ok"),
-        ("470.256.02", "12.4", "fault"),
-        ("470.256.02", None, "ok"),
-    ],
-)
-def test_the_driver_must_know_the_cuda_of_torch(nvidia_smi: Says, version: str, built: str | None, state: str) -> None:
-    nvidia_smi(H200.replace("580.159.03", version), 0)
-    driver, _ = driver_and_gpus(Cuda(built, False))
-    assert driver.state == state and version in driver.detail
-    if state == "fault":
-        assert "too old" in driver.detail and "or newer" in driver.remedy
-
-
-@pytest.mark.usefixtures("nvidia_smi")
 def test_no_driver() -> None:
-    driver, gpus = driver_and_gpus(Cuda("13.0", False))
-    assert (driver.state, gpus) == ("missing", []) and "driver" in driver.remedy
+    def ask() -> Driver:
+        raise DriverError("there is no NVIDIA driver")
+
+    driver, none = driver_and_gpus(ask, 0)
+    assert (driver.state, none) == ("missing", []) and "driver" in driver.remedy
 
 
-def test_a_driver_that_does_not_answer(nvidia_smi: Says) -> None:
-    nvidia_smi("NVIDIA-SMI has failed because it could not communicate with the NVIDIA driver.", 9)
-    driver, gpus = driver_and_gpus(Cuda("13.0", False))
-    assert (driver.state, gpus) == ("fault", []) and "could not communicate" in driver.detail
-
-
-def test_hidden_gpus(nvidia_smi: Says, monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments = nvidia_smi(H200, 0)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    assert driver_and_gpus(CUDA_13)[1] and arguments.read_text().endswith("-i 0\n")
+def test_torch_without_cuda_and_torch_that_sees_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "cuda_of_torch", lambda: None)
+    assert (torch_on_cuda().state, torch_on_cuda().detail) == ("missing", "torch is built without CUDA")
+    monkeypatch.setattr(device, "cuda_of_torch", lambda: "13.0")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    driver, gpus = driver_and_gpus(Cuda("13.0", False))
-    assert (driver.state, driver.remedy, gpus) == ("missing", "unset CUDA_VISIBLE_DEVICES", [])
+    assert torch_on_cuda().state == "fault" and "sees no GPU" in torch_on_cuda().detail
 
 
-@pytest.mark.usefixtures("nvidia_smi")
-def test_torch_is_asked_where_there_is_no_nvidia_smi(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nvidia, "_gpus_of_torch", lambda: [nvidia.Gpu(0, "Tesla T4", 15360, (7, 5))])
-    driver, (gpu,) = driver_and_gpus(CUDA_13)
-    assert (driver.state, gpu.state) == ("ok", "fault")
-
-
-@pytest.mark.parametrize(
-    ("built", "state", "remedy"),
-    [
-        (Cuda(None, False), "missing", "pip install torch"),
-        (Cuda("13.0", False), "fault", "driver"),
-        (CUDA_13, "ok", ""),
-    ],
-)
-def test_cuda_of_torch(built: Cuda, state: str, remedy: str) -> None:
-    finding = cuda_of_torch(built)
-    assert finding.state == state and remedy in finding.remedy
-
-
-def test_the_cuda_provider(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packages, "execution_providers", lambda: ["CPUExecutionProvider"])
-    monkeypatch.setattr(nvidia, "versions", lambda _: {"onnxruntime": "1.31.1"})
-    assert cuda_provider().state == "missing"
-    assert cuda_provider().remedy == "pip uninstall -y onnxruntime && pip install 'tridex[gpu]'"
-    monkeypatch.setattr(packages, "execution_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+def test_the_cuda_provider_is_loaded_and_not_only_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cuda_provider().state == "missing" and "pip install 'tridex[gpu]'" in cuda_provider().remedy
+    monkeypatch.setattr(nvidia, "check_cuda_provider", lambda: None)
+    missing = "ProviderError: libcudnn.so.9: cannot open shared object file"
+    done = SimpleNamespace(returncode=1, stderr=f"Traceback\n{missing}\n")
+    monkeypatch.setattr(nvidia, "subprocess", SimpleNamespace(run=lambda *_, **__: done))
+    assert (cuda_provider().state, cuda_provider().detail) == ("fault", missing)
+    done.returncode = 0
     assert cuda_provider().state == "ok"
+
+
+def test_a_provider_that_is_not_there() -> None:
+    with pytest.raises(ProviderError, match=r"cannot be loaded: .*libonnxruntime_providers_cuda.so"):
+        load_cuda_provider()
+
+
+def test_a_provider_lacks_a_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(path: str, **_: object) -> None:
+        if path.endswith("_cuda.so"):
+            raise OSError("libcublasLt.so.13: cannot open shared object file")
+
+    monkeypatch.setattr(ctypes, "CDLL", load)
+    with pytest.raises(ProviderError, match=r"libcublasLt\.so\.13"):
+        load_cuda_provider()

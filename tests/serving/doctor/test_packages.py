@@ -8,17 +8,20 @@ from types import SimpleNamespace
 
 import pytest
 
+from tridex.common import device
 from tridex.serving.doctor import packages
 from tridex.serving.server import runtime
 
 
 def installed(monkeypatch: pytest.MonkeyPatch, **named: str) -> None:
     has = {name.replace("_", "-"): version for name, version in named.items()}
-    monkeypatch.setattr(packages, "versions", lambda names: {name: has[name] for name in names if name in has})
+    for module in (packages, device):
+        monkeypatch.setattr(module, "versions", lambda names: {name: has[name] for name in names if name in has})
 
 
 def test_both_onnx_runtimes_are_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     installed(monkeypatch, onnxruntime="1.31.1", onnxruntime_gpu="1.31.0")
+    monkeypatch.setattr(device, "cuda_of_torch", lambda: "13.0")
     finding = packages.onnx_runtime("gpu")
     assert finding.state == "fault"
     assert finding.detail == "onnxruntime 1.31.1 and onnxruntime-gpu 1.31.0 overwrite each other; expected one of them"

@@ -45,6 +45,13 @@ def build(
             help="Keep one token embedding, the mean of similar ones, for this many.",
         ),
     ] = 1,
+    device: Annotated[
+        str,
+        typer.Option(
+            help="What encodes: cpu, cuda, cuda:1 or auto, which is the first GPU where it can be used, and the CPU "
+            "otherwise."
+        ),
+    ] = "auto",
     alias: Annotated[str | None, typer.Option(help="An alias to set to the collection once it is finished.")] = None,
     restart: Restart = False,
     as_json: Json = False,
@@ -61,6 +68,7 @@ def build(
         new_collection_spec,
         open_source,
     )
+    from tridex.common.device import resolve_device
     from tridex.encoding import create_encoder, latest_version_dir, load_artifact
     from tridex.index import Store, declared_fields
 
@@ -80,7 +88,7 @@ def build(
         documents = open_source(source)
         if restart:
             collections.discard_build(collection)
-        encoder = create_encoder(artifact, threads=os.cpu_count() or 1)
+        encoder = create_encoder(artifact, resolve_device(device), threads=os.cpu_count() or 1)
         embedder = Embedder(artifact, encoder, document_reading(spec, artifact.manifest))
         done = build_collection(documents, collections, collection, spec, embedder, progress=Progress())
         if alias is not None:

@@ -25,7 +25,7 @@ BESIDE_GPU = {
     "compare": "gpu,compare-tools",
     "train": "gpu,train-tools",
 }
-"""What to install where there is onnxruntime-gpu, in place of the extras that bring ONNX Runtime for the CPU, which would
+"""What to install beside onnxruntime-gpu, in place of the extras that bring ONNX Runtime for the CPU, which would
 overwrite it."""
 
 _ANY_ARGUMENTS = {"allow_extra_args": True, "ignore_unknown_options": True}

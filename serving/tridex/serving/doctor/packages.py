@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from pathlib import Path
-
-from tridex.common.device import DeviceError, check_onnx_runtime, check_triton
-from tridex.common.installed import ONNX_RUNTIMES, versions
-from tridex.serving.server.errors import ServerError
-from tridex.serving.server.runtime import find_runtime
+from tridex.common.device import DeviceError, check_triton
+from tridex.common.installed import versions
 
 from .finding import Finding
 

@@ -9,7 +9,6 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from tridex.building import document_reading, new_collection_spec
@@ -36,7 +35,7 @@ from tridex.serving.backend.service import (
     each,
     invalid,
 )
-from tridex.serving.collections.admission import Admission, default_budget
+from tridex.serving.collections.admission import Admission
 from tridex.serving.collections.maintenance import Maintenance
 from tridex.serving.gate import GateLane
 from tridex.serving.requests.ingest import (
@@ -77,8 +76,7 @@ class IngestService(Service):
         with suppress(ReadOnlyStoreError):  # tried again when a write comes
             self._writer.acquire()
         self._maintenance = Maintenance(self._store, self._writer)
-        searching = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._admission = Admission(self._store, context.memory_budget or default_budget(searching))
+        self._admission = Admission(self._store, context.memory_budget)
         self._transactions: dict[type[IngestRequest], Callable[[list[Any]], None]] = {
             UpsertRequest: self._upsert,
             DeleteRequest: self._delete,
