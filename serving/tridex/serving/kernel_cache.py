@@ -85,7 +85,7 @@ def fill_cache(settings: ServerSettings, capabilities: Sequence[int], codecs: Se
     from tridex import kernels
 
     # Texts are reranked in float32, whatever collections there are.
-    wanted = sorted({kernels.Codec.FLOAT32, *_codecs(settings.store, codecs)})
+    wanted = sorted({kernels.Codec.FLOAT32, *_codecs(settings.store, codecs)}, key=lambda codec: codec.value)
     for capability in capabilities or [_capability_here(settings.device)]:
         kernels.compile_ahead(capability, manifest.dim, wanted)
     return wanted

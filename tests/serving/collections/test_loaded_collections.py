@@ -70,12 +70,12 @@ def test_a_collection_can_be_searched_once_what_it_needs_is_compiled(
 
 
 def test_each_codec_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[tuple[int, list[Codec]]] = []
-    monkeypatch.setattr(compiled_codecs.kernels, "warm_up", lambda _, dim, codecs: calls.append((dim, codecs)))
+    calls: list[tuple[int, set[Codec]]] = []
+    monkeypatch.setattr(compiled_codecs.kernels, "warm_up", lambda _, dim, codecs: calls.append((dim, set(codecs))))
     on_gpu = CompiledCodecs(torch.device("cuda", 0))
     on_gpu.compile([SPEC, replace(SPEC, codec=Codec.INT8), SPEC])
     on_gpu.compile([SPEC, replace(SPEC, dim=8)])
-    assert calls == [(4, [Codec.FLOAT32, Codec.INT8]), (8, [Codec.FLOAT32])]
+    assert calls == [(4, {Codec.FLOAT32, Codec.INT8}), (8, {Codec.FLOAT32})]
 
 
 def shown(followed: LoadedCollections, name: str) -> int | None:

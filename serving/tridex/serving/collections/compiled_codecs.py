@@ -27,5 +27,5 @@ class CompiledCodecs:
         with self._lock:
             missing = {(spec.codec, spec.dim) for spec in specs if spec.codec in self._supported} - self._compiled
             for dim in {dim for _, dim in missing}:
-                kernels.warm_up(self._device, dim, sorted(codec for codec, of in missing if of == dim))
+                kernels.warm_up(self._device, dim, [codec for codec, of in missing if of == dim])
             self._compiled |= missing

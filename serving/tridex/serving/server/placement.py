@@ -49,7 +49,7 @@ def place(
         raise ServerError(str(error)) from error
     if chosen == CPU:
         reason = why_no_gpu(ask) if device == AUTO else None
-        return Placement(chosen, budget, {_VISIBLE: ""}, reason and str(reason))
+        return Placement(chosen, budget, {_VISIBLE: ""}, str(reason) if reason else None)
     variables = {_VISIBLE: _visible(number_of(chosen)), kernel_cache.VARIABLE: str(cache)}
     return Placement(chosen, budget, variables, None)
 
