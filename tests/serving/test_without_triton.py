@@ -28,8 +28,3 @@ def test_every_module_is_imported_without_it() -> None:
         "        if not module.name.startswith('tridex.kernels.gpu'):\n"
         "            importlib.import_module(module.name)\n"
     )
-
-
-def test_a_write_and_a_search_are_served_without_it() -> None:
-    tests = "tests/serving/models/test_writes_and_reads.py::test_what_is_ingested_is_found"
-    run(f"import pytest\nsys.exit(pytest.main([{tests!r}, '-q', '-p', 'no:cacheprovider']))")

@@ -75,7 +75,7 @@ def test_the_default_budget_is_what_is_free_less_what_the_server_needs(models: P
 def test_a_budget_that_is_asked_for(models: Path) -> None:
     assert placed(models, "cuda", budget=10 * GIB).memory_budget == 10 * GIB
     assert placed(models, "cpu", budget=10 * GIB).memory_budget == 10 * GIB
-    with pytest.raises(ServerError, match=r"the memory budget is 149\.3 GB; cuda:0 \(NVIDIA H200\) has .* at most 14"):
+    with pytest.raises(ServerError, match=r"the memory budget is 149\.3 GB; cuda:0 \(NVIDIA H200\) has .* at most 13"):
         placed(models, "cuda", budget=139 * GIB)
 
 
