@@ -9,10 +9,11 @@ from .encoder import Encoder
 from .errors import ArtifactError, ProviderError, UnknownDeviceError
 from .manifest import Manifest, sha256_of_file
 from .onnx_encoder import create_encoder
-from .pooling import join_windows, pool_tokens
+from .pooling import cluster_means, join_windows, pool_members, pool_tokens
 from .providers import execution_providers, load_cuda_provider
 from .rules import DocumentReading, EncodingRules, Expansion, TextRules
 from .small_batches import encode_in_small_batches
+from .text_tokens import TextToken
 from .tokenizer import TokenBatch, Tokenizer
 
 __all__ = [
@@ -25,9 +26,11 @@ __all__ = [
     "Manifest",
     "ProviderError",
     "TextRules",
+    "TextToken",
     "TokenBatch",
     "Tokenizer",
     "UnknownDeviceError",
+    "cluster_means",
     "create_encoder",
     "encode_in_small_batches",
     "execution_providers",
@@ -35,6 +38,7 @@ __all__ = [
     "latest_version_dir",
     "load_artifact",
     "load_cuda_provider",
+    "pool_members",
     "pool_tokens",
     "sha256_of_file",
 ]
