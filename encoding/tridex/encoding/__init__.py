@@ -5,7 +5,7 @@ alone.
 """
 
 from .artifact import Artifact, latest_version_dir, load_artifact
-from .encoder import Encoder
+from .encoder import DeviceEncoder, Encoder
 from .errors import ArtifactError, ProviderError, UnknownDeviceError
 from .manifest import Manifest, sha256_of_file
 from .onnx_encoder import create_encoder
@@ -19,6 +19,7 @@ from .tokenizer import TokenBatch, Tokenizer
 __all__ = [
     "Artifact",
     "ArtifactError",
+    "DeviceEncoder",
     "DocumentReading",
     "Encoder",
     "EncodingRules",
