@@ -5,36 +5,40 @@
 Needs numpy and tritonclient, no torch: what encodes and scores is on the server.
 """
 
+from typing import TYPE_CHECKING
+
 from tridex.common import TridexError
+from tridex.common.lazy import lazy_exports
 from tridex.protocol.parameters import CodecName, LongDocumentsName, SearchModeName
 
-from ._async.client import AsyncClient
-from ._sync.client import Client
-from .errors import (
-    AlreadyExists,
-    ClientError,
-    InvalidArgument,
-    NotFound,
-    Overloaded,
-    ReadOnly,
-    ResourceExhausted,
-    ServerError,
-    Timeout,
-    Unavailable,
-)
-from .explanation import DocumentToken, Explanation, QueryToken, Span, Token
-from .rendering import explanations_html, explanations_svg
-from .results import (
-    CollectionInfo,
-    Document,
-    Embeddings,
-    Hit,
-    ModelStatistics,
-    RerankResult,
-    SearchResult,
-    ServerInfo,
-)
-from .search_options import Filters, SearchOptions
+if TYPE_CHECKING:
+    from ._async.client import AsyncClient
+    from ._sync.client import Client
+    from .errors import (
+        AlreadyExists,
+        ClientError,
+        InvalidArgument,
+        NotFound,
+        Overloaded,
+        ReadOnly,
+        ResourceExhausted,
+        ServerError,
+        Timeout,
+        Unavailable,
+    )
+    from .explanation import DocumentToken, Explanation, QueryToken, Span, Token
+    from .rendering import explanations_html, explanations_svg
+    from .results import (
+        CollectionInfo,
+        Document,
+        Embeddings,
+        Hit,
+        ModelStatistics,
+        RerankResult,
+        SearchResult,
+        ServerInfo,
+    )
+    from .search_options import Filters, SearchOptions
 
 __all__ = [
     "AlreadyExists",
@@ -71,3 +75,36 @@ __all__ = [
     "explanations_html",
     "explanations_svg",
 ]
+
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "_async.client": ["AsyncClient"],
+        "_sync.client": ["Client"],
+        "errors": [
+            "AlreadyExists",
+            "ClientError",
+            "InvalidArgument",
+            "NotFound",
+            "Overloaded",
+            "ReadOnly",
+            "ResourceExhausted",
+            "ServerError",
+            "Timeout",
+            "Unavailable",
+        ],
+        "explanation": ["DocumentToken", "Explanation", "QueryToken", "Span", "Token"],
+        "rendering": ["explanations_html", "explanations_svg"],
+        "results": [
+            "CollectionInfo",
+            "Document",
+            "Embeddings",
+            "Hit",
+            "ModelStatistics",
+            "RerankResult",
+            "SearchResult",
+            "ServerInfo",
+        ],
+        "search_options": ["Filters", "SearchOptions"],
+    },
+)

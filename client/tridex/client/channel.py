@@ -1,12 +1,11 @@
-"""What a gRPC channel is opened with: the address, headers, credentials and limits."""
+"""What a gRPC channel is opened with: the address, headers and limits. Imports no gRPC, as the command line's help
+reads defaults here."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from typing import Any
-
-import grpc
 
 from tridex.protocol.limits import MAX_MESSAGE_BYTES
 
@@ -65,12 +64,6 @@ def headers_of(given: Mapping[str, str] | None) -> dict[str, str]:
             raise invalid("headers", name, "names of ASCII letters, digits and _.- that do not begin with grpc-")
         headers[name.lower()] = _header_value(name, value)
     return headers
-
-
-def check_credentials(given: grpc.ChannelCredentials | None) -> None:
-    """Raises InvalidArgument."""
-    if not (given is None or isinstance(given, grpc.ChannelCredentials)):
-        raise invalid("credentials", given, "grpc.ChannelCredentials, such as grpc.ssl_channel_credentials()")
 
 
 def _header_value(name: str, value: Any) -> Any:

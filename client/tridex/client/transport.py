@@ -12,7 +12,8 @@ from typing import Any
 import grpc
 from tritonclient.grpc import InferenceServerClient, aio
 
-from .channel import CHANNEL_ARGUMENTS, check_credentials, headers_of, target
+from .channel import CHANNEL_ARGUMENTS, headers_of, target
+from .checks import invalid
 from .errors import InvalidArgument
 from .wire import Call
 
@@ -23,7 +24,8 @@ class _Endpoint:
     def __init__(
         self, address: str, headers: Mapping[str, str] | None, credentials: grpc.ChannelCredentials | None
     ) -> None:
-        check_credentials(credentials)
+        if not (credentials is None or isinstance(credentials, grpc.ChannelCredentials)):
+            raise invalid("credentials", credentials, "grpc.ChannelCredentials, such as grpc.ssl_channel_credentials()")
         self._address = target(address, encrypted=credentials is not None)
         self._credentials = credentials
         self._headers = headers_of(headers)

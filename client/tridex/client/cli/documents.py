@@ -7,12 +7,13 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from tritonclient.utils import InferenceServerException
 
-from tridex.client import Client, Document, InvalidArgument
+from tridex.client.errors import InvalidArgument
+from tridex.client.results import Document
 from tridex.common.terminal.exits import INTERRUPTED, fail
 from tridex.common.terminal.output import print_json, print_line
 from tridex.common.terminal.progress import Counted
@@ -21,6 +22,9 @@ from tridex.protocol.corpus import CorpusDocument, CorpusError, Row
 from tridex.protocol.distinct import DistinctIds
 from tridex.protocol.limits import MAX_BATCH
 from tridex.protocol.parameters import CodecName
+
+if TYPE_CHECKING:
+    from tridex.client import Client
 
 BatchSize = Annotated[int, typer.Option(help="Documents in one request.")]
 Codec = Annotated[CodecName | None, typer.Option(help="How a collection made by this command stores embeddings.")]
