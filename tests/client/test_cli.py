@@ -10,10 +10,13 @@ import re
 import threading
 from contextlib import contextmanager
 from importlib.metadata import EntryPoint, version
+from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
+import tomllib
+from packaging.requirements import Requirement
 from typer.testing import CliRunner
 
 from tridex.client.cli import create_app, extensions
@@ -460,6 +463,32 @@ def test_a_missing_extra_names_its_install(run, arguments):
     assert result.exit_code == 1 and result.stdout == ""
     assert f"pip install 'tridex[{arguments[0]}]'" in result.stderr and "a_package_nobody_has" in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.usefixtures("plugins")
+def test_beside_onnxruntime_gpu_no_extra_that_brings_the_other_is_named(run, monkeypatch):
+    monkeypatch.setattr(extensions, "versions", lambda names: dict.fromkeys(names, "1.31.1"))
+    assert "pip install 'tridex[gpu,export-tools]'" in run("export").stderr
+    assert "pip install 'tridex[gpu]'" in run("index", "tidy", "docs").stderr
+    assert "pip install 'tridex[heavy]'" in run("heavy").stderr
+
+
+def test_every_extra_with_the_cpus_onnx_runtime_has_another_for_gpus():
+    def distributions(extra):
+        """What an extra installs, and the extras of ours that it is made of."""
+        for requirement in map(Requirement, extras[extra]):
+            yield requirement.name
+            for inner in requirement.extras if requirement.name == "tridex" else ():
+                yield from distributions(inner)
+
+    extras = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    on_cpu = {extra for extra in extras if "onnxruntime" in distributions(extra)}
+    on_gpu = {extra for extra in extras if "onnxruntime-gpu" in distributions(extra)}
+    assert on_gpu == {"gpu"} and on_cpu == {*extensions.BESIDE_GPU, "wandb", "dev"}
+    for replacement in extensions.BESIDE_GPU.values():
+        assert "onnxruntime" not in [name for extra in replacement.split(",") for name in distributions(extra)]
 
 
 INFO = {"name": "docs", "count": 3, "version": 9, "codec": "int8", "dim": 128, "fingerprint": "f" * 64}

@@ -10,10 +10,11 @@ from tridex.common.lazy import lazy_exports
 if TYPE_CHECKING:
     from .artifact import Artifact, latest_version_dir, load_artifact
     from .encoder import DeviceEncoder, Encoder
-    from .errors import ArtifactError, UnknownDeviceError
+    from .errors import ArtifactError, ProviderError, UnknownDeviceError
     from .manifest import Manifest, sha256_of_file
     from .onnx_encoder import create_encoder
     from .pooling import cluster_means, join_windows, pool_members, pool_tokens
+    from .providers import execution_providers, load_cuda_provider
     from .rules import DocumentReading, EncodingRules, Expansion, TextRules
     from .small_batches import encode_in_small_batches
     from .text_tokens import TextToken
@@ -28,6 +29,7 @@ __all__ = [
     "EncodingRules",
     "Expansion",
     "Manifest",
+    "ProviderError",
     "TextRules",
     "TextToken",
     "TokenBatch",
@@ -36,9 +38,11 @@ __all__ = [
     "cluster_means",
     "create_encoder",
     "encode_in_small_batches",
+    "execution_providers",
     "join_windows",
     "latest_version_dir",
     "load_artifact",
+    "load_cuda_provider",
     "pool_members",
     "pool_tokens",
     "sha256_of_file",
@@ -49,10 +53,11 @@ __getattr__ = lazy_exports(
     {
         "artifact": ["Artifact", "latest_version_dir", "load_artifact"],
         "encoder": ["DeviceEncoder", "Encoder"],
-        "errors": ["ArtifactError", "UnknownDeviceError"],
+        "errors": ["ArtifactError", "ProviderError", "UnknownDeviceError"],
         "manifest": ["Manifest", "sha256_of_file"],
         "onnx_encoder": ["create_encoder"],
         "pooling": ["cluster_means", "join_windows", "pool_members", "pool_tokens"],
+        "providers": ["execution_providers", "load_cuda_provider"],
         "rules": ["DocumentReading", "EncodingRules", "Expansion", "TextRules"],
         "small_batches": ["encode_in_small_batches"],
         "text_tokens": ["TextToken"],

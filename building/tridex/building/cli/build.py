@@ -56,8 +56,14 @@ def build(
             help="Keep one token embedding, the mean of similar ones, for this many.",
         ),
     ] = 1,
+    device: Annotated[
+        str,
+        typer.Option(
+            help="What encodes: cpu, cuda, cuda:1 or auto, which is the first GPU where it can be used, and the CPU "
+            "otherwise."
+        ),
+    ] = "auto",
     alias: Annotated[str | None, typer.Option(help="An alias to set to the collection once it is finished.")] = None,
-    device: Annotated[str, typer.Option(help="Where the encoder runs: cpu, cuda or cuda:N.")] = "cpu",
     restart: Restart = False,
     as_json: Json = False,
 ) -> None:
@@ -73,6 +79,7 @@ def build(
         new_collection_spec,
         open_source,
     )
+    from tridex.common.device import resolve_device
     from tridex.encoding import create_encoder, latest_version_dir, load_artifact
     from tridex.index import Store, declared_fields
 
@@ -92,7 +99,7 @@ def build(
         documents = open_source(source, Columns(id_column, text_columns or ()))
         if restart:
             collections.discard_build(collection)
-        encoder = create_encoder(artifact, device, threads=os.cpu_count() or 1)
+        encoder = create_encoder(artifact, resolve_device(device), threads=os.cpu_count() or 1)
         embedder = Embedder(artifact, encoder, document_reading(spec, artifact.manifest))
         done = build_collection(documents, collections, collection, spec, embedder, progress=Progress())
         if alias is not None:

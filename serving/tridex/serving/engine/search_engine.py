@@ -16,7 +16,6 @@ from tridex.index import Location, MemoryBudget, Ranking, Snapshot, Store
 from tridex.protocol import models
 from tridex.serving.backend.error_translation import translated_errors
 from tridex.serving.backend.service import Arrays, Context, RequestError, Result, invalid
-from tridex.serving.collections.admission import default_budget
 from tridex.serving.collections.loaded_collections import LoadedCollections, NotYetError
 from tridex.serving.modes import FirstStage, Queries
 from tridex.serving.modes.scores import within_float32
@@ -48,15 +47,15 @@ class SearchEngine:
         self._dim = manifest.dim
         self._device = torch.device(context.device)
         self._stream = stream
-        self._collections = LoadedCollections(
-            Store(context.store), self._device, MemoryBudget(context.memory_budget or default_budget(self._device))
-        )
+        self._collections = LoadedCollections(Store(context.store), self._device, MemoryBudget(context.memory_budget))
         self._explainer = explainer
         self._recall_monitor = RecallMonitor(context.metrics, context.recall_sample_rate, stream)
         self._bm25 = ThreadPoolExecutor(_BM25_THREADS, "tridex-bm25")
         self._pending = PendingSearches(self._collections.changed, self._try_answer)
         self._codecs = [codec for codec in kernels.supported_codecs(self._device) if codec.fits(manifest.dim)]
-        kernels.warm_up(self._device, manifest.dim, self._codecs)
+        if self._device.type == "cpu":
+            # In the time that one takes; when a collection comes with another, that would stop searches.
+            kernels.warm_up(self._device, manifest.dim, self._codecs)
 
     def answer(self, requests: Sequence[SearchRequest]) -> Sequence[Result]:
         """IDS, SCORES, TEXTS, METADATA and EXPLANATIONS [queries, hits] and VERSION [queries, 1] of each request, whose

@@ -10,7 +10,6 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from tridex.building import document_reading, new_collection_spec
@@ -41,7 +40,7 @@ from tridex.serving.backend.service import (
     each,
     invalid,
 )
-from tridex.serving.collections.admission import Admission, default_budget
+from tridex.serving.collections.admission import Admission
 from tridex.serving.collections.maintenance import Maintenance
 from tridex.serving.gate import GateLane
 from tridex.serving.requests.ingest import (
@@ -101,8 +100,7 @@ class IngestService(Service):
         with suppress(ReadOnlyStoreError):  # tried again when a write comes
             self._writer.acquire()
         self._maintenance = Maintenance(self._store, self._writer)
-        searching = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._admission = Admission(self._store, context.memory_budget or default_budget(searching))
+        self._admission = Admission(self._store, context.memory_budget)
         self._transactions: dict[type[IngestRequest], Callable[[list[Any]], None]] = {
             UpsertRequest: self._upsert,
             DeleteRequest: self._delete,
