@@ -77,17 +77,15 @@ def test_search_and_rescore_agree_with_the_reference(
 
 @pytest.mark.parametrize("codec", Codec)
 def test_scores_are_those_of_sentence_transformers(codec: Codec) -> None:
-    """Of the decoded tokens and the rounded queries; the residual codecs round a query in two ways, and by 1/254 of its
-    largest number at most."""
+    """Of the decoded tokens and the rounded queries."""
     docs, query, mask = documents(LENGTHS[1:], 128), queries(4, 20, 128), masks(4, 20)
     book = codebook(codec, 128)
     decoded = [torch.from_numpy(codec.decode(codec.encode(tokens, book), book)) for tokens in docs]
     numbers, scales = codec.description.round_queries(query)
     rounded = numbers.float() / codec.description.unit * (1 if scales is None else scales[..., None])
-    expected = maxsim(query if codec.residual_bits else rounded, decoded, a_mask=mask)
+    expected = maxsim(rounded, decoded, a_mask=mask)
     rows = torch.arange(len(docs)).expand(4, -1)
-    tolerance = 0.02 if codec.residual_bits else 1e-5
-    torch.testing.assert_close(rescore(query, packed(docs, codec), rows, mask), expected, rtol=0, atol=tolerance)
+    torch.testing.assert_close(rescore(query, packed(docs, codec), rows, mask), expected, rtol=0, atol=1e-5)
 
 
 @settings(deadline=None, max_examples=30)

@@ -22,9 +22,8 @@ def codebook(codec: Codec, dim: int, seed: int = 5) -> Codebook | None:
     if not codec.residual_bits:
         return None
     generator = torch.Generator().manual_seed(seed)
-    centroids = torch.nn.functional.normalize(torch.randn((70, dim), generator=generator), dim=-1).half()
-    bucket_weights = torch.linspace(-127, 127, 2**codec.residual_bits).round().to(torch.int8)
-    return Codebook(centroids, bucket_weights, step=2.0**-8)
+    centroids = torch.nn.functional.normalize(torch.randn((70, dim), generator=generator), dim=-1)
+    return Codebook.rounded(centroids, torch.linspace(-0.5, 0.5, 2**codec.residual_bits))
 
 
 def packed(docs: list[np.ndarray], codec: Codec, device: torch.device | str = "cpu") -> Segment:

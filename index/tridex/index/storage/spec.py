@@ -6,7 +6,8 @@ the version of the store format:
     1    one Lance dataset per collection directly in the store's folder, without a registry; not read any more
     2    no specification of how documents are read: they were cut at the checkpoint's own length
     3    the checkpoint's fingerprint alone, without the hashes of its parts
-    4    this version's
+    4    residual codecs: centroids in float16 (codebook_file.py)
+    5    this version's
 
 The policy:
 
@@ -36,8 +37,8 @@ from tridex.kernels import Codec
 from .fields import Fields, columns, declared_fields
 
 _SPEC_KEY = b"tridex"
-_FORMAT = 4
-_READABLE = (2, 3, _FORMAT)
+_FORMAT = 5
+_READABLE = (2, 3, 4, _FORMAT)
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
     float16                     to float32
     bfloat16, float8            to pairs of bfloat16, which holds float8's numbers; else to float32
-    int8, bucket weights        to bytes 128 above the number, four to a word: the instruction multiplies unsigned bytes
-                                by signed ones, and starts from -128 * sum(query). Else to float32.
+    int8, residual codes        to bytes 128 above the number (a residual's: centroid + bucket weight), four to a word:
+                                the instruction multiplies unsigned bytes by signed ones, and starts from
+                                -128 * sum(query). Else to float32.
 
 float32, and bfloat16 where the CPU multiplies it, are read where they lie. The integers' sums are whole numbers below
 2^24 for any dim up to 1,040: float32 has the same bits as the instruction.
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 
 from tridex.kernels.codecs import Codec, CodeFormat
 
-from .conversion import BYTE, FLOAT, HALF, WORD, Chunk, conversion, look_up
+from .conversion import BYTE, FLOAT, HALF, WORD, Chunk, conversion, decode
 from .register_tile import FEATURES, FLOATS, HAS_PAIRS, HAS_QUADS, PAIRS, QUADS
 
 _HAS_HALVES = "+f16c" in FEATURES
@@ -94,7 +95,7 @@ bfloat16_to_pairs = conversion(HALF, HALF, _same)
 integers_to_quads = conversion(BYTE, BYTE, _signed_to_unsigned)
 integers_to_floats = conversion(BYTE, FLOAT, _signed_to_float)
 quads_to_floats = conversion(BYTE, FLOAT, _unsigned_to_float)
-look_up_4_bits, look_up_2_bits = look_up(4), look_up(2)
+decode_4_bits, decode_2_bits = decode(4), decode(2)
 
 (
     IN_PLACE,
@@ -158,6 +159,8 @@ def reading_of(codec: Codec, dim: int) -> Reading:
 def load_codes(
     reading: Reading,
     codes: NDArray[np.uint8],
+    centroids: NDArray[np.uint8],
+    ids: NDArray[np.uint16],
     weights: NDArray[np.uint8],
     first: int,
     count: int,
@@ -167,7 +170,8 @@ def load_codes(
 ) -> None:
     """Converts `count` tokens' codes [tokens, bytes], from `first` on, to the bytes of words out[at:].
 
-    weights: [16], 128 above the bucket weights; room: [1, 4 W], for those of one token.
+    centroids, ids: the residual codecs', int8's bits [centroids, dim] and [tokens]; weights: [16], 128 above the bucket
+    weights; room: [1, 4 W], for one token's bytes.
     """
     loader, dim = reading.loader, reading.dim
     if loader == FLOAT16_TO_FLOATS:
@@ -193,17 +197,17 @@ def load_codes(
             integers_to_quads(codes, first + j, out, at + j, dim)
     elif loader == BUCKETS_4_BITS_TO_FLOATS:
         for j in range(count):
-            look_up_4_bits(codes, first + j, weights, room, 0)
+            decode_4_bits(codes, first + j, centroids, ids[first + j], weights, room, 0)
             quads_to_floats(room, 0, out, at + j, dim)
     elif loader == BUCKETS_4_BITS_TO_QUADS:
         for j in range(count):
-            look_up_4_bits(codes, first + j, weights, out, at + j)
+            decode_4_bits(codes, first + j, centroids, ids[first + j], weights, out, at + j)
     elif loader == BUCKETS_2_BITS_TO_FLOATS:
         for j in range(count):
-            look_up_2_bits(codes, first + j, weights, room, 0)
+            decode_2_bits(codes, first + j, centroids, ids[first + j], weights, room, 0)
             quads_to_floats(room, 0, out, at + j, dim)
     elif loader == BUCKETS_2_BITS_TO_QUADS:
         for j in range(count):
-            look_up_2_bits(codes, first + j, weights, out, at + j)
+            decode_2_bits(codes, first + j, centroids, ids[first + j], weights, out, at + j)
     else:
         raise ValueError("reading.loader is none of the loaders")
