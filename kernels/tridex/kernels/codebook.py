@@ -76,7 +76,8 @@ class Codebook:
         # Rounded to the nearest, two numbers may come to 1 more than they were.
         largest = float(centroids.abs().max()) + float(values.abs().max())
         step = float(np.float32(largest / (_LARGEST - 1)))
-        return cls(*((numbers.float() / step).round().to(torch.int8) for numbers in (centroids, values)), step)
+        rounded_centroids, weights = ((numbers.float() / step).round().to(torch.int8) for numbers in (centroids, values))
+        return cls(rounded_centroids, weights, step)
 
     @property
     def dim(self) -> int:

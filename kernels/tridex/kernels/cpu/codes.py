@@ -32,6 +32,9 @@ from .register_tile import FEATURES, FLOATS, HAS_PAIRS, HAS_QUADS, PAIRS, QUADS
 
 _HAS_HALVES = "+f16c" in FEATURES
 
+_AHEAD = 8
+"""Tokens that a residual's centroid is asked for ahead."""
+
 
 def _float_of(chunk: Chunk, numbers: Any, bits: int) -> Any:
     """A floating-point number of sign, exponent and fraction in `bits` bits, widened to i32, as float32 but for its
@@ -173,7 +176,7 @@ def load_codes(
     centroids, ids: the residual codecs', int8's bits [centroids, dim] and [tokens]; weights: [16], 128 above the bucket
     weights; room: [1, 4 W], for one token's bytes.
     """
-    loader, dim = reading.loader, reading.dim
+    loader, dim, last = reading.loader, reading.dim, len(ids) - 1
     if loader == FLOAT16_TO_FLOATS:
         for j in range(count):
             halves_to_floats(codes, first + j, out, at + j, dim)
@@ -197,17 +200,25 @@ def load_codes(
             integers_to_quads(codes, first + j, out, at + j, dim)
     elif loader == BUCKETS_4_BITS_TO_FLOATS:
         for j in range(count):
-            decode_4_bits(codes, first + j, centroids, ids[first + j], weights, room, 0)
+            decode_4_bits(
+                codes, first + j, centroids, ids[first + j], ids[min(first + j + _AHEAD, last)], weights, room, 0
+            )
             quads_to_floats(room, 0, out, at + j, dim)
     elif loader == BUCKETS_4_BITS_TO_QUADS:
         for j in range(count):
-            decode_4_bits(codes, first + j, centroids, ids[first + j], weights, out, at + j)
+            decode_4_bits(
+                codes, first + j, centroids, ids[first + j], ids[min(first + j + _AHEAD, last)], weights, out, at + j
+            )
     elif loader == BUCKETS_2_BITS_TO_FLOATS:
         for j in range(count):
-            decode_2_bits(codes, first + j, centroids, ids[first + j], weights, room, 0)
+            decode_2_bits(
+                codes, first + j, centroids, ids[first + j], ids[min(first + j + _AHEAD, last)], weights, room, 0
+            )
             quads_to_floats(room, 0, out, at + j, dim)
     elif loader == BUCKETS_2_BITS_TO_QUADS:
         for j in range(count):
-            decode_2_bits(codes, first + j, centroids, ids[first + j], weights, out, at + j)
+            decode_2_bits(
+                codes, first + j, centroids, ids[first + j], ids[min(first + j + _AHEAD, last)], weights, out, at + j
+            )
     else:
         raise ValueError("reading.loader is none of the loaders")

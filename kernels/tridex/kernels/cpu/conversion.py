@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from .register_tile import FEATURES
+from .register_tile import FEATURES, fetch
 
 BYTE, HALF, WORD, _INDEX = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 FLOAT = ir.FloatType()
@@ -87,26 +87,42 @@ def _row_pointer(context: Any, build: Any, kind: Any, value: Any, row: Any, numb
 def decode(bits: int) -> Callable[..., None]:
     """A function of compiled code:
 
-    codes uint8 [n, bytes], row, centroids uint8 [m, dim], id, weights uint8 [16], out [k, W] of words, place -> None
+    codes uint8 [n, bytes], row, centroids uint8 [m, dim], id, coming_id, weights uint8 [16], out [k, W] of words, place
+    -> None
 
     puts the bytes centroids[id] + weights[codes[row]], in the order of Codebook.bucket_weights_of, into out[place].
+    Meanwhile it asks for centroids[coming_id].
     """
     bytes_ = ir.VectorType(BYTE, _SHUFFLED_BYTES)
 
-    def decoded(_: Any, codes: Any, _row: Any, centroids: Any, _id: Any, weights: Any, out: Any, _place: Any) -> Any:
+    def decoded(
+        _: Any,
+        codes: Any,
+        _row: Any,
+        centroids: Any,
+        _id: Any,
+        _coming_id: Any,
+        weights: Any,
+        out: Any,
+        _place: Any,
+    ) -> Any:
         def generate(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
             kinds = signature.args
             p_codes = _row_pointer(context, build, kinds[0], arguments[0], arguments[1], BYTE)
             p_centroid = _row_pointer(context, build, kinds[2], arguments[2], arguments[3], BYTE)
-            p_weights = context.make_array(kinds[4])(context, build, arguments[4]).data
-            p_out = _row_pointer(context, build, kinds[5], arguments[5], arguments[6], BYTE)
+            p_coming = _row_pointer(context, build, kinds[2], arguments[2], arguments[4], BYTE)
+            p_weights = context.make_array(kinds[5])(context, build, arguments[5]).data
+            p_out = _row_pointer(context, build, kinds[6], arguments[6], arguments[7], BYTE)
             width = cgutils.unpack_tuple(build, context.make_array(kinds[0])(context, build, arguments[0]).shape)[1]
+
+            fetch(build, p_coming, _INDEX(0), build.mul(width, _INDEX(8 // bits)))
 
             def store(part: int, index: Any, weights: Any) -> None:
                 """The sums of the part's weights from `index` on: a byte, or a vector of them."""
                 place = build.add(index, build.mul(width, _INDEX(part)))
                 p_source, p_target = (
-                    build.bitcast(build.gep(pointer, [place]), weights.type.as_pointer()) for pointer in (p_centroid, p_out)
+                    build.bitcast(build.gep(pointer, [place]), weights.type.as_pointer())
+                    for pointer in (p_centroid, p_out)
                 )
                 build.store(build.add(build.load(p_source, align=1), weights), p_target, align=1)
 
@@ -140,7 +156,8 @@ def decode(bits: int) -> Callable[..., None]:
                 one_by_one()
             return context.get_dummy_value()
 
-        return types.void(codes, types.intp, centroids, types.intp, weights, out, types.intp), generate
+        n = types.intp
+        return types.void(codes, n, centroids, n, n, weights, out, n), generate
 
     compiled: Callable[..., None] = intrinsic(decoded)
     return compiled

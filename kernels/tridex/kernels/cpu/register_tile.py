@@ -137,7 +137,7 @@ def _product(add: _Add, numbers: Any, vectors: int) -> Callable[..., None]:
                 with cgutils.for_range(build, _INDEX(ROWS)) as part:
                     row = build.add(first, part.index)
                     with build.if_then(build.icmp_signed("<", row, coming_count)):
-                        _fetch(build, p_codes, build.mul(_load(build, p_coming, row), row_bytes), row_bytes)
+                        fetch(build, p_codes, build.mul(_load(build, p_coming, row), row_bytes), row_bytes)
                     start = build.udiv(build.mul(part.index, width), _INDEX(ROWS))
                     end = build.udiv(build.mul(build.add(part.index, _INDEX(1)), width), _INDEX(ROWS))
                     with cgutils.for_range_slice(build, start, end, _INDEX(1)) as (word, _steps):
@@ -198,14 +198,14 @@ def _fold(vectors: int) -> Callable[..., None]:
     return compiled
 
 
-def _fetch(build: Any, p_codes: Any, start: Any, length: Any) -> None:
-    """Asks for the cache lines of codes[start:start + length]."""
+def fetch(build: Any, p_bytes: Any, start: Any, length: Any) -> None:
+    """Asks for the cache lines of bytes[start:start + length]."""
     with cgutils.for_range_slice(build, _INDEX(0), length, _INDEX(_CACHE_LINE)) as (byte, _steps):
-        address = build.bitcast(build.gep(p_codes, [build.add(start, byte)]), ir.IntType(8).as_pointer())
+        address = build.bitcast(build.gep(p_bytes, [build.add(start, byte)]), ir.IntType(8).as_pointer())
         shape = ir.FunctionType(ir.VoidType(), [address.type, _WORD, _WORD, _WORD])
-        fetch = cgutils.get_or_insert_function(build.module, shape, "llvm.prefetch.p0")
+        prefetch = cgutils.get_or_insert_function(build.module, shape, "llvm.prefetch.p0")
         read, first_level, data = _WORD(0), _WORD(3), _WORD(1)
-        build.call(fetch, [address, read, first_level, data])
+        build.call(prefetch, [address, read, first_level, data])
 
 
 def _pointer(build: Any, pointer: Any, index: Any, vector: Any) -> Any:

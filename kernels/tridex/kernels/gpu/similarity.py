@@ -59,9 +59,7 @@ def _products(
     else:
         sums = _zeros(positions, tokens, tl.float32, TOKENS_AS_ROWS)
     for k in range(0, WIDTH, BLOCK):
-        operands = load_operands(
-            p_codes, tokens, k, p_centroids, centroids, p_bucket_weights, CODES, WIDTH, BLOCK
-        )
+        operands = load_operands(p_codes, tokens, k, p_centroids, centroids, p_bucket_weights, CODES, WIDTH, BLOCK)
         for part in tl.static_range(CODES_PER_BYTE):
             queries = load_rows(p_queries + part * WIDTH, positions, k, DIM, WIDTH, BLOCK)
             if TOKENS_AS_ROWS:
