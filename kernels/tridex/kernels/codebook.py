@@ -76,8 +76,8 @@ class Codebook:
         # Rounded to the nearest, two numbers may come to 1 more than they were.
         largest = float(centroids.abs().max()) + float(values.abs().max())
         step = float(np.float32(largest / (_LARGEST - 1)))
-        rounded_centroids, weights = ((numbers.float() / step).round().to(torch.int8) for numbers in (centroids, values))
-        return cls(rounded_centroids, weights, step)
+        in_steps = [(numbers.float() / step).round().to(torch.int8) for numbers in (centroids, values)]
+        return cls(in_steps[0], in_steps[1], step)
 
     @property
     def dim(self) -> int:

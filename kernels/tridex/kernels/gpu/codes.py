@@ -83,8 +83,8 @@ prmt.b32 high, first, second, 0x7531;
 }}"""
 """$2: 4 bytes of codes. $3 and $4: the centroid's numbers for the low and for the high codes. $5, $9, $13 and $17:
 bucket weights 0 to 3, 4 to 7, 8 to 11, 12 to 15, 128 above the codebook's; those between repeat them, once for each of
-the 4 elements. $0 and $1: the numbers of the low and of the high codes. Indices lose the 4th bit, which prmt takes for a
-sign; it then picks the upper weights: lop3 0xca is `first ? high : low`."""
+the 4 elements. $0 and $1: the numbers of the low and of the high codes. Indices lose the 4th bit, which prmt takes for
+a sign; it then picks the upper weights: lop3 0xca is `first ? high : low`."""
 
 DECODE_2_BITS = f"""{{
 .reg .b32 even, odd, first, second, third, fourth, number;
