@@ -75,7 +75,7 @@ def test_collections_hold_and_find_what_they_did(store: Store, name: str) -> Non
     snapshot = Follower(store, name, CPU).snapshot
     assert snapshot.count() == expected["count"]
     # Format 4's codebooks are rounded when they are loaded (decision 030): the documents stay in their order here.
-    tolerance = 0.01 if collection.spec.codec.residual_bits else 1e-5
+    tolerance = 0.02 if collection.spec.codec.residual_bits else 1e-5
     by_id = {document.id: document for document in documents}
     for query, ranked in zip(QUERIES, expected["search"], strict=True):
         found = search(snapshot, query)
