@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from maxsim_data import codebook, documents, masks, packed, queries
+from maxsim_data import codebook, documents, masks, packed, queries, residual_and_int8
 from sentence_transformers.util import maxsim
 
 from tridex.kernels import (
@@ -113,6 +113,17 @@ def test_a_score_has_the_same_bits_in_every_batch(codec: Codec, batch: int) -> N
         assert torch.equal(alone_scores[0], scores[i])
         assert torch.equal(alone_rows[0], rows[i])
     assert torch.equal(rescore(query, segment, rows, mask), scores)
+
+
+@pytest.mark.parametrize("codec", [Codec.RESIDUAL4, Codec.RESIDUAL2])
+def test_residual_codes_score_as_the_int8_numbers_that_they_stand_for(codec: Codec) -> None:
+    """To the last bit: sums are integers, whatever reads them."""
+    residual, numbers = residual_and_int8(codec)
+    query, mask = queries(3, 40, 128), masks(3, 40)
+    scores, rows = search(query, residual, 12, mask)
+    expected_scores, expected_rows = search(query, numbers, 12, mask)
+    assert torch.equal(scores, expected_scores)
+    assert torch.equal(rows, expected_rows)
 
 
 @pytest.mark.parametrize("codec", Codec)

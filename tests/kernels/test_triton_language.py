@@ -27,6 +27,7 @@ from maxsim_data import (
     of_magnitudes,
     packed,
     queries,
+    residual_and_int8,
     rising,
 )
 
@@ -136,6 +137,17 @@ def test_queries_of_any_magnitude_agree_with_the_reference(
         others_scores, others_rows = interpreted(kernels.search, other, segment, 4, mask)
         assert torch.equal(others_rows, rows)
         assert_powers_apart(scores, others_scores, k)
+
+
+@pytest.mark.parametrize("codec", [Codec.RESIDUAL4, Codec.RESIDUAL2])
+def test_residual_codes_score_as_the_int8_numbers_that_they_stand_for(interpreted: Call, codec: Codec) -> None:
+    """To the last bit: sums are integers, whatever reads them."""
+    residual, numbers = residual_and_int8(codec)
+    query, mask = queries(3, 40, 128), masks(3, 40)
+    scores, rows = interpreted(kernels.search, query, residual, 12, mask)
+    expected_scores, expected_rows = interpreted(kernels.search, query, numbers, 12, mask)
+    assert torch.equal(scores, expected_scores)
+    assert torch.equal(rows, expected_rows)
 
 
 def test_float8_without_float8_products_has_the_same_scores(interpreted: Call) -> None:

@@ -30,6 +30,17 @@ def packed(docs: list[np.ndarray], codec: Codec, device: torch.device | str = "c
     return pack(docs, codec, device, codebook(codec, docs[0].shape[1]))
 
 
+def residual_and_int8(codec: Codec, device: torch.device | str = "cpu") -> tuple[Segment, Segment]:
+    """Documents in a residual codec whose step is 1, and in int8 the numbers that they are decoded to."""
+    book = codebook(codec, 128)
+    assert book is not None
+    residual = pack(documents(LENGTHS, 128), codec, device, Codebook(book.centroids, book.bucket_weights, 1.0))
+    assert residual.codebook is not None and residual.centroid_ids is not None
+    numbers = residual.codebook.decode(residual.codes, residual.centroid_ids, torch.float32).to(torch.int8)
+    codes = numbers.view(torch.uint8)
+    return residual, Segment(Codec.INT8, 128, codes, residual.offsets, residual.live, residual.scales)
+
+
 def queries(batch: int, tokens: int, dim: int, seed: int = 1) -> torch.Tensor:
     drawn = torch.randn((batch, tokens, dim), generator=torch.Generator().manual_seed(seed))
     return torch.nn.functional.normalize(drawn, dim=-1)

@@ -9,7 +9,7 @@ every byte of a word's sum is from 1 to 255, and what carries from byte to byte 
 """
 
 # mypy: disable-error-code="no-untyped-def,untyped-decorator"
-# ruff: noqa: N803, SIM108
+# ruff: noqa: N803, RUF005, SIM108
 from __future__ import annotations
 
 import torch
@@ -141,6 +141,20 @@ def load_rows(p_numbers, rows, first, STRIDE: tl.constexpr, WIDTH: tl.constexpr,
 
 
 @triton.jit
+def _load_centroids(p_centroids, ids, first, PARTS: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
+    """The centroids' numbers int8 [tokens, BLOCK] for each code of a byte, from column `first` on."""
+    columns = first + tl.arange(0, BLOCK)
+    pointers = p_centroids + ids[:, None] * (PARTS * WIDTH) + columns[None, :]
+    parts = ()
+    for part in tl.static_range(PARTS):
+        if WIDTH % BLOCK == 0:
+            parts = parts + (tl.load(pointers + part * WIDTH),)
+        else:
+            parts = parts + (tl.load(pointers + part * WIDTH, mask=(columns < WIDTH)[None, :], other=0),)
+    return parts
+
+
+@triton.jit
 def _decode_4_bits(codes, low, high, p_bucket_weights):
     """The numbers int8 [tokens, bytes] of both halves of the dimensions; codes uint8 and, of the centroids, int8."""
     if _INTERPRETED:
@@ -211,18 +225,11 @@ def load_operands(
             codes = halves.to(tl.float16, bitcast=True)
         operands = (codes,)
     elif CODES == "buckets_4_bits":
-        low = load_rows(p_centroids, centroids, first, 2 * WIDTH, WIDTH, BLOCK)
-        high = load_rows(p_centroids + WIDTH, centroids, first, 2 * WIDTH, WIDTH, BLOCK)
+        low, high = _load_centroids(p_centroids, centroids, first, 2, WIDTH, BLOCK)
         operands = _decode_4_bits(codes, low, high, p_bucket_weights)
     elif CODES == "buckets_2_bits":
-        operands = _decode_2_bits(
-            codes,
-            load_rows(p_centroids, centroids, first, 4 * WIDTH, WIDTH, BLOCK),
-            load_rows(p_centroids + WIDTH, centroids, first, 4 * WIDTH, WIDTH, BLOCK),
-            load_rows(p_centroids + 2 * WIDTH, centroids, first, 4 * WIDTH, WIDTH, BLOCK),
-            load_rows(p_centroids + 3 * WIDTH, centroids, first, 4 * WIDTH, WIDTH, BLOCK),
-            p_bucket_weights,
-        )
+        parts = _load_centroids(p_centroids, centroids, first, 4, WIDTH, BLOCK)
+        operands = _decode_2_bits(codes, parts[0], parts[1], parts[2], parts[3], p_bucket_weights)
     else:
         tl.static_assert(False, "CODES is none of those that code_constants returns")
     return operands
