@@ -94,7 +94,9 @@ class Codebook:
         return self.step * self.centroids.float()
 
     def to(self, device: torch.device | str) -> Codebook:
-        """The same codebook on a device."""
+        """The same codebook on a device; where it is there already, itself, whose numbers are not looked at again."""
+        if self.centroids.device == torch.device(device):
+            return self
         return Codebook(self.centroids.to(device), self.bucket_weights.to(device), self.step)
 
     def encode(self, embeddings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -10,7 +10,7 @@ float32, and bfloat16 where the CPU multiplies it, are read where they lie. The 
 2^24 for any dim up to 1,040: float32 has the same bits as the instruction.
 
 Cycles for a token of 128 numbers on an EPYC with AVX-512, where the product with 16 query tokens takes 47 to 128:
-float16 to float32 27, float8 to bfloat16 42, int8 8, residual codes 36.
+float16 to float32 27, float8 to bfloat16 42, int8 8.
 """
 
 # mypy: allow-untyped-calls
