@@ -78,11 +78,11 @@ def lik_search(corpus: Corpus, queries: torch.Tensor) -> Iterator[Contender]:
         book, residuals = segment.codebook, plaid_residuals(segment)
         assert segment.centroid_ids is not None and book is not None
         codes = segment.centroid_ids.int() & 0xFFFF
-        weights = book.step * book.bucket_weights.float()
+        centroids, weights = book.directions().half(), book.step * book.bucket_weights.float()
 
         def residual_varlen() -> Result:
             scores = plaid.maxsim_residual_varlen(
-                asked, codes, residuals, cuts, book.centroids, weights, book.bits, max_seqlen_d=longest
+                asked, codes, residuals, cuts, centroids, weights, book.bits, max_seqlen_d=longest
             )
             return best_of(scores)
 

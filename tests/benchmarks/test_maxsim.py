@@ -100,7 +100,7 @@ def test_residual_codes_are_repacked_as_late_interaction_kernels_reads_them(
         segment.centroid_ids.long().view(shape),
         maxsim_gpu_contenders.plaid_residuals(segment).view(*shape, 128 * book.bits // 8),
         segment.offsets.diff(),
-        book.centroids.float(),
+        book.directions(),
         book.step * book.bucket_weights.float(),
         book.bits,
         normalize=True,

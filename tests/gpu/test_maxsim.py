@@ -16,6 +16,7 @@ from maxsim_data import (
     of_magnitudes,
     packed,
     queries,
+    residual_and_int8,
     rising,
 )
 
@@ -103,6 +104,17 @@ def test_a_score_has_the_same_bits_in_every_batch(codec: Codec, device: torch.de
     length = int(lengths[9])
     assert torch.equal(search(query[9:10, :length], segment, 100)[0][0], scores[9])
     assert torch.equal(rescore(query, segment, rows, mask), scores)
+
+
+@pytest.mark.parametrize("codec", [Codec.RESIDUAL4, Codec.RESIDUAL2])
+def test_residual_codes_score_as_the_int8_numbers_that_they_stand_for(codec: Codec, device: torch.device) -> None:
+    """To the last bit: sums are integers, whatever reads them."""
+    residual, numbers = residual_and_int8(codec, device)
+    query, mask = queries(3, 40, 128).to(device), masks(3, 40).to(device)
+    scores, rows = search(query, residual, 12, mask)
+    expected_scores, expected_rows = search(query, numbers, 12, mask)
+    assert torch.equal(scores, expected_scores)
+    assert torch.equal(rows, expected_rows)
 
 
 def test_a_search_of_many_documents_finds_what_torch_finds(device: torch.device) -> None:

@@ -107,7 +107,7 @@ def test_ids_and_codebooks_count(tmp_path: Path) -> None:
         np.random.default_rng(0).normal(size=(400, DIM)).astype(np.float32), Codec.RESIDUAL2, centroids=16
     )
     more = needed_bytes(SPEC, collection.size(), codebook) - needed_bytes(SPEC, collection.size())
-    assert more == 16 * DIM * 2 + 4
+    assert more == 16 * DIM + 4
 
 
 def lists_of(snapshot: Snapshot) -> list[InvertedLists | None]:

@@ -40,9 +40,9 @@ def search(snapshot: Snapshot, query: torch.Tensor, top_k: int = 10) -> Ranking:
     return snapshot.search(query[None], torch.ones((1, len(query)), dtype=torch.bool), top_k)[0]
 
 
-def assert_ranks(ranking: Ranking, expected: dict[str, Any]) -> None:
+def assert_ranks(ranking: Ranking, expected: dict[str, Any], tolerance: float = 1e-5) -> None:
     assert ranking.ids == expected["ids"]
-    np.testing.assert_allclose(ranking.scores, expected["scores"], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(ranking.scores, expected["scores"], rtol=tolerance, atol=tolerance)
 
 
 def test_every_codec_is_in_it() -> None:
@@ -74,17 +74,19 @@ def test_collections_hold_and_find_what_they_did(store: Store, name: str) -> Non
 
     snapshot = Follower(store, name, CPU).snapshot
     assert snapshot.count() == expected["count"]
+    # Format 4's codebooks are rounded when they are loaded (decision 030): the documents stay in their order here.
+    tolerance = 0.02 if collection.spec.codec.residual_bits else 1e-5
     by_id = {document.id: document for document in documents}
     for query, ranked in zip(QUERIES, expected["search"], strict=True):
         found = search(snapshot, query)
-        assert_ranks(found, ranked)
+        assert_ranks(found, ranked, tolerance)
         texts, metadata = collection.payload(found.addresses)
         assert texts == [by_id[key].text for key in found.ids]
         assert [json.loads(one) for one in metadata] == [by_id[key].metadata for key in found.ids]
     for filters, matched in zip(EXPECTED["filters"], expected["filters"], strict=True):
         narrowed = snapshot.filtered(filters)
         assert collection.count(filters) == narrowed.count() == matched["count"]
-        assert_ranks(search(narrowed, QUERIES[0]), matched["search"][0])
+        assert_ranks(search(narrowed, QUERIES[0]), matched["search"][0], tolerance)
     for text_query, ranked in zip(EXPECTED["text_queries"], expected["texts"], strict=True):
         assert_ranks(snapshot.search_texts(text_query, 10), ranked)
 

@@ -30,7 +30,7 @@ def error(codec: Codec, tokens: np.ndarray) -> float:
 
 
 def test_more_bits_mean_a_smaller_error() -> None:
-    centroids = CODEBOOKS[Codec.RESIDUAL4].centroids.float().numpy()
+    centroids = CODEBOOKS[Codec.RESIDUAL4].directions().numpy()
     nearest = centroids[(UNSEEN @ centroids.T).argmax(axis=1)]
     without_residual = float(np.linalg.norm(nearest - UNSEEN, axis=1).mean())
     assert error(Codec.RESIDUAL4, UNSEEN) < 0.25 * without_residual
@@ -60,7 +60,7 @@ def test_every_dimension_takes_its_nearest_value(codec: Codec) -> None:
     codebook = CODEBOOKS[codec]
     columns = codec.split(torch.from_numpy(codec.encode(UNSEEN, codebook)))
     assert columns.centroid_ids is not None
-    centroids = codebook.centroids.float()
+    centroids = codebook.directions()
     ids = columns.centroid_ids.long()
     assert torch.equal(ids, (torch.from_numpy(UNSEEN) @ centroids.T).argmax(dim=1))
     residuals = torch.from_numpy(UNSEEN) - centroids[ids]
@@ -73,7 +73,7 @@ def test_every_dimension_takes_its_nearest_value(codec: Codec) -> None:
 @pytest.mark.parametrize(("bits", "bytes_"), [(4, 2), (2, 1)])
 def test_byte_i_holds_every_block_of_dimensions_once(bits: int, bytes_: int) -> None:
     bucket_weights = torch.arange(2**bits, dtype=torch.int8)
-    codebook = Codebook(torch.ones((1, 16), dtype=torch.float16), bucket_weights, 1.0)
+    codebook = Codebook(torch.ones((1, 16), dtype=torch.int8), bucket_weights, 1.0)
     codes = torch.tensor([[0b11100100, 0b00011011][:bytes_]], dtype=torch.uint8)
     expected = {4: [0b0100, 0b1011, 0b1110, 0b0001], 2: [0, 1, 2, 3]}[bits]
     assert codebook.bucket_weights_of(codes).tolist() == [expected]
@@ -81,17 +81,35 @@ def test_byte_i_holds_every_block_of_dimensions_once(bits: int, bytes_: int) -> 
 
 def test_a_codebook_has_unit_centroids_and_ascending_bucket_weights_that_use_int8() -> None:
     for codec, codebook in CODEBOOKS.items():
-        np.testing.assert_allclose(codebook.centroids.float().norm(dim=1), 1, atol=1e-3)
+        np.testing.assert_allclose(codebook.directions().norm(dim=1), 1, atol=1e-2)
         bucket_weights = codebook.bucket_weights.tolist()
         assert bucket_weights == sorted(set(bucket_weights))
-        assert max(map(abs, bucket_weights)) == 127
+        assert 125 <= int(codebook.centroids.int().abs().max()) + max(map(abs, bucket_weights)) <= 127
         assert len(bucket_weights) == 2**codec.residual_bits
+
+
+@pytest.mark.parametrize("codec", RESIDUALS)
+def test_a_decoded_token_is_int8_numbers_times_its_scale_and_the_step(codec: Codec) -> None:
+    codebook = CODEBOOKS[codec]
+    columns = codec.split(torch.from_numpy(codec.encode(UNSEEN, codebook)))
+    assert columns.centroid_ids is not None
+    numbers = codebook.decode(columns.codes, columns.centroid_ids, torch.float64) / codebook.step
+    assert torch.equal(numbers, numbers.round()) and numbers.abs().max() <= 127
+
+
+@pytest.mark.parametrize("largest", [1.0, 101.5, 1e-30, 1e30])
+def test_rounding_leaves_half_a_step_and_sums_that_fit_int8(largest: float) -> None:
+    centroids = torch.linspace(-largest, largest, 64).view(4, 16)
+    values = 25.5 / 101.5 * largest * torch.tensor([-1.0, -0.1, 0.2, 1.0])
+    codebook = Codebook.rounded(centroids, values)
+    for numbers, exact in ((codebook.centroids, centroids), (codebook.bucket_weights, values)):
+        assert (codebook.step * numbers.double() - exact).abs().max() <= 0.5001 * codebook.step
 
 
 def test_buckets_hold_equally_many_residuals_of_the_sample() -> None:
     """The bucket weights are the quantiles in the middles of the buckets, within a step."""
     codebook = CODEBOOKS[Codec.RESIDUAL2]
-    centroids = codebook.centroids.float().numpy()
+    centroids = codebook.directions().numpy()
     residuals = SAMPLE - centroids[(SAMPLE @ centroids.T).argmax(axis=1)]
     middles = np.quantile(residuals, [0.125, 0.375, 0.625, 0.875])
     np.testing.assert_allclose(codebook.step * codebook.bucket_weights.numpy(), middles, atol=codebook.step)
@@ -133,7 +151,7 @@ def test_bad_training_is_refused(arguments: tuple[np.ndarray, Codec, int], messa
 
 
 GOOD = {
-    "centroids": torch.ones((3, 16), dtype=torch.float16),
+    "centroids": torch.full((3, 16), -100, dtype=torch.int8),
     "bucket_weights": torch.arange(4, dtype=torch.int8),
     "step": 0.5,
 }
@@ -142,8 +160,12 @@ GOOD = {
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"centroids": torch.ones((3, 16))}, r"centroids is torch.float32 \[3, 16\]; expected torch.float16 \[1 to"),
-        ({"centroids": torch.ones((0, 16), dtype=torch.float16)}, r"centroids is torch.float16 \[0, 16\]; expected"),
+        ({"centroids": torch.ones((3, 16))}, r"centroids is torch.float32 \[3, 16\]; expected torch.int8 \[1 to"),
+        ({"centroids": torch.ones((0, 16), dtype=torch.int8)}, r"centroids is torch.int8 \[0, 16\]; expected"),
+        (
+            {"bucket_weights": torch.tensor([-28, 0, 1, 2], dtype=torch.int8)},
+            "centroids has 100 and bucket_weights 28 as the largest magnitude; expected 127 at most together",
+        ),
         (
             {"bucket_weights": torch.arange(5, dtype=torch.int8)},
             r"bucket_weights is torch.int8 \[5\]; expected torch.int8 \[4\] or",

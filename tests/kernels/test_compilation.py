@@ -47,16 +47,13 @@ INSTRUCTIONS = {
     },
     100: {torch.float16: {TCGEN + "f16"}, torch.float8_e4m3fn: {TCGEN + "f8f6f4"}},
 }
-"""What multiplies, by the type of the operands: a float32 would be rounded by any of them, so it has none. A codec with
-a codebook multiplies centroids in float16 too."""
+"""What multiplies, by the type of the operands: a float32 would be rounded by any of them, so it has none."""
 
 POINTERS = {
-    "p_query_scales": "*fp32",
-    "p_query_halves": "*fp16",
     "p_weights": "*fp32",
     "p_scales": "*fp16",
     "p_centroid_ids": "*i16",
-    "p_centroids": "*fp16",
+    "p_centroids": "*i8",
     "p_bucket_weights": "*i8",
     "p_offsets": "*i64",
     "p_live": "*i32",
@@ -120,7 +117,7 @@ def compiled_variant(kernel: Any, codec: Codec, dim: int, tile: QueryTile, capab
         queries, codes = "fp16", "u8"
     missing = set() if codec.description.has_scales else {"p_scales"}
     if not codec.residual_bits:
-        missing |= {"p_query_scales", "p_query_halves", "p_centroid_ids", "p_centroids", "p_bucket_weights"}
+        missing |= {"p_centroid_ids", "p_centroids", "p_bucket_weights"}
     constants |= dict.fromkeys(missing)
     return compiled(kernel, constants, options, {"p_queries": f"*{queries}", "p_codes": f"*{codes}"}, capability)
 
@@ -161,10 +158,7 @@ def test_a_variant_compiles_to_what_the_hardware_is_for(
     assert_fits(variant, tile, capability, tmp_path / "cubin")
     ptx = variant.asm["ptx"]
     instructions = set(re.findall(r"\b(?:wgmma\.mma_async|mma\.sync|tcgen05\.mma)[\w.:]*", ptx))
-    expected = INSTRUCTIONS[capability][codec.description.operand]
-    if codec.residual_bits:
-        expected = expected | INSTRUCTIONS[capability][torch.float16]
-    assert instructions == expected
+    assert instructions == INSTRUCTIONS[capability][codec.description.operand]
     assert "tf32" not in ptx
     assert_addresses_are_64_bit(variant.asm["ttir"])
 

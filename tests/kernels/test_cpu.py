@@ -20,9 +20,8 @@ def segment(codec: Codec, dim: int, lengths: list[int] = LENGTHS) -> Segment:
     docs = [rng.standard_normal((length, dim), np.float32) / np.float32(dim**0.5 * 2) for length in lengths]
     book = None
     if codec.residual_bits:
-        centroids = torch.nn.functional.normalize(torch.from_numpy(docs[5][:100]), dim=-1).half()
-        bucket_weights = torch.linspace(-127, 127, 2**codec.residual_bits).round().to(torch.int8)
-        book = Codebook(centroids, bucket_weights, step=2.0**-8)
+        centroids = torch.nn.functional.normalize(torch.from_numpy(docs[5][:100]), dim=-1)
+        book = Codebook.rounded(centroids, torch.linspace(-0.5, 0.5, 2**codec.residual_bits))
     return pack(docs, codec, codebook=book)
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from maxsim_data import codebook, documents, masks, packed, queries
+from maxsim_data import codebook, documents, masks, packed, queries, residual_and_int8
 from sentence_transformers.util import maxsim
 
 from tridex.kernels import (
@@ -78,17 +78,15 @@ def test_search_and_rescore_agree_with_the_reference(
 
 @pytest.mark.parametrize("codec", Codec)
 def test_scores_are_those_of_sentence_transformers(codec: Codec) -> None:
-    """Of the decoded tokens and the rounded queries; the residual codecs round a query in two ways, and by 1/254 of its
-    largest number at most."""
+    """Of the decoded tokens and the rounded queries."""
     docs, query, mask = documents(LENGTHS[1:], 128), queries(4, 20, 128), masks(4, 20)
     book = codebook(codec, 128)
     decoded = [torch.from_numpy(codec.decode(codec.encode(tokens, book), book)) for tokens in docs]
     numbers, scales = codec.description.round_queries(query)
     rounded = numbers.float() / codec.description.unit * (1 if scales is None else scales[..., None])
-    expected = maxsim(query if codec.residual_bits else rounded, decoded, a_mask=mask)
+    expected = maxsim(rounded, decoded, a_mask=mask)
     rows = torch.arange(len(docs)).expand(4, -1)
-    tolerance = 0.02 if codec.residual_bits else 1e-5
-    torch.testing.assert_close(rescore(query, packed(docs, codec), rows, mask), expected, rtol=0, atol=tolerance)
+    torch.testing.assert_close(rescore(query, packed(docs, codec), rows, mask), expected, rtol=0, atol=1e-5)
 
 
 @settings(deadline=None, max_examples=30)
@@ -116,6 +114,17 @@ def test_a_score_has_the_same_bits_in_every_batch(codec: Codec, batch: int) -> N
         assert torch.equal(alone_scores[0], scores[i])
         assert torch.equal(alone_rows[0], rows[i])
     assert torch.equal(rescore(query, segment, rows, mask), scores)
+
+
+@pytest.mark.parametrize("codec", [Codec.RESIDUAL4, Codec.RESIDUAL2])
+def test_residual_codes_score_as_the_int8_numbers_that_they_stand_for(codec: Codec) -> None:
+    """To the last bit: sums are integers, whatever reads them."""
+    residual, numbers = residual_and_int8(codec)
+    query, mask = queries(3, 40, 128), masks(3, 40)
+    scores, rows = search(query, residual, 12, mask)
+    expected_scores, expected_rows = search(query, numbers, 12, mask)
+    assert torch.equal(scores, expected_scores)
+    assert torch.equal(rows, expected_rows)
 
 
 @pytest.mark.parametrize("codec", Codec)

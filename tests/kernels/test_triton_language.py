@@ -27,11 +27,12 @@ from maxsim_data import (
     of_magnitudes,
     packed,
     queries,
+    residual_and_int8,
     rising,
 )
 
 from tridex.kernels import Codec, Segment, pack, pack_bitmap, reference
-from tridex.kernels.gpu.codes import LOOK_UP_2_BITS, LOOK_UP_4_BITS
+from tridex.kernels.gpu.codes import DECODE_2_BITS, DECODE_4_BITS
 from tridex.kernels.top_k import sort_keys, top_k_of_keys
 
 CODECS = [codec for codec in Codec if codec is not Codec.BFLOAT16]
@@ -136,6 +137,17 @@ def test_queries_of_any_magnitude_agree_with_the_reference(
         others_scores, others_rows = interpreted(kernels.search, other, segment, 4, mask)
         assert torch.equal(others_rows, rows)
         assert_powers_apart(scores, others_scores, k)
+
+
+@pytest.mark.parametrize("codec", [Codec.RESIDUAL4, Codec.RESIDUAL2])
+def test_residual_codes_score_as_the_int8_numbers_that_they_stand_for(interpreted: Call, codec: Codec) -> None:
+    """To the last bit: sums are integers, whatever reads them."""
+    residual, numbers = residual_and_int8(codec)
+    query, mask = queries(3, 40, 128), masks(3, 40)
+    scores, rows = interpreted(kernels.search, query, residual, 12, mask)
+    expected_scores, expected_rows = interpreted(kernels.search, query, numbers, 12, mask)
+    assert torch.equal(scores, expected_scores)
+    assert torch.equal(rows, expected_rows)
 
 
 def test_float8_without_float8_products_has_the_same_scores(interpreted: Call) -> None:
@@ -316,6 +328,11 @@ def run_ptx(assembly: str, registers: dict[str, int]) -> dict[str, int]:
             values[target] = value(operands[0]) & value(operands[1])
         elif name == "shr.u32":
             values[target] = value(operands[0]) >> value(operands[1])
+        elif name == "xor.b32":
+            values[target] = value(operands[0]) ^ value(operands[1])
+        elif name in ("add.u32", "sub.u32"):
+            number = value(operands[0]) + (1 if name == "add.u32" else -1) * value(operands[1])
+            values[target] = number & 0xFFFFFFFF
         elif name == "mov.b32":
             values[target] = value(operands[0])
         else:
@@ -324,18 +341,23 @@ def run_ptx(assembly: str, registers: dict[str, int]) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("codec", [Codec.RESIDUAL4, Codec.RESIDUAL2])
-def test_the_assembly_that_looks_bucket_weights_up_does(codec: Codec) -> None:
-    """The interpreter has no PTX and compares codes with each bucket instead; so this runs it, for every byte."""
+def test_the_assembly_that_decodes_residual_codes_does(codec: Codec) -> None:
+    """The interpreter has no PTX and compares codes with each bucket instead; so this runs it, for every byte and every
+    number of a centroid."""
     book = codebook(codec, 16)
     assert book is not None
-    words = book.bucket_weights.view(torch.int32).tolist()
+    weights = (book.bucket_weights.view(torch.int32) ^ -0x7F7F7F80).tolist()
     outputs = 8 // codec.residual_bits
-    for first in range(0, 256, 4):
+    largest = 127 - int(book.bucket_weights.abs().max())
+    numbers = np.random.default_rng(0).integers(-largest, largest + 1, (64, outputs, 4), np.int8)
+    numbers[:2] = [[[-largest]], [[largest]]]
+    for first, centroid in product(range(0, 256, 4), numbers):
         codes = torch.tensor([[code] for code in range(first, first + 4)], dtype=torch.uint8)
         registers = {f"${outputs}": int.from_bytes(bytes(codes.flatten().tolist()), "little")}
+        registers |= {f"${outputs + 1 + i}": int.from_bytes(row.tobytes(), "little") for i, row in enumerate(centroid)}
         step = 4 if outputs == 2 else 1
-        registers |= {f"${outputs + 1 + step * i}": word & 0xFFFFFFFF for i, word in enumerate(words)}
-        values = run_ptx(LOOK_UP_4_BITS if outputs == 2 else LOOK_UP_2_BITS, registers)
-        expected = book.bucket_weights_of(codes)  # [tokens, part]
-        for part, token in product(range(outputs), range(4)):
-            assert values[f"${part}"] >> 8 * token & 0xFF == int(expected[token, part]) & 0xFF
+        registers |= {f"${2 * outputs + 1 + step * i}": word & 0xFFFFFFFF for i, word in enumerate(weights)}
+        values = run_ptx(DECODE_4_BITS if outputs == 2 else DECODE_2_BITS, registers)
+        expected = book.bucket_weights_of(codes).T.numpy() + centroid  # [part, token]
+        for part in range(outputs):
+            assert values[f"${part}"].to_bytes(4, "little") == expected[part].tobytes()

@@ -79,7 +79,8 @@ def test_a_gpu_refuses_it_before_a_launch(codec: Codec) -> None:
 
 @triton.jit
 def _read(p_codes, p_out, CODES: triton.language.constexpr):  # noqa: N803
-    operands = load_operands(p_codes, triton.language.arange(0, 16), 0, None, CODES, 32, 32)
+    tokens = triton.language.arange(0, 16)
+    operands = load_operands(p_codes, tokens, 0, None, tokens, None, CODES, 32, 32)
     triton.language.store(p_out + triton.language.arange(0, 32), triton.language.sum(operands[0], axis=0))
 
 

@@ -22,13 +22,23 @@ def codebook(codec: Codec, dim: int, seed: int = 5) -> Codebook | None:
     if not codec.residual_bits:
         return None
     generator = torch.Generator().manual_seed(seed)
-    centroids = torch.nn.functional.normalize(torch.randn((70, dim), generator=generator), dim=-1).half()
-    bucket_weights = torch.linspace(-127, 127, 2**codec.residual_bits).round().to(torch.int8)
-    return Codebook(centroids, bucket_weights, step=2.0**-8)
+    centroids = torch.nn.functional.normalize(torch.randn((70, dim), generator=generator), dim=-1)
+    return Codebook.rounded(centroids, torch.linspace(-0.5, 0.5, 2**codec.residual_bits))
 
 
 def packed(docs: list[np.ndarray], codec: Codec, device: torch.device | str = "cpu") -> Segment:
     return pack(docs, codec, device, codebook(codec, docs[0].shape[1]))
+
+
+def residual_and_int8(codec: Codec, device: torch.device | str = "cpu") -> tuple[Segment, Segment]:
+    """Documents in a residual codec whose step is 1, and in int8 the numbers that they are decoded to."""
+    book = codebook(codec, 128)
+    assert book is not None
+    residual = pack(documents(LENGTHS, 128), codec, device, Codebook(book.centroids, book.bucket_weights, 1.0))
+    assert residual.codebook is not None and residual.centroid_ids is not None
+    numbers = residual.codebook.decode(residual.codes, residual.centroid_ids, torch.float32).to(torch.int8)
+    codes = numbers.view(torch.uint8)
+    return residual, Segment(Codec.INT8, 128, codes, residual.offsets, residual.live, residual.scales)
 
 
 def queries(batch: int, tokens: int, dim: int, seed: int = 1) -> torch.Tensor:

@@ -6,8 +6,8 @@
     bfloat16      the number                                            256
     float8_e4m3   code / 256                                            128
     int8          scale * code                                          130: 128 codes, scale
-    residual4     scale * (centroid + step * bucket_weights[code])       68:  64 codes, centroid's id, scale
-    residual2     scale * (centroid + step * bucket_weights[code])       36:  32 codes, centroid's id, scale
+    residual4     scale * step * (centroid + bucket_weights[code])       68:  64 codes, centroid's id, scale
+    residual2     scale * step * (centroid + bucket_weights[code])       36:  32 codes, centroid's id, scale
 
 float8's 256 puts unit vectors into e4m3's normal range. The residual codecs are ColBERTv2's (codebook.py).
 
@@ -47,7 +47,8 @@ class CodeFormat(NamedTuple):
     """How a token's codes are read."""
 
     operand: torch.dtype
-    """The type of the numbers that are multiplied, the query's and the token's: a code, or its bucket's weight."""
+    """The type of the numbers that are multiplied, the query's and the token's: a code, or a centroid's number and the
+    code's bucket weight."""
     bits: int
     """Of a code, one for each dimension."""
     has_codebook: bool = False
@@ -166,7 +167,7 @@ class Int8Codec(CodecDescription):
 
 
 class ResidualCodec(Int8Codec):
-    """A centroid and a residual's buckets. Queries are rounded as int8's for residuals, to float16 for centroids."""
+    """A centroid and a residual's buckets, whose sums are integers: queries are rounded and multiplied as int8's."""
 
     has_codebook = True
     dim_multiple = 16

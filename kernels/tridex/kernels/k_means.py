@@ -13,9 +13,6 @@ from .codecs import Codec
 _MAX_RESIDUALS = 1 << 24
 """Residuals that the quantiles are taken from: torch.quantile takes no more."""
 
-_SMALLEST_STEP = 2.0**-24
-"""float16's smallest number: residuals below it are the rounding of the centroids."""
-
 
 def train_codebook(sample: NDArray[np.float32], codec: Codec, centroids: int, seed: int = 0) -> Codebook:
     """Trains a codebook on a sample of the corpus.
@@ -56,10 +53,8 @@ def train_codebook(sample: NDArray[np.float32], codec: Codec, centroids: int, se
     directions = np.ascontiguousarray(sample / lengths)
     kmeans = faiss.Kmeans(sample.shape[1], centroids, spherical=True, seed=seed, min_points_per_centroid=1)
     kmeans.train(directions)
-    rounded = torch.from_numpy(kmeans.centroids).half()
+    trained = torch.from_numpy(kmeans.centroids)
     tokens = tensor_over(directions)[:: -(-directions.size // _MAX_RESIDUALS)]
-    residuals = tokens - rounded.float()[nearest(tokens, rounded.float())]
+    residuals = tokens - trained[nearest(tokens, trained)]
     middles = (torch.arange(2**codec.residual_bits) + 0.5) / 2**codec.residual_bits
-    values = torch.quantile(residuals.flatten(), middles)
-    step = max(float(values.abs().max() / 127), _SMALLEST_STEP)
-    return Codebook(rounded, (values / step).round().to(torch.int8), step)
+    return Codebook.rounded(trained, torch.quantile(residuals.flatten(), middles))

@@ -216,7 +216,7 @@ def _any_codebook(codec: Codec, dim: int) -> Codebook | None:
     if not codec.residual_bits:
         return None
     bucket_weights = torch.arange(2**codec.residual_bits, dtype=torch.int8)
-    return Codebook(torch.ones((1, dim), dtype=torch.float16), bucket_weights, step=1.0)
+    return Codebook(torch.ones((1, dim), dtype=torch.int8), bucket_weights, step=1.0)
 
 
 def _check_queries(queries: torch.Tensor, segment: Segment, query_mask: torch.Tensor | None) -> torch.Tensor:

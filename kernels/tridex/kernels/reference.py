@@ -18,8 +18,7 @@ def similarities(queries: torch.Tensor, segment: Segment) -> torch.Tensor:
     """<Q_i, D_j> of every query token and every document token.
 
     Args:
-        queries: [batch, query tokens, dim]; they are scaled and rounded as the codec does. The residual codecs round
-            them twice: to float16 for the centroids, to int8 for the residuals.
+        queries: [batch, query tokens, dim]; they are scaled and rounded as the codec does.
         segment: On any device.
 
     Returns:
@@ -31,16 +30,8 @@ def similarities(queries: torch.Tensor, segment: Segment) -> torch.Tensor:
     numbers = rounded.numbers.double() / segment.codec.description.unit
     if rounded.scales is not None:
         numbers = numbers * rounded.scales.double()[..., None]
-    return _products(tokens, numbers, segment) * units.mT
-
-
-def _products(tokens: torch.Tensor, numbers: torch.Tensor, segment: Segment) -> torch.Tensor:
-    if segment.codebook is None:
-        return numbers @ segment.codec.decode_columns(segment.columns, None, torch.float64).cpu().T
-    assert segment.centroid_ids is not None and segment.scales is not None
-    centroids = segment.codebook.centroids.cpu().double()[segment.centroid_ids.cpu().long() & 0xFFFF]
-    residuals = segment.codebook.step * segment.codebook.bucket_weights_of(segment.codes).cpu().double()
-    return (tokens.half().double() @ centroids.T + numbers @ residuals.T) * segment.scales.cpu().double()
+    decoded = segment.codec.decode_columns(segment.columns, segment.codebook, torch.float64).cpu()
+    return numbers @ decoded.T * units.mT
 
 
 def score(queries: torch.Tensor, segment: Segment, query_mask: torch.Tensor | None = None) -> torch.Tensor:

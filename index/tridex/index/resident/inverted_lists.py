@@ -82,7 +82,7 @@ def make_lists(segment: Segment) -> InvertedLists:
     if not segment.tokens:
         raise ValueError("segment has no tokens; expected at least one")
     if segment.codebook is not None and segment.centroid_ids is not None:
-        centroids, ids = segment.codebook.centroids.float(), segment.centroid_ids.long() & 0xFFFF
+        centroids, ids = segment.codebook.directions(), segment.centroid_ids.long() & 0xFFFF
     else:
         centroids = _train(segment)
         chunks = torch.split(torch.arange(segment.tokens, device=segment.device), _TOKENS_AT_A_TIME)

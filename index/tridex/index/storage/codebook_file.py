@@ -1,8 +1,10 @@
 """The codebook of a residual collection: a file in the collection's folder, written once and never changed.
 
-FOLDER/codebook-SHA256.npz    centroids float16 [centroids, dim], levels int8 [2 ** bits], step float32
+FOLDER/codebook-SHA256.npz    centroids int8 [centroids, dim], levels int8 [2 ** bits], step float32
 
-`levels` is what the format calls the bucket weights.
+`levels` is what the format calls the bucket weights. A file that was written before store format 5 has centroids in
+float16, no multiples of the step: they and the bucket weights are rounded to a common step when they are loaded, and
+the codes stay.
 
 Its hash is in the collection's spec. Lance leaves files that it does not know alone.
 """
@@ -52,8 +54,10 @@ def load_codebook(folder: Path, sha256: str) -> Codebook:
     if hashlib.sha256(content).hexdigest() != sha256:
         raise TokenIndexError(f"{path} was changed: its SHA-256 is not the one in its name, which the collection has")
     arrays = np.load(io.BytesIO(content), allow_pickle=False)
-    centroids, bucket_weights = torch.from_numpy(arrays["centroids"]), torch.from_numpy(arrays["levels"])
-    return Codebook(centroids, bucket_weights, float(arrays["step"]))
+    centroids, bucket_weights, step = (torch.from_numpy(arrays[name]) for name in ("centroids", "levels", "step"))
+    if centroids.dtype == torch.float16:
+        return Codebook.rounded(centroids, step * bucket_weights)
+    return Codebook(centroids, bucket_weights, float(step))
 
 
 def _file(folder: Path, sha256: str) -> Path:

@@ -34,14 +34,13 @@ from tridex.kernels.top_k import sort_keys, top_k_of_keys
 from .codes import Reading, reading_of, reads
 from .kernels import explain_rows, score_blocks
 from .register_tile import FLOATS, NUMBERS_PER_WORD, PAIRS, PANEL, QUADS
-from .similarity import Queries, fill_terms
+from .similarity import Queries
 from .token_tile import TILE_TOKENS, Tokens
 
 __all__ = ["batches_of_each_variant", "explain", "reads", "rescore", "search", "search_workspace_bytes"]
 
 _LANES_PER_PASS = 256
-"""Query tokens that share a pass over the documents: their panels, 128 KiB of float32 at 128 dimensions, stay in L2,
-and the table of their products with 65,536 centroids takes 64 MiB at the most."""
+"""Query tokens that share a pass over the documents: their panels, 128 KiB of float32 at 128 dimensions, stay in L2."""
 
 _PRODUCTS_PER_BLOCK = 1 << 22
 """Multiplications in a block of documents: 0.1 ms of float32, or less."""
@@ -57,7 +56,7 @@ background had asked for one."""
 _OFFSET = np.uint8(128)
 """What codes.py adds to integers to make them unsigned."""
 
-_NO_SCALES, _NO_IDS = np.empty((0, 2), np.uint8), np.empty(0, np.uint16)
+_NO_SCALES, _NO_IDS, _NO_CENTROIDS = np.empty((0, 2), np.uint8), np.empty(0, np.uint16), np.empty((0, 0), np.uint8)
 
 
 def batches_of_each_variant(segment: Segment) -> tuple[int, ...]:  # noqa: ARG001
@@ -173,16 +172,8 @@ def _pack(queries: ScaledQueries, first: int, end: int, segment: Segment, groups
     if reading.words == QUADS:
         starts.reshape(-1)[lane_of_token] = -int(_OFFSET) * numbers.sum(axis=1, dtype=np.int32)
     words = _panels(numbers, lane_of_token, total, NUMBERS_PER_WORD[reading.words])
-    terms = np.zeros((total, 1, PANEL), np.float32)
-    if segment.codebook is not None:
-        centroids = segment.codebook.centroids.numpy().view(np.uint8)
-        terms = np.empty((total, len(centroids), PANEL), np.float32)
-        halves = _panels(tokens.numpy().astype(np.float16).astype(np.float32), lane_of_token, total, 1)
-        counter = np.zeros(1, np.int64)
-        work = total * terms[0].size * segment.dim if total else 0
-        _share(work, fill_terms, segment.dim, centroids, halves, 1 / scales.reshape(total, PANEL), counter, terms)
     scales[lane_of_token] *= queries.weights.numpy()[first:end][mask]
-    return Queries(words, starts, scales, terms, np.stack([first_lanes, first_lanes + counts], 1), bounds)
+    return Queries(words, starts, scales, np.stack([first_lanes, first_lanes + counts], 1), bounds)
 
 
 def _rounded(tokens: torch.Tensor, codec: Codec, reading: Reading) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
@@ -215,13 +206,15 @@ def _panels(
 
 def _described(segment: Segment) -> tuple[Any, ...]:
     """The segment as the compiled loops take it."""
-    weights = np.zeros(16, np.int8)
+    weights, centroids = np.zeros(16, np.int8), _NO_CENTROIDS
     if segment.codebook is not None:
+        centroids = segment.codebook.centroids.numpy().view(np.uint8)
         weights[: len(segment.codebook.bucket_weights)] = segment.codebook.bucket_weights.numpy()
     tokens = Tokens(
         segment.codes.numpy(),
         _NO_SCALES if segment.scales is None else segment.scales.numpy().view(np.uint8).reshape(-1, 2),
         _NO_IDS if segment.centroid_ids is None else segment.centroid_ids.numpy().view(np.uint16),
+        centroids,
         weights.view(np.uint8) ^ _OFFSET,
     )
     return reading_of(segment.codec, segment.dim), tokens, segment.offsets.numpy()

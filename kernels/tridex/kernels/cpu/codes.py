@@ -2,14 +2,15 @@
 
     float16                     to float32
     bfloat16, float8            to pairs of bfloat16, which holds float8's numbers; else to float32
-    int8, bucket weights        to bytes 128 above the number, four to a word: the instruction multiplies unsigned bytes
-                                by signed ones, and starts from -128 * sum(query). Else to float32.
+    int8, residual codes        to bytes 128 above the number (a residual's: centroid + bucket weight), four to a word:
+                                the instruction multiplies unsigned bytes by signed ones, and starts from
+                                -128 * sum(query). Else to float32.
 
 float32, and bfloat16 where the CPU multiplies it, are read where they lie. The integers' sums are whole numbers below
 2^24 for any dim up to 1,040: float32 has the same bits as the instruction.
 
 Cycles for a token of 128 numbers on an EPYC with AVX-512, where the product with 16 query tokens takes 47 to 128:
-float16 to float32 27, float8 to bfloat16 42, int8 8, residual codes 36.
+float16 to float32 27, float8 to bfloat16 42, int8 8.
 """
 
 # mypy: allow-untyped-calls
@@ -26,10 +27,13 @@ from numpy.typing import NDArray
 
 from tridex.kernels.codecs import Codec, CodeFormat
 
-from .conversion import BYTE, FLOAT, HALF, WORD, Chunk, conversion, look_up
+from .conversion import BYTE, FLOAT, HALF, WORD, Chunk, conversion, decode
 from .register_tile import FEATURES, FLOATS, HAS_PAIRS, HAS_QUADS, PAIRS, QUADS
 
 _HAS_HALVES = "+f16c" in FEATURES
+
+_AHEAD = 8
+"""Tokens that a residual's centroid is asked for ahead."""
 
 
 def _float_of(chunk: Chunk, numbers: Any, bits: int) -> Any:
@@ -94,7 +98,7 @@ bfloat16_to_pairs = conversion(HALF, HALF, _same)
 integers_to_quads = conversion(BYTE, BYTE, _signed_to_unsigned)
 integers_to_floats = conversion(BYTE, FLOAT, _signed_to_float)
 quads_to_floats = conversion(BYTE, FLOAT, _unsigned_to_float)
-look_up_4_bits, look_up_2_bits = look_up(4), look_up(2)
+decode_4_bits, decode_2_bits = decode(4), decode(2)
 
 (
     IN_PLACE,
@@ -158,6 +162,8 @@ def reading_of(codec: Codec, dim: int) -> Reading:
 def load_codes(
     reading: Reading,
     codes: NDArray[np.uint8],
+    centroids: NDArray[np.uint8],
+    ids: NDArray[np.uint16],
     weights: NDArray[np.uint8],
     first: int,
     count: int,
@@ -167,9 +173,10 @@ def load_codes(
 ) -> None:
     """Converts `count` tokens' codes [tokens, bytes], from `first` on, to the bytes of words out[at:].
 
-    weights: [16], 128 above the bucket weights; room: [1, 4 W], for those of one token.
+    centroids, ids: the residual codecs', int8's bits [centroids, dim] and [tokens]; weights: [16], 128 above the bucket
+    weights; room: [1, 4 W], for one token's bytes.
     """
-    loader, dim = reading.loader, reading.dim
+    loader, dim, last = reading.loader, reading.dim, len(ids) - 1
     if loader == FLOAT16_TO_FLOATS:
         for j in range(count):
             halves_to_floats(codes, first + j, out, at + j, dim)
@@ -193,17 +200,25 @@ def load_codes(
             integers_to_quads(codes, first + j, out, at + j, dim)
     elif loader == BUCKETS_4_BITS_TO_FLOATS:
         for j in range(count):
-            look_up_4_bits(codes, first + j, weights, room, 0)
+            decode_4_bits(
+                codes, first + j, centroids, ids[first + j], ids[min(first + j + _AHEAD, last)], weights, room, 0
+            )
             quads_to_floats(room, 0, out, at + j, dim)
     elif loader == BUCKETS_4_BITS_TO_QUADS:
         for j in range(count):
-            look_up_4_bits(codes, first + j, weights, out, at + j)
+            decode_4_bits(
+                codes, first + j, centroids, ids[first + j], ids[min(first + j + _AHEAD, last)], weights, out, at + j
+            )
     elif loader == BUCKETS_2_BITS_TO_FLOATS:
         for j in range(count):
-            look_up_2_bits(codes, first + j, weights, room, 0)
+            decode_2_bits(
+                codes, first + j, centroids, ids[first + j], ids[min(first + j + _AHEAD, last)], weights, room, 0
+            )
             quads_to_floats(room, 0, out, at + j, dim)
     elif loader == BUCKETS_2_BITS_TO_QUADS:
         for j in range(count):
-            look_up_2_bits(codes, first + j, weights, out, at + j)
+            decode_2_bits(
+                codes, first + j, centroids, ids[first + j], ids[min(first + j + _AHEAD, last)], weights, out, at + j
+            )
     else:
         raise ValueError("reading.loader is none of the loaders")

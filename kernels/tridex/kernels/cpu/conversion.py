@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from .register_tile import FEATURES
+from .register_tile import FEATURES, fetch
 
 BYTE, HALF, WORD, _INDEX = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 FLOAT = ir.FloatType()
@@ -84,34 +84,54 @@ def _row_pointer(context: Any, build: Any, kind: Any, value: Any, row: Any, numb
     return build.bitcast(build.gep(array.data, [build.mul(row, width)]), number.as_pointer())
 
 
-def look_up(bits: int) -> Callable[..., None]:
+def decode(bits: int) -> Callable[..., None]:
     """A function of compiled code:
 
-    codes uint8 [n, bytes], row, weights uint8 [16], out [m, W] of words, place -> None
+    codes uint8 [n, bytes], row, centroids uint8 [m, dim], id, coming_id, weights uint8 [16], out [k, W] of words, place
+    -> None
 
-    looks up the bucket weights of codes[row] into out[place], in the order of Codebook.bucket_weights_of.
+    puts the bytes centroids[id] + weights[codes[row]], in the order of Codebook.bucket_weights_of, into out[place].
+    Meanwhile it asks for centroids[coming_id].
     """
     bytes_ = ir.VectorType(BYTE, _SHUFFLED_BYTES)
 
-    def looked_up(_: Any, codes: Any, _row: Any, weights: Any, out: Any, _place: Any) -> Any:
+    def decoded(
+        _: Any,
+        codes: Any,
+        _row: Any,
+        centroids: Any,
+        _id: Any,
+        _coming_id: Any,
+        weights: Any,
+        out: Any,
+        _place: Any,
+    ) -> Any:
         def generate(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
-            p_codes = _row_pointer(context, build, signature.args[0], arguments[0], arguments[1], BYTE)
-            p_out = _row_pointer(context, build, signature.args[3], arguments[3], arguments[4], BYTE)
-            width = cgutils.unpack_tuple(
-                build, context.make_array(signature.args[0])(context, build, arguments[0]).shape
-            )[1]
-            p_weights = context.make_array(signature.args[2])(context, build, arguments[2]).data
+            kinds = signature.args
+            p_codes = _row_pointer(context, build, kinds[0], arguments[0], arguments[1], BYTE)
+            p_centroid = _row_pointer(context, build, kinds[2], arguments[2], arguments[3], BYTE)
+            p_coming = _row_pointer(context, build, kinds[2], arguments[2], arguments[4], BYTE)
+            p_weights = context.make_array(kinds[5])(context, build, arguments[5]).data
+            p_out = _row_pointer(context, build, kinds[6], arguments[6], arguments[7], BYTE)
+            width = cgutils.unpack_tuple(build, context.make_array(kinds[0])(context, build, arguments[0]).shape)[1]
 
-            def target(part: int, index: Any) -> Any:
-                return build.gep(p_out, [build.add(index, build.mul(width, _INDEX(part)))])
+            fetch(build, p_coming, _INDEX(0), build.mul(width, _INDEX(8 // bits)))
+
+            def store(part: int, index: Any, weights: Any) -> None:
+                """The sums of the part's weights from `index` on: a byte, or a vector of them."""
+                place = build.add(index, build.mul(width, _INDEX(part)))
+                p_source, p_target = (
+                    build.bitcast(build.gep(pointer, [place]), weights.type.as_pointer())
+                    for pointer in (p_centroid, p_out)
+                )
+                build.store(build.add(build.load(p_source, align=1), weights), p_target, align=1)
 
             def one_by_one() -> None:
                 with cgutils.for_range(build, width) as byte:
                     packed = build.load(build.gep(p_codes, [byte.index]))
                     for part in range(8 // bits):
                         bucket = build.and_(build.lshr(packed, BYTE(part * bits)), BYTE(2**bits - 1))
-                        weight = build.load(build.gep(p_weights, [build.zext(bucket, _INDEX)]))
-                        build.store(weight, target(part, byte.index))
+                        store(part, byte.index, build.load(build.gep(p_weights, [build.zext(bucket, _INDEX)])))
 
             def shuffled() -> None:
                 table = build.load(build.bitcast(p_weights, bytes_.as_pointer()), align=1)
@@ -124,8 +144,7 @@ def look_up(bits: int) -> Callable[..., None]:
                     for part in range(8 // bits):
                         shifted = build.lshr(packed, ir.Constant(bytes_, [part * bits] * _SHUFFLED_BYTES))
                         buckets = build.and_(shifted, ir.Constant(bytes_, [2**bits - 1] * _SHUFFLED_BYTES))
-                        p_target = build.bitcast(target(part, first), bytes_.as_pointer())
-                        build.store(build.call(shuffle, [table, buckets]), p_target, align=1)
+                        store(part, first, build.call(shuffle, [table, buckets]))
 
             if _HAS_SHUFFLE:
                 with build.if_else(build.icmp_signed(">=", width, _INDEX(_SHUFFLED_BYTES))) as (many, few):
@@ -137,7 +156,8 @@ def look_up(bits: int) -> Callable[..., None]:
                 one_by_one()
             return context.get_dummy_value()
 
-        return types.void(codes, types.intp, weights, out, types.intp), generate
+        n = types.intp
+        return types.void(codes, n, centroids, n, n, weights, out, n), generate
 
-    compiled: Callable[..., None] = intrinsic(looked_up)
+    compiled: Callable[..., None] = intrinsic(decoded)
     return compiled

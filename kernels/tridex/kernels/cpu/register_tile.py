@@ -88,12 +88,11 @@ def _product(add: _Add, numbers: Any, vectors: int) -> Callable[..., None]:
     """A function of compiled code, on the first `vectors` vectors of the panel p:
 
     words uint32 [n, W], places int64 [>= count rounded up to ROWS], count, panels uint32 [panels, W, PANEL], p,
-    starts int32 [panels, PANEL], terms float32 [panels, m, PANEL], term_ids int64 [as places],
-    scales float32 [as places], dots float32 [as places, PANEL], codes uint8 [tokens, bytes], coming int64 [any],
-    coming_count -> None
+    starts int32 [panels, PANEL], scales float32 [as places], dots float32 [as places, PANEL],
+    codes uint8 [tokens, bytes], coming int64 [any], coming_count -> None
 
     sets dots[j] = <words[places[j]], panel> for j < count; where words hold integers, it sets
-    dots[j] = (starts + <words[places[j]], panel> + terms[term_ids[j]]) * scales[j].
+    dots[j] = (starts + <words[places[j]], panel>) * scales[j].
     Meanwhile it asks for the codes of the coming tokens, a row of them after every ROWS-th of the words: asked for all
     at once they filled the queue of misses, and 8 to 20 % of the time was lost.
     """
@@ -107,8 +106,6 @@ def _product(add: _Add, numbers: Any, vectors: int) -> Callable[..., None]:
         panels: Any,
         _p: Any,
         starts: Any,
-        terms: Any,
-        term_ids: Any,
         scales: Any,
         dots: Any,
         codes: Any,
@@ -121,16 +118,14 @@ def _product(add: _Add, numbers: Any, vectors: int) -> Callable[..., None]:
                 for i, (kind, value) in enumerate(zip(signature.args, arguments, strict=True))
                 if isinstance(kind, types.Array)
             }
-            p_words, p_places, p_panels, p_starts, p_terms, p_ids, p_scales, p_dots, p_codes, p_coming = (
+            p_words, p_places, p_panels, p_starts, p_scales, p_dots, p_codes, p_coming = (
                 array.data for array in arrays.values()
             )
-            count, panel, coming_count = arguments[2], arguments[4], arguments[12]
+            count, panel, coming_count = arguments[2], arguments[4], arguments[10]
             width = cgutils.unpack_tuple(build, arrays[0].shape)[1]
             p_panel = build.gep(p_panels, [build.mul(panel, build.mul(width, _INDEX(PANEL)))])
             p_start = build.gep(p_starts, [build.mul(panel, _INDEX(PANEL))])
-            panel_terms = build.mul(cgutils.unpack_tuple(build, arrays[6].shape)[1], _INDEX(PANEL))
-            p_term = build.gep(p_terms, [build.mul(panel, panel_terms)])
-            row_bytes = cgutils.unpack_tuple(build, arrays[10].shape)[1]
+            row_bytes = cgutils.unpack_tuple(build, arrays[8].shape)[1]
             sums = [[cgutils.alloca_once(build, numbers) for _ in range(vectors)] for _ in range(ROWS)]
             with cgutils.for_range_slice(build, _INDEX(0), count, _INDEX(ROWS)) as (first, _steps):
                 rows = [build.add(first, _INDEX(i)) for i in range(ROWS)]
@@ -142,7 +137,7 @@ def _product(add: _Add, numbers: Any, vectors: int) -> Callable[..., None]:
                 with cgutils.for_range(build, _INDEX(ROWS)) as part:
                     row = build.add(first, part.index)
                     with build.if_then(build.icmp_signed("<", row, coming_count)):
-                        _fetch(build, p_codes, build.mul(_load(build, p_coming, row), row_bytes), row_bytes)
+                        fetch(build, p_codes, build.mul(_load(build, p_coming, row), row_bytes), row_bytes)
                     start = build.udiv(build.mul(part.index, width), _INDEX(ROWS))
                     end = build.udiv(build.mul(build.add(part.index, _INDEX(1)), width), _INDEX(ROWS))
                     with cgutils.for_range_slice(build, start, end, _INDEX(1)) as (word, _steps):
@@ -158,17 +153,14 @@ def _product(add: _Add, numbers: Any, vectors: int) -> Callable[..., None]:
                     for v, p_sum in enumerate(row_sums):
                         dot = build.load(p_sum)
                         if integers:
-                            term = build.add(build.mul(_load(build, p_ids, row), _INDEX(PANEL)), _INDEX(v * LANES))
-                            dot = build.fadd(build.sitofp(dot, _FLOAT_LANES), _load(build, p_term, term, _FLOAT_LANES))
+                            dot = build.sitofp(dot, _FLOAT_LANES)
                             dot = build.fmul(dot, _broadcast(build, _load(build, p_scales, row), _FLOAT_LANES))
                         place = build.add(build.mul(row, _INDEX(PANEL)), _INDEX(v * LANES))
                         build.store(dot, _pointer(build, p_dots, place, _FLOAT_LANES), align=4)
             return context.get_dummy_value()
 
         n = types.intp
-        return types.void(
-            words, places, n, panels, n, starts, terms, term_ids, scales, dots, codes, coming, n
-        ), generate
+        return types.void(words, places, n, panels, n, starts, scales, dots, codes, coming, n), generate
 
     compiled: Callable[..., None] = intrinsic(product)
     return compiled
@@ -206,14 +198,14 @@ def _fold(vectors: int) -> Callable[..., None]:
     return compiled
 
 
-def _fetch(build: Any, p_codes: Any, start: Any, length: Any) -> None:
-    """Asks for the cache lines of codes[start:start + length]."""
+def fetch(build: Any, p_bytes: Any, start: Any, length: Any) -> None:
+    """Asks for the cache lines of bytes[start:start + length]."""
     with cgutils.for_range_slice(build, _INDEX(0), length, _INDEX(_CACHE_LINE)) as (byte, _steps):
-        address = build.bitcast(build.gep(p_codes, [build.add(start, byte)]), ir.IntType(8).as_pointer())
+        address = build.bitcast(build.gep(p_bytes, [build.add(start, byte)]), ir.IntType(8).as_pointer())
         shape = ir.FunctionType(ir.VoidType(), [address.type, _WORD, _WORD, _WORD])
-        fetch = cgutils.get_or_insert_function(build.module, shape, "llvm.prefetch.p0")
+        prefetch = cgutils.get_or_insert_function(build.module, shape, "llvm.prefetch.p0")
         read, first_level, data = _WORD(0), _WORD(3), _WORD(1)
-        build.call(fetch, [address, read, first_level, data])
+        build.call(prefetch, [address, read, first_level, data])
 
 
 def _pointer(build: Any, pointer: Any, index: Any, vector: Any) -> Any:

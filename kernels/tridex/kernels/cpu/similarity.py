@@ -13,7 +13,7 @@ from numba.core import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from .codes import IN_PLACE, Reading, halves_to_floats
+from .codes import IN_PLACE, Reading
 from .register_tile import (
     FLOATS,
     HAS_PAIRS,
@@ -28,7 +28,7 @@ from .register_tile import (
     pair_product,
     quad_product,
 )
-from .token_tile import TILE_TOKENS, Tokens, TokenTile, empty_tile
+from .token_tile import Tokens, TokenTile
 
 
 class Queries(NamedTuple):
@@ -40,8 +40,6 @@ class Queries(NamedTuple):
     """[panels, PANEL], what the sums of integers start from."""
     scales: NDArray[np.float32]
     """[panels * PANEL], what a maximum is multiplied by."""
-    terms: NDArray[np.float32]
-    """[panels, centroids, PANEL], what is added to a residual's sum of integers; one row of zeros without centroids."""
     lanes: NDArray[np.int64]
     """[queries, 2], each query's first lane and the one behind its last; lanes count on from panel to panel."""
     groups: NDArray[np.int64]
@@ -86,8 +84,6 @@ def multiply(
         queries.panels,
         p,
         queries.starts,
-        queries.terms,
-        tile.term_ids,
         tile.scales,
         tile.dots,
         tokens.codes,
@@ -111,52 +107,7 @@ def multiply(
             quad_product(*arguments)
     else:
         raise ValueError("reading.words is nothing that this CPU multiplies")
-    dots, ids, scales = tile.dots, tile.term_ids, tile.scales
     if reading.words == FLOATS and len(tokens.scales):
         for t in range(count):
             for lane in range(PANEL):
-                dots[t, lane] = (dots[t, lane] + queries.terms[p, ids[t], lane]) * scales[t, 0]
-
-
-@njit(nogil=True)
-def fill_terms(
-    dim: int,
-    centroids: NDArray[np.uint8],
-    panels: NDArray[np.uint32],
-    factors: NDArray[np.float32],
-    counter: NDArray[np.int64],
-    terms: NDArray[np.float32],
-) -> None:
-    """terms[p, c, i] = <Q_i, centroid c> * factors[p, i], until the counter has passed all tiles of all panels.
-
-    centroids: float16's bytes [centroids, 2 dim]; panels: float32's bits [panels, dim, PANEL]; factors [panels, PANEL].
-    """
-    tile = empty_tile(dim, False)
-    starts = np.zeros((1, PANEL), np.int32)
-    tiles = -(-len(centroids) // TILE_TOKENS)
-    while True:
-        taken = take_number(counter)
-        if taken >= tiles * len(panels):
-            return
-        p, first = taken % len(panels), taken // len(panels) * TILE_TOKENS
-        count = min(TILE_TOKENS, len(centroids) - first)
-        for c in range(count):
-            halves_to_floats(centroids, first + c, tile.octets, c, dim)
-        float_product(
-            tile.words,
-            tile.places,
-            count,
-            panels,
-            p,
-            starts,
-            terms,
-            tile.term_ids,
-            tile.scales,
-            tile.dots,
-            centroids,
-            tile.places,
-            0,
-        )
-        for c in range(count):
-            for lane in range(PANEL):
-                terms[p, first + c, lane] = tile.dots[c, lane] * factors[p, lane]
+                tile.dots[t, lane] *= tile.scales[t, 0]

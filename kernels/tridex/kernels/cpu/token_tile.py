@@ -25,6 +25,8 @@ class Tokens(NamedTuple):
     """[tokens, 2], float16's bytes; [0, 2] where the codec has none."""
     centroid_ids: NDArray[np.uint16]
     """[tokens]; empty where the codec has none."""
+    centroids: NDArray[np.uint8]
+    """int8's bits [centroids, dim]; [0, 0] for the codecs without."""
     bucket_weights: NDArray[np.uint8]
     """[16], 128 above the codebook's; any for the codecs without."""
 
@@ -40,12 +42,10 @@ class TokenTile(NamedTuple):
     """[TILE_TOKENS], the row of each token in `words`, or in the segment's codes where those are read."""
     scales: NDArray[np.float32]
     """[TILE_TOKENS, 1]"""
-    term_ids: NDArray[np.int64]
-    """[TILE_TOKENS], the centroid of each token; 0 without centroids."""
     dots: NDArray[np.float32]
     """[TILE_TOKENS, PANEL]"""
     room: NDArray[np.uint8]
-    """[1, 4 W], for a token's bucket weights."""
+    """[1, 4 W], for a token's bytes."""
 
 
 @njit(nogil=True)
@@ -57,7 +57,6 @@ def empty_tile(width: int, in_place: bool) -> TokenTile:
         words.view(np.uint8),
         np.zeros(TILE_TOKENS, np.int64) if in_place else np.arange(TILE_TOKENS),
         np.ones((TILE_TOKENS, 1), np.float32),
-        np.zeros(TILE_TOKENS, np.int64),
         np.empty((TILE_TOKENS, PANEL), np.float32),
         np.empty((1, 4 * width), np.uint8),
     )
@@ -73,11 +72,19 @@ def load_tokens(reading: Reading, tokens: Tokens, first: int, count: int, tile: 
     if len(tokens.scales):
         for j in range(count):
             halves_to_floats(tokens.scales, first + j, tile.scales, at + j, 1)
-    if len(tokens.centroid_ids):
-        for j in range(count):
-            tile.term_ids[at + j] = tokens.centroid_ids[first + j]
     if reading.loader == IN_PLACE:
         for j in range(count):
             tile.places[at + j] = first + j
     else:
-        load_codes(reading, tokens.codes, tokens.bucket_weights, first, count, tile.octets, at, tile.room)
+        load_codes(
+            reading,
+            tokens.codes,
+            tokens.centroids,
+            tokens.centroid_ids,
+            tokens.bucket_weights,
+            first,
+            count,
+            tile.octets,
+            at,
+            tile.room,
+        )

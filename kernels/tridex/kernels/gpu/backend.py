@@ -173,27 +173,21 @@ def _inputs(queries: ScaledQueries, segment: Segment) -> tuple[torch.Tensor | No
     """The arguments that the kernels share.
 
     Queries are filled up to whole subtiles, so that each lies in memory as it stands in a query tile. What a token's
-    products have in common goes into its weight; the residual codecs' two products have nothing.
+    products have in common goes into its weight.
     """
     codec, codebook = segment.codec.description, segment.codebook
     missing = -queries.weights.shape[1] % SUBTILE
     tokens, weights = pad(queries.tokens, (0, 0, 0, missing)), pad(queries.weights, (0, missing)).contiguous()
     numbers, scales = codec.round_queries(tokens)
-    halves = None
     codes = segment.codes if codec.has_codebook else segment.codes.view(codec.operand)
-    if codebook is not None and scales is not None:
-        scales = scales * codebook.step
-        halves = tokens.half()
-    elif scales is not None:
-        weights, scales = weights * scales, None
+    if scales is not None:
+        weights = weights * (scales if codebook is None else scales * codebook.step)
     elif codec.operand == torch.float8_e4m3fn and capability_of(segment.device) < FLOAT8_PRODUCTS:
         numbers, codes = (numbers.float() / codec.unit).half(), segment.codes
     elif codec.unit != 1:
         weights = weights / codec.unit**2
     return (
         numbers,
-        scales,
-        halves,
         weights,
         codes,
         segment.scales,

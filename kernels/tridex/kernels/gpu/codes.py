@@ -4,11 +4,12 @@ The codes of a residual are packed: byte i of a token holds those of the dimensi
 from the low bits up. `prmt` picks 4 bytes out of 8 by the 3-bit indices in 4 nibbles, so codes that lie in nibbles are
 looked up 4 at a time, with no arithmetic on single bytes: 8 instructions for 4 dimensions of 4-bit codes, 3 for 2-bit
 codes. Weight by weight, with comparisons, it would be one for each weight and dimension; so the interpreter does it,
-which has no PTX.
+which has no PTX. 3 more instructions add the centroid's 4 numbers: with 128 added to both and 128 taken from the sum,
+every byte of a word's sum is from 1 to 255, and what carries from byte to byte on the way cancels out.
 """
 
 # mypy: disable-error-code="no-untyped-def,untyped-decorator"
-# ruff: noqa: N803, SIM108
+# ruff: noqa: N803, RUF005, SIM108
 from __future__ import annotations
 
 import torch
@@ -45,51 +46,74 @@ def code_constants(codec: Codec) -> dict[str, object]:
     return {"CODES": _CODES[codec.description.code_format], "CODES_PER_BYTE": max(8 // codec.description.bits, 1)}
 
 
-LOOK_UP_4_BITS = """{
-.reg .b32 low, high, ones, index, bit, first, second;
+_SIGNS = 0x80808080
+"""Added to or taken from the numbers of a word, it makes int8 into uint8 and back."""
+
+_ADD = f"""xor.b32 number, CENTROIDS, {_SIGNS};
+add.u32 number, number, WEIGHTS;
+sub.u32 number, number, {_SIGNS};
+xor.b32 SUMS, number, {_SIGNS};"""
+
+
+def _added(sums: str, centroids: str, weights: str) -> str:
+    """PTX: the sums int8 of 4 centroids' numbers and 4 weights, 128 above the codebook's."""
+    return _ADD.replace("SUMS", sums).replace("CENTROIDS", centroids).replace("WEIGHTS", weights)
+
+
+DECODE_4_BITS = f"""{{
+.reg .b32 low, high, ones, index, bit, first, second, number;
 mov.b32 ones, 0xff00;
 and.b32 index, $2, 0x77777777;
 shr.u32 bit, $2, 3;
 and.b32 bit, bit, 0x11111111;
-prmt.b32 low, $3, $7, index;
-prmt.b32 high, $11, $15, index;
+prmt.b32 low, $5, $9, index;
+prmt.b32 high, $13, $17, index;
 prmt.b32 first, ones, ones, bit;
 lop3.b32 first, first, high, low, 0xca;
 shr.u32 index, index, 16;
 shr.u32 bit, bit, 16;
-prmt.b32 low, $3, $7, index;
-prmt.b32 high, $11, $15, index;
+prmt.b32 low, $5, $9, index;
+prmt.b32 high, $13, $17, index;
 prmt.b32 second, ones, ones, bit;
 lop3.b32 second, second, high, low, 0xca;
-prmt.b32 $0, first, second, 0x6420;
-prmt.b32 $1, first, second, 0x7531;
-}"""
-"""$2: 4 bytes of codes. $3, $7, $11 and $15: bucket weights 0 to 3, 4 to 7, 8 to 11, 12 to 15; those between repeat
-them, once for each of the 4 elements. $0 and $1: the weights of the low and of the high codes. Indices lose the 4th
-bit, which prmt takes for a sign; it then picks the upper weights: lop3 0xca is `first ? high : low`."""
+prmt.b32 low, first, second, 0x6420;
+prmt.b32 high, first, second, 0x7531;
+{_added("$0", "$3", "low")}
+{_added("$1", "$4", "high")}
+}}"""
+"""$2: 4 bytes of codes. $3 and $4: the centroid's numbers for the low and for the high codes. $5, $9, $13 and $17:
+bucket weights 0 to 3, 4 to 7, 8 to 11, 12 to 15, 128 above the codebook's; those between repeat them, once for each of
+the 4 elements. $0 and $1: the numbers of the low and of the high codes. Indices lose the 4th bit, which prmt takes for
+a sign; it then picks the upper weights: lop3 0xca is `first ? high : low`."""
 
-LOOK_UP_2_BITS = """{
-.reg .b32 even, odd, first, second, third, fourth;
+DECODE_2_BITS = f"""{{
+.reg .b32 even, odd, first, second, third, fourth, number;
 and.b32 even, $4, 0x33333333;
 shr.u32 odd, $4, 2;
 and.b32 odd, odd, 0x33333333;
-prmt.b32 first, $5, $5, even;
-prmt.b32 third, $5, $5, odd;
+prmt.b32 first, $9, $9, even;
+prmt.b32 third, $9, $9, odd;
 shr.u32 even, even, 16;
 shr.u32 odd, odd, 16;
-prmt.b32 second, $5, $5, even;
-prmt.b32 fourth, $5, $5, odd;
-prmt.b32 $0, first, second, 0x6420;
-prmt.b32 $1, third, fourth, 0x6420;
-prmt.b32 $2, first, second, 0x7531;
-prmt.b32 $3, third, fourth, 0x7531;
-}"""
-"""$4: 4 bytes of codes. $5: the 4 bucket weights. $0 to $3: the weights of each byte's codes, from the low bits up."""
+prmt.b32 second, $9, $9, even;
+prmt.b32 fourth, $9, $9, odd;
+prmt.b32 even, first, second, 0x6420;
+prmt.b32 odd, third, fourth, 0x6420;
+prmt.b32 first, first, second, 0x7531;
+prmt.b32 third, third, fourth, 0x7531;
+{_added("$0", "$5", "even")}
+{_added("$1", "$6", "odd")}
+{_added("$2", "$7", "first")}
+{_added("$3", "$8", "third")}
+}}"""
+"""$4: 4 bytes of codes. $5 to $8: the centroid's numbers for each byte's codes, from the low bits up. $9: the 4 bucket
+weights, 128 above the codebook's. $0 to $3: the numbers of each byte's codes."""
 
-_LOOK_UP_4_BITS = tl.constexpr(LOOK_UP_4_BITS)
-_LOOK_UP_2_BITS = tl.constexpr(LOOK_UP_2_BITS)
-_OPERANDS_4_BITS = tl.constexpr("=&r,=&r" + ",r" * 17)
-_OPERANDS_2_BITS = tl.constexpr("=&r,=&r,=&r,=&r" + ",r" * 5)
+_DECODE_4_BITS = tl.constexpr(DECODE_4_BITS)
+_DECODE_2_BITS = tl.constexpr(DECODE_2_BITS)
+_OPERANDS_4_BITS = tl.constexpr("=&r,=&r" + ",r" * 19)
+_OPERANDS_2_BITS = tl.constexpr("=&r,=&r,=&r,=&r" + ",r" * 9)
+_SIGNED = tl.constexpr(_SIGNS - 2**32)
 
 
 @triton.jit
@@ -105,42 +129,6 @@ _INTERPRETED = tl.constexpr(not isinstance(_compared, triton.JITFunction))
 
 
 @triton.jit
-def _bucket_weights_4_bits(codes, p_bucket_weights):
-    """The bucket weights int8 [tokens, bytes] of both halves of the dimensions; codes uint8 [tokens, bytes]."""
-    if _INTERPRETED:
-        return _compared(codes, p_bucket_weights, 0, 4), _compared(codes, p_bucket_weights, 4, 4)
-    p_words = p_bucket_weights.to(tl.pointer_type(tl.int32))
-    return tl.inline_asm_elementwise(
-        _LOOK_UP_4_BITS,
-        _OPERANDS_4_BITS,
-        [codes, tl.load(p_words), tl.load(p_words + 1), tl.load(p_words + 2), tl.load(p_words + 3)],
-        dtype=(tl.int8, tl.int8),
-        is_pure=True,
-        pack=4,
-    )
-
-
-@triton.jit
-def _bucket_weights_2_bits(codes, p_bucket_weights):
-    """The bucket weights int8 [tokens, bytes] of the 4 quarters of the dimensions; codes uint8 [tokens, bytes]."""
-    if _INTERPRETED:
-        return (
-            _compared(codes, p_bucket_weights, 0, 2),
-            _compared(codes, p_bucket_weights, 2, 2),
-            _compared(codes, p_bucket_weights, 4, 2),
-            _compared(codes, p_bucket_weights, 6, 2),
-        )
-    return tl.inline_asm_elementwise(
-        _LOOK_UP_2_BITS,
-        _OPERANDS_2_BITS,
-        [codes, tl.load(p_bucket_weights.to(tl.pointer_type(tl.int32)))],
-        dtype=(tl.int8, tl.int8, tl.int8, tl.int8),
-        is_pure=True,
-        pack=4,
-    )
-
-
-@triton.jit
 def load_rows(p_numbers, rows, first, STRIDE: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
     """[rows, BLOCK]: the numbers from column `first` on, 0 from column WIDTH on."""
     columns = first + tl.arange(0, BLOCK)
@@ -153,10 +141,80 @@ def load_rows(p_numbers, rows, first, STRIDE: tl.constexpr, WIDTH: tl.constexpr,
 
 
 @triton.jit
+def _load_centroids(p_centroids, ids, first, PARTS: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
+    """The centroids' numbers int8 [tokens, BLOCK] for each code of a byte, from column `first` on."""
+    columns = first + tl.arange(0, BLOCK)
+    pointers = p_centroids + ids[:, None] * (PARTS * WIDTH) + columns[None, :]
+    parts = ()
+    for part in tl.static_range(PARTS):
+        if WIDTH % BLOCK == 0:
+            numbers = tl.load(pointers + part * WIDTH)
+        else:
+            numbers = tl.load(pointers + part * WIDTH, mask=(columns < WIDTH)[None, :], other=0)
+        parts = parts + (numbers,)  # type: ignore[assignment]
+    return parts
+
+
+@triton.jit
+def _decode_4_bits(codes, low, high, p_bucket_weights):
+    """The numbers int8 [tokens, bytes] of both halves of the dimensions; codes uint8 and, of the centroids, int8."""
+    if _INTERPRETED:
+        return low + _compared(codes, p_bucket_weights, 0, 4), high + _compared(codes, p_bucket_weights, 4, 4)
+    p_words = p_bucket_weights.to(tl.pointer_type(tl.int32))
+    return tl.inline_asm_elementwise(
+        _DECODE_4_BITS,
+        _OPERANDS_4_BITS,
+        [
+            codes,
+            low,
+            high,
+            tl.load(p_words) ^ _SIGNED,
+            tl.load(p_words + 1) ^ _SIGNED,
+            tl.load(p_words + 2) ^ _SIGNED,
+            tl.load(p_words + 3) ^ _SIGNED,
+        ],
+        dtype=(tl.int8, tl.int8),
+        is_pure=True,
+        pack=4,
+    )
+
+
+@triton.jit
+def _decode_2_bits(codes, first, second, third, fourth, p_bucket_weights):
+    """The numbers int8 [tokens, bytes] of the 4 quarters of the dimensions; codes uint8 and, of the centroids, int8."""
+    if _INTERPRETED:
+        return (
+            first + _compared(codes, p_bucket_weights, 0, 2),
+            second + _compared(codes, p_bucket_weights, 2, 2),
+            third + _compared(codes, p_bucket_weights, 4, 2),
+            fourth + _compared(codes, p_bucket_weights, 6, 2),
+        )
+    return tl.inline_asm_elementwise(
+        _DECODE_2_BITS,
+        _OPERANDS_2_BITS,
+        [codes, first, second, third, fourth, tl.load(p_bucket_weights.to(tl.pointer_type(tl.int32))) ^ _SIGNED],
+        dtype=(tl.int8, tl.int8, tl.int8, tl.int8),
+        is_pure=True,
+        pack=4,
+    )
+
+
+@triton.jit
 def load_operands(
-    p_codes, tokens, first, p_bucket_weights, CODES: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr
+    p_codes,
+    tokens,
+    first,
+    p_centroids,
+    centroids,
+    p_bucket_weights,
+    CODES: tl.constexpr,
+    WIDTH: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):
-    """What is multiplied of codes [tokens, WIDTH] from column `first` on: [tokens, BLOCK] for each code of a byte."""
+    """What is multiplied of codes [tokens, WIDTH] from column `first` on: [tokens, BLOCK] for each code of a byte.
+
+    centroids: the tokens' centroids int64 [tokens], for the codes that are a residual's.
+    """
     codes = load_rows(p_codes, tokens, first, WIDTH, WIDTH, BLOCK)
     if CODES == "float32" or CODES == "float16" or CODES == "bfloat16" or CODES == "int8":
         operands = (codes,)
@@ -168,9 +226,11 @@ def load_operands(
             codes = halves.to(tl.float16, bitcast=True)
         operands = (codes,)
     elif CODES == "buckets_4_bits":
-        operands = _bucket_weights_4_bits(codes, p_bucket_weights)
+        low, high = _load_centroids(p_centroids, centroids, first, 2, WIDTH, BLOCK)
+        operands = _decode_4_bits(codes, low, high, p_bucket_weights)
     elif CODES == "buckets_2_bits":
-        operands = _bucket_weights_2_bits(codes, p_bucket_weights)
+        parts = _load_centroids(p_centroids, centroids, first, 4, WIDTH, BLOCK)
+        operands = _decode_2_bits(codes, parts[0], parts[1], parts[2], parts[3], p_bucket_weights)
     else:
         tl.static_assert(False, "CODES is none of those that code_constants returns")
     return operands

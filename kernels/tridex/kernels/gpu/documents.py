@@ -17,11 +17,8 @@ from .similarity import similarities
 
 
 @triton.jit
-def query_tile_rows(
-    p_query_scales, first_query, end_query, subtiles, query_tile, SUBTILE: tl.constexpr, SUBTILES: tl.constexpr
-):
-    """A query tile's rows: where in [queries * subtiles * SUBTILE] each query token lies, and the scale of its
-    products with bucket weights.
+def query_tile_rows(first_query, end_query, subtiles, query_tile, SUBTILE: tl.constexpr, SUBTILES: tl.constexpr):
+    """A query tile's rows: where in [queries * subtiles * SUBTILE] each query token lies.
 
     A query tile holds as many whole queries as it can, or else subtiles of one query; either lies in memory as it
     stands in the query tile. Rows behind it repeat a row.
@@ -33,10 +30,7 @@ def query_tile_rows(
         positions = tl.where(
             lane < ((end_query - first_query) * subtiles - query_tile * SUBTILES) * SUBTILE, positions, 0
         )
-    scales = tl.full(positions.shape, 1.0, tl.float32)
-    if p_query_scales is not None:
-        scales = tl.load(p_query_scales + positions)
-    return positions, scales
+    return positions
 
 
 @triton.jit
@@ -85,8 +79,6 @@ def block_scores(
     end_query,
     subtiles,
     p_queries,
-    p_query_scales,
-    p_query_halves,
     p_weights,
     p_codes,
     p_scales,
@@ -117,7 +109,7 @@ def block_scores(
     index = tl.arange(0, SUBTILES)
     scores = tl.zeros([SUBTILES, starts.shape[0]], tl.float32)
     for number in tl.range(tl.cdiv(subtiles, SUBTILES), disable_licm=True):
-        query_tile = query_tile_rows(p_query_scales, first_query, end_query, subtiles, number, SUBTILE, SUBTILES)
+        positions = query_tile_rows(first_query, end_query, subtiles, number, SUBTILE, SUBTILES)
         sums = tl.zeros([SUBTILES, starts.shape[0]], tl.float32)
         maxima = tl.full(shape, float("-inf"), tl.float32)
         for tile in tl.range(0, tl.max(ends), num_stages=STAGES):
@@ -127,10 +119,9 @@ def block_scores(
             begin = tl.sum(tl.where(owner, begins, 0))
             place = (tile - begin) * TOKENS + tl.arange(0, TOKENS)
             dots = similarities(
-                query_tile,
+                positions,
                 start + tl.minimum(place, length - 1),
                 p_queries,
-                p_query_halves,
                 p_codes,
                 p_scales,
                 p_centroid_ids,

@@ -34,13 +34,11 @@ _MERGE_CHUNK = tl.constexpr(4096)
 )
 def search_documents(
     p_queries,  # [queries, subtiles * SUBTILE, DIM], what the codec multiplies
-    p_query_scales,  # fp32 [queries, subtiles * SUBTILE], of residuals; None where the codec has no centroids
-    p_query_halves,  # fp16 [queries, subtiles * SUBTILE, DIM]; None where the codec has no centroids
     p_weights,  # fp32 [queries, subtiles * SUBTILE], 0 where a token does not count
     p_codes,  # [tokens, numbers or bytes]
     p_scales,  # fp16 [tokens] or None
     p_centroid_ids,  # int16 [tokens] or None
-    p_centroids,  # fp16 [centroids, DIM] or None
+    p_centroids,  # int8 [centroids, DIM] or None
     p_bucket_weights,  # int8 [buckets] or None
     p_offsets,  # int64 [documents + 1]
     p_live,  # int32 [ceil(documents / 32)]
@@ -91,8 +89,6 @@ def search_documents(
             end_query,
             subtiles,
             p_queries,
-            p_query_scales,
-            p_query_halves,
             p_weights,
             p_codes,
             p_scales,
@@ -161,8 +157,6 @@ def best_documents(
 )
 def score_candidates(
     p_queries,  # these, up to p_live: as in search_documents
-    p_query_scales,
-    p_query_halves,
     p_weights,
     p_codes,
     p_scales,
@@ -204,8 +198,6 @@ def score_candidates(
         query + 1,
         subtiles,
         p_queries,
-        p_query_scales,
-        p_query_halves,
         p_weights,
         p_codes,
         p_scales,
@@ -230,8 +222,6 @@ def score_candidates(
 @triton.jit(do_not_specialize=["subtiles", "documents", "candidates"], do_not_specialize_on_alignment=_ANY_ADDRESS)
 def explain_candidates(
     p_queries,  # these, up to p_rows: as in score_candidates
-    p_query_scales,
-    p_query_halves,
     p_weights,
     p_codes,
     p_scales,
@@ -261,7 +251,7 @@ def explain_candidates(
     pair = tl.program_id(0) // query_tiles
     number = tl.program_id(0) % query_tiles
     query = pair // candidates
-    query_tile = query_tile_rows(p_query_scales, query, query + 1, subtiles, number, SUBTILE, SUBTILES)
+    positions = query_tile_rows(query, query + 1, subtiles, number, SUBTILE, SUBTILES)
     row = tl.load(p_rows + pair.to(tl.int64))
     start, length = document_spans(p_offsets, p_live, row, (row >= 0) & (row < documents))
     largest = tl.full([SUBTILES * SUBTILE], float("-inf"), tl.float32)
@@ -269,10 +259,9 @@ def explain_candidates(
     for first in tl.range(0, length, TOKENS, num_stages=STAGES):
         place = tl.minimum(first + tl.arange(0, TOKENS), length - 1)
         dots = similarities(
-            query_tile,
+            positions,
             start + place,
             p_queries,
-            p_query_halves,
             p_codes,
             p_scales,
             p_centroid_ids,

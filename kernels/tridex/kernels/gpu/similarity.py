@@ -39,6 +39,8 @@ def _products(
     positions,
     p_codes,
     tokens,
+    p_centroids,
+    centroids,
     p_bucket_weights,
     CODES: tl.constexpr,
     CODES_PER_BYTE: tl.constexpr,
@@ -57,7 +59,7 @@ def _products(
     else:
         sums = _zeros(positions, tokens, tl.float32, TOKENS_AS_ROWS)
     for k in range(0, WIDTH, BLOCK):
-        operands = load_operands(p_codes, tokens, k, p_bucket_weights, CODES, WIDTH, BLOCK)
+        operands = load_operands(p_codes, tokens, k, p_centroids, centroids, p_bucket_weights, CODES, WIDTH, BLOCK)
         for part in tl.static_range(CODES_PER_BYTE):
             queries = load_rows(p_queries + part * WIDTH, positions, k, DIM, WIDTH, BLOCK)
             if TOKENS_AS_ROWS:
@@ -69,10 +71,9 @@ def _products(
 
 @triton.jit
 def similarities(
-    query_tile,  # what query_tile_rows returned
+    positions,  # int64 [query tokens], what query_tile_rows returned
     tokens,  # int64 [N]
     p_queries,
-    p_query_halves,
     p_codes,
     p_scales,
     p_centroid_ids,
@@ -85,31 +86,24 @@ def similarities(
     TOKENS_AS_ROWS: tl.constexpr,
 ):
     """fp32 [query tokens, N], or [N, query tokens] where tokens are rows: times a query token's weight, <Q_i, D_j>."""
-    positions, scales = query_tile
-    query_axis: tl.constexpr = 1 if TOKENS_AS_ROWS else 0
+    centroids = tokens
     if p_centroids is not None:
-        ids = _load_halves(p_centroid_ids, tokens, tl.int16).to(tl.int64) & 0xFFFF
-        near = _products(
-            p_query_halves, positions, p_centroids, ids, None, "float16", 1, DIM, BLOCK_DIM, TOKENS_AS_ROWS
-        )
-        far = _products(
-            p_queries,
-            positions,
-            p_codes,
-            tokens,
-            p_bucket_weights,
-            CODES,
-            CODES_PER_BYTE,
-            DIM,
-            BLOCK_DIM,
-            TOKENS_AS_ROWS,
-        )
-        dots = near + tl.expand_dims(scales, 1 - query_axis) * far.to(tl.float32)
-    else:
-        sums = _products(
-            p_queries, positions, p_codes, tokens, None, CODES, CODES_PER_BYTE, DIM, BLOCK_DIM, TOKENS_AS_ROWS
-        )
-        dots = sums.to(tl.float32)
+        centroids = _load_halves(p_centroid_ids, tokens, tl.int16).to(tl.int64) & 0xFFFF
+    sums = _products(
+        p_queries,
+        positions,
+        p_codes,
+        tokens,
+        p_centroids,
+        centroids,
+        p_bucket_weights,
+        CODES,
+        CODES_PER_BYTE,
+        DIM,
+        BLOCK_DIM,
+        TOKENS_AS_ROWS,
+    )
+    dots = sums.to(tl.float32)
     if p_scales is not None:
-        dots *= tl.expand_dims(_load_halves(p_scales, tokens, tl.float16).to(tl.float32), query_axis)
+        dots *= tl.expand_dims(_load_halves(p_scales, tokens, tl.float16).to(tl.float32), 1 if TOKENS_AS_ROWS else 0)
     return dots
