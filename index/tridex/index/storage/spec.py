@@ -6,8 +6,8 @@ the version of the store format:
     1    one Lance dataset per collection directly in the store's folder, without a registry; not read any more
     2    no specification of how documents are read: they were cut at the checkpoint's own length
     3    the checkpoint's fingerprint alone, without the hashes of its parts
-    4    fields were fixed when the collection was made: their columns are field_0, field_1, ... in their order. Residual
-         codecs: centroids in float16 (codebook_file.py)
+    4    fields were fixed when the collection was made: their columns are field_0, field_1, ... in their order.
+         Residual codecs: centroids in float16 (codebook_file.py)
     5    this version's
 
 The policy:
