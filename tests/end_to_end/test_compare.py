@@ -137,7 +137,9 @@ def test_what_is_served_is_compared_and_nothing_is_left_behind(
     (tmp_path / "temporary").mkdir()
     texts = [json.loads(line) for line in (folder / "corpus.jsonl").read_text().splitlines()]
     with Client(server.address) as client:
-        client.upsert("served", [{"id": row["_id"], "text": f"{row['title']} {row['text']}".strip()} for row in texts])
+        client.upsert(
+            "served", [{"id": row["_id"], "text": f"{row.get('title', '')} {row['text']}".strip()} for row in texts]
+        )
         before = [(info.name, info.version) for info in client.collections()]
         done = compare(server, folder, "--json")
         assert done.exit_code == 0, done.output

@@ -36,14 +36,15 @@ __all__ = [
     "requantize",
 ]
 
-__getattr__ = lazy_exports(
-    __name__,
-    {
-        "builder": ["Summary", "build_collection"],
-        "collection_specs": ["DEFAULT_CODEC", "document_reading", "new_collection_spec"],
-        "embedder": ["Embed", "Embedder"],
-        "errors": ["BuildError", "InvalidSpecError"],
-        "progress": ["Progress"],
-        "requantization": ["requantize"],
-    },
-)
+if not TYPE_CHECKING:  # which would take any name for an exported one
+    __getattr__ = lazy_exports(
+        __name__,
+        {
+            "builder": ["Summary", "build_collection"],
+            "collection_specs": ["DEFAULT_CODEC", "document_reading", "new_collection_spec"],
+            "embedder": ["Embed", "Embedder"],
+            "errors": ["BuildError", "InvalidSpecError"],
+            "progress": ["Progress"],
+            "requantization": ["requantize"],
+        },
+    )

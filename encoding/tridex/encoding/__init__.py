@@ -48,19 +48,20 @@ __all__ = [
     "sha256_of_file",
 ]
 
-__getattr__ = lazy_exports(
-    __name__,
-    {
-        "artifact": ["Artifact", "latest_version_dir", "load_artifact"],
-        "encoder": ["DeviceEncoder", "Encoder"],
-        "errors": ["ArtifactError", "ProviderError", "UnknownDeviceError"],
-        "manifest": ["Manifest", "sha256_of_file"],
-        "onnx_encoder": ["create_encoder"],
-        "pooling": ["cluster_means", "join_windows", "pool_members", "pool_tokens"],
-        "providers": ["execution_providers", "load_cuda_provider"],
-        "rules": ["DocumentReading", "EncodingRules", "Expansion", "TextRules"],
-        "small_batches": ["encode_in_small_batches"],
-        "text_tokens": ["TextToken"],
-        "tokenizer": ["TokenBatch", "Tokenizer"],
-    },
-)
+if not TYPE_CHECKING:  # which would take any name for an exported one
+    __getattr__ = lazy_exports(
+        __name__,
+        {
+            "artifact": ["Artifact", "latest_version_dir", "load_artifact"],
+            "encoder": ["DeviceEncoder", "Encoder"],
+            "errors": ["ArtifactError", "ProviderError", "UnknownDeviceError"],
+            "manifest": ["Manifest", "sha256_of_file"],
+            "onnx_encoder": ["create_encoder"],
+            "pooling": ["cluster_means", "join_windows", "pool_members", "pool_tokens"],
+            "providers": ["execution_providers", "load_cuda_provider"],
+            "rules": ["DocumentReading", "EncodingRules", "Expansion", "TextRules"],
+            "small_batches": ["encode_in_small_batches"],
+            "text_tokens": ["TextToken"],
+            "tokenizer": ["TokenBatch", "Tokenizer"],
+        },
+    )

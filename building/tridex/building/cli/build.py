@@ -71,17 +71,11 @@ def build(
 
     The encoder runs in this process. A server that follows the store serves the collection once it is finished.
     """
-    from tridex.building import (
-        Embedder,
-        Progress,
-        build_collection,
-        document_reading,
-        new_collection_spec,
-        open_source,
-    )
+    from tridex.building import Embedder, Progress, build_collection, document_reading, new_collection_spec
     from tridex.common.device import resolve_device
     from tridex.encoding import create_encoder, latest_version_dir, load_artifact
     from tridex.index import Store, declared_fields
+    from tridex.protocol.sources import open_source
 
     started = time.perf_counter()
     with making_a_collection():

@@ -11,4 +11,5 @@ if TYPE_CHECKING:
 __all__ = ["ServerError", "TritonServer"]
 
 # The server imports ONNX Runtime with the encoding; `tridex doctor` looks at its modules where that is missing.
-__getattr__ = lazy_exports(__name__, {"errors": ["ServerError"], "server": ["TritonServer"]})
+if not TYPE_CHECKING:  # which would take any name for an exported one
+    __getattr__ = lazy_exports(__name__, {"errors": ["ServerError"], "server": ["TritonServer"]})
