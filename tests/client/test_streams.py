@@ -113,7 +113,8 @@ def test_an_interruption_says_what_is_written(triton, tmp_path, how, source):
     command = ["index", "add", "docs.jsonl", "--collection", "docs"] if source == "file" else ["upsert", "docs"]
     with (tmp_path / "docs.jsonl").open() as stdin:
         process = subprocess.Popen(
-            [str(TRIDEX), *command, "--address", triton.address],
+            # As on a terminal: a shell that runs the tests in the background has its children ignore SIGINT.
+            ["env", "--default-signal=INT", str(TRIDEX), *command, "--address", triton.address],
             cwd=tmp_path,
             stdin=stdin,
             stdout=subprocess.PIPE,

@@ -106,16 +106,25 @@ class SeparatedValues:
 
     def _records(self, file: TextIO) -> Iterator[tuple[str, list[str]]]:
         """Place and cells of each row that is not blank."""
-        csv.field_size_limit(_LONGEST_CELL)
         reader = csv.reader(file, delimiter=self._delimiter, strict=True)
         line = 1
         try:
-            for cells in reader:
+            while (cells := _next_row(reader)) is not None:
                 if any(cells):
                     yield f"{self._path}, line {line}", cells
                 line = reader.line_num + 1
         except (csv.Error, EOFError, OSError, ValueError) as error:
             raise CorpusError(f"{self._path}, line {line}: expected rows of text in UTF-8 ({error})") from error
+
+
+def _next_row(reader: Iterator[list[str]]) -> list[str] | None:
+    """The reader's next row, None at the end."""
+    # The limit is one for all readers of the process, whose other users keep theirs.
+    before = csv.field_size_limit(_LONGEST_CELL)
+    try:
+        return next(reader, None)
+    finally:
+        csv.field_size_limit(before)
 
 
 def _type_of(cell: str) -> type:
