@@ -69,8 +69,11 @@ def run(
     concurrency: int,
     seconds: float,
     work_dir: Path,
+    headers: Sequence[str] = (),
 ) -> Load:
     """Sends requests from `concurrency` clients in windows of `seconds`, three at most, until they agree.
+
+    `headers` are NAME:VALUE.
 
     Windows of time and not of requests, because perf_analyzer rounds the duration of a window of requests to seconds.
 
@@ -83,7 +86,7 @@ def run(
     report.unlink(missing_ok=True)
     command = [
         *(str(binary), "-m", model, "-u", address, "-i", "grpc", "--input-data", str(data)),
-        *("-H", _launcher_header()),
+        *(word for header in headers for word in ("-H", header)),
         *(f"--request-parameter={name}:{_parameter(value)}" for name, value in parameters.items()),
         *("--concurrency-range", str(concurrency), "--measurement-interval", str(int(1000 * seconds))),
         # When it finds a run unstable it reports nothing at all.
@@ -109,7 +112,7 @@ def run(
     )
 
 
-def _launcher_header() -> str:
+def launcher_header() -> str:
     """What opens to perf_analyzer the model's configuration, which is closed to clients: the key is on the command line
     of the server that this process started."""
     option = "--grpc-restricted-protocol="

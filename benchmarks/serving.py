@@ -136,7 +136,15 @@ def measure(
     before = settled(metrics_url)
     try:
         load = perf_analyzer.run(
-            binary, server.address, "search", inputs, parameters, concurrency, arguments.seconds, arguments.data
+            binary,
+            server.address,
+            "search",
+            inputs,
+            parameters,
+            concurrency,
+            arguments.seconds,
+            arguments.data,
+            [perf_analyzer.launcher_header()],
         )
     except perf_analyzer.RefusedError as error:
         return {**row, "refused": str(error)}
