@@ -49,7 +49,8 @@ def main() -> None:
     arguments = parser.parse_args()
     binary = perf_analyzer.fetch(arguments.data / "perf_analyzer")
     trace_file = (arguments.data / "trace.json").resolve()
-    trace_file.unlink(missing_ok=True)
+    for earlier in trace_file.parent.glob(f"{trace_file.name}.*"):
+        earlier.unlink()
     with served_stdlib(arguments.repository, arguments.data, trace.arguments(trace_file)) as (server, client, rows):
         if arguments.queries:
             texts = [json.loads(line)["text"] for line in arguments.queries.read_text().splitlines()]

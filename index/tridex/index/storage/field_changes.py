@@ -91,7 +91,7 @@ def _add_columns(dataset: lance.LanceDataset, fields: Fields, columns: Mapping[s
 
     try:
         dataset.add_columns(columns_of, read_columns=["id", "metadata"], batch_size=_ROWS_PER_READ)
-    except BaseException:
+    except BaseException:  # Lance's own, whatever a failing function becomes on its way through Rust
         if failures:
             raise InvalidFieldError(f"fields: {failures[0]}") from failures[0]
         raise
