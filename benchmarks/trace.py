@@ -14,8 +14,14 @@ def arguments(file: Path) -> tuple[str, ...]:
 
     Each is written when there are enough requests for it: our servers end by SIGKILL, and write nothing then.
     """
-    settings = (f"triton,file={file}", f"triton,log-frequency={_REQUESTS_PER_FILE}", "level=TIMESTAMPS", "rate=1")
-    settings += ("count=-1", "mode=triton")
+    settings = (
+        f"triton,file={file}",
+        f"triton,log-frequency={_REQUESTS_PER_FILE}",
+        "level=TIMESTAMPS",
+        "rate=1",
+        "count=-1",
+        "mode=triton",
+    )
     return tuple(f"--trace-config={setting}" for setting in settings)
 
 
