@@ -19,6 +19,7 @@ from tridex.protocol import models
 
 from .errors import UnknownDeviceError
 from .providers import load_cuda_provider
+from .scoring_tokens import scoring_tokens
 from .small_batches import small_batches
 from .tokenizer import TokenBatch
 
@@ -125,6 +126,16 @@ class CudaEncoder:
                 found[i] = embeddings[end : end + texts, :tokens]
                 end += texts
         return [found[i] for i in range(len(batches))]
+
+    def encode_scoring(self, batches: Sequence[TokenBatch]) -> torch.Tensor:
+        """The embeddings that score, of all texts in their order: float32 [tokens, dim] on the device.
+
+        Waits until they are there, so that any stream may read them.
+        """
+        with torch.cuda.stream(self._stream):
+            scoring = scoring_tokens(self.encode_on_device(batches), [batch.embedding_mask for batch in batches])
+        self._stream.synchronize()
+        return scoring
 
     def encode_on_device(self, batches: Sequence[TokenBatch]) -> list[torch.Tensor]:
         """Each batch's embeddings on the device, float32 [texts, tokens or more, dim], zeros behind a batch's tokens.
