@@ -1,4 +1,4 @@
-"""A build in a process of its own, to be killed: prints a line for every transaction that it encodes, by its first text.
+"""A build in a process of its own, to be killed: prints a line for every transaction that it encodes: its first text.
 
 Arguments: source, store, repository, collection, codec. Transactions are small, and merged often.
 """

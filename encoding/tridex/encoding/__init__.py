@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .manifest import Manifest, sha256_of_file
     from .onnx_encoder import create_encoder
     from .pooling import cluster_means, join_windows, pool_members, pool_tokens
-    from .providers import execution_providers, load_cuda_provider
+    from .providers import execution_providers, load_cuda_provider, load_tensorrt_provider
     from .rules import DocumentReading, EncodingRules, Expansion, TextRules
     from .small_batches import encode_in_small_batches
     from .text_tokens import TextToken
@@ -43,6 +43,7 @@ __all__ = [
     "latest_version_dir",
     "load_artifact",
     "load_cuda_provider",
+    "load_tensorrt_provider",
     "pool_members",
     "pool_tokens",
     "sha256_of_file",
@@ -58,7 +59,7 @@ if not TYPE_CHECKING:  # which would take any name for an exported one
             "manifest": ["Manifest", "sha256_of_file"],
             "onnx_encoder": ["create_encoder"],
             "pooling": ["cluster_means", "join_windows", "pool_members", "pool_tokens"],
-            "providers": ["execution_providers", "load_cuda_provider"],
+            "providers": ["execution_providers", "load_cuda_provider", "load_tensorrt_provider"],
             "rules": ["DocumentReading", "EncodingRules", "Expansion", "TextRules"],
             "small_batches": ["encode_in_small_batches"],
             "text_tokens": ["TextToken"],
