@@ -70,6 +70,7 @@ def python_model(service_class: type[Service]) -> type:
                     metrics=_Metrics(),
                     memory_budget=budget,
                     recall_sample_rate=settings.recall_sample_rate,
+                    tensorrt=settings.tensorrt,
                     shared=folder.parent if folder else None,
                     gate=open_gate(folder / run_folder.GATE) if folder else no_gate,
                 )

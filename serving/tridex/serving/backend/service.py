@@ -149,6 +149,8 @@ class Context:
     """Bytes for collections on the device that searches them."""
     recall_sample_rate: float = 0.01
     """Share of the approximate searches that the recall monitor repeats exactly."""
+    tensorrt: bool = False
+    """Whether TensorRT encodes searches, on a GPU."""
     shared: Path | None = None
     """A folder of the running server, by which its models' processes share memory."""
     gate: Callable[[GateLane], Tell] = no_gate
