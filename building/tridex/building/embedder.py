@@ -17,6 +17,7 @@ from tridex.encoding import (
     Encoder,
     TokenBatch,
     encode_in_small_batches,
+    groups_of_texts,
     join_windows,
 )
 from tridex.kernels import TokenEmbeddings, on_host
@@ -52,7 +53,7 @@ class Embedder:
         reading = replace(self._reading, windows=windows)
         with ThreadPoolExecutor(1, "tokenise") as tokenising, ThreadPoolExecutor(1, "encode") as encoding:
             following: deque[Future[Iterator[TokenEmbeddings]]] = deque()
-            for some in _groups(texts):
+            for some in groups_of_texts(texts, _CHARACTERS_HELD):
                 tokens = tokenising.submit(self._tokenizer.read, some, reading)
                 following.append(encoding.submit(self._embedded, tokens, reading.pooling_factor))
                 if len(following) > 1:
@@ -78,17 +79,3 @@ class Embedder:
             return iter(scoring.split(of_document.tolist()))
         windows = np.split(on_host(scoring), of_row.cumsum()[:-1])
         return join_windows(windows, np.bincount(document_of_row).tolist(), pooling_factor)
-
-
-def _groups(texts: Iterable[str]) -> Iterator[list[str]]:
-    """The documents, in order, some at a time."""
-    group: list[str] = []
-    held = 0
-    for text in texts:
-        if group and held + len(text) > _CHARACTERS_HELD:
-            yield group
-            group, held = [], 0
-        group.append(text)
-        held += len(text)
-    if group:
-        yield group

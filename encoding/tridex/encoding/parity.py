@@ -72,8 +72,8 @@ def check_against_the_cpu(encoder: Encoder, reference: Encoder, artifact: Artifa
         ]
         for one in (encoder, reference)
     )
-    rules = artifact.manifest.rules
-    parity = differences(ours, theirs, maxsim(*ours, rules), maxsim(*theirs, rules))
+    scores, expected = (maxsim(some[0], some[1], artifact.manifest.rules) for some in (ours, theirs))
+    parity = differences(ours, theirs, scores, expected)
     # Not the reverse, which holds for NaN.
     if not (parity.score_error <= _MOST_SCORE_ERROR and parity.token_cosine >= _LEAST_TOKEN_COSINE):
         raise ProviderError(
@@ -102,7 +102,7 @@ def differences(
     ours: list[list[NDArray[np.float32]]],
     theirs: list[list[NDArray[np.float32]]],
     scores: NDArray[np.float64],
-    expected: NDArray[np.float32],
+    expected: NDArray[np.float32] | NDArray[np.float64],
 ) -> Parity:
     """Of embeddings, [tokens, dim] each, of queries and of documents, and of their scores [queries, documents]."""
     error = np.abs(scores - expected)

@@ -145,6 +145,8 @@ class Context:
     """The folder that holds the collections."""
     infer: Infer
     metrics: Metrics
+    server_device: str = "cpu"
+    """What the server computes on, also where this model sees no GPU."""
     memory_budget: int = 2**30
     """Bytes for collections on the device that searches them."""
     recall_sample_rate: float = 0.01
