@@ -83,8 +83,13 @@ bench-index: install ## measure the mutable index: how soon a write is found, wh
 soak: install ## a mixed load for MINUTES=10: fails where memory or disk grow
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES) --data $(DATA)
 
-gpu: install ## on a machine with a GPU: the kernels' tests on it, then bench-kernels
-	$(BIN)/pytest tests/gpu
+# Without a network it takes $(DATA)/perf_analyzer, which an earlier `make perf` has fetched. The first tests compile kernels
+# side by side; the others ask how much of the GPU's memory is free, and are alone on it.
+gpu: install ## on a machine with a GPU: the kernels' and the server's tests on it, a profile, then perf and bench-kernels
+	$(BIN)/pytest tests/gpu/test_maxsim.py --numprocesses 8
+	$(BIN)/pytest tests/gpu --ignore tests/gpu/test_maxsim.py
+	$(BIN)/python -m benchmarks.batch_profile --data $(DATA) --device cuda --publish
+	$(BIN)/python -m benchmarks.serving --data $(DATA) --seconds 1
 	$(BIN)/python -m benchmarks.maxsim
 
 # First what needs no server, in two processes of one thread each, with the lines that it reaches; what runs in a server

@@ -1,4 +1,4 @@
-"""The encoder on a GPU, as far as it can be seen without one: what ONNX Runtime is asked for, and what is said of it."""
+"""The encoder on a GPU, as far as one sees it without: what ONNX Runtime is asked for, and what is said of it."""
 
 from __future__ import annotations
 

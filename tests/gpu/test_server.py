@@ -172,10 +172,10 @@ def test_two_servers_on_one_device(gpu_repository: Path, store: Path, on_device:
     """The second one takes what the first has left, and both answer."""
     copy = tmp_path / "store"
     shutil.copytree(store, copy)
-    with new_server(gpu_repository, copy, on_device.device) as second:
-        with connected(on_device) as ours, connected(second) as theirs:
-            for query in QUERIES:
-                check_same(ours.search("int8", query), theirs.search("int8", query))
+    second = new_server(gpu_repository, copy, on_device.device)
+    with second, connected(on_device) as ours, connected(second) as theirs:
+        for query in QUERIES:
+            check_same(ours.search("int8", query), theirs.search("int8", query))
 
 
 def test_a_start_finds_what_the_one_before_has_compiled(
