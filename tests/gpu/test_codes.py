@@ -51,4 +51,4 @@ def test_k_means_is_as_good_as_faiss_and_the_same_every_time(device: torch.devic
     assert torch.equal(one, other)
     expected = spherical_k_means(sample, 64, iterations=10, seed=1)
     found, best = (float((sample @ centroids.T).amax(dim=1).mean()) for centroids in (one, expected))
-    assert found == pytest.approx(best, rel=0.01)
+    assert found >= 0.99 * best

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 
-import checkpoints
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from tridex.encoding import Artifact, Encoder, ProviderError, TokenBatch, create_encoder
 from tridex.encoding.parity import check_against_the_cpu
-from tridex.export import export_checkpoint
 
 
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    folder: Path = tmp_path_factory.mktemp("small")
-    return export_checkpoint(str(checkpoints.make(folder / "checkpoint", "native_min_expansion")), repository=folder)
+@pytest.fixture
+def small(exported: Callable[[str, str], Artifact]) -> Artifact:
+    return exported("native_min_expansion", "fp32")
 
 
 class Rounding:
