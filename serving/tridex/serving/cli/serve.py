@@ -55,6 +55,14 @@ def serve(
         Path | None,
         typer.Option(help="Where a GPU's compiled kernels are kept; by default kernel-cache beside the store."),
     ] = None,
+    tensorrt: Annotated[
+        bool,
+        typer.Option(
+            "--tensorrt",
+            help="Have TensorRT encode searches on a GPU; its libraries have to be installed. The first start takes "
+            "minutes more.",
+        ),
+    ] = False,
     recall_sample_rate: Annotated[
         float,
         typer.Option(help="Share of the approximate searches that are repeated exactly to measure their recall."),
