@@ -7,6 +7,7 @@ readers keep the version they opened, deletes are marks beside immutable files.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from tridex.index.ranking import Ranking
 
+from .checksums import files_of, record_sums
 from .codebook_file import load_codebook
 from .compaction import clean_up, compact, compact_some, is_compaction
 from .document_rows import DOCUMENT_COLUMNS, Document, decode_documents, encode_documents, encode_metadata
@@ -30,7 +32,7 @@ from .duplicate_ids import delete_older
 from .field_changes import change_fields, changed_fields
 from .field_values import FacetValue, bounds, count_values
 from .fields import Fields, FieldType
-from .file_errors import reading, writing
+from .file_errors import reading, storage_errors, writing
 from .filters import to_sql
 from .inference import INFERRED_DOCUMENTS, FieldInference
 from .lance_session import open_dataset
@@ -168,6 +170,23 @@ class Collection:
     def clean_up(self, unread_for: timedelta) -> int:
         """Removes versions that have not been the newest one for that long; returns the bytes of their files."""
         return clean_up(self.dataset, unread_for)
+
+    @reading
+    def files(self) -> list[str]:
+        """Every file that this version consists of, by its path in `folder`."""
+        return files_of(self.dataset, self.spec.codebook)
+
+    def record_checksums(self, most_bytes: float = math.inf) -> bool:
+        """Records the SHA-256 of files that have none yet, for `check_store` (checksums.py).
+
+        Args:
+            most_bytes: When so many were read, the rest is left to the next call.
+
+        Returns:
+            Whether a rest is left.
+        """
+        with storage_errors(self.name, self.folder, writes=True):
+            return record_sums(self.folder, self.files(), most_bytes)
 
     @writing
     def upsert(self, documents: Sequence[Document], embeddings: Iterable[NDArray[np.float32]]) -> int:
