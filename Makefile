@@ -11,6 +11,7 @@ PRECISION ?= fp32
 COLLECTION ?= stdlib
 PORT ?= 8001
 ROUNDS ?= 300
+KILLS ?= 200
 MINUTES ?= 10
 .DEFAULT_GOAL := help
 .PHONY: help install demo serve export index build search perf bench bench-build bench-kernels bench-index
@@ -94,8 +95,8 @@ test: install $(CLIENT_VENV)/.done ## run every test, the real server included, 
 	  --numprocesses 2 --dist loadfile --cov --cov-report=term
 	TRIDEX_CLIENT_PYTHON=$(CURDIR)/$(CLIENT_VENV)/bin/python $(BIN)/pytest tests/end_to_end tests/crash
 
-test-crash: install ## kill writers and servers with SIGKILL at random moments: ROUNDS=300
-	$(BIN)/pytest tests/crash --crash-rounds $(ROUNDS)
+test-crash: install ## kill writers (ROUNDS=300) and a server's processes under load (KILLS=200) at random moments
+	$(BIN)/pytest tests/crash --crash-rounds $(ROUNDS) --crash-kills $(KILLS)
 
 generate: install ## write the synchronous client from the asynchronous one
 	$(BIN)/python client/generate_sync.py
