@@ -162,7 +162,7 @@ def test_kills_lose_nothing_acknowledged_and_harm_no_answer(
         print(
             f"\n{crash_kills} kills ({_counts(killed)}): {acknowledged.total():,} acknowledged operations "
             f"({_counts(acknowledged)}) and {searches:,} searches checked, nothing lost, no wrong answer, no hung "
-            f"call; {_counts(failed)} of clients that were allowed {CALL_S} s, the longest call took {longest_s:.1f} s\n"
+            f"call; {_counts(failed)} of clients that were allowed {CALL_S} s, the longest call {longest_s:.1f} s\n"
             f"not ready after {_percentiles(detected_s)}; ready again after {_percentiles(recovered_s)}"
         )
     assert acknowledged.total() > 0
