@@ -35,7 +35,7 @@ from .fields import Fields, FieldType
 from .file_errors import reading, storage_errors, writing
 from .filters import to_sql
 from .inference import INFERRED_DOCUMENTS, FieldInference
-from .lance_session import open_dataset
+from .lance_session import forget_cached, open_dataset
 from .metadata import check_metadata, sendable
 from .spec import read_spec
 from .text_index import index_new_texts, search_texts
@@ -169,7 +169,11 @@ class Collection:
     @writing
     def clean_up(self, unread_for: timedelta) -> int:
         """Removes versions that have not been the newest one for that long; returns the bytes of their files."""
-        return clean_up(self.dataset, unread_for)
+        freed = clean_up(self.dataset, unread_for)
+        if freed:
+            # Lance's caches keep what they hold of removed files, open, until they are full.
+            forget_cached()
+        return freed
 
     @reading
     def files(self) -> list[str]:
