@@ -165,7 +165,7 @@ def _on_device(profiler: profile) -> list[dict[str, Any]]:
     found = [
         {"name": event.key, "ms": event.self_device_time_total / 1000 / PROFILED, "calls": event.count / PROFILED}
         for event in profiler.key_averages()
-        if event.device_type == torch.autograd.DeviceType.CUDA and event.self_device_time_total
+        if event.device_type.name == "CUDA" and event.self_device_time_total
     ]
     return sorted(found, key=lambda event: -event["ms"])
 
@@ -185,7 +185,7 @@ def _tables(rows: Sequence[dict[str, float]], on_device: Sequence[dict[str, Any]
     return "\n".join(lines)
 
 
-def _no_infer(*_: Any) -> dict[str, Any]:
+def _no_infer(model: str, inputs: Any, outputs: Any) -> dict[str, Any]:  # noqa: ARG001
     raise AssertionError("no other model is called")
 
 
