@@ -23,6 +23,7 @@ from lance.dataset import ColumnOrdering
 from numpy.typing import NDArray
 
 from tridex.index.ranking import Ranking
+from tridex.kernels import TokenEmbeddings
 
 from .checksums import files_of, record_sums
 from .codebook_file import load_codebook
@@ -193,7 +194,7 @@ class Collection:
             return record_sums(self.folder, self.files(), most_bytes)
 
     @writing
-    def upsert(self, documents: Sequence[Document], embeddings: Iterable[NDArray[np.float32]]) -> int:
+    def upsert(self, documents: Sequence[Document], embeddings: Iterable[TokenEmbeddings]) -> int:
         """Inserts documents, replacing those of the same ids, in one transaction.
 
         Args:
@@ -211,11 +212,11 @@ class Collection:
         self.dataset.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(rows)
         return self.version
 
-    def rows_of(self, documents: Sequence[Document], embeddings: Iterable[NDArray[np.float32]]) -> pa.Table:
+    def rows_of(self, documents: Sequence[Document], embeddings: Iterable[TokenEmbeddings]) -> pa.Table:
         """The rows of documents, for `append_rows`. Args and Raises as `upsert`."""
         return encode_documents(documents, embeddings, self.spec, self.codebook, self.dataset.schema)
 
-    def append(self, documents: Sequence[Document], embeddings: Iterable[NDArray[np.float32]]) -> int:
+    def append(self, documents: Sequence[Document], embeddings: Iterable[TokenEmbeddings]) -> int:
         """Inserts documents whose ids are not there yet, which is not looked up; else as `upsert`."""
         return self.append_rows(self.rows_of(documents, embeddings))
 
