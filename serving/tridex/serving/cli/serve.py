@@ -59,9 +59,21 @@ def serve(
         float,
         typer.Option(help="Share of the approximate searches that are repeated exactly to measure their recall."),
     ] = 0.01,
+    otlp_endpoint: Annotated[
+        str | None,
+        typer.Option(help="Where traces are sent, by OTLP over HTTP; nowhere by default. Needs the extra tracing."),
+    ] = None,
+    trace_sample_rate: Annotated[
+        float,
+        typer.Option(help="Share of the requests that are traced, of those whose caller sends no trace of its own."),
+    ] = 0.01,
     log: Annotated[
         Path | None, typer.Option(help="The server's log; by default tritonserver.log beside the store.")
     ] = None,
+    log_format: Annotated[str, typer.Option(help="One record a line in the log, as text or as JSON.")] = "plain",
+    log_size: Annotated[
+        str, typer.Option(help="The log's size at which it is rotated; five older files are kept.")
+    ] = "100000000",
     settings: Annotated[
         Path | None,
         typer.Option(help="A file of lines TRIDEX_NAME=value, for what neither flags nor the environment set."),

@@ -55,6 +55,8 @@ class SearchRequest:
         top_k = fields.integer(request, parameters.TOP_K, 1, limits.MAX_TOP_K, default=limits.DEFAULT_TOP_K)
         offset = fields.integer(request, parameters.OFFSET, 0, limits.MAX_TOP_K - top_k, default=0)
         mode = parse_mode(request, top_k + offset)
+        label = mode.name if mode.exact else f"approximate_{mode.name}"
+        request.sender.timeline.is_about("search", label, top_k=top_k)
         normalize = fields.flag(request, parameters.NORMALIZE, default=False)
         if normalize and not mode.scores_are_maxsim and mode.largest_score is None:
             raise invalid(

@@ -42,12 +42,8 @@ def health(is_ready: Callable[[], bool]) -> Answers:
     }
 
 
-def metrics(host: str, port: int) -> Answers:
-    """The metrics that Triton server serves there."""
-    return {"/metrics": lambda: _fetch(host, port, "/metrics")}
-
-
-def _fetch(host: str, port: int, path: str) -> Answer:
+def fetch(host: str, port: int, path: str) -> Answer:
+    """What another server answers; SERVICE_UNAVAILABLE where none does."""
     connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
     try:
         connection.request("GET", path)

@@ -9,7 +9,8 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from tridex.serving import run_folder
+from tridex.common.device import CPU
+from tridex.serving import forwarded_headers, run_folder
 from tridex.serving.run_folder import RunFolder
 from tridex.serving.settings import environment
 
@@ -36,6 +37,8 @@ class LaunchOptions:
     http_port: int
     http_inference: bool
     recall_sample_rate: float | None
+    otlp_endpoint: str | None
+    trace_sample_rate: float | None
     arguments: tuple[str, ...]
     start_timeout_s: float
 
@@ -61,20 +64,22 @@ class Launch:
 
         To be called by a thread that lives at least as long as the tritonserver.
         """
-        began_at = self._log.size
+        self._log.mark()
         try:
             process = self._start()
         except OSError as error:
             raise ServerError(f"tritonserver cannot be started: {error}") from error
-        ready = False
         try:
             ready = process.wait_until_ready(self._options.start_timeout_s, cancelled)
-        except ServerError as error:
-            raise ServerError(f"{error} {self._log.cause(began_at)}") from error
-        finally:
-            if not ready:
-                process.kill()
-        return process if ready else None
+        except BaseException as error:
+            process.kill()
+            if isinstance(error, ServerError):
+                raise ServerError(f"{error} {self._log.cause()}") from error
+            raise
+        if ready:
+            return process
+        process.kill()
+        return None
 
     def _start(self) -> TritonProcess:
         options = self._options
@@ -89,11 +94,14 @@ class Launch:
                 store=options.store,
                 memory_budget=self._placement.memory_budget,
                 recall_sample_rate=options.recall_sample_rate,
+                otlp_endpoint=options.otlp_endpoint,
+                trace_sample_rate=options.trace_sample_rate,
             ),
             run_folder.VARIABLE: str(run.folder),
         }
         memory_prefix = f"{own_prefix()}{options.grpc_port}-"
         host = "127.0.0.1" if options.host == "0.0.0.0" else options.host
+        self._log.on_gpu = self._placement.device != CPU
         self._log.write(f"{runtime.name} starts on {self._placement.device} with store {options.store}")
         return TritonProcess(
             self._command(runtime, memory_prefix),
@@ -125,6 +133,9 @@ class Launch:
             f"--http-restricted-api={closed}",
             f"--metrics-address={metrics_host}",
             f"--metrics-port={metrics_port}",
+            "--metrics-config=summary_latencies=true",
+            f"--grpc-header-forward-pattern={forwarded_headers.PATTERN}",
+            f"--http-header-forward-pattern={forwarded_headers.PATTERN}",
             f"--backend-config=python,shm-region-prefix-name={memory_prefix}",
             "--backend-config=python,shm-default-byte-size=4194304",
             *options.arguments,

@@ -10,15 +10,17 @@ from types import TracebackType
 
 from tridex.common.device import AUTO
 from tridex.serving.kernel_cache import default_folder
+from tridex.serving.log_record import LogFormat
 
 from . import endpoint
 from .errors import ServerError
 from .launch import Launch, LaunchOptions
 from .leftovers import own_prefix, remove_leftovers
 from .log import open_log
+from .metrics import ServerMetrics
 from .placement import place
 from .ports import hidden, reserved
-from .preflight import check_repository, check_store
+from .preflight import check_repository, check_store, check_tracing
 from .supervisor import Supervisor
 from .tritonserver import TritonProcess
 
@@ -34,6 +36,9 @@ class TritonServer:
     `kernel_cache` is where a GPU's compiled kernels are kept; beside the store where left out.
     `memory_budget` is how many bytes collections may take on the device; by tridex.serving.memory where left out.
     `recall_sample_rate` is the share of the approximate searches that are repeated exactly.
+    `otlp_endpoint` is where traces are sent, and `trace_sample_rate` the share of requests that are traced, of those
+    whose caller sends no trace. `log_format` is how the log is written, `log_size` how many bytes it has when it is
+    rotated.
     `http_inference` turns on Triton server's own HTTP front end, which takes requests to models; where it is off, the
     HTTP port serves health checks alone. `stop_timeout_s` is how long requests in flight may take when it stops.
     A context manager: ready on entry, gone on exit. Raises ServerError where a port is taken, where the repository has
@@ -54,6 +59,10 @@ class TritonServer:
         metrics_host: str = "127.0.0.1",
         http_inference: bool = False,
         log: Path | None = None,
+        log_format: LogFormat = "plain",
+        log_size: int = 100_000_000,
+        otlp_endpoint: str | None = None,
+        trace_sample_rate: float | None = None,
         memory_budget: int | None = None,
         recall_sample_rate: float | None = None,
         arguments: tuple[str, ...] = (),
@@ -68,7 +77,9 @@ class TritonServer:
         """As it was asked for, and once the server has started, "cpu" or "cuda:N"."""
         self._asked_for = device
         self.ports = {"grpc": grpc_port, "http": http_port, "metrics": metrics_port}
-        self.log = (log or self.store.parent / "tritonserver.log").resolve()
+        self.log = (log or self.store.parent / "tritonserver.log").absolute()
+        self._log_format = log_format
+        self._log_size = log_size
         self._kernel_cache = kernel_cache.resolve() if kernel_cache else default_folder(self.store)
         self._memory_budget = memory_budget
         self._options = LaunchOptions(
@@ -79,6 +90,8 @@ class TritonServer:
             http_port=http_port,
             http_inference=http_inference,
             recall_sample_rate=recall_sample_rate,
+            otlp_endpoint=otlp_endpoint,
+            trace_sample_rate=trace_sample_rate,
             arguments=arguments,
             start_timeout_s=start_timeout_s,
         )
@@ -119,12 +132,14 @@ class TritonServer:
             raise ServerError("the server is running already")
         check_repository(self.repository)
         check_store(self.store)
+        if self._options.otlp_endpoint:
+            check_tracing()
         placement = place(self._asked_for, self._memory_budget, self.repository, self._kernel_cache)
         hosts = {"grpc": self.host, "http": self.host, "metrics": self.metrics_host}
         with ExitStack() as held:
             held.enter_context(reserved({name: (hosts[name], port) for name, port in self.ports.items()}))
             metrics = held.enter_context(hidden())
-            log = held.enter_context(open_log(self.log))
+            log = held.enter_context(open_log(self.log, self._log_format, self._log_size))
             remove_leftovers()
             held.callback(remove_leftovers)
             try:
@@ -134,12 +149,15 @@ class TritonServer:
 
             def notify(text: str) -> None:
                 _logger.warning("tridex serve: %s", text)
-                log.write(text)
+                log.write(text, "WARNING")
 
             supervisor = Supervisor(
                 Launch(self._options, placement, folder, metrics, log), notify, self._stop_timeout_s
             )
-            listen = [(self.metrics_host, self.ports["metrics"], endpoint.metrics(*metrics))]
+            own = ServerMetrics(supervisor, placement.device, metrics)
+            listen: list[tuple[str, int, endpoint.Answers]] = [
+                (self.metrics_host, self.ports["metrics"], {"/metrics": own.answer})
+            ]
             if not self._options.http_inference:
                 listen.append((self.host, self.ports["http"], endpoint.health(lambda: supervisor.is_ready)))
             for address in listen:
