@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 from servers import free_ports
 
-from tridex.serving.server.endpoint import Answer, Answers, Endpoint, health, metrics
+from tridex.serving.server.endpoint import Answer, Answers, Endpoint, fetch, health
 
 
 @pytest.fixture
@@ -81,10 +81,8 @@ def test_connections_have_a_limit(port: int) -> None:
     assert len(closed) == 40 - 32
 
 
-def test_metrics_are_those_of_another_server() -> None:
-    answers = {"/metrics": lambda: Answer(body=b"nv_inference_count 1\n")}
-    with serving(answers) as inner, serving(metrics("127.0.0.1", inner)) as outer:
-        assert ask(outer, "/metrics") == (200, "nv_inference_count 1\n")
-        assert ask(outer, "/metrics", "POST")[0] == 501
-    with serving(metrics("127.0.0.1", inner)) as outer:
-        assert ask(outer, "/metrics") == (503, "")
+def test_what_another_server_answers_is_fetched() -> None:
+    with serving({"/metrics": lambda: Answer(body=b"nv_inference_count 1\n")}) as port:
+        assert fetch("127.0.0.1", port, "/metrics") == (200, b"nv_inference_count 1\n")
+        assert fetch("127.0.0.1", port, "/other").status == 404
+    assert fetch("127.0.0.1", port, "/metrics") == (503, b"")

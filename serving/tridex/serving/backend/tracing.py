@@ -1,7 +1,7 @@
 """Traces of requests by OpenTelemetry: a span for the request, a child for each stage, sent to an OTLP endpoint.
 
-Triton server's own trace mode is not used: it knows nothing of stages. Spans are made of a request's timeline once it is
-answered, so that one that is not sampled costs a look at its header.
+Triton server's own trace mode is not used: it knows nothing of stages. Spans are made of a request's timeline once it
+is answered, so that one that is not sampled costs a look at its header.
 
 Needs the extra `tracing`; imported only where there is an endpoint.
 """

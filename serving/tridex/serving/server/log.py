@@ -112,7 +112,7 @@ class _File(logging.handlers.RotatingFileHandler):
             os.fchmod(descriptor, 0o600)
         return os.fdopen(descriptor, "a", encoding="utf-8", errors="replace")
 
-    def handleError(self, record: Any) -> None:  # noqa: ARG002, N802 - the library's
+    def handleError(self, record: Any) -> None:  # noqa: N802 - the library's
         """Drops it."""
 
 
