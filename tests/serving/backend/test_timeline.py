@@ -84,7 +84,7 @@ def test_what_is_done_together_is_one_batch(search: SearchService) -> None:
 def test_texts_and_writes_have_stages_too(search: SearchService, context: Context) -> None:
     encoding = Request({"DOCUMENT": strings("red planet")})
     texts = strings("red planet", "blue moon").reshape(1, 2)
-    reranking = Request({"QUERY": strings("planet"), "DOCUMENTS": texts})
+    reranking = Request({"QUERY_TO_RERANK": strings("planet"), "DOCUMENTS": texts})
     ingest = IngestService(context)
     writing = upsert("c", {"c": "green hill"})
     results = answers(search, [encoding, reranking]) + answers(ingest, [writing])

@@ -36,6 +36,9 @@ from .trace_context import TraceContext
 _EXPORT_S = 2.0
 """How long sending some spans may take. The queue holds 2,048; more are dropped."""
 
+_GATHER_MS = 1000
+"""How long spans wait for others to be sent with."""
+
 _PATH = "/v1/traces"
 
 _log = logging.getLogger(__name__)
@@ -54,9 +57,8 @@ class Tracer:
         url = endpoint if endpoint.endswith(_PATH) else endpoint.rstrip("/") + _PATH
         resource = Resource.create({"service.version": version("tridex"), "tridex.model": model})
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        self._provider.add_span_processor(
-            BatchSpanProcessor(OneWarning(OTLPSpanExporter(url, timeout=_EXPORT_S), url, run))
-        )
+        exporter = OneWarning(OTLPSpanExporter(url, timeout=_EXPORT_S), url, run)
+        self._provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=_GATHER_MS))
         self._tracer = self._provider.get_tracer("tridex.serving")
 
     def record(self, sender: Sender, ended: float, error: RequestError | None) -> None:

@@ -84,7 +84,8 @@ class Log:
         """Writes what is left. Every process that writes to the log has ended."""
         os.close(self.descriptor)
         self._thread.join(_CLOSE_S)
-        self._handler.close()
+        with contextlib.suppress(OSError):  # as on a full disk
+            self._handler.close()
 
     def _read(self, descriptor: int) -> None:
         with os.fdopen(descriptor, "rb") as pipe:
