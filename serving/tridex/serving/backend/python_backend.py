@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from tridex.common.device import AUTO, resolve_device
 from tridex.protocol.error_tags import ErrorTag, tagged
+from tridex.protocol.models import INTERNAL
 from tridex.serving import run_folder
+from tridex.serving.access.access import Access, take_header
 from tridex.serving.gate import no_gate, open_gate
 from tridex.serving.memory import choose_budget
 from tridex.serving.settings import ModelSettings, variable
@@ -54,6 +56,9 @@ def python_model(service_class: type[Service]) -> type:
             folder = Path(given) if (given := os.environ.get(run_folder.VARIABLE)) else None
             self._reporter = Reporter(args["model_name"], args["model_instance_name"], folder)
             settings = ModelSettings.load()
+            self._model = args["model_name"]
+            # The server's own models are called by the others alone, for requests that these have let in.
+            self._access = Access(None if self._model in INTERNAL else settings.api_key_file)
             repository = Path(args["model_repository"]).parent
             # Where tritonserver was started by hand, every model chooses the budget by itself.
             budget = settings.memory_budget or choose_budget(None, resolve_device(AUTO), repository)
@@ -90,7 +95,7 @@ def python_model(service_class: type[Service]) -> type:
             good: dict[int, Request] = {}
             for i, request in enumerate(requests):
                 try:
-                    good[i] = _request(request)
+                    good[i] = self._read(request)
                 except Exception as error:
                     self._answer(request, as_request_error(error, "a request could not be read"))
             try:
@@ -99,6 +104,18 @@ def python_model(service_class: type[Service]) -> type:
                 results = [as_request_error(error, "requests failed")] * len(good)
             for i, result in zip(good, results, strict=True):
                 self._answer(requests[i], result)
+
+        def _read(self, request: Any) -> Request:
+            """Raises AccessError, and RequestError where the request cannot be read."""
+            parameters = _parameters(request)
+            caller = self._access.caller(take_header(parameters))
+            caller.check(self._model, parameters)
+            return Request(
+                inputs={tensor.name(): _array(tensor) for tensor in request.inputs()},
+                parameters=parameters,
+                sender=Sender(timeout_s=request.timeout() / 1e6 or None, is_cancelled=request.is_cancelled),
+                may_read=caller.may_read,
+            )
 
         def _answer(self, request: Any, result: Result) -> None:
             """Answers a request that was admitted, now or when the result is there."""
@@ -145,18 +162,14 @@ def _array(tensor: Any) -> Any:
     return from_dlpack(tensor.to_dlpack())
 
 
-def _request(request: Any) -> Request:
+def _parameters(request: Any) -> dict[str, Any]:
     try:
-        parameters = json.loads(request.parameters() or "{}")
+        parameters: dict[str, Any] = json.loads(request.parameters() or "{}")
     except (ValueError, RecursionError) as error:
         raise invalid(
             f"the parameters are no valid UTF-8 or JSON ({error}); expected text, numbers and bools"
         ) from None
-    return Request(
-        inputs={tensor.name(): _array(tensor) for tensor in request.inputs()},
-        parameters=parameters,
-        sender=Sender(timeout_s=request.timeout() / 1e6 or None, is_cancelled=request.is_cancelled),
-    )
+    return parameters
 
 
 def _send(request: Any, result: Arrays | RequestError) -> None:

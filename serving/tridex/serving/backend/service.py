@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from tridex.protocol.error_tags import ErrorTag
 from tridex.protocol.tensors import Tensor
+from tridex.serving.access.callers import AccessError
 from tridex.serving.gate import GateLane, Tell, no_gate
 
 from . import device_failure
@@ -43,6 +44,8 @@ class ErrorCode(str, Enum):
     OVERLOADED = ErrorTag.OVERLOADED.value
     READ_ONLY = ErrorTag.READ_ONLY.value
     DEADLINE_EXCEEDED = ErrorTag.DEADLINE_EXCEEDED.value
+    UNAUTHENTICATED = ErrorTag.UNAUTHENTICATED.value
+    PERMISSION_DENIED = ErrorTag.PERMISSION_DENIED.value
     INTERNAL = "INTERNAL"
 
 
@@ -63,6 +66,8 @@ def as_request_error(error: BaseException, event: str) -> RequestError:
     """What a client is told of an error. The details of an unexpected one go to the log alone, under `event`."""
     if isinstance(error, RequestError):
         return error
+    if isinstance(error, AccessError):
+        return RequestError(ErrorCode(error.tag.value), str(error))
     _log.error(event, exc_info=error)
     if device_failure.note(error):
         return device_failed()
@@ -105,6 +110,8 @@ class Request:
     inputs: Arrays
     parameters: Mapping[str, Any] = field(default_factory=dict)
     sender: Sender = field(default_factory=Sender)
+    may_read: Callable[[str], bool] = lambda _: True
+    """Whether its caller may know of a collection or alias of this name."""
 
     def get(self, tensor: Tensor) -> Any | None:
         """The input, or None where an optional one was not sent."""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tridex.serving import run_folder
+from tridex.serving.access.access import FORWARDED
 from tridex.serving.run_folder import RunFolder
 from tridex.serving.settings import ModelSettings, ServerSettings, environment
 
@@ -23,13 +24,16 @@ from .tritonserver import TritonProcess
 
 _CLOSED_TO_CLIENTS = "model-repository,model-config,shared-memory,logging,trace"
 """Triton server's names of the protocols by which a client could run code, access memory, or write files."""
+_CLOSED_WITH_KEYS = f"{_CLOSED_TO_CLIENTS},metadata,statistics"
+"""Where callers need keys: Triton server cannot check these calls' keys."""
 
 
 class Launch:
     """Starts a tritonserver at each call.
 
     `settings` have absolute paths. `arguments` are further ones of tritonserver's. `folder` is where backends and run
-    folders go, `metrics` the host and port that tritonserver serves metrics on.
+    folders go, `metrics` and
+    `http` the hosts and ports that tritonserver serves metrics and HTTP on.
     """
 
     def __init__(
@@ -39,6 +43,7 @@ class Launch:
         placement: Placement,
         folder: Path,
         metrics: tuple[str, int],
+        http: tuple[str, int],
         log: Log,
     ) -> None:
         self._settings = settings
@@ -46,6 +51,7 @@ class Launch:
         self._placement = placement
         self._folder = folder
         self._metrics = metrics
+        self._http = http
         self._log = log
         self._lives = itertools.count(1)
 
@@ -85,23 +91,23 @@ class Launch:
             run_folder.VARIABLE: str(run.folder),
         }
         memory_prefix = f"{own_prefix()}{settings.grpc_port}-"
-        host = "127.0.0.1" if settings.host == "0.0.0.0" else settings.host
         self._log.write(f"{runtime.name} starts on {self._placement.device} with store {settings.store}")
         return TritonProcess(
             self._command(runtime, memory_prefix),
             variables,
             log=self._log.descriptor,
             run=run,
-            address=f"{host}:{settings.grpc_port}",
+            address=self._http,
             memory_prefix=memory_prefix,
         )
 
     def _command(self, runtime: Runtime, memory_prefix: str) -> list[str]:
         settings = self._settings
-        metrics_host, metrics_port = self._metrics
+        (metrics_host, metrics_port), (http_host, http_port) = self._metrics, self._http
         # This key is not kept. Users who may list this machine's processes can read it; loading a model that is sent
         # with the request, which could run code in the server, is closed by the control mode as well.
-        closed = f"{_CLOSED_TO_CLIENTS}:tridex-launcher={secrets.token_urlsafe(32)}"
+        closed = _CLOSED_WITH_KEYS if settings.api_key_file else _CLOSED_TO_CLIENTS
+        closed = f"{closed}:tridex-launcher={secrets.token_urlsafe(32)}"
         return [
             str(runtime.binary),
             *runtime.arguments,
@@ -111,10 +117,11 @@ class Launch:
             f"--grpc-address={settings.host}",
             f"--grpc-port={settings.grpc_port}",
             f"--grpc-restricted-protocol={closed}",
-            f"--allow-http={str(settings.http_inference).lower()}",
-            f"--http-address={settings.host}",
-            f"--http-port={settings.http_port}",
-            f"--http-restricted-api={closed}",
+            *self._forwarded(),
+            *self._encryption(),
+            f"--http-address={http_host}",
+            f"--http-port={http_port}",
+            f"--http-restricted-api={'' if settings.http_inference else 'inference,'}{closed}",
             f"--metrics-address={metrics_host}",
             f"--metrics-port={metrics_port}",
             f"--backend-config=python,shm-region-prefix-name={memory_prefix}",
@@ -125,6 +132,21 @@ class Launch:
             *([f"--grpc-max-connection-age={_ms(age)}"] if (age := settings.grpc_max_connection_age_s) else []),
             *self._arguments,
         ]
+
+    def _forwarded(self) -> list[str]:
+        """Hands the header with a caller's key to the models, which check it."""
+        if self._settings.api_key_file is None:
+            return []
+        return [f"--{protocol}-header-forward-pattern={FORWARDED}" for protocol in ("grpc", "http")]
+
+    def _encryption(self) -> list[str]:
+        settings = self._settings
+        if settings.tls_cert is None:
+            return []
+        files = [f"--grpc-server-cert={settings.tls_cert}", f"--grpc-server-key={settings.tls_key}"]
+        if settings.client_ca is None:
+            return ["--grpc-use-ssl=true", *files]
+        return ["--grpc-use-ssl-mutual=true", *files, f"--grpc-root-cert={settings.client_ca}"]
 
 
 def _ms(seconds: float) -> int:

@@ -8,6 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
+from tridex.serving.access.access import Access
+from tridex.serving.access.key_file import KeyFileError
 from tridex.serving.kernel_cache import cache_folder, default_folder
 from tridex.serving.settings import ServerSettings
 
@@ -20,6 +22,7 @@ from .placement import place
 from .ports import hidden, reserved
 from .preflight import check_repository, check_store
 from .supervisor import Supervisor
+from .tls import server_context
 from .tritonserver import TritonProcess
 
 __all__ = ["ServerError", "TritonServer"]
@@ -83,12 +86,19 @@ class TritonServer:
             raise ServerError("the server is running already")
         check_repository(self.repository)
         check_store(self.store)
+        health_tls = server_context(self.settings, for_clients_of_ours=False)
+        metrics_tls = server_context(self.settings, for_clients_of_ours=True)
+        try:
+            access = Access(self.settings.api_key_file)
+        except KeyFileError as error:
+            raise ServerError(str(error)) from error
         settings = self.settings
         placement = place(settings.device, settings.memory_budget, self.repository, cache_folder(settings))
         hosts = {"grpc": self.host, "http": self.host, "metrics": settings.metrics_host}
         with ExitStack() as held:
             held.enter_context(reserved({name: (hosts[name], port) for name, port in self.ports.items()}))
             metrics = held.enter_context(hidden())
+            http = (self.host, settings.http_port) if settings.http_inference else held.enter_context(hidden())
             log = held.enter_context(open_log(self.log))
             remove_leftovers()
             held.callback(remove_leftovers)
@@ -101,11 +111,13 @@ class TritonServer:
                 _logger.warning("tridex serve: %s", text)
                 log.write(text)
 
-            launch = Launch(settings, self._arguments, placement, folder, metrics, log)
+            launch = Launch(settings, self._arguments, placement, folder, metrics, http, log)
             supervisor = Supervisor(launch, notify, settings.stop_timeout_s)
-            listen = [(settings.metrics_host, self.ports["metrics"], endpoint.metrics(*metrics))]
+            answers = endpoint.metrics(*metrics, access)
+            listen = [(settings.metrics_host, settings.metrics_port, answers, metrics_tls)]
             if not settings.http_inference:
-                listen.append((self.host, self.ports["http"], endpoint.health(lambda: supervisor.is_ready)))
+                answers = endpoint.health(lambda: supervisor.is_ready)
+                listen.append((self.host, settings.http_port, answers, health_tls))
             for address in listen:
                 held.callback(endpoint.Endpoint(*address).close)
             held.callback(supervisor.stop)
