@@ -18,6 +18,7 @@ from tridex.encoding import ArtifactError, latest_version_dir
 from tridex.export.cli.export import export
 from tridex.serving.metrics.stages import SEARCH_STAGES, StageTotal, read_stages
 from tridex.serving.server import TritonServer
+from tridex.serving.settings import ServerSettings
 
 COLLECTION = "stdlib"
 QUESTIONS = (
@@ -44,13 +45,14 @@ def main() -> None:
     except ArtifactError:
         export(repository=arguments.repository)
 
-    server = TritonServer(
-        arguments.repository,
-        arguments.data / "store",
+    settings = ServerSettings(
+        repository=arguments.repository,
+        store=arguments.data / "store",
         grpc_port=arguments.port,
         http_port=arguments.port + 1,
         metrics_port=arguments.port + 2,
     )
+    server = TritonServer(settings)
     with console.status("starting Triton Inference Server"):
         started = time.perf_counter()
         server.start()

@@ -9,7 +9,7 @@ from .settings import ServerSettings, flag, variable
 
 
 def settings_table() -> str:
-    """A Markdown table of every setting."""
+    """A Markdown table of every setting. In a TOML file, a setting has its flag's name with underscores."""
     rows = ["| flag | variable | default | meaning |", "| --- | --- | --- | --- |"]
     for name, setting in ServerSettings.model_fields.items():
         default = "" if setting.default is None else f"`{str(setting.default).lower()}`"

@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 
 from tridex.common.device import AUTO, resolve_device
 from tridex.protocol.error_tags import ErrorTag, tagged
+from tridex.protocol.models import INTERNAL
 from tridex.serving import run_folder
-from tridex.serving.forwarded_headers import TRACEPARENT
+from tridex.serving.access.access import Access
+from tridex.serving.forwarded_headers import AUTHORIZATION, TRACEPARENT, take_header
 from tridex.serving.gate import no_gate, open_gate
 from tridex.serving.log_record import ToLauncher
 from tridex.serving.memory import choose_budget
@@ -30,7 +32,7 @@ from tridex.serving.settings import ModelSettings, variable
 from . import device_failure
 from .metrics_file import MetricsFile
 from .recorder import Recorder
-from .reporter import INTERNAL, Reporter
+from .reporter import Reporter
 from .service import (
     Arrays,
     Context,
@@ -63,6 +65,9 @@ def python_model(service_class: type[Service]) -> type:
                 _log_to_launcher(model)
             self._reporter = Reporter(model, instance, folder)
             settings = ModelSettings.load()
+            self._model = args["model_name"]
+            # The server's own models are called by the others alone, for requests that these have let in.
+            self._access = Access(None if self._model in INTERNAL else settings.api_key_file)
             repository = Path(args["model_repository"]).parent
             # Where tritonserver was started by hand, every model chooses the budget by itself.
             budget = settings.memory_budget or choose_budget(None, resolve_device(AUTO), repository)
@@ -103,7 +108,7 @@ def python_model(service_class: type[Service]) -> type:
             good: dict[int, Request] = {}
             for i, request in enumerate(requests):
                 try:
-                    good[i] = _request(request)
+                    good[i] = self._read(request)
                 except Exception as error:
                     self._answer(request, Sender(), as_request_error(error, "a request could not be read"))
             try:
@@ -112,6 +117,21 @@ def python_model(service_class: type[Service]) -> type:
                 results = [as_request_error(error, "requests failed")] * len(good)
             for i, result in zip(good, results, strict=True):
                 self._answer(requests[i], good[i].sender, result)
+
+        def _read(self, request: Any) -> Request:
+            """Raises AccessError, and RequestError where the request cannot be read."""
+            parameters = _parameters(request)
+            trace = parse_traceparent(take_header(parameters, TRACEPARENT))
+            caller = self._access.caller(take_header(parameters, AUTHORIZATION))
+            caller.check(self._model, parameters)
+            return Request(
+                inputs={tensor.name(): _array(tensor) for tensor in request.inputs()},
+                parameters=parameters,
+                sender=Sender(
+                    timeout_s=request.timeout() / 1e6 or None, is_cancelled=request.is_cancelled, trace=trace
+                ),
+                may_read=caller.may_read,
+            )
 
         def _answer(self, request: Any, sender: Sender, result: Result) -> None:
             """Answers a request that was admitted, now or when the result is there."""
@@ -167,22 +187,14 @@ def _array(tensor: Any) -> Any:
     return from_dlpack(tensor.to_dlpack())
 
 
-def _request(request: Any) -> Request:
+def _parameters(request: Any) -> dict[str, Any]:
     try:
-        parameters = json.loads(request.parameters() or "{}")
+        parameters: dict[str, Any] = json.loads(request.parameters() or "{}")
     except (ValueError, RecursionError) as error:
         raise invalid(
             f"the parameters are no valid UTF-8 or JSON ({error}); expected text, numbers and bools"
         ) from None
-    return Request(
-        inputs={tensor.name(): _array(tensor) for tensor in request.inputs()},
-        parameters=parameters,
-        sender=Sender(
-            timeout_s=request.timeout() / 1e6 or None,
-            is_cancelled=request.is_cancelled,
-            trace=parse_traceparent(parameters.pop(TRACEPARENT, None)),
-        ),
-    )
+    return parameters
 
 
 def _send(request: Any, result: Arrays | RequestError) -> RequestError | None:

@@ -10,7 +10,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from tridex.protocol.models import MODELS
+from tridex.protocol.models import INTERNAL
 from tridex.serving.run_folder import CLOSING, DRAINING, SERVING, Report
 
 from . import device_failure
@@ -23,9 +23,6 @@ _BYTES = 4096
 """Of a report, padded: written at once and over the one before, so that the file never grows."""
 _MAX_TROUBLE = 300
 """Characters."""
-
-INTERNAL = {model.name for model in MODELS if model.internal}
-"""Called by other models alone, for requests that these have admitted."""
 
 _log = logging.getLogger(__name__)
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from tridex.protocol.error_tags import ErrorTag
 from tridex.protocol.tensors import Tensor
+from tridex.serving.access.callers import AccessError
 from tridex.serving.gate import GateLane, Tell, no_gate
 from tridex.serving.metrics.registry import Metrics
 
@@ -46,6 +47,8 @@ class ErrorCode(str, Enum):
     OVERLOADED = ErrorTag.OVERLOADED.value
     READ_ONLY = ErrorTag.READ_ONLY.value
     DEADLINE_EXCEEDED = ErrorTag.DEADLINE_EXCEEDED.value
+    UNAUTHENTICATED = ErrorTag.UNAUTHENTICATED.value
+    PERMISSION_DENIED = ErrorTag.PERMISSION_DENIED.value
     INTERNAL = "INTERNAL"
 
 
@@ -67,6 +70,8 @@ def as_request_error(error: BaseException, event: str, sender: Sender | None = N
     trace of the `sender` whose request it is, where it is one's alone."""
     if isinstance(error, RequestError):
         return error
+    if isinstance(error, AccessError):
+        return RequestError(ErrorCode(error.tag.value), str(error))
     trace_id = sender.trace.trace_id if sender and sender.trace else None
     _log.error(event, exc_info=error, extra={"trace_id": trace_id})
     if device_failure.note(error):
@@ -117,6 +122,8 @@ class Request:
     inputs: Arrays
     parameters: Mapping[str, Any] = field(default_factory=dict)
     sender: Sender = field(default_factory=Sender)
+    may_read: Callable[[str], bool] = lambda _: True
+    """Whether its caller may know of a collection or alias of this name."""
 
     def get(self, tensor: Tensor) -> Any | None:
         """The input, or None where an optional one was not sent."""

@@ -131,12 +131,16 @@ class CatalogService(Service):
     def _collection(self, request: CollectionRequest) -> list[str]:
         return [json.dumps(self._description(self._store.open(request.collection)))]
 
-    def _collections(self, _: CollectionsRequest) -> list[str]:
-        return [json.dumps(row) for name in self._store.names() if (row := self._described(name))]
+    def _collections(self, request: CollectionsRequest) -> list[str]:
+        names = filter(request.may_read, self._store.names())
+        return [json.dumps(row) for name in names if (row := self._described(name))]
 
-    def _aliases(self, _: AliasesRequest) -> list[str]:
-        aliases = self._store.aliases().items()
-        return [json.dumps({"alias": alias, "collection": collection}) for alias, collection in aliases]
+    def _aliases(self, request: AliasesRequest) -> list[str]:
+        return [
+            json.dumps({"alias": alias, "collection": collection})
+            for alias, collection in self._store.aliases().items()
+            if request.may_read(alias)
+        ]
 
     def _encoder_manifest(self, _: ManifestRequest) -> list[str]:
         return [json.dumps(self._manifest.to_dict())]

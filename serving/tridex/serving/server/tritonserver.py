@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import signal
 import subprocess
@@ -10,11 +11,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
 from pathlib import Path
 
 import psutil
-import tritonclient.grpc as triton
-from tritonclient.utils import InferenceServerException
 
 from tridex.serving.run_folder import RunFolder, Silence
 
@@ -37,7 +37,7 @@ _POLL_S = 0.02
 
 
 class TritonProcess:
-    """A running tritonserver.
+    """A running tritonserver; `address` is where it answers over HTTP.
 
     Made by a thread that lives at least as long: the kernel ends tritonserver when the thread that made it ends.
     """
@@ -49,7 +49,7 @@ class TritonProcess:
         *,
         log: int,
         run: RunFolder,
-        address: str,
+        address: tuple[str, int],
         memory_prefix: str,
     ) -> None:
         self.run = run
@@ -66,7 +66,7 @@ class TritonProcess:
             # A group of its own: a Ctrl-C reaches the launcher alone, and the models' processes end with the group.
             start_new_session=True,
         )
-        self._readiness = _Readiness(address)
+        self._readiness = _Readiness(*address)
         self._silence = Silence()
 
     @property
@@ -152,7 +152,6 @@ class TritonProcess:
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(-self.pid, os.WNOHANG)  # where the launcher is process 1, orphans are its children
                 time.sleep(_POLL_S)
-        self._readiness.close()
         for region in shared_memory(self._memory_prefix):
             region.unlink(missing_ok=True)
 
@@ -167,27 +166,26 @@ class TritonProcess:
 
 
 class _Readiness:
-    """Whether tritonserver reports itself ready over gRPC."""
+    """Whether tritonserver reports itself ready over HTTP, which needs no certificate as gRPC may."""
 
-    def __init__(self, address: str) -> None:
-        # A channel of its own, not shared with clients in this process, that reconnects soon.
-        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_reconnect_backoff_ms", 200)]
-        self._client = triton.InferenceServerClient(address, channel_args=options)
+    def __init__(self, host: str, port: int) -> None:
+        self._address = (host, port)
         self.is_ready: bool = False
         self.asked_s = self.answered_s = time.monotonic()
 
     def ask(self) -> bool:
         """Whether it is ready; False also where it does not answer."""
         self.asked_s = time.monotonic()
+        connection = http.client.HTTPConnection(*self._address, timeout=_ASK_S)
         try:
-            self.is_ready = bool(self._client.is_server_ready(client_timeout=_ASK_S))
-        except InferenceServerException:
+            connection.request("GET", "/v2/health/ready")
+            self.is_ready = connection.getresponse().status == HTTPStatus.OK
+        except (OSError, http.client.HTTPException):
             return False
+        finally:
+            connection.close()
         self.answered_s = time.monotonic()
         return self.is_ready
-
-    def close(self) -> None:
-        self._client.close()
 
 
 def _stubs(tritonserver: int) -> dict[psutil.Process, str]:
