@@ -99,10 +99,10 @@ def spent_ms(metrics_url: str, before: dict[str, StageTotal]) -> dict[str, float
     since = dict.fromkeys(SEARCH_STAGES, StageTotal())
     deadline = time.monotonic() + 3.0
     # Models write what they have counted once a second.
-    while not all(total.requests for total in since.values()) and time.monotonic() < deadline:
+    while not all(since[stage].requests for stage in SEARCH_STAGES) and time.monotonic() < deadline:
         time.sleep(0.1)
         since = {stage: total.since(before[stage]) for stage, total in read_stages(metrics_url).items()}
-    return {stage: 1000 * total.seconds for stage, total in since.items()}
+    return {stage: 1000 * since[stage].seconds for stage in SEARCH_STAGES}
 
 
 def hits_table(question: str, result: SearchResult) -> Table:

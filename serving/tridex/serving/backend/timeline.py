@@ -6,11 +6,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import NamedTuple
 
 from tridex.serving.metrics.table import Stage
 
 UNKNOWN = "unknown"
+
+_BEGAN = itemgetter(1)
 
 
 class Interval(NamedTuple):
@@ -59,14 +62,21 @@ class Timeline:
         finally:
             self.add(stage, began, time.monotonic())
 
-    def by_stage(self, ended: float) -> Iterator[Interval]:
-        """Each stage in sum, from when it began first to that and its seconds; and WAIT, the time of no stage."""
-        sums: dict[Stage, Interval] = {}
-        waited_s, reached = ended - self.arrived_at, self.arrived_at
-        for one in sorted(self.intervals, key=lambda interval: interval.began):
-            before = sums.get(one.stage, one._replace(ended=one.began, share=0.0))
-            sums[one.stage] = before._replace(ended=before.ended + one.seconds, share=before.share + one.share)
-            waited_s -= max(0.0, one.ended - max(one.began, reached))
-            reached = max(reached, one.ended)
-        yield Interval(Stage.WAIT, self.arrived_at, self.arrived_at + max(0.0, waited_s), 0.0)
-        yield from sums.values()
+    def by_stage(self, ended: float) -> list[Interval]:
+        """WAIT, the time of no stage until `ended`; then each stage in sum, from when it began first."""
+        arrived_at = reached = self.arrived_at
+        waited_s = ended - arrived_at
+        sums: dict[Stage, list[float]] = {}
+        for stage, began, until, share in sorted(self.intervals, key=_BEGAN):
+            if began < arrived_at:  # It joined a unit of work that was begun before it came.
+                began = arrived_at
+            if stage in sums:
+                sums[stage][1] += until - began
+                sums[stage][2] += share
+            else:
+                sums[stage] = [began, until - began, share]
+            if until > reached:
+                waited_s -= until - max(began, reached)
+                reached = until
+        wait = Interval(Stage.WAIT, arrived_at, arrived_at + max(0.0, waited_s), 0.0)
+        return [wait, *(Interval(stage, began, began + s, share) for stage, (began, s, share) in sums.items())]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import urllib.request
+from collections import Counter
 from dataclasses import dataclass
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from .table import STAGE_BATCHES, STAGE_DURATION, Stage
+from tridex.protocol.parameters import SEARCH_MODES
+
+from .table import APPROXIMATE, STAGE_BATCHES, STAGE_DURATION, Stage
 
 SEARCH_STAGES = tuple(
     stage.value for stage in (Stage.WAIT, Stage.TOKENISE, Stage.ENCODE, Stage.SCORE, Stage.FETCH, Stage.ANSWER)
@@ -34,14 +37,14 @@ class StageTotal:
         return StageTotal(self.seconds - before.seconds, self.requests - before.requests, self.batches - before.batches)
 
 
-def read_stages(metrics_url: str, mode: str = "maxsim") -> dict[str, StageTotal]:
-    """Each stage of the searches of a mode. Raises OSError where no server answers."""
+def read_stages(metrics_url: str) -> dict[str, StageTotal]:
+    """Each stage, of the searches of all modes. Raises OSError where no server answers."""
     with urllib.request.urlopen(metrics_url, timeout=10) as answer:
         text = answer.read().decode()
-    amounts: dict[str, dict[str, float]] = {stage: {} for stage in SEARCH_STAGES}
+    amounts: dict[str, Counter[str]] = {stage.value: Counter() for stage in Stage}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            quantity, stage = _QUANTITIES.get(sample.name), sample.labels.get("stage")
-            if quantity and stage in amounts and sample.labels["mode"] == mode:
-                amounts[stage][quantity] = sample.value
+            quantity = _QUANTITIES.get(sample.name)
+            if quantity and sample.labels["mode"].removeprefix(APPROXIMATE) in SEARCH_MODES:
+                amounts[sample.labels["stage"]][quantity] += sample.value
     return {stage: StageTotal(**of_stage) for stage, of_stage in amounts.items()}

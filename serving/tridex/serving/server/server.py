@@ -101,7 +101,13 @@ class TritonServer:
         settings = self.settings
         if settings.otlp_endpoint:
             check_tracing()
-        placement = place(settings.device, settings.memory_budget, self.repository, cache_folder(settings))
+        placement = place(
+            settings.device,
+            settings.memory_budget,
+            self.repository,
+            cache_folder(settings),
+            tensorrt=settings.tensorrt,
+        )
         hosts = {"grpc": self.host, "http": self.host, "metrics": settings.metrics_host}
         with ExitStack() as held:
             held.enter_context(reserved({name: (hosts[name], port) for name, port in self.ports.items()}))
