@@ -35,6 +35,7 @@ from examples import stdlib_corpus
 from tridex.client import Client, Document, Overloaded, TridexError
 from tridex.evaluation.plots import STYLE as PLOT_STYLE
 from tridex.serving.server import TritonServer
+from tridex.serving.settings import ServerSettings
 
 from .environment import free_ports, questions
 from .processes import processes, resident_bytes, shared_bytes
@@ -185,9 +186,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=arguments.data) as folder:
         store = Path(folder) / "store"
         grpc_port, http_port, metrics_port = free_ports(3)
-        with TritonServer(
-            arguments.repository, store, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port
-        ) as server:
+        settings = ServerSettings(
+            repository=arguments.repository,
+            store=store,
+            grpc_port=grpc_port,
+            http_port=http_port,
+            metrics_port=metrics_port,
+        )
+        with TritonServer(settings) as server:
             load = Load(server.address, rows)
             with console.status("the first documents"):
                 load.start()

@@ -7,6 +7,8 @@
     ├── Overloaded          the server has no room for this request now
     ├── ResourceExhausted   the server's memory or disk has no room for it, until an operator makes some
     ├── ReadOnly            this server does not write to its store
+    ├── Unauthenticated     the server asks for an API key, and got none that it knows
+    ├── PermissionDenied    the API key does not allow the request
     ├── Timeout             no answer in time; the request may have been carried out
     ├── Unavailable         the server cannot be reached, or is not ready
     └── ServerError         everything else: the server failed
@@ -78,6 +80,18 @@ class ReadOnly(ClientError):  # noqa: N818
     code = "READ_ONLY"
 
 
+class Unauthenticated(ClientError):  # noqa: N818
+    """The server asks for an API key, and got none that it knows. It is not sent again."""
+
+    code = "UNAUTHENTICATED"
+
+
+class PermissionDenied(ClientError):  # noqa: N818
+    """The API key does not allow the request, or nobody's does. It is not sent again."""
+
+    code = "PERMISSION_DENIED"
+
+
 class Timeout(ClientError):  # noqa: N818
     """No answer within the time allowed. The server may still carry the request out."""
 
@@ -101,6 +115,9 @@ _BY_STATUS: dict[str | None, type[ClientError]] = {
     "StatusCode.RESOURCE_EXHAUSTED": Overloaded,
     "StatusCode.DEADLINE_EXCEEDED": Timeout,
     "StatusCode.UNAVAILABLE": Unavailable,
+    # Of a proxy in front of the server.
+    "StatusCode.UNAUTHENTICATED": Unauthenticated,
+    "StatusCode.PERMISSION_DENIED": PermissionDenied,
 }
 
 
@@ -109,6 +126,8 @@ _BY_TAG: dict[ErrorTag, type[ClientError]] = {
     ErrorTag.OVERLOADED: Overloaded,
     ErrorTag.READ_ONLY: ReadOnly,
     ErrorTag.DEADLINE_EXCEEDED: Timeout,
+    ErrorTag.UNAUTHENTICATED: Unauthenticated,
+    ErrorTag.PERMISSION_DENIED: PermissionDenied,
 }
 
 
@@ -129,5 +148,5 @@ def from_triton(error: InferenceServerException, timeout_s: float) -> ClientErro
             "fewer queries or documents, or with_text=False"
         )
     if kind is Unavailable and message.startswith(_RESTRICTED):
-        return InvalidArgument(f"headers: {message}")
+        return PermissionDenied(message)
     return kind(message)
