@@ -102,7 +102,7 @@ def run(choices: Choices) -> None:
 
 def in_words(columns: Columns) -> str:
     """Which columns ids and texts are read from."""
-    ids = "numbered by line" if isinstance(columns, NumberedRows) else f"ids from {columns.id or '_id or id'}"
+    ids = "numbered by line" if isinstance(columns, NumberedRows) else f"ids from {columns.id}"
     texts = " and ".join(columns.text) or "title and text"
     return printable(f"{ids}, texts from {texts}")
 
