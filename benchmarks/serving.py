@@ -56,7 +56,7 @@ def main() -> None:
             texts = [json.loads(line)["text"] for line in arguments.queries.read_text().splitlines()]
         else:
             texts = questions(rows, 500)
-        encoder = client.server_info().encoder
+        encoder = client.encoder()
         alone = direct(arguments.repository, server.store, texts)
         with console.status("one client, traced"):
             one_client = measure(binary, server, texts, CODECS[0], 1, False, arguments)
