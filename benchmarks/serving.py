@@ -58,7 +58,7 @@ def main() -> None:
             texts = [json.loads(line)["text"] for line in arguments.queries.read_text().splitlines()]
         else:
             texts = questions(rows, 500)
-        encoder, device = client.server_info().encoder, server.device
+        encoder, device = client.encoder(), server.device
         alone = direct(arguments.repository, server.store, texts, device)
         with console.status("one client, traced"):
             one_client = measure(binary, server, texts, CODECS[0], 1, False, arguments)

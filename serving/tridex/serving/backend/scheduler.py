@@ -271,7 +271,8 @@ class Scheduler:
                 raise RequestError(
                     ErrorCode.OVERLOADED,
                     f"{lane.requests} requests are before this one at {lane.name}, some {wait_s:.1f} s; expected at "
-                    f"most {most:.1f} s, {'as this one says no timeout' if timeout_s is None else 'by its timeout'}",
+                    f"most {most:.1f} s, {'as this one says no timeout' if timeout_s is None else 'by its timeout'}; "
+                    f"retry after {wait_s - most:.2f} s",
                 )
             if self._held + task.size > _MAX_HELD_BYTES:
                 raise RequestError(
