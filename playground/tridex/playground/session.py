@@ -184,7 +184,7 @@ def _index(
         columns=in_words(columns),
         local=LocalRanking(lambda advance: _bi_encoder(choices.bi_encoder, name, source, data, advance), total),
         costs=CodecCosts(served_costs(server.address, name, server.store, server.repository)),
-        read_stages=stages_at(f"http://{server.metrics_host}:{server.ports['metrics']}/metrics"),
+        read_stages=stages_at(f"http://{HOST}:{server.ports['metrics']}/metrics"),
         examples=example_questions(texts),
     )
 
