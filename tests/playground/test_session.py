@@ -17,7 +17,7 @@ from tridex.protocol.corpus import CorpusError
         ("id,text\n1,one\n1,two\n", "line 3"),
         ("id,text\n1,\n", "holds no document with a text"),
         ("id,text\n", "holds no document with a text"),
-        ("", "expected the names of the columns"),
+        ("", r"has the columns \[\]; expected _id or id"),
     ],
 )
 def test_a_bad_file_starts_nothing(tmp_path: Path, text: str, message: str) -> None:
