@@ -24,10 +24,11 @@ class BiEncoder:
     """A model with mean pooling, or with its own pooling, and cosine similarity; a LocalSystem.
 
     `model` is a folder or a Hub id. Documents' vectors are cached in `cache`, by a hash of the weights and the texts.
+    `device` is torch's, for encoding.
     """
 
-    def __init__(self, model: str, cache: Path) -> None:
-        self._model = SentenceTransformer(model, device="cpu")
+    def __init__(self, model: str, cache: Path, device: str = "cpu") -> None:
+        self._model = SentenceTransformer(model, device=device)
         self._cache = cache
         self._ids: list[str] = []
         self._vectors: NDArray[np.float32] = np.empty((0, 0), np.float32)
@@ -78,7 +79,7 @@ class BiEncoder:
     def _digest(self, texts: Sequence[str]) -> str:
         digest = hashlib.sha256()
         for name, weights in self._model.state_dict().items():
-            digest.update(name.encode() + weights.numpy().tobytes())
+            digest.update(name.encode() + weights.cpu().numpy().tobytes())
         for text in texts:
             digest.update(f"{len(text)} {text}".encode())
         return digest.hexdigest()[:16]
