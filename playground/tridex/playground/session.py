@@ -145,6 +145,11 @@ def _server(choices: Choices, store: Path, console: Console, held: ExitStack) ->
             grpc_port=grpc_port,
             http_port=http_port,
             metrics_port=metrics_port,
+            # Loopback alone; keys and certificates of the environment are another server's.
+            api_key_file=None,
+            tls_cert=None,
+            tls_key=None,
+            client_ca=None,
         )
     )
     held.callback(server.stop)
