@@ -11,12 +11,13 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 import tritonclient.grpc as triton
+from control_calls import CLOSED
 from eventually import eventually
 from servers import free_ports
 from tritonclient.utils import InferenceServerException
@@ -92,25 +93,6 @@ def served(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def raw(served: Serve) -> Iterator[triton.InferenceServerClient]:
     with triton.InferenceServerClient(served.address) as raw:
         yield raw
-
-
-CLOSED: dict[str, Callable[[triton.InferenceServerClient], object]] = {
-    "code upload": lambda raw: raw.load_model("new", config="{}", files={"file:1/model.py": b"raise SystemExit"}),
-    "load": lambda raw: raw.load_model("search"),
-    "unload": lambda raw: raw.unload_model("search"),
-    "repository index": lambda raw: raw.get_model_repository_index(),
-    "model config": lambda raw: raw.get_model_config("search"),
-    "shared memory": lambda raw: raw.register_system_shared_memory("region", "/region", 64),
-    "shared memory gone": lambda raw: raw.unregister_system_shared_memory(),
-    "shared memory status": lambda raw: raw.get_system_shared_memory_status(),
-    "CUDA memory": lambda raw: raw.register_cuda_shared_memory("region", b"", 0, 64),
-    "CUDA memory gone": lambda raw: raw.unregister_cuda_shared_memory(),
-    "CUDA memory status": lambda raw: raw.get_cuda_shared_memory_status(),
-    "log settings": lambda raw: raw.get_log_settings(),
-    "log to a file": lambda raw: raw.update_log_settings({"log_file": "/tmp/by-a-caller"}),
-    "trace settings": lambda raw: raw.get_trace_settings(),
-    "trace to a file": lambda raw: raw.update_trace_settings(settings={"trace_file": "/tmp/by-a-caller"}),
-}
 
 
 def test_what_administers_the_server_is_closed(raw: triton.InferenceServerClient) -> None:
