@@ -20,6 +20,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from tridex.common import TridexError
 from tridex.common.device import AUTO, EXPECTED, is_device
 
+from .log_record import LogFormat
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -64,12 +66,31 @@ class ModelSettings(BaseSettings):
         description="Memory for collections on the device, as 20GB or 512MiB; by default half of the host's memory, or "
         "of a GPU's what is free at start, less what encoder and searches need.",
     )
+    tensorrt: bool = Field(
+        False,
+        title="true or false",
+        description="Have TensorRT encode searches on a GPU; its libraries have to be installed. The first start takes "
+        "minutes more.",
+    )
     recall_sample_rate: float = Field(
         0.01,
         ge=0,
         le=1,
         title="a number from 0 to 1",
         description="Share of the approximate searches that are repeated exactly to measure their recall.",
+    )
+    otlp_endpoint: str | None = Field(
+        None,
+        pattern="https?://[^/]+",
+        title="a URL, as http://localhost:4318",
+        description="Where traces are sent, by OTLP over HTTP; nowhere by default. Needs the extra tracing.",
+    )
+    trace_sample_rate: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        title="a number from 0 to 1",
+        description="Share of the requests that are traced, of those whose caller sends no trace of its own.",
     )
 
     api_key_file: Path | None = Field(
@@ -179,6 +200,15 @@ class ServerSettings(ModelSettings):
     )
     log: Path | None = Field(
         None, title="a file", description="The server's log; by default tritonserver.log beside the store."
+    )
+    log_format: LogFormat = Field(
+        "plain", title="plain or json", description="One record a line in the log, as text or as JSON."
+    )
+    log_size: Annotated[int, BeforeValidator(_bytes), Field(ge=1)] = Field(
+        "100MB",
+        validate_default=True,
+        title="a number of bytes, as 100MB",
+        description="The log's size at which it is rotated; five older files are kept.",
     )
 
     @model_validator(mode="after")

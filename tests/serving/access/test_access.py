@@ -14,9 +14,10 @@ from typer.testing import CliRunner
 from tridex.client.cli.app import create_app
 from tridex.protocol import models
 from tridex.protocol.parameters import CatalogOperation, IngestOperation
-from tridex.serving.access.access import Access, take_header
+from tridex.serving.access.access import Access
 from tridex.serving.access.callers import EVERYBODY, OPERATIONS, AccessError, Caller
 from tridex.serving.access.key_file import Key, KeyFileError, Right, add_key, digest, read_keys
+from tridex.serving.forwarded_headers import take_header
 
 
 @pytest.fixture
@@ -122,8 +123,8 @@ def test_an_alias_opens_no_collection_of_others() -> None:
 
 def test_the_header_is_taken_out_of_the_parameters() -> None:
     parameters = {"top_k": 3, "Authorization": "Bearer a"}
-    assert take_header(parameters) == "Bearer a" and parameters == {"top_k": 3}
-    assert take_header(parameters) is None
+    assert take_header(parameters, "authorization") == "Bearer a" and parameters == {"top_k": 3}
+    assert take_header(parameters, "authorization") is None
 
 
 def test_keys_come_and_go_while_it_runs(file: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -82,6 +82,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.delitem(sys.modules, "tridex.serving.backend.python_backend", raising=False)
     made = importlib.import_module("tridex.serving.backend.python_backend").python_model(Echo)()
     made._service = Echo()
+    made._recorder = None
     made._model, made._access = "search", Access(None)
     made._reporter = SimpleNamespace(admit=lambda count: count > 0, answered=lambda: None)
     monkeypatch.delitem(sys.modules, "tridex.serving.backend.python_backend")

@@ -14,7 +14,7 @@ from servers import free_ports
 
 from tridex.serving.access.access import Access
 from tridex.serving.access.key_file import Right, add_key
-from tridex.serving.server.endpoint import Answer, Answers, Endpoint, health, metrics
+from tridex.serving.server.endpoint import Answer, Answers, Endpoint, fetch, health, metrics
 
 
 @pytest.fixture
@@ -84,22 +84,26 @@ def test_connections_have_a_limit(port: int) -> None:
     assert len(closed) == 40 - 32
 
 
-def test_metrics_are_those_of_another_server() -> None:
-    answers = {"/metrics": lambda _: Answer(body=b"nv_inference_count 1\n")}
-    with serving(answers) as inner, serving(metrics("127.0.0.1", inner, Access(None))) as outer:
-        assert ask(outer, "/metrics") == (200, "nv_inference_count 1\n")
-        assert ask(outer, "/metrics", "POST")[0] == 501
-    with serving(metrics("127.0.0.1", inner, Access(None))) as outer:
-        assert ask(outer, "/metrics") == (503, "")
+def found() -> Answer:
+    return Answer(body=b"tridex_ready 1\n")
+
+
+def test_what_another_server_answers_is_fetched() -> None:
+    with serving({"/metrics": lambda _: Answer(body=b"nv_inference_count 1\n")}) as port:
+        assert fetch("127.0.0.1", port, "/metrics") == (200, b"nv_inference_count 1\n")
+        assert fetch("127.0.0.1", port, "/other").status == 404
+    assert fetch("127.0.0.1", port, "/metrics") == (503, b"")
 
 
 def test_metrics_are_for_who_may_read_every_collection(tmp_path: Path) -> None:
     file = tmp_path / "keys.toml"
     prometheus = add_key(file, "prometheus", [Right.READ], ["*"])
     reader = add_key(file, "reader", [Right.READ], ["docs"])
-    answers = {"/metrics": lambda _: Answer(body=b"nv_inference_count 1\n")}
-    with serving(answers) as inner, serving(metrics("127.0.0.1", inner, Access(file))) as outer:
-        assert ask(outer, "/metrics")[0] == 401
-        assert ask(outer, "/metrics", key="tridex_wrong")[0] == 401
-        assert ask(outer, "/metrics", key=reader)[0] == 403
-        assert ask(outer, "/metrics", key=prometheus) == (200, "nv_inference_count 1\n")
+    with serving(metrics(found, Access(file))) as port:
+        assert ask(port, "/metrics")[0] == 401
+        assert ask(port, "/metrics", key="tridex_wrong")[0] == 401
+        assert ask(port, "/metrics", key=reader)[0] == 403
+        assert ask(port, "/metrics", key=prometheus) == (200, "tridex_ready 1\n")
+    with serving(metrics(found, Access(None))) as port:
+        assert ask(port, "/metrics") == (200, "tridex_ready 1\n")
+        assert ask(port, "/metrics", "POST")[0] == 501

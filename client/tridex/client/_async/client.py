@@ -33,6 +33,7 @@ from tridex.client.results import (
 from tridex.client.retries import Attempts
 from tridex.client.search_options import Filters, SearchOptions, search_parameters
 from tridex.client.tls import TLS
+from tridex.client.tracing import RequestSpan
 from tridex.client.transport import AsyncTransport
 from tridex.client.wire import Call
 from tridex.common.terminal.progress import expected_count, progress
@@ -702,13 +703,14 @@ class AsyncClient:
     async def _send(self, call: Call[T], allowed_s: float) -> T:
         """The call's result, after as many attempts as it takes."""
         attempts = Attempts(allowed_s, retried=call.retried)
-        while True:
-            self._transport.check_open()
-            try:
-                answer = await self._transport.send(call, attempts.left_s(), self._headers)
-            except Exception as error:
-                failure = error
-            else:
-                return call.result(answer)
-            self._transport.check_open()
-            await asyncio.sleep(attempts.pause_s(failure))
+        with RequestSpan(call, self._headers) as span:
+            while True:
+                self._transport.check_open()
+                try:
+                    answer = await self._transport.send(call, attempts.left_s(), span.headers)
+                except Exception as error:
+                    failure = error
+                else:
+                    return span.answered(call.result(answer))
+                self._transport.check_open()
+                await asyncio.sleep(attempts.pause_s(failure))

@@ -8,14 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from tridex.protocol.error_tags import ErrorTag
+from tridex.serving.forwarded_headers import AUTHORIZATION
 
 from .callers import EVERYBODY, AccessError, Caller
 from .key_file import KeyFileError, digest, read_keys
-
-HEADER = "authorization"
-"""Forwarded by Triton server's front ends as a parameter of the request."""
-FORWARDED = "(?i)authorization"
-"""Triton server's pattern of headers to forward."""
 
 _SCHEME = "bearer "
 
@@ -40,7 +36,7 @@ class Access:
             return EVERYBODY
         self._follow(self._file)
         if not isinstance(header, str) or not header.lower().startswith(_SCHEME):
-            raise AccessError(ErrorTag.UNAUTHENTICATED, f"expected an API key: the header {HEADER}: Bearer KEY")
+            raise AccessError(ErrorTag.UNAUTHENTICATED, f"expected an API key: the header {AUTHORIZATION}: Bearer KEY")
         given = digest(header[len(_SCHEME) :].strip())
         # Every key is compared, each in constant time.
         found = [caller for digested, caller in self._callers if hmac.compare_digest(digested, given)]
@@ -69,12 +65,6 @@ class Access:
         except OSError:
             return None
         return status.st_mtime_ns, status.st_ino, status.st_size, status.st_mode
-
-
-def take_header(parameters: dict[str, Any]) -> Any:
-    """Takes the header out of a request's parameters: no message and no log can repeat it."""
-    taken = [parameters.pop(name) for name in list(parameters) if name.lower() == HEADER]
-    return taken[0] if taken else None
 
 
 def _callers(file: Path) -> list[tuple[str, Caller]]:

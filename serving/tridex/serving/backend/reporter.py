@@ -63,6 +63,11 @@ class Reporter:
         with self._lock:
             self._in_flight -= count
 
+    @property
+    def in_flight(self) -> int:
+        """Requests that were admitted and are not answered."""
+        return self._in_flight
+
     def close(self) -> None:
         """Closes the service, unless the launcher had it closed before, and reports no more."""
         self._close_service()

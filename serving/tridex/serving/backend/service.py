@@ -21,8 +21,11 @@ from tridex.protocol.error_tags import ErrorTag
 from tridex.protocol.tensors import Tensor
 from tridex.serving.access.callers import AccessError
 from tridex.serving.gate import GateLane, Tell, no_gate
+from tridex.serving.metrics.registry import Metrics
 
 from . import device_failure
+from .timeline import Timeline
+from .trace_context import TraceContext
 
 _log = logging.getLogger(__name__)
 
@@ -62,13 +65,15 @@ def invalid(message: str) -> RequestError:
     return RequestError(ErrorCode.INVALID_ARGUMENT, message)
 
 
-def as_request_error(error: BaseException, event: str) -> RequestError:
-    """What a client is told of an error. The details of an unexpected one go to the log alone, under `event`."""
+def as_request_error(error: BaseException, event: str, sender: Sender | None = None) -> RequestError:
+    """What a client is told of an error. The details of an unexpected one go to the log alone, under `event`, with the
+    trace of the `sender` whose request it is, where it is one's alone."""
     if isinstance(error, RequestError):
         return error
     if isinstance(error, AccessError):
         return RequestError(ErrorCode(error.tag.value), str(error))
-    _log.error(event, exc_info=error)
+    trace_id = sender.trace.trace_id if sender and sender.trace else None
+    _log.error(event, exc_info=error, extra={"trace_id": trace_id})
     if device_failure.note(error):
         return device_failed()
     return RequestError(ErrorCode.INTERNAL, f"internal error ({type(error).__name__}); the server's log says more")
@@ -87,7 +92,14 @@ class Sender:
     """None where the request carries no timeout."""
     is_cancelled: Callable[[], bool] = bool
     """Whether the sender has cancelled the request (0.3 µs in the Python backend)."""
-    arrived_at: float = field(default_factory=time.monotonic)
+    trace: TraceContext | None = None
+    """The caller's trace, where the request belongs to one."""
+    timeline: Timeline = field(default_factory=Timeline)
+
+    @property
+    def arrived_at(self) -> float:
+        """By the monotonic clock."""
+        return self.timeline.arrived_at
 
     @property
     def has_left(self) -> bool:
@@ -128,18 +140,6 @@ class Infer(Protocol):
     def __call__(self, model: str, inputs: Arrays, outputs: Sequence[str]) -> dict[str, NDArray[Any]]: ...
 
 
-Counter = Callable[[Mapping[str, str], float], None]
-"""Adds an amount to the counter of these labels."""
-
-
-class Metrics(Protocol):
-    """Where a service's own metrics go."""
-
-    def counter(self, name: str, description: str) -> Counter:
-        """A family of counters, on the server's metrics endpoint as long as the function is kept."""
-        ...
-
-
 @dataclass(frozen=True)
 class Context:
     """What a service is given at start."""
@@ -152,10 +152,14 @@ class Context:
     """The folder that holds the collections."""
     infer: Infer
     metrics: Metrics
+    server_device: str = "cpu"
+    """What the server computes on, also where this model sees no GPU."""
     memory_budget: int = 2**30
     """Bytes for collections on the device that searches them."""
     recall_sample_rate: float = 0.01
     """Share of the approximate searches that the recall monitor repeats exactly."""
+    tensorrt: bool = False
+    """Whether TensorRT encodes searches, on a GPU."""
     shared: Path | None = None
     """A folder of the running server, by which its models' processes share memory."""
     gate: Callable[[GateLane], Tell] = no_gate
@@ -192,7 +196,8 @@ def each(requests: Sequence[T], handle: Callable[[T], R]) -> list[R | RequestErr
         try:
             results.append(handle(request))
         except Exception as error:
-            results.append(as_request_error(error, "a request failed"))
+            sender = getattr(request, "sender", None)
+            results.append(as_request_error(error, "a request failed", sender))
     return results
 
 

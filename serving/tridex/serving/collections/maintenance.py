@@ -1,8 +1,8 @@
 """Maintenance of the store's files by ingest, the one writer: writes wait for one of its transactions at most.
 
 New texts are added to the text index that BM25 reads, small and half deleted files are rewritten, ids that an earlier
-version stored twice are repaired, and old versions are removed with their files when no search reads them any more. At
-start every collection is maintained once.
+version stored twice are repaired, SHA-256 sums of new files are recorded, and old versions are removed with their files
+when no search reads them any more. At start every collection is maintained once.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from pathlib import Path
 
 from tridex.index import Collection, CollectionNotFoundError, Store, TokenIndexError, WriterLock, is_fault
 from tridex.serving.backend.background import Background, LoggedErrors
+from tridex.serving.metrics.registry import Metrics
+from tridex.serving.metrics.table import COMPACTIONS, MAINTENANCE_FAILURES
 
 from .admission import return_freed
 
@@ -28,6 +30,9 @@ _GATHER_S = 0.2
 _RETRY_S = 10.0
 """Until a collection whose maintenance failed is tried again."""
 
+_SUMMED_BYTES = 2**30
+"""Files without a sum that are read at a time: a store of an earlier version has many."""
+
 _LONG_S = 900.0
 """More than the maintenance of a collection takes."""
 
@@ -37,7 +42,8 @@ _log = logging.getLogger(__name__)
 class Maintenance:
     """A thread that maintains collections after writes. It does nothing while another process is the writer."""
 
-    def __init__(self, store: Store, writer: WriterLock) -> None:
+    def __init__(self, store: Store, writer: WriterLock, metrics: Metrics) -> None:
+        self._metrics = metrics
         self._store = store
         self._writer = writer
         self._rewriting = threading.Lock()
@@ -67,6 +73,7 @@ class Maintenance:
             # Old versions first, so that a full disk gets room for the rewritten files.
             collection.clean_up(UNREAD_FOR)
             version = collection.latest().compact()
+        self._metrics.add(COMPACTIONS)
         self.wrote(collection.name)
         return version
 
@@ -110,6 +117,7 @@ class Maintenance:
         except BaseException as error:
             if not is_fault(error):
                 raise
+            self._metrics.add(MAINTENANCE_FAILURES)
             # Nothing that is stored is lost, and no search waits for it.
             message = f"the files of collection {name!r} could not be maintained; next try in {_RETRY_S:g} s"
             self._errors.log((work, name), error, message, trace=not isinstance(error, TokenIndexError))
@@ -127,8 +135,12 @@ class Maintenance:
         while more and not self._thread.closed:
             with self._rewriting, self._writer:
                 more = self._store.open(name).compact_some()
+            if more:
+                self._metrics.add(COMPACTIONS)
         with self._rewriting:
             self._store.open(name).index_new_texts()
+        if self._store.open(name).record_checksums(_SUMMED_BYTES):
+            self._due.setdefault(name, time.monotonic())
         self._expect_old(name)
 
     def _expect_old(self, name: str) -> None:

@@ -36,6 +36,7 @@ from tridex.serving.backend.service import (
     each,
     invalid,
 )
+from tridex.serving.metrics.table import Stage
 from tridex.serving.requests.catalog import (
     AliasesRequest,
     CatalogRequest,
@@ -79,7 +80,7 @@ class CatalogService(Service):
 
     def _answer_one(self, request: Request) -> Arrays:
         parsed = parse_catalog_request(request)
-        with translated_errors():
+        with translated_errors(), request.sender.timeline.stage(Stage.FETCH):
             if isinstance(parsed, GetRequest):
                 return self._get(parsed)
             return _answer(self._rows[type(parsed)](parsed))

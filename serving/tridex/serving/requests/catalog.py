@@ -180,4 +180,6 @@ _PARSERS: Mapping[CatalogOperation, Callable[[Request], CatalogRequest]] = {
 
 def parse_catalog_request(request: Request) -> CatalogRequest:
     """The request of the parameter `operation`. Raises RequestError INVALID_ARGUMENT."""
-    return _PARSERS[fields.choice(request, parameters.OPERATION, CatalogOperation)](request)
+    operation = fields.choice(request, parameters.OPERATION, CatalogOperation)
+    request.sender.timeline.is_about(operation.value)
+    return _PARSERS[operation](request)

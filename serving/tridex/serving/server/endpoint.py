@@ -48,8 +48,8 @@ def health(is_ready: Callable[[], bool]) -> Answers:
     }
 
 
-def metrics(host: str, port: int, access: Access) -> Answers:
-    """The metrics that Triton server serves there, to who may read every collection: they name them."""
+def metrics(find: Callable[[], Answer], access: Access) -> Answers:
+    """The metrics, to who may read every collection: they name them."""
 
     def answer(authorization: str | None) -> Answer:
         try:
@@ -57,12 +57,13 @@ def metrics(host: str, port: int, access: Access) -> Answers:
                 return Answer(HTTPStatus.FORBIDDEN)
         except AccessError:
             return Answer(HTTPStatus.UNAUTHORIZED)
-        return _fetch(host, port, "/metrics")
+        return find()
 
     return {"/metrics": answer}
 
 
-def _fetch(host: str, port: int, path: str) -> Answer:
+def fetch(host: str, port: int, path: str) -> Answer:
+    """What another server answers; SERVICE_UNAVAILABLE where none does."""
     connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
     try:
         connection.request("GET", path)

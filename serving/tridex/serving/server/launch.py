@@ -9,8 +9,8 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from tridex.serving import run_folder
-from tridex.serving.access.access import FORWARDED
+from tridex.common.device import CPU
+from tridex.serving import forwarded_headers, run_folder
 from tridex.serving.run_folder import RunFolder
 from tridex.serving.settings import ModelSettings, ServerSettings, environment
 
@@ -62,20 +62,22 @@ class Launch:
 
         To be called by a thread that lives at least as long as the tritonserver.
         """
-        began_at = self._log.size
+        self._log.mark()
         try:
             process = self._start()
         except OSError as error:
             raise ServerError(f"tritonserver cannot be started: {error}") from error
-        ready = False
         try:
             ready = process.wait_until_ready(self._settings.start_timeout_s, cancelled)
-        except ServerError as error:
-            raise ServerError(f"{error} {self._log.cause(began_at)}") from error
-        finally:
-            if not ready:
-                process.kill()
-        return process if ready else None
+        except BaseException as error:
+            process.kill()
+            if isinstance(error, ServerError):
+                raise ServerError(f"{error} {self._log.cause()}") from error
+            raise
+        if ready:
+            return process
+        process.kill()
+        return None
 
     def _start(self) -> TritonProcess:
         settings = self._settings
@@ -93,6 +95,7 @@ class Launch:
             run_folder.VARIABLE: str(run.folder),
         }
         memory_prefix = f"{own_prefix()}{settings.grpc_port}-"
+        self._log.on_gpu = self._placement.device != CPU
         self._log.write(f"{runtime.name} starts on {self._placement.device} with store {settings.store}")
         return TritonProcess(
             self._command(runtime, memory_prefix),
@@ -119,13 +122,15 @@ class Launch:
             f"--grpc-address={settings.host}",
             f"--grpc-port={settings.grpc_port}",
             f"--grpc-restricted-protocol={closed}",
-            *self._forwarded(),
             *self._encryption(),
             f"--http-address={http_host}",
             f"--http-port={http_port}",
             f"--http-restricted-api={'' if settings.http_inference else 'inference,'}{closed}",
             f"--metrics-address={metrics_host}",
             f"--metrics-port={metrics_port}",
+            "--metrics-config=summary_latencies=true",
+            f"--grpc-header-forward-pattern={forwarded_headers.PATTERN}",
+            f"--http-header-forward-pattern={forwarded_headers.PATTERN}",
             f"--backend-config=python,shm-region-prefix-name={memory_prefix}",
             "--backend-config=python,shm-default-byte-size=4194304",
             f"--log-verbose={settings.log_verbosity}",
@@ -134,12 +139,6 @@ class Launch:
             *([f"--grpc-max-connection-age={_ms(age)}"] if (age := settings.grpc_max_connection_age_s) else []),
             *self._arguments,
         ]
-
-    def _forwarded(self) -> list[str]:
-        """Hands the header with a caller's key to the models, which check it."""
-        if self._settings.api_key_file is None:
-            return []
-        return [f"--{protocol}-header-forward-pattern={FORWARDED}" for protocol in ("grpc", "http")]
 
     def _encryption(self) -> list[str]:
         settings = self._settings

@@ -18,9 +18,10 @@ from .errors import ServerError
 from .launch import Launch
 from .leftovers import own_prefix, remove_leftovers
 from .log import open_log
+from .metrics import ServerMetrics
 from .placement import place
 from .ports import hidden, reserved
-from .preflight import check_repository, check_store
+from .preflight import check_repository, check_store, check_tracing
 from .supervisor import Supervisor
 from .tls import server_context
 from .tritonserver import TritonProcess
@@ -40,7 +41,12 @@ class TritonServer:
 
     def __init__(self, settings: ServerSettings, *, arguments: tuple[str, ...] = ()) -> None:
         store = settings.store.resolve()
-        absolute = {name: value.resolve() for name, value in settings if isinstance(value, Path)}
+        # The log may be /dev/stdout, which leads to a pipe that has no path.
+        absolute = {
+            name: value.absolute() if name == "log" else value.resolve()
+            for name, value in settings
+            if isinstance(value, Path)
+        }
         defaults = {"log": store.parent / "tritonserver.log", "kernel_cache": default_folder(store)}
         self.settings = settings.model_copy(update={**defaults, **absolute})
         """Every path absolute."""
@@ -93,13 +99,21 @@ class TritonServer:
         except KeyFileError as error:
             raise ServerError(str(error)) from error
         settings = self.settings
-        placement = place(settings.device, settings.memory_budget, self.repository, cache_folder(settings))
+        if settings.otlp_endpoint:
+            check_tracing()
+        placement = place(
+            settings.device,
+            settings.memory_budget,
+            self.repository,
+            cache_folder(settings),
+            tensorrt=settings.tensorrt,
+        )
         hosts = {"grpc": self.host, "http": self.host, "metrics": settings.metrics_host}
         with ExitStack() as held:
             held.enter_context(reserved({name: (hosts[name], port) for name, port in self.ports.items()}))
             metrics = held.enter_context(hidden())
             http = (self.host, settings.http_port) if settings.http_inference else held.enter_context(hidden())
-            log = held.enter_context(open_log(self.log))
+            log = held.enter_context(open_log(self.log, settings.log_format, settings.log_size))
             remove_leftovers()
             held.callback(remove_leftovers)
             try:
@@ -109,11 +123,12 @@ class TritonServer:
 
             def notify(text: str) -> None:
                 _logger.warning("tridex serve: %s", text)
-                log.write(text)
+                log.write(text, "WARNING")
 
             launch = Launch(settings, self._arguments, placement, folder, metrics, http, log)
             supervisor = Supervisor(launch, notify, settings.stop_timeout_s)
-            answers = endpoint.metrics(*metrics, access)
+            own = ServerMetrics(supervisor, placement.device, metrics)
+            answers = endpoint.metrics(own.answer, access)
             listen = [(settings.metrics_host, settings.metrics_port, answers, metrics_tls)]
             if not settings.http_inference:
                 answers = endpoint.health(lambda: supervisor.is_ready)

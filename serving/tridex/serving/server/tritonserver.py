@@ -53,7 +53,7 @@ class TritonProcess:
         address: tuple[str, int],
         memory_prefix: str,
     ) -> None:
-        self._run = run
+        self.run = run
         self._memory_prefix = memory_prefix
         self._stubs: dict[psutil.Process, str] = {}
         self._process = subprocess.Popen(
@@ -74,6 +74,10 @@ class TritonProcess:
     def pid(self) -> int:
         """tritonserver's process id."""
         return self._process.pid
+
+    def processes(self) -> dict[str, int]:
+        """The process ids of tritonserver and of its models, by what they are."""
+        return {"tritonserver": self.pid, **{report.model: report.pid for report in self.run.reports()}}
 
     def wait_until_ready(self, timeout_s: float, cancelled: threading.Event) -> bool:
         """Returns when every model is ready, or, with False, when it is cancelled. Raises ServerError."""
@@ -102,7 +106,7 @@ class TritonProcess:
             if not _lives(stub):
                 return f"model {model}: its process {stub.pid} died"
         self._silence.look()
-        for report in self._run.reports():
+        for report in self.run.reports():
             if report.failure:
                 return f"model {report.model}: {report.failure}"
             if self._silence.since(report.at_s) > _STUCK_S:
@@ -113,7 +117,7 @@ class TritonProcess:
 
     def trouble(self) -> str | None:
         """Why this server is not ready, where it is not, although all its processes live."""
-        for report in self._run.reports():
+        for report in self.run.reports():
             if report.trouble:
                 return f"model {report.model}: {report.trouble}"
             if self._silence.since(report.at_s) > _SILENT_S:
@@ -131,10 +135,10 @@ class TritonProcess:
         told that there is no such model, where those of a server that stops should retry.
         """
         deadline = time.monotonic() + timeout_s
-        self._run.drain()
-        self._wait(self._run.idle, deadline)
-        self._run.close_services()
-        self._wait(self._run.closed, deadline)
+        self.run.drain()
+        self._wait(self.run.idle, deadline)
+        self.run.close_services()
+        self._wait(self.run.closed, deadline)
         self.kill()
 
     def kill(self) -> None:
