@@ -18,7 +18,7 @@ EXPORTED = ls model_repository/encoder/*/manifest.json >/dev/null 2>&1 || \
   $(BIN)/tridex export $(MODEL) --precision $(PRECISION)
 .DEFAULT_GOAL := help
 .PHONY: help install demo serve export index build search perf bench bench-build bench-kernels bench-index
-.PHONY: bench-candidates quality soak gpu test test-crash docs generate lint lint-deploy clean
+.PHONY: bench-candidates quality soak gpu try test test-browser test-crash docs generate lint lint-deploy clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-17s\033[0m %s\n", $$1, $$2}'
@@ -47,6 +47,10 @@ export: install ## export a checkpoint: MODEL=<hub id or folder> PRECISION=fp32|
 serve: install ## run the server until Ctrl-C (exports the default checkpoint first if there is none)
 	@$(EXPORTED)
 	$(BIN)/tridex serve --store $(DATA)/store --grpc-port $(PORT)
+
+try: install ## try it on a file of your own, in the browser: FILE=<.jsonl, .csv, ... or BEIR folder>
+	@test -n "$(FILE)" || { echo "make try FILE=films.csv"; exit 2; }
+	$(BIN)/tridex try $(FILE)
 
 index: install ## index into a running server: FILE=<.jsonl, .csv, ... or BEIR folder> COLLECTION=<name>
 	@test -n "$(FILE)" || { echo "make index FILE=corpus.jsonl COLLECTION=name"; exit 2; }
@@ -103,6 +107,9 @@ test: install $(CLIENT_VENV)/.done ## run every test, the real server included, 
 	OMP_NUM_THREADS=1 $(BIN)/pytest --ignore tests/end_to_end --ignore tests/crash \
 	  --numprocesses 2 --dist loadfile --cov --cov-report=term
 	TRIDEX_CLIENT_PYTHON=$(CURDIR)/$(CLIENT_VENV)/bin/python $(BIN)/pytest tests/end_to_end tests/crash
+
+test-browser: install ## try the playground in headless Chromium (Debian: apt-get install chromium-headless-shell)
+	$(BIN)/pytest tests/browser
 
 test-crash: install ## kill writers (ROUNDS=300) and a server's processes under load (KILLS=200) at random moments
 	$(BIN)/pytest tests/crash --crash-rounds $(ROUNDS) --crash-kills $(KILLS)

@@ -28,7 +28,7 @@ from tridex.common.device import CPU
 from tridex.encoding import create_encoder, latest_version_dir, load_artifact
 from tridex.index import Follower, Store
 from tridex.kernels import Codec
-from tridex.serving.backend.stage_times import STAGES, StageTotal, read_stages
+from tridex.serving.metrics.stages import SEARCH_STAGES, StageTotal, read_stages
 from tridex.serving.server import TritonServer
 
 from . import perf_analyzer, trace
@@ -58,7 +58,7 @@ def main() -> None:
             texts = [json.loads(line)["text"] for line in arguments.queries.read_text().splitlines()]
         else:
             texts = questions(rows, 500)
-        encoder, device = client.server_info().encoder, server.device
+        encoder, device = client.encoder(), server.device
         alone = direct(arguments.repository, server.store, texts, device)
         with console.status("one client, traced"):
             one_client = measure(binary, server, texts, CODECS[0], 1, False, arguments)
@@ -93,8 +93,8 @@ def overhead(
         "total_ms": total,
         "triton_before_ms": fmean(request.before_ms for request in traced),
         "triton_after_ms": fmean(request.after_ms for request in traced),
-        **{f"{stage}_ms": stages[stage]["ms"] for stage in STAGES},
-        "beyond_encoding_and_scoring_ms": total - stages["encode"]["ms"] - stages["score"]["ms"],
+        **{f"{stage}_ms": stages[stage]["ms"] for stage in SEARCH_STAGES},
+        "beyond_encoding_and_scoring_ms": total - sum(stages[name]["ms"] for name in ("encode", "score", "fetch")),
         "beyond_the_same_work_in_one_process_ms": total - sum(alone.values()),
     }
 
@@ -153,15 +153,15 @@ def measure(
     except perf_analyzer.RefusedError as error:
         return {**row, "refused": str(error)}
     after = settled(metrics_url)
-    return {**row, **asdict(load), "stages": {name: stage(after[name].since(before[name])) for name in STAGES}}
+    return {**row, **asdict(load), "stages": {name: stage(after[name].since(before[name])) for name in SEARCH_STAGES}}
 
 
 def settled(metrics_url: str) -> dict[str, StageTotal]:
     """Each stage's total once the server is idle: a load that ends leaves requests that are still in progress."""
-    earlier, now = None, read_stages(metrics_url, "search")
+    earlier, now = None, read_stages(metrics_url)
     while now != earlier:
-        time.sleep(1.0)
-        earlier, now = now, read_stages(metrics_url, "search")
+        time.sleep(2.0)
+        earlier, now = now, read_stages(metrics_url)
     return now
 
 
@@ -196,7 +196,7 @@ def direct(repository: Path, store: Path, texts: list[str], name: str) -> dict[s
 def table(measured: Sequence[dict[str, Any]]) -> str:
     """The rows as a Markdown table; a row whose load was refused has the reason in place of figures."""
     head = ["codec", "clients", "texts", "searches/s", "p50 ms", "p95 ms", "p99 ms"]
-    head += [f"{name} ms" if name == "wait" else f"{name} ms (batch)" for name in STAGES]
+    head += [f"{name} ms" if name == "wait" else f"{name} ms (batch)" for name in SEARCH_STAGES]
     lines = ["| " + " | ".join(head) + " |", "| " + " | ".join(["---"] * len(head)) + " |"]
     for row in measured:
         cells = [row["codec"], str(row["concurrency"]), "yes" if row["with_text"] else "no", *figures(row)]
@@ -210,7 +210,7 @@ def figures(row: Mapping[str, Any]) -> list[str]:
     load = [f"{row[name]:.1f}" for name in ("requests_per_s", "p50_ms", "p95_ms", "p99_ms")]
     return load + [
         f"{found['ms']:.1f}" + (f" ({found['requests_per_batch']:.1f})" if "requests_per_batch" in found else "")
-        for found in (row["stages"][name] for name in STAGES)
+        for found in (row["stages"][name] for name in SEARCH_STAGES)
     ]
 
 

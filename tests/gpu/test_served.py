@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from counts import Counts
 from device_encoders import HostDeviceEncoder
 from numpy.typing import NDArray
 from service_requests import answers, strings, upsert
 
 from tridex.encoding import DeviceEncoder, Encoder, TokenBatch, create_encoder, latest_version_dir, load_artifact
 from tridex.serving.backend.service import Arrays, Context, Request, RequestError, Sender
+from tridex.serving.metrics.registry import Metrics
 from tridex.serving.models.encoder import EncoderService
 from tridex.serving.models.ingest import IngestService
 from tridex.serving.models.search import SearchService
@@ -52,14 +52,14 @@ def gpu_context(gpu_repository: Path, device: torch.device, tmp_path_factory: py
     def no_infer(*_: Any) -> dict[str, NDArray[Any]]:
         raise AssertionError("the encoder calls no other model")
 
-    encoder = EncoderService(Context(gpu_repository, str(device), store, no_infer, Counts()))
+    encoder = EncoderService(Context(gpu_repository, str(device), store, no_infer, Metrics()))
 
     def infer(_model: str, inputs: Arrays, _outputs: Any) -> dict[str, NDArray[Any]]:
         (result,) = encoder.answer([Request(inputs)])
         assert isinstance(result, dict)
         return result
 
-    context = Context(gpu_repository, str(device), store, infer, Counts(), memory_budget=2**30)
+    context = Context(gpu_repository, str(device), store, infer, Metrics(), memory_budget=2**30)
     ingest = IngestService(context)
     for name, codec in (("c", "float16"), ("i", "int8")):
         created = Request(
