@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import servers
 import torch
 from builds import write
 from eventually import eventually
 from sentence_transformers import MultiVectorEncoder
-from servers import free_ports
 
 from tridex.building import Embedder, Progress, build_collection, document_reading, new_collection_spec
 from tridex.client import Client, SearchResult, Unavailable
@@ -68,16 +68,7 @@ def store(gpu_repository: Path, device: torch.device, tmp_path_factory: pytest.T
 
 
 def new_server(repository: Path, store: Path, device: str, budget: int | None = BUDGET) -> TritonServer:
-    grpc_port, http_port, metrics_port = free_ports(3)
-    return TritonServer(
-        repository,
-        store,
-        device=device,
-        grpc_port=grpc_port,
-        http_port=http_port,
-        metrics_port=metrics_port,
-        memory_budget=budget,
-    )
+    return servers.new_server(repository, store, device=device, memory_budget=budget)
 
 
 @pytest.fixture(scope="module")
