@@ -142,6 +142,7 @@ def _server(choices: Choices, store: Path, console: Console, held: ExitStack) ->
             store=store,
             device=choices.device,
             host=HOST,
+            metrics_host=HOST,
             grpc_port=grpc_port,
             http_port=http_port,
             metrics_port=metrics_port,
@@ -189,7 +190,7 @@ def _index(
         columns=in_words(columns),
         local=LocalRanking(lambda advance: _bi_encoder(choices.bi_encoder, name, source, data, advance), total),
         costs=CodecCosts(served_costs(server.address, name, server.store, server.repository)),
-        read_stages=stages_at(f"http://{server.metrics_host}:{server.ports['metrics']}/metrics"),
+        read_stages=stages_at(f"http://{HOST}:{server.ports['metrics']}/metrics"),
         examples=example_questions(texts),
     )
 
