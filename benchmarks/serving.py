@@ -24,6 +24,7 @@ from rich.markdown import Markdown
 
 from tridex import kernels
 from tridex.client.channel import DEFAULT_TIMEOUT_S
+from tridex.common.device import CPU
 from tridex.encoding import create_encoder, latest_version_dir, load_artifact
 from tridex.index import Follower, Store
 from tridex.kernels import Codec
@@ -32,9 +33,10 @@ from tridex.serving.server import TritonServer
 
 from . import perf_analyzer, trace
 from .environment import CODECS, collection, questions, served_stdlib
-from .publishing import publish
+from .publishing import device_name, publish
 
 CONCURRENCIES = (1, 4, 16, 64)
+GPU_CONCURRENCIES = (1, 16, 64, 256)
 TOP_K = 10
 
 console = Console()
@@ -56,14 +58,14 @@ def main() -> None:
             texts = [json.loads(line)["text"] for line in arguments.queries.read_text().splitlines()]
         else:
             texts = questions(rows, 500)
-        encoder = client.server_info().encoder
-        alone = direct(arguments.repository, server.store, texts)
+        encoder, device = client.encoder(), server.device
+        alone = direct(arguments.repository, server.store, texts, device)
         with console.status("one client, traced"):
             one_client = measure(binary, server, texts, CODECS[0], 1, False, arguments)
     measured = []
     with served_stdlib(arguments.repository, arguments.data) as (server, _, _):
         for codec, with_text in ((CODECS[0], False), (CODECS[0], True), (CODECS[1], False)):
-            for concurrency in CONCURRENCIES:
+            for concurrency in CONCURRENCIES if device == CPU else GPU_CONCURRENCIES:
                 with console.status(f"{codec}, {concurrency} clients, {'with' if with_text else 'without'} texts"):
                     measured.append(measure(binary, server, texts, codec, concurrency, with_text, arguments))
     added = overhead(trace.read(trace_file, "search"), one_client["stages"], alone)
@@ -78,7 +80,8 @@ def main() -> None:
         "one_client": added,
         "runs": measured,
     }
-    publish("serving", results, markdown)
+    # What was measured on a GPU stands beside what was on a CPU.
+    publish("serving" if device == CPU else f"serving-{device_name()}", results, markdown, section="Serving")
 
 
 def overhead(
@@ -168,21 +171,22 @@ def stage(total: StageTotal) -> dict[str, float]:
     return {"ms": 1000 * total.seconds / total.requests, **together}
 
 
-def direct(repository: Path, store: Path, texts: list[str]) -> dict[str, float]:
+def direct(repository: Path, store: Path, texts: list[str], name: str) -> dict[str, float]:
     """Mean milliseconds of the same work in this process, without a server: what encoding and scoring cost."""
     artifact = load_artifact(latest_version_dir(repository / "encoder"))
     tokenizer = artifact.tokenizer()
-    encoder = create_encoder(artifact, threads=os.cpu_count() or 1)
-    snapshot = Follower(Store(store), collection(CODECS[0]), torch.device("cpu")).snapshot
-    kernels.warm_up("cpu", artifact.manifest.dim, [Codec(CODECS[0])])
+    device = torch.device(name)
+    encoder = create_encoder(artifact, name, threads=os.cpu_count() or 1)
+    snapshot = Follower(Store(store), collection(CODECS[0]), device).snapshot
+    kernels.warm_up(device, artifact.manifest.dim, [Codec(CODECS[0])])
     times: dict[str, list[float]] = {"tokenise_ms": [], "encode_ms": [], "score_ms": []}
     for text in texts:
         marks = [time.perf_counter()]
         tokens = tokenizer.queries([text])
         marks.append(time.perf_counter())
-        embeddings = torch.from_numpy(encoder.encode(tokens))
+        embeddings = torch.from_numpy(encoder.encode(tokens)).to(device)
         marks.append(time.perf_counter())
-        snapshot.search(embeddings, torch.from_numpy(tokens.embedding_mask != 0), TOP_K)
+        snapshot.search(embeddings, torch.from_numpy(tokens.embedding_mask != 0).to(device), TOP_K)
         marks.append(time.perf_counter())
         for name, begin, end in zip(times, marks, marks[1:], strict=False):
             times[name].append(1000 * (end - begin))

@@ -1,6 +1,6 @@
 """The served models' services on the GPU, against the same on the CPU: searches in every mode, filters, writes.
 
-What Triton server adds is tested on a CPU, by tests/end_to_end.
+What Triton server adds is tested by test_server.py.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from device_encoders import HostDeviceEncoder
 from numpy.typing import NDArray
 from service_requests import answers, strings, upsert
 
-from tridex.encoding import DeviceEncoder, TokenBatch, create_encoder, latest_version_dir, load_artifact
-from tridex.export import export_default
+from tridex.encoding import DeviceEncoder, Encoder, TokenBatch, create_encoder, latest_version_dir, load_artifact
 from tridex.serving.backend.service import Arrays, Context, Request, RequestError, Sender
 from tridex.serving.metrics.registry import Metrics
 from tridex.serving.models.encoder import EncoderService
@@ -42,14 +42,6 @@ def texts() -> dict[str, str]:
     words = ["red", "blue", "planet", "moon", "dust", "comet", "ocean", "ring", "sun", "night"]
     random = np.random.default_rng(0)
     return {f"{i:03}": " ".join(random.choice(words, 3 + i % 40)) for i in range(300)}
-
-
-@pytest.fixture(scope="session")
-def gpu_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model repository with the default checkpoint exported."""
-    folder = tmp_path_factory.mktemp("repository")
-    export_default(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -186,8 +178,11 @@ def test_the_encoder_is_the_cpu_s(gpu_repository: Path, device: torch.device, ca
     """Every shape with a graph, and shapes without: more texts, or wider ones."""
     artifact = load_artifact(latest_version_dir(gpu_repository / "encoder"))
     tokenizer, on_cpu = artifact.tokenizer(), create_encoder(artifact)
-    with torch.cuda.stream(torch.cuda.Stream(device)):
-        encoder = create_encoder(artifact, str(device))
+    if device.type == "cpu":
+        encoder: Encoder = HostDeviceEncoder(create_encoder(artifact))
+    else:
+        with torch.cuda.stream(torch.cuda.Stream(device)):
+            encoder = create_encoder(artifact, str(device))
     assert isinstance(encoder, DeviceEncoder)
     if captured:
         encoder.capture(artifact.manifest.rules.query.length)
@@ -197,3 +192,7 @@ def test_the_encoder_is_the_cpu_s(gpu_repository: Path, device: torch.device, ca
         for found, expected in zip(encoder.encode_many(batches), on_cpu.encode_many(batches), strict=True):
             assert found.shape == expected.shape
             np.testing.assert_allclose(found, expected, atol=TOLERANCE)
+        scoring = [
+            array[batch.embedding_mask != 0] for array, batch in zip(on_cpu.encode_many(batches), batches, strict=True)
+        ]
+        np.testing.assert_allclose(encoder.encode_scoring(batches).cpu(), np.concatenate(scoring), atol=TOLERANCE)

@@ -63,9 +63,18 @@ class AlreadyExists(ClientError):  # noqa: N818
 
 
 class Overloaded(ClientError):  # noqa: N818
-    """The server has no room for this request now; try again later or send less."""
+    """The server has no room for this request now; try again later or send less.
+
+    It is not sent again: what would be answered too late now is told so at once, so that the caller can decide.
+    """
 
     code = "OVERLOADED"
+
+    @property
+    def retry_after_s(self) -> float | None:
+        """Seconds after which the server expects to have room, None where it does not know."""
+        found = _RETRY_AFTER.search(super().__str__())
+        return float(found[1]) if found else None
 
 
 class ResourceExhausted(ClientError):  # noqa: N818
@@ -131,6 +140,7 @@ _BY_TAG: dict[ErrorTag, type[ClientError]] = {
 }
 
 
+_RETRY_AFTER = re.compile(r"; retry after ([0-9]+(?:\.[0-9]+)?) s$")
 _TOO_LARGE = re.compile("message larger than max|metadata size exceeds")
 _RESTRICTED = "This protocol is restricted"
 

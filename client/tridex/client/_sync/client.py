@@ -580,13 +580,25 @@ class Client:
             return False
 
     def server_info(self, *, timeout_s: float | None = None) -> ServerInfo:
-        """The Triton server's name, version and extensions, and the manifest of the served encoder."""
+        """The Triton server's name, version and extensions, and the manifest of the served encoder.
+
+        Raises:
+            PermissionDenied: The server asks for API keys: what Triton server says of itself is closed then.
+        """
         allowed_s = self._allowed_s(timeout_s)
         name, version, extensions = self._send(calls.server_metadata(), allowed_s)
         return ServerInfo(name, version, extensions, self._send(calls.encoder(), allowed_s))
 
+    def encoder(self, *, timeout_s: float | None = None) -> dict[str, Any]:
+        """The manifest of the served encoder."""
+        return self._send(calls.encoder(), self._allowed_s(timeout_s))
+
     def statistics(self, *, timeout_s: float | None = None) -> list[ModelStatistics]:
-        """What every served model did since it was loaded: where the time of a search goes, stage by stage."""
+        """What every served model did since it was loaded: where the time of a search goes, stage by stage.
+
+        Raises:
+            PermissionDenied: The server asks for API keys: its metrics have the same figures.
+        """
         return self._send(calls.statistics(), self._allowed_s(timeout_s))
 
     def _search(

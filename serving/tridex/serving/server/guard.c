@@ -321,8 +321,13 @@ static Error* look_at_gate(void) {
   uint64_t shortest = gate[lane].shortest_timeout_us;
   if (timeout_us_under_way > 0 ? timeout_us_under_way >= shortest : gate[lane].refuses_without == 0) return NULL;
   __atomic_fetch_add(&gate[lane].refused, 1, __ATOMIC_RELAXED);
-  return refuse(INTERNAL, "OVERLOADED: the requests before this one at %.64s take too long; expected a timeout of %llu ms "
-                "or more, or fewer requests", model_under_way, shortest / 1000 + 1, 0);
+  uint64_t after = shortest > timeout_us_under_way ? shortest - timeout_us_under_way : 0;
+  char message[512];
+  snprintf(message, sizeof message, "OVERLOADED: the requests before this one at %.64s take too long; expected a timeout "
+           "of %llu ms or more, or fewer requests; retry after %llu.%02llu s", model_under_way,
+           (unsigned long long)(shortest / 1000 + 1), (unsigned long long)(after / 1000000),
+           (unsigned long long)(after / 10000 % 100));
+  return TRITONSERVER_ErrorNew(INTERNAL, message);
 }
 
 Error* TRITONSERVER_ServerInferAsync(void* server, void* request, void* trace) {

@@ -26,6 +26,8 @@ _CLOSED_TO_CLIENTS = "model-repository,model-config,shared-memory,logging,trace"
 """Triton server's names of the protocols by which a client could run code, access memory, or write files."""
 _CLOSED_WITH_KEYS = f"{_CLOSED_TO_CLIENTS},metadata,statistics"
 """Where callers need keys: Triton server cannot check these calls' keys."""
+_VERTEX_AI = "AIP_MODE"
+"""The variable by which Triton server opens Vertex AI's port, on every address."""
 
 
 class Launch:
@@ -82,7 +84,7 @@ class Launch:
         run = RunFolder(self._folder / f"run-{next(self._lives)}")
         runtime = find_runtime(self._folder)
         variables = {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if name != _VERTEX_AI},
             **runtime.environment,
             **guard_environment(self._folder, run.folder / run_folder.GATE),
             **self._placement.environment,

@@ -25,12 +25,13 @@ _CHILD = Path(__file__).with_name("child.py")
 _STUB = "triton_python_backend_stub"
 
 _LOOK_S = 0.1
-_SILENT_S = 10.0
-"""A model's process or a tritonserver that is silent for this long is not ready."""
-_STUCK_S = 60.0
-"""One that is silent for this long is replaced."""
+_SILENT_S = 1.7
+"""A model's process that is silent for this long is not ready: with a look every 0.2 s, that is seen within 2 s."""
+_STUCK_S = 20.0
+"""One that is silent for this long is replaced; one that is starved of its processor may be silent for seconds."""
+_ASK_EVERY_S = 0.5
 _ASK_S = 1.0
-"""How often tritonserver is asked whether it is ready, and how long its answer may take."""
+"""How long tritonserver's answer may take to whether it is ready."""
 _SETTLED_S = 0.2
 _GONE_S = 5.0
 _POLL_S = 0.02
@@ -121,9 +122,9 @@ class TritonProcess:
                 return f"model {report.model}: {report.trouble}"
             if self._silence.since(report.at_s) > _SILENT_S:
                 return f"model {report.model}: its process {report.pid} is stuck"
-        if time.monotonic() - self._readiness.asked_s > _ASK_S:
+        if time.monotonic() - self._readiness.asked_s > _ASK_EVERY_S:
             self._readiness.ask()
-        if not self._readiness.is_ready or self._silence.since(self._readiness.answered_s) > _SILENT_S:
+        if not self._readiness.is_ready:
             return "tritonserver is not ready"
         return None
 
@@ -181,6 +182,7 @@ class _Readiness:
             connection.request("GET", "/v2/health/ready")
             self.is_ready = connection.getresponse().status == HTTPStatus.OK
         except (OSError, http.client.HTTPException):
+            self.is_ready = False
             return False
         finally:
             connection.close()
