@@ -151,6 +151,21 @@ async def test_what_is_never_sent_again(client, triton, status, message, expecte
     assert type(caught.value) is expected and len(triton.requests) == 1
 
 
+@pytest.mark.parametrize(
+    ("message", "after_s"),
+    [
+        ("OVERLOADED: 9 requests are before this one; retry after 0.35 s", 0.35),
+        ("in ensemble 'maxsim', OVERLOADED: they take too long; retry after 12 s", 12.0),
+        ("OVERLOADED: requests that wait hold 9 bytes of texts", None),
+    ],
+)
+async def test_an_overload_says_when_to_retry(client, triton, message, after_s):
+    triton.failures = [(grpc.StatusCode.INTERNAL, message)]
+    with pytest.raises(Overloaded) as caught:
+        await client.count("docs")
+    assert caught.value.retry_after_s == after_s
+
+
 async def test_an_answer_that_is_too_large_is_no_overload(make_client, triton, monkeypatch):
     monkeypatch.setattr(transport, "CHANNEL_ARGUMENTS", [("grpc.max_receive_message_length", 10_000)])
     triton.answer = lambda _: {"ROWS": [[json.dumps({"id": "1", "text": "x" * 20_000, "metadata": {}})]]}

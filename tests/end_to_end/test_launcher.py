@@ -107,7 +107,8 @@ def test_what_administers_the_server_is_closed(raw: triton.InferenceServerClient
 
 
 def test_health_is_all_there_is_over_http(served: Serve) -> None:
-    assert served.get("/v2/health/live") == served.get("/v2/health/ready") == (200, "")
+    assert served.get("/v2/health/live") == (200, "")
+    eventually(lambda: served.get("/v2/health/ready") == (200, ""))
     assert served.get("/v2/models/search/infer", "POST", "{}")[0] == 501
     assert served.get("/v2/repository/index", "POST", "{}")[0] == 501
     tritonserver = psutil.Process(served.process_of("encoder").ppid())
@@ -142,6 +143,17 @@ def test_a_model_process_that_dies_is_seen_at_once_and_brought_back(served: Serv
     log = served.log.read_text()
     assert message in log
     assert log.count("starts on cpu with store") == 2
+
+
+def test_a_model_process_that_is_stuck_is_not_ready_until_it_goes_on(served: Serve) -> None:
+    victim = served.process_of("catalog")
+    victim.suspend()
+    try:
+        eventually(lambda: not served.ready)
+    finally:
+        victim.resume()
+    eventually(lambda: served.ready)
+    assert f"not ready: model catalog: its process {victim.pid} is stuck" in served.errors.read_text()
 
 
 def test_ending_it_under_load_tells_callers_that_it_is_unavailable(served: Serve) -> None:

@@ -115,7 +115,7 @@ def test_a_reader_cannot_write_and_a_writer_cannot_read_or_administer(secured: S
             lambda: reader.upsert("docs", DOCUMENTS),
             lambda: reader.delete("docs", ["1"]),
             lambda: reader.clear("docs"),
-            lambda: reader.update_metadata("docs", ["1"], {"year": 1}),
+            lambda: reader.update_metadata("docs", ["1"], metadata={"year": 1}),
         ):
             with pytest.raises(PermissionDenied, match=r"^key 'reader' does not have the right 'write'"):
                 write()
