@@ -23,6 +23,7 @@ from tridex.index import FieldType, Store
 from tridex.kernels import Codec
 from tridex.protocol.sources import open_source
 from tridex.serving.server import ServerError, TritonServer
+from tridex.serving.settings import ServerSettings
 
 TOLERANCE = 2e-3
 """Of a score: products of a GPU's libraries are of TF32 or of another order, which depends on the batch."""
@@ -69,13 +70,15 @@ def store(gpu_repository: Path, device: torch.device, tmp_path_factory: pytest.T
 def new_server(repository: Path, store: Path, device: str, budget: int | None = BUDGET) -> TritonServer:
     grpc_port, http_port, metrics_port = free_ports(3)
     return TritonServer(
-        repository,
-        store,
-        device=device,
-        grpc_port=grpc_port,
-        http_port=http_port,
-        metrics_port=metrics_port,
-        memory_budget=budget,
+        ServerSettings(
+            repository=repository,
+            store=store,
+            device=device,
+            grpc_port=grpc_port,
+            http_port=http_port,
+            metrics_port=metrics_port,
+            memory_budget=budget,
+        )
     )
 
 
