@@ -33,9 +33,10 @@ from tridex.index import Store
 from tridex.kernels import Codec
 from tridex.protocol.sources import open_source
 from tridex.serving.backend.query_tokens import QueryTokens
-from tridex.serving.backend.service import Context, Counter, Request, as_strings
+from tridex.serving.backend.service import Context, Request, as_strings
 from tridex.serving.engine.explanations import Explainer
 from tridex.serving.engine.search_engine import SearchEngine
+from tridex.serving.metrics.registry import Metrics
 from tridex.serving.requests.search import SearchRequest
 
 from .environment import questions
@@ -48,11 +49,6 @@ PROFILED = 5
 KERNELS_SHOWN = 15
 CODEC = Codec.FLOAT16
 STAGES = ("tokenise", "encode", "begin the search", "wait and answer")
-
-
-class _NoMetrics:
-    def counter(self, name: str, description: str) -> Counter:  # noqa: ARG002
-        return lambda *_: None
 
 
 class Batch:
@@ -69,7 +65,7 @@ class Batch:
         if isinstance(encoder, DeviceEncoder):
             encoder.capture(artifact.manifest.rules.query.length)
             self._encode = encoder.encode_on_device
-        context = Context(artifact.directory.parents[1], device, store, _no_infer, _NoMetrics())
+        context = Context(artifact.directory.parents[1], device, store, _no_infer, Metrics())
         explainer = Explainer(artifact.manifest, artifact.tokenizer(), encoder.encode_many)
         kernels.warm_up(device, artifact.manifest.dim, [CODEC])
         self._engine = SearchEngine(context, artifact, explainer, self._stream)
@@ -165,7 +161,7 @@ def _on_device(profiler: profile) -> list[dict[str, Any]]:
     found = [
         {"name": event.key, "ms": event.self_device_time_total / 1000 / PROFILED, "calls": event.count / PROFILED}
         for event in profiler.key_averages()
-        if event.device_type == torch.autograd.DeviceType.CUDA and event.self_device_time_total
+        if event.device_type.name == "CUDA" and event.self_device_time_total
     ]
     return sorted(found, key=lambda event: -event["ms"])
 
@@ -185,7 +181,7 @@ def _tables(rows: Sequence[dict[str, float]], on_device: Sequence[dict[str, Any]
     return "\n".join(lines)
 
 
-def _no_infer(*_: Any) -> dict[str, Any]:
+def _no_infer(model: str, inputs: Any, outputs: Any) -> dict[str, Any]:  # noqa: ARG001
     raise AssertionError("no other model is called")
 
 

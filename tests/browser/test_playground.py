@@ -79,7 +79,7 @@ def ask(page: Page, query: str) -> None:
 
 def test_a_question_is_answered_three_times(page: Page) -> None:
     expect(page.locator("#hits-bi-encoder progress")).to_have_count(0, timeout=PATIENCE_MS)
-    ask(page, "remove a folder and all it holds")
+    ask(page, "delete a directory and everything in it")
     for system in ("ColBERT", "Bi-encoder", "BM25"):
         expect(page.get_by_role("region", name=system).locator(".hit").first).to_be_visible()
     colbert = page.get_by_role("region", name="ColBERT")

@@ -26,7 +26,7 @@ from tridex.playground.app import Playground, create_app
 from tridex.playground.codec_costs import CODECS, CodecCost, CodecCosts
 from tridex.playground.local_ranking import LocalRanking
 from tridex.playground.snippets import snippets
-from tridex.serving.backend.stage_times import STAGES, StageTotal
+from tridex.serving.metrics.stages import SEARCH_STAGES, StageTotal
 
 SCRIPT = "<script>alert('found')</script> and a word"
 TEXTS = {"a": SCRIPT, "b": "another text", "c": "a third"}
@@ -95,7 +95,7 @@ class Ranked:
 
 def spent() -> dict[str, StageTotal]:
     spent.calls += 1  # type: ignore[attr-defined]
-    return {stage: StageTotal(0.001 * spent.calls, spent.calls, spent.calls) for stage in STAGES}  # type: ignore[attr-defined]
+    return {stage: StageTotal(0.001 * spent.calls, spent.calls, spent.calls) for stage in SEARCH_STAGES}  # type: ignore[attr-defined]
 
 
 spent.calls = 0  # type: ignore[attr-defined]
@@ -164,7 +164,8 @@ def test_filters_hold_for_every_system(page: TestClient, server: StandIn) -> Non
     assert "'value': 1990" in answer["snippets"][0]["code"]
 
 
-def test_times_are_by_stage(page: TestClient) -> None:
+def test_times_are_by_stage(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tridex.playground.app.SETTLING_S", 0)
     stages = page.post("/api/timing", json={"query": "word"}).json()
     assert list(stages) == ["colbert", "bm25"]
     assert stages["colbert"]["encode"] == pytest.approx(1) and stages["bm25"]["client and network"] >= 0

@@ -53,6 +53,12 @@ def test_rows_without_an_id_have_their_line(tmp_path: Path) -> None:
     assert documents == [CorpusDocument(f"line {line}", PLOT, {"year": 1979}) for line in (2, 3)]
 
 
+def test_columns_that_are_missing_are_named_with_those_of_the_file(tmp_path: Path) -> None:
+    path = written(tmp_path, f"year,plot\n1979,{PLOT}\n1979,{PLOT}\n")
+    with pytest.raises(CorpusError, match=r"has the columns \['year', 'plot'\]; expected story, or --text"):
+        open_source(path, guess_columns(path, Columns(text=["story"])))
+
+
 def test_json_is_guessed_as_csv_is(tmp_path: Path) -> None:
     rows = [{"key": i, "body": PLOT, "tags": ["a"], "seen": True} for i in range(3)]
     path = written(tmp_path, json.dumps(rows), "films.json")

@@ -41,10 +41,12 @@ def guess_columns(path: Path, columns: Columns) -> Columns:
         rows += 1
         for name, value in row.metadata.items():
             seen[name].add(value)
+    if not rows:
+        return columns  # which says what is wrong, or finds no document
     key = columns.id or _ids(seen, rows, taken=columns.text)
     if not columns.text and _TEXT not in seen:
         texts = _texts({name: column for name, column in seen.items() if name != key})
-        if not texts and rows:
+        if not texts:
             raise CorpusError(f"{path} has the columns {[*seen]}, none of which holds text; expected --text with one")
         columns = replace(columns, text=texts)
     if key is not None:
@@ -61,7 +63,7 @@ class NumberedRows(Columns):
 
     def check(self, names: Sequence[str], source: str) -> None:
         """As of Columns, but for the id."""
-        super().check([*names, *([self.id] if self.id else [])], source)
+        Columns(names[0], self.text).check(names, source)
 
     def document(self, row: Mapping[str, Any], place: str) -> CorpusDocument:
         """As of Columns."""

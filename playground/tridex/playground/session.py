@@ -145,6 +145,11 @@ def _server(choices: Choices, store: Path, console: Console, held: ExitStack) ->
             grpc_port=grpc_port,
             http_port=http_port,
             metrics_port=metrics_port,
+            # Loopback alone; keys and certificates of the environment are another server's.
+            api_key_file=None,
+            tls_cert=None,
+            tls_key=None,
+            client_ca=None,
         )
     )
     held.callback(server.stop)
@@ -184,7 +189,7 @@ def _index(
         columns=in_words(columns),
         local=LocalRanking(lambda advance: _bi_encoder(choices.bi_encoder, name, source, data, advance), total),
         costs=CodecCosts(served_costs(server.address, name, server.store, server.repository)),
-        read_stages=stages_at(f"http://{server.metrics_host}:{server.ports['metrics']}/metrics"),
+        read_stages=stages_at(f"http://{HOST}:{server.ports['metrics']}/metrics"),
         examples=example_questions(texts),
     )
 

@@ -11,8 +11,8 @@ from starlette.concurrency import run_in_threadpool
 from tridex.serving.metrics.stages import SEARCH_STAGES, StageTotal, read_stages
 
 _LAST = SEARCH_STAGES[-1]
-_SETTLING_S = 1.2
-"""The server's models write what they have counted once a second."""
+SETTLING_S = 1.2
+"""Until earlier searches are counted: the server's models write what they have counted once a second."""
 _PATIENCE_S = 3.0
 _PAUSE_S = 0.05
 OUTSIDE = "client and network"
@@ -26,11 +26,10 @@ def stages_at(metrics_url: str) -> ReadStages:
 
 
 async def timed(search: Callable[[], Awaitable[object]], read: ReadStages) -> dict[str, float]:
-    """Milliseconds of one search by stage, and of what is outside the server.
+    """Milliseconds of one search by stage, and of what is outside the server; it returns when the search is counted.
 
-    Other searches at the same time count, too: the server adds up the stages of all of them.
+    Other searches that are not counted yet count, too: the server adds up the stages of all of them.
     """
-    await asyncio.sleep(_SETTLING_S)  # until earlier searches are counted
     before = await run_in_threadpool(read)
     began = time.perf_counter()
     await search()

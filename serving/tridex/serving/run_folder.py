@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .gate import create_gate
+from .metrics.registry import Snapshot
 
 VARIABLE = "TRIDEX_RUN"
 """The environment variable by which models learn their run folder."""
 
 _PAUSE_S = 5.0
 
-METRICS_SUFFIX = ".prom"
-"""Of the file in which a model's process writes its metrics, in Prometheus' text format."""
+METRICS_SUFFIX = ".metrics"
+"""Of the file in which a model's process writes a snapshot of its metrics, as JSON."""
 
 GATE = "gate"
 """The file of gate.py."""
@@ -72,13 +73,13 @@ class RunFolder:
                 continue  # read while it was written; if it stays so, the report before it gets old
         return list(self._reports.values())
 
-    def metrics(self) -> list[bytes]:
-        """What every model's process has written last."""
-        texts = []
+    def metrics(self) -> list[Snapshot]:
+        """What every model's process has counted, a second ago at most."""
+        snapshots = []
         for file in self.folder.glob(f"*{METRICS_SUFFIX}"):
-            with contextlib.suppress(OSError):
-                texts.append(file.read_bytes())
-        return texts
+            with contextlib.suppress(OSError, ValueError):
+                snapshots.append(json.loads(file.read_bytes()))
+        return snapshots
 
     def drain(self) -> None:
         """Makes models refuse new requests and answer those in flight."""

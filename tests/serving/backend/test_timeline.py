@@ -15,6 +15,7 @@ from service_requests import answers, strings, upsert
 from tridex.serving.backend.recorder import Recorder
 from tridex.serving.backend.service import Context, ErrorCode, Request, RequestError, Sender
 from tridex.serving.backend.timeline import Interval, Timeline
+from tridex.serving.metrics.exposition import exposition
 from tridex.serving.metrics.registry import Metrics
 from tridex.serving.metrics.table import Stage
 from tridex.serving.models.ingest import IngestService
@@ -126,7 +127,7 @@ def test_requests_are_counted_by_what_they_asked_for_and_how_it_ended() -> None:
     recorder.answered(good, None)
     recorder.answered(bad, RequestError(ErrorCode.OVERLOADED, "too much"))
     recorder.answered(Sender(), RequestError(ErrorCode.INVALID_ARGUMENT, "no operation"))
-    text = metrics.text().decode()
+    text = exposition([metrics.snapshot()]).decode()
     assert 'tridex_requests_total{code="OK",operation="search"} 1.0' in text
     assert 'tridex_requests_total{code="OVERLOADED",operation="search"} 1.0' in text
     assert 'tridex_requests_total{code="INVALID_ARGUMENT",operation="unknown"} 1.0' in text

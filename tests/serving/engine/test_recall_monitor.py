@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from prometheus_client import CollectorRegistry
 
 from tridex.index import CollectionSpec, Document, Follower, Snapshot, Store
 from tridex.kernels import Codec
@@ -29,10 +28,8 @@ def snapshot(tmp_path: Path) -> Snapshot:
 
 
 def amounts(metrics: Metrics, k: int) -> list[float]:
-    labels = {"collection": "c", "k": str(k)}
-    registry = CollectorRegistry()
-    registry.register(metrics)
-    return [registry.get_sample_value(one.name, labels) or 0 for one in (RECALL_FOUND, RECALL_EXPECTED)]
+    found = metrics.snapshot()
+    return [dict(found.get(one.name, [])).get(("c", str(k)), 0) for one in (RECALL_FOUND, RECALL_EXPECTED)]
 
 
 def test_hits_that_were_missed_are_counted(snapshot: Snapshot) -> None:

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tridex.serving.metrics import table
-from tridex.serving.metrics.exposition import join
+from tridex.serving.metrics.exposition import exposition
 from tridex.serving.metrics.registry import Gauge, Metrics
 from tridex.serving.metrics.table import (
     MAX_COLLECTIONS,
@@ -65,7 +65,7 @@ def test_times_are_cumulative_buckets_with_sum_and_count() -> None:
     metrics = Metrics()
     for seconds in (0.00005, SECONDS[0], 0.02, 100.0):
         metrics.observe(REQUEST_DURATION, seconds, "search")
-    name, text = REQUEST_DURATION.name, metrics.text()
+    name, text = REQUEST_DURATION.name, exposition([metrics.snapshot()])
     buckets = [value(text, f"{name}_bucket", operation="search", le=str(bound)) for bound in SECONDS]
     assert buckets == [2.0 if bound < 0.02 else 3.0 for bound in SECONDS]
     assert value(text, f"{name}_bucket", operation="search", le="+Inf") == 4
@@ -88,7 +88,7 @@ def test_a_family_of_two_processes_is_one() -> None:
     second.add(REQUESTS, "upsert", "OK", amount=2)
     second.add(REQUESTS, 'od"d\\\n', "OK")
     ready[0] = 0.0
-    text = join([first.text(), second.text()])
+    text = exposition([first.snapshot(), second.snapshot()])
     assert value(text, REQUESTS.name, operation="search", code="OK") == 1
     assert value(text, REQUESTS.name, operation="upsert", code="OK") == 2
     assert value(text, REQUESTS.name, operation='od"d\\\n', code="OK") == 1

@@ -36,14 +36,12 @@ def test_documents_are_encoded_while_others_are_written(context: Context, monkey
 
     ingest = IngestService(replace(context, infer=encode))
     monkeypatch.setattr(Collection, "upsert", upsert_rows)
-    (first,) = ingest.answer([upsert("c", {"a": "where is Paris?"})])
-    assert writing.wait(60)
-    (second,) = ingest.answer([upsert("c", {"b": "on the Seine"})])
-    for result in (first, second):
-        assert isinstance(result, Future) and not isinstance(result.result(60), RequestError)
+    short, long = ({f"{name}{i}": WORDS * 4 for i in range(count)} for name, count in (("a", 10), ("b", 200)))
+    for result in ingest.answer([upsert("c", short), upsert("c", long)]):
+        assert isinstance(result, Future) and not isinstance(result.result(100), RequestError)
     ingest.close()
     assert found == [True, True]
-    assert Store(context.store).open("c").count() == 2
+    assert Store(context.store).open("c").count() == 210
 
 
 @pytest.mark.parametrize(("device", "tokens"), [("cpu", 1024), ("cuda:0", 4096)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from tridex.serving.metrics.registry import Metrics
@@ -10,11 +11,11 @@ from tridex.serving.run_folder import METRICS_SUFFIX
 from .background import Background
 
 _WRITE_S = 1.0
-"""Between two writes, of 1 to 4 ms. Prometheus asks every 15 s or so."""
+"""Between two writes. Prometheus asks every 15 s or so."""
 
 
 class MetricsFile:
-    """A thread that replaces INSTANCE.prom by what the metrics are now."""
+    """A thread that replaces INSTANCE.metrics by what the metrics are now."""
 
     def __init__(self, metrics: Metrics, folder: Path, instance: str) -> None:
         self._metrics = metrics
@@ -28,6 +29,6 @@ class MetricsFile:
 
     def _write(self) -> float:
         new = self._file.with_suffix(".new")
-        new.write_bytes(self._metrics.text())
+        new.write_text(json.dumps(self._metrics.snapshot()))
         new.replace(self._file)
         return _WRITE_S

@@ -114,11 +114,15 @@ class Lane(Generic[R]):
         max_weight: int,
         tell_gate: Tell = lambda *_: None,
         encode: Encode | None = None,
+        encodes_meanwhile: bool = False,
     ) -> None:
         """`finish` answers tasks whose texts are encoded, together at most `max_weight` or one task; or it gives their
         work to a device and returns what waits for it, which is called when the next unit is begun or none is waiting.
         `label` is the lane's in metrics. A task without a timeout waits `default_wait_s` at most, and half the time
-        after which other senders left without an answer. `encode` is used in place of the scheduler's."""
+        after which other senders left without an answer. `encode` is used in place of the scheduler's. What `finish`
+        has begun is waited for after one unit more; with `encodes_meanwhile`, as for a write, not before other work is
+        to begin or nothing is waiting."""
+        self.encodes_meanwhile = encodes_meanwhile
         self.encode = encode
         self._tell_gate = tell_gate
         self.name = name
@@ -324,8 +328,9 @@ class Scheduler:
         for lane in self._lanes:
             if lane.waiting:
                 begun = self._turn(lane)
-                self._complete()
-                self._begun = begun
+                if begun or not (self._begun and self._begun.lane.encodes_meanwhile):
+                    self._complete()
+                    self._begun = begun
         if any(lane.waiting for lane in self._lanes):
             return 0.0
         self._complete()

@@ -67,8 +67,8 @@ class Timeline:
         arrived_at = reached = self.arrived_at
         waited_s = ended - arrived_at
         sums: dict[Stage, list[float]] = {}
-        for stage, unit_began, until, share in sorted(self.intervals, key=_BEGAN):
-            began = max(unit_began, arrived_at)  # It may have joined a unit of work that was begun before it came.
+        for stage, begun, until, share in sorted(self.intervals, key=_BEGAN):
+            began = max(begun, arrived_at)  # It may have joined a unit of work that was begun before it came.
             if stage in sums:
                 sums[stage][1] += until - began
                 sums[stage][2] += share

@@ -1,32 +1,46 @@
-"""Joins the metrics of several processes: a family that more than one has is one in the answer."""
+"""The metrics of several processes as one text in Prometheus' format."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric as Family
-from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from .registry import Snapshot
+from .table import METRICS, SECONDS, Kind
 
-class _Joined(Collector):
-    def __init__(self, texts: Iterable[bytes]) -> None:
-        self._texts = texts
+_BOUNDS = [*map(str, SECONDS), "+Inf"]
+
+
+class _Families(Collector):
+    def __init__(self, snapshots: Sequence[Snapshot]) -> None:
+        self._snapshots = snapshots
 
     def collect(self) -> Iterator[Family]:
-        families: dict[str, Family] = {}
-        for text in self._texts:
-            for family in text_string_to_metric_families(text.decode()):
-                if family.name in families:
-                    families[family.name].samples.extend(family.samples)
-                else:
-                    families[family.name] = family
-        yield from families.values()
+        for metric in METRICS:
+            series = [one for snapshot in self._snapshots for one in snapshot.get(metric.name, [])]
+            if not series:
+                continue
+            if metric.kind is Kind.HISTOGRAM:
+                times = HistogramMetricFamily(metric.name, metric.help, labels=metric.labels)
+                for labels, (counts, seconds) in series:
+                    buckets = zip(_BOUNDS, map(float, accumulate(counts)), strict=True)
+                    times.add_metric(labels, list(buckets), seconds)
+                yield times
+                continue
+            family = CounterMetricFamily if metric.kind is Kind.COUNTER else GaugeMetricFamily
+            values = family(metric.name, metric.help, labels=metric.labels)
+            for labels, value in series:
+                values.add_metric(labels, value)
+            yield values
 
 
-def join(texts: Iterable[bytes]) -> bytes:
-    """The metrics of these texts as one. No series may be in two of them."""
+def exposition(snapshots: Sequence[Snapshot]) -> bytes:
+    """The text. No series may be in two of the snapshots."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Joined(texts))
+    registry.register(_Families(snapshots))
     return bytes(generate_latest(registry))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import urllib.request
-from collections import Counter
+from collections import defaultdict
 from dataclasses import dataclass
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -41,7 +41,7 @@ def read_stages(metrics_url: str) -> dict[str, StageTotal]:
     """Each stage, of the searches of all modes. Raises OSError where no server answers."""
     with urllib.request.urlopen(metrics_url, timeout=10) as answer:
         text = answer.read().decode()
-    amounts: dict[str, Counter[str]] = {stage.value: Counter() for stage in Stage}
+    amounts: dict[str, dict[str, float]] = {stage.value: defaultdict(float) for stage in Stage}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             quantity = _QUANTITIES.get(sample.name)

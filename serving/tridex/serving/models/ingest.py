@@ -148,6 +148,7 @@ class IngestService(Service):
             default_wait_s=60.0,
             max_weight=1024,
             tell_gate=context.gate(GateLane.INGEST),
+            encodes_meanwhile=True,
         )
         on_gpu = context.server_device != "cpu"
         encoder = RemoteEncoder(context.infer, _GPU_TOKENS if on_gpu else _TOKENS_PER_CALL)

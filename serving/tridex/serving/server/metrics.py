@@ -10,7 +10,7 @@ from importlib.metadata import version
 import psutil
 
 from tridex.serving.gate import LABELS, read_shed
-from tridex.serving.metrics.exposition import join
+from tridex.serving.metrics.exposition import exposition
 from tridex.serving.metrics.registry import Gauge, Metrics
 from tridex.serving.metrics.table import BUILD_INFO, PROCESS_FILES, PROCESS_MEMORY, READY, RESTARTS, SHED
 
@@ -32,12 +32,14 @@ class ServerMetrics:
         own = Metrics()
         own.gauges(self._gauges)
         own.add(RESTARTS, amount=self._supervisor.restarts)
-        texts = []
+        snapshots = []
         if server := self._supervisor.server:
             for lane, shed in read_shed(server.run.gate).items():
                 own.add(SHED, LABELS[lane], amount=shed)
-            texts = server.run.metrics()
-        return endpoint.Answer(body=join([own.text(), *texts]) + endpoint.fetch(*self._triton, "/metrics").body)
+            snapshots = server.run.metrics()
+        return endpoint.Answer(
+            body=exposition([own.snapshot(), *snapshots]) + endpoint.fetch(*self._triton, "/metrics").body
+        )
 
     def _gauges(self) -> Iterator[Gauge]:
         yield Gauge(BUILD_INFO, (version("tridex"), self._device), 1)
