@@ -24,7 +24,6 @@ from tridex.index import FieldType, Store
 from tridex.kernels import Codec
 from tridex.protocol.sources import open_source
 from tridex.serving.server import ServerError, TritonServer
-from tridex.serving.settings import ServerSettings
 
 TOLERANCE = 2e-3
 """Of a score: products of a GPU's libraries are of TF32 or of another order, which depends on the batch."""
