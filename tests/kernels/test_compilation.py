@@ -58,13 +58,21 @@ POINTERS = {
     "p_offsets": "*i64",
     "p_live": "*i32",
     "p_rows": "*i64",
+    "p_best_scores": "*fp32",
     "p_best_rows": "*i64",
     "p_keys": "*i64",
+    "p_merged": "*i64",
+    "p_least": "*i64",
+    "p_chunks": "*i64",
+    "p_ends": "*i8",
+    "p_sums": "*fp32",
+    "p_counters": "*i32",
+    "p_units": "*fp64",
     "p_scores": "*fp32",
     "p_tokens": "*i64",
     "p_similarities": "*fp32",
 }
-CALLERS = {"p_offsets", "p_live", "p_scales", "p_centroid_ids", "p_rows", "p_keys"}
+CALLERS = {"p_offsets", "p_live", "p_scales", "p_centroid_ids", "p_rows"}
 """Tensors of the caller, of any alignment: a kernel that is specialised on it would be compiled at request time."""
 
 NUMBERS = {
@@ -109,7 +117,7 @@ VARIANTS = [
 def compiled_variant(kernel: Any, codec: Codec, dim: int, tile: QueryTile, capability: int) -> Any:
     constants = query_tile.constants(codec, dim, tile)
     if kernel is not kernels.explain_candidates:
-        constants["BLOCK_DOCUMENTS"] = query_tile.BLOCK_DOCUMENTS
+        constants |= {"BLOCK_DOCUMENTS": query_tile.BLOCK_DOCUMENTS, "LIST": query_tile.LIST}
     options = {name: constants.pop(name) for name in ("num_warps", "maxnreg")}
     queries = NUMBERS[codec.description.operand]
     codes = "u8" if codec.residual_bits else queries
