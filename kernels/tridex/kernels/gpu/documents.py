@@ -56,6 +56,20 @@ def query_tile_rows(
 
 
 @triton.jit
+def block_rows(p_rows, first, size, documents, BLOCK_DOCUMENTS: tl.constexpr):
+    """A block's rows int64 [BLOCK_DOCUMENTS], and which of them there are.
+
+    From row `first` on, or p_rows from place `first` on: `size` of them.
+    """
+    place = tl.arange(0, BLOCK_DOCUMENTS)
+    if p_rows is None:
+        rows = first + place
+    else:
+        rows = tl.load(p_rows + first + place, mask=place < size, other=-1)
+    return rows, (place < size) & (rows >= 0) & (rows < documents)
+
+
+@triton.jit
 def document_spans(p_offsets, p_live, rows, wanted):
     """Where documents start and how many tokens they have: int64 and int32, 0 tokens if not live or not
     wanted."""
@@ -76,11 +90,28 @@ def _chunk_spans(lengths, TILE_CHUNKS: tl.constexpr):
 
 
 @triton.jit
-def _list_chunks(p_chunks, p_ends, starts, lengths, begins, ends, first, LIST: tl.constexpr):
-    """Lists the chunks number `first` to `first` + LIST of a block of documents.
+def _list_chunks(
+    p_chunks,
+    p_ends,
+    p_offsets,
+    p_live,
+    p_rows,
+    first_document,
+    size,
+    documents,
+    first,
+    TILE_CHUNKS: tl.constexpr,
+    LIST: tl.constexpr,
+    BLOCK_DOCUMENTS: tl.constexpr,
+):
+    """Lists the chunks number `first` to `first` + LIST of a block of documents, and returns how many there are.
 
     p_chunks: out: int64 [LIST], first token << 4 | tokens - 1. p_ends: out: int8 [LIST], 1 where a document ends.
+    Offsets are read anew for each list: kept from list to list they took registers that the tiles need.
     """
+    rows, wanted = block_rows(p_rows, first_document, size, documents, BLOCK_DOCUMENTS)
+    starts, lengths = document_spans(p_offsets, p_live, rows, wanted)
+    begins, ends, chunks = _chunk_spans(lengths, TILE_CHUNKS)
     low = tl.maximum(begins, first)
     high = tl.minimum(ends, first + LIST)
     lasts = (lengths - 1) // CHUNK
@@ -94,6 +125,7 @@ def _list_chunks(p_chunks, p_ends, starts, lengths, begins, ends, first, LIST: t
         tl.store(p_chunks + (number - first), entries, mask=own)
         tl.store(p_ends + (number - first), (number + 1 == ends[:, None]).to(tl.int8), mask=own)
     tl.debug_barrier()
+    return chunks
 
 
 @triton.jit
@@ -144,8 +176,10 @@ def _take_chunks(
 
 @triton.jit
 def store_sums(
-    starts,
-    lengths,
+    p_rows,  # of the block, as in block_rows
+    first_document,
+    size,
+    documents,
     first_query,
     end_query,
     subtiles,
@@ -161,6 +195,8 @@ def store_sums(
     p_centroid_ids,
     p_centroids,
     p_bucket_weights,
+    p_offsets,
+    p_live,
     CODES: tl.constexpr,
     CODES_PER_BYTE: tl.constexpr,
     DIM: tl.constexpr,
@@ -169,13 +205,13 @@ def store_sums(
     SUBTILES: tl.constexpr,
     WARPS: tl.constexpr,
     TOKENS: tl.constexpr,
+    BLOCK_DOCUMENTS: tl.constexpr,
     LIST: tl.constexpr,
     STAGES: tl.constexpr,
 ):
     """The sums over subtiles, for the queries from first_query on, of those of a block's documents that have tokens."""
     TILE_CHUNKS: tl.constexpr = TOKENS // CHUNK
     ROWS: tl.constexpr = SUBTILES * SUBTILE
-    begins, ends, chunks = _chunk_spans(lengths, TILE_CHUNKS)
     for number in tl.range(tl.cdiv(subtiles, SUBTILES), disable_licm=True):
         positions, own = query_tile_rows(first_query, end_query, subtiles, number, SUBTILE, SUBTILES, WARPS)
         query_tile = load_query_tile(
@@ -183,20 +219,35 @@ def store_sums(
         )
         weights = tl.load(p_weights + positions, mask=own, other=0.0)
         running = tl.full([ROWS, 4], float("-inf"), tl.float32)
-        documents = 0
-        p_own_sums = p_sums + number * starts.shape[0] * WARPS
-        for first in tl.range(0, chunks, LIST, disable_licm=True):
-            _list_chunks(p_chunks, p_ends, starts, lengths, begins, ends, first, LIST)
+        ended = 0
+        p_own_sums = p_sums + number * BLOCK_DOCUMENTS * WARPS
+        first = tl.zeros([], tl.int64)
+        chunks = first + 1
+        while first < chunks:
+            chunks = _list_chunks(
+                p_chunks,
+                p_ends,
+                p_offsets,
+                p_live,
+                p_rows,
+                first_document,
+                size,
+                documents,
+                first,
+                TILE_CHUNKS,
+                LIST,
+                BLOCK_DOCUMENTS,
+            )
             tiles = (tl.minimum(chunks - first, LIST) // TILE_CHUNKS).to(tl.int32)
             for tile in tl.range(0, tiles, num_stages=STAGES):
                 column = tl.arange(0, TOKENS)
                 entries = tl.load(p_chunks + (tile * TILE_CHUNKS + column // CHUNK))
                 tokens = (entries >> _COUNT_BITS) + tl.minimum(column % CHUNK, entries & (CHUNK - 1))
                 if TILE_CHUNKS == 8:
-                    ended = tl.load(p_ends.to(tl.pointer_type(tl.int64)) + tile)
+                    ends = tl.load(p_ends.to(tl.pointer_type(tl.int64)) + tile)
                 else:
                     tl.static_assert(TILE_CHUNKS == 4)
-                    ended = tl.load(p_ends.to(tl.pointer_type(tl.int32)) + tile)
+                    ends = tl.load(p_ends.to(tl.pointer_type(tl.int32)) + tile)
                 dots = similarities(
                     query_tile,
                     positions,
@@ -215,9 +266,10 @@ def store_sums(
                 )
                 # What a thread holds of a row: in each eight columns two neighbours.
                 pairs = tl.max(tl.reshape(dots, [ROWS, TILE_CHUNKS, CHUNK // 8, 4, 2]), axis=4)
-                running, documents = _take_chunks(
-                    tl.max(pairs, axis=2), running, documents, ended, weights, p_own_sums, SUBTILES, WARPS
+                running, ended = _take_chunks(
+                    tl.max(pairs, axis=2), running, ended, ends, weights, p_own_sums, SUBTILES, WARPS
                 )
+            first += LIST
     tl.debug_barrier()
 
 

@@ -15,20 +15,23 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .documents import document_spans, query_scores, query_tile_rows, store_sums
+from .documents import block_rows, document_spans, query_scores, query_tile_rows, store_sums
 from .queries import unscaled
 from .similarity import load_query_tile, similarities
 from .top_k import LOWEST_KEY, append_keys, best_of_keys, clear_keys, keep_largest, sort_keys
 
-_ANY_ADDRESS = ["p_live", "p_offsets", "p_scales", "p_centroid_ids", "p_rows"]
-"""Callers' tensors, read a few numbers at a time: another alignment must not mean another compilation."""
+_CALLERS = ["p_live", "p_offsets", "p_scales", "p_centroid_ids", "p_rows"]
+_SCRATCH = ["p_keys", "p_merged", "p_least", "p_chunks", "p_ends", "p_sums", "p_counters"]
+_ANY_ADDRESS = _CALLERS + _SCRATCH
+"""Callers' tensors and parts of a workspace, read a few numbers at a time: another alignment must not mean another
+compilation."""
 
-_BUFFER_CHUNK = tl.constexpr(512)
+_BUFFER_CHUNK = tl.constexpr(256)
 """Keys looked at together in a program's buffer, which holds no more at a top_k of 128."""
 
-_MERGED_CHUNK = tl.constexpr(256)
+_MERGED_CHUNK = tl.constexpr(64)
 _PLACES = tl.constexpr(128)
-_OTHERS = tl.constexpr(32)
+_OTHERS = tl.constexpr(8)
 """Keys looked at together: of each query's splits, and where those that are left are put in order."""
 
 
@@ -176,7 +179,6 @@ def search_documents(
     p_chunks += program * LIST
     p_ends += program * LIST
     p_sums += program * tl.cdiv(subtiles, SUBTILES) * (BLOCK_DOCUMENTS * WARPS)
-    p_own_keys = p_keys + (query.to(tl.int64) * splits + split) * capacity
     for i in range(first_query, end_query):
         clear_keys(p_keys + (tl.cast(i, tl.int64) * splits + split) * capacity, split, kept, _BUFFER_CHUNK)
     counts = tl.zeros([SUBTILES], tl.int32)
@@ -187,12 +189,11 @@ def search_documents(
         behind = tl.maximum(ticket - large_blocks, 0)
         first = tl.minimum(ticket, large_blocks).to(tl.int64) * block_documents + behind.to(tl.int64) * last_documents
         size = tl.where(ticket < large_blocks, block_documents, last_documents)
-        place = tl.arange(0, BLOCK_DOCUMENTS)
-        rows = first + place
-        starts, lengths = document_spans(p_offsets, p_live, rows, (place < size) & (rows < documents))
         store_sums(
-            starts,
-            lengths,
+            None,
+            first,
+            size,
+            documents,
             first_query,
             end_query,
             subtiles,
@@ -208,6 +209,8 @@ def search_documents(
             p_centroid_ids,
             p_centroids,
             p_bucket_weights,
+            p_offsets,
+            p_live,
             CODES,
             CODES_PER_BYTE,
             DIM,
@@ -216,12 +219,16 @@ def search_documents(
             SUBTILES,
             WARPS,
             TOKENS,
+            BLOCK_DOCUMENTS,
             LIST,
             STAGES,
         )
+        rows, wanted = block_rows(None, first, size, documents, BLOCK_DOCUMENTS)
+        _, lengths = document_spans(p_offsets, p_live, rows, wanted)
         scores = query_scores(lengths, query - first_query, query < end_query, subtiles, p_sums, SUBTILES, WARPS)
         keys = sort_keys(scores, rows[None, :])
         better = (keys > thresholds[:, None]) & (lengths > 0)[None, :] & (query < end_query)[:, None]
+        p_own_keys = p_keys + (query.to(tl.int64) * splits + split) * capacity
         counts = append_keys(p_own_keys, counts, keys, better)
         taken += size
         ticket = _claim(p_counters + group, blocks, taken, block_documents, most)
@@ -297,15 +304,14 @@ def score_candidates(
     query = tl.program_id(0) // blocks
     program = tl.program_id(0).to(tl.int64)
     p_sums += program * tl.cdiv(subtiles, SUBTILES) * (BLOCK_DOCUMENTS * WARPS)
-    place = tl.arange(0, BLOCK_DOCUMENTS)
-    candidate = tl.program_id(0) % blocks * block_candidates + place
-    known = (place < block_candidates) & (candidate < candidates)
-    pairs = query.to(tl.int64) * candidates + candidate
-    rows = tl.load(p_rows + pairs, mask=known, other=-1)
-    starts, lengths = document_spans(p_offsets, p_live, rows, (rows >= 0) & (rows < documents))
+    candidate = tl.program_id(0) % blocks * block_candidates
+    size = tl.minimum(block_candidates, candidates - candidate)
+    first = query.to(tl.int64) * candidates + candidate
     store_sums(
-        starts,
-        lengths,
+        p_rows,
+        first,
+        size,
+        documents,
         query,
         query + 1,
         subtiles,
@@ -321,6 +327,8 @@ def score_candidates(
         p_centroid_ids,
         p_centroids,
         p_bucket_weights,
+        p_offsets,
+        p_live,
         CODES,
         CODES_PER_BYTE,
         DIM,
@@ -329,13 +337,17 @@ def score_candidates(
         SUBTILES,
         WARPS,
         TOKENS,
+        BLOCK_DOCUMENTS,
         LIST,
         STAGES,
     )
-    first = tl.zeros([1], tl.int32)
-    scores = tl.sum(query_scores(lengths, first, first == 0, subtiles, p_sums, SUBTILES, WARPS), axis=0)
-    scores = tl.where(lengths > 0, scores, float("-inf"))
-    tl.store(p_scores + pairs, unscaled(scores, tl.load(p_units + query)), mask=known)
+    rows, wanted = block_rows(p_rows, first, size, documents, BLOCK_DOCUMENTS)
+    _, lengths = document_spans(p_offsets, p_live, rows, wanted)
+    own = tl.zeros([1], tl.int32)
+    scores = tl.sum(query_scores(lengths, own, own == 0, subtiles, p_sums, SUBTILES, WARPS), axis=0)
+    scores = unscaled(tl.where(lengths > 0, scores, float("-inf")), tl.load(p_units + query))
+    place = tl.arange(0, BLOCK_DOCUMENTS)
+    tl.store(p_scores + first + place, scores, mask=place < size)
 
 
 @triton.jit(do_not_specialize=["subtiles", "documents", "candidates"], do_not_specialize_on_alignment=_ANY_ADDRESS)

@@ -78,7 +78,7 @@ def prepare_queries(
     p_halves,  # out: fp16 [queries, subtiles * SUBTILE, DIM]; None where the codec has no centroids
     p_weights,  # out: fp32 [queries, subtiles * SUBTILE]: what maxima are multiplied by, 0 where a token does not count
     p_units,  # out: fp64 [queries], or [queries, subtiles * SUBTILE] for EACH_TOKEN: what results are multiplied by
-    p_counters,  # out: int32 [counters]: 0
+    p_counters,  # out: int32 [counters]: 0; or None
     tokens,
     subtiles,
     counters,
@@ -96,8 +96,8 @@ def prepare_queries(
     """
     query = tl.program_id(0)
     dimension = tl.arange(0, WIDTH)
-    if query == 0:
-        for i in range(counters):
+    if p_counters is not None:
+        for i in range(query, counters, tl.num_programs(0)):
             tl.store(p_counters + i, 0)
     largest = tl.full([], _SHORTEST, tl.int64)
     if not EACH_TOKEN:

@@ -20,7 +20,7 @@ LOWEST_KEY = tl.constexpr(-(2**63))
 _FEW = tl.constexpr(512)
 """Keys whose order is found sooner by comparing all of them than by halving an interval first."""
 
-_MERGE_CHUNK = tl.constexpr(2048)
+_MERGE_CHUNK = tl.constexpr(512)
 
 _HIGHEST_KEY = tl.constexpr(2**63 - 1)
 _NO_DOCUMENT = tl.constexpr(-(2**63) + (0x7FFFFF << 32))
