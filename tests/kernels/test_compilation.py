@@ -177,14 +177,12 @@ def test_a_variant_compiles_to_what_the_hardware_is_for(
 
 
 @pytest.mark.parametrize("capability", [80, 90, 100])
-@pytest.mark.parametrize("codec", [Codec.FLOAT32, Codec.FLOAT8, Codec.INT8, Codec.RESIDUAL4])
+@pytest.mark.parametrize("codec", [Codec.FLOAT32, Codec.FLOAT8, Codec.INT8])
 def test_what_makes_queries_ready_compiles(codec: Codec, capability: int, tmp_path: Path) -> None:
     constants = query_tile.query_constants(codec, 768) | {"EACH_TOKEN": False}
     warps = constants.pop("num_warps")
-    if not codec.residual_bits:
-        constants |= dict.fromkeys(["p_scales", "p_halves"])
     operand = torch.float16 if codec is Codec.FLOAT8 and capability < 89 else codec.description.operand
-    types = {"p_queries": "*fp32", "p_scales": "*fp32", "p_mask": "*i8", "p_numbers": f"*{NUMBERS[operand]}"}
+    types = {"p_queries": "*fp32", "p_mask": "*i8", "p_numbers": f"*{NUMBERS[operand]}"}
     callers = {"p_queries", "p_mask", "p_counters"}
     variant = compiled(prepare_queries, constants, {"num_warps": warps}, types, capability, callers)
     assert not register_use(variant, tmp_path / "cubin")["STACK"]
