@@ -2,8 +2,9 @@
 
 FOLDER/codebook-SHA256.npz    centroids int8 [centroids, dim], levels int8 [2 ** bits], step float32
 
-`levels` is what the format calls the bucket weights. Up to store format 4 centroids are float16, and no multiples of
-the step: they are rounded to a common step with the bucket weights when they are loaded, and the codes stay.
+`levels` is what the format calls the bucket weights. A file that was written before store format 5 has centroids in
+float16, no multiples of the step: they and the bucket weights are rounded to a common step when they are loaded, and
+the codes stay.
 
 Its hash is in the collection's spec. Lance leaves files that it does not know alone.
 """
