@@ -76,7 +76,8 @@ POINTERS = {
 }
 SCRATCH = {"p_keys", "p_merged", "p_least", "p_chunks", "p_ends", "p_sums", "p_counters"}
 CALLERS = {"p_offsets", "p_live", "p_scales", "p_centroid_ids", "p_rows"} | SCRATCH
-"""Tensors of the caller and parts of its workspace, of any alignment: a kernel that is specialised on it would be compiled at request time."""
+"""Tensors of the caller and parts of its workspace, of any alignment: a kernel that is specialised on it would be
+compiled at request time."""
 
 NUMBERS = {
     torch.float32: "fp32",

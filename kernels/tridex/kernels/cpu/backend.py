@@ -92,9 +92,7 @@ def search(
     return unscaled(torch.cat(best_scores), scaled.units), torch.cat(best_rows)
 
 
-def rescore(
-    queries: torch.Tensor, mask: torch.Tensor | None, segment: Segment, rows: torch.Tensor
-) -> torch.Tensor:
+def rescore(queries: torch.Tensor, mask: torch.Tensor | None, segment: Segment, rows: torch.Tensor) -> torch.Tensor:
     """tridex.kernels.rescore."""
     scaled = scale_queries(queries, mask)
     wanted = _live_rows(segment, rows)

@@ -137,9 +137,7 @@ def search(
     return scores, rows
 
 
-def rescore(
-    queries: torch.Tensor, mask: torch.Tensor | None, segment: Segment, rows: torch.Tensor
-) -> torch.Tensor:
+def rescore(queries: torch.Tensor, mask: torch.Tensor | None, segment: Segment, rows: torch.Tensor) -> torch.Tensor:
     """tridex.kernels.rescore."""
     batch, query_tokens, _ = queries.shape
     candidates = rows.shape[1]

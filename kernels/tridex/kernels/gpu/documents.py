@@ -11,7 +11,7 @@ each of its rows, and where a document ends, one branch for the whole program ta
 """
 
 # mypy: disable-error-code="no-untyped-def,untyped-decorator"
-# ruff: noqa: N803
+# ruff: noqa: N803, N806, SIM108
 from __future__ import annotations
 
 import triton
@@ -151,9 +151,7 @@ def _halves(maxima):
 
 
 @triton.jit
-def _take_chunks(
-    chunk_maxima, running, documents, ends, weights, p_sums, SUBTILES: tl.constexpr, WARPS: tl.constexpr
-):
+def _take_chunks(chunk_maxima, running, documents, ends, weights, p_sums, SUBTILES: tl.constexpr, WARPS: tl.constexpr):
     """Takes the maxima [rows, chunks, 4] of a tile's chunks to the running ones, one after the other.
 
     documents: How many have ended. ends: int64, the chunks' bytes of p_ends. Where one ends, its sums are stored.

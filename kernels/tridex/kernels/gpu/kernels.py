@@ -386,9 +386,7 @@ def explain_candidates(
     number = tl.program_id(0) % query_tiles
     query = tl.program_id(0) // query_tiles // candidates
     positions, own = query_tile_rows(query, query + 1, subtiles, number, SUBTILE, SUBTILES, WARPS)
-    query_tile = load_query_tile(
-        p_queries, p_query_halves, p_query_scales, positions, CODES_PER_BYTE, DIM, BLOCK_DIM
-    )
+    query_tile = load_query_tile(p_queries, p_query_halves, p_query_scales, positions, CODES_PER_BYTE, DIM, BLOCK_DIM)
     row = tl.load(p_rows + pair)
     start, length = document_spans(p_offsets, p_live, row, (row >= 0) & (row < documents))
     largest = tl.full([SUBTILES * SUBTILE], float("-inf"), tl.float32)

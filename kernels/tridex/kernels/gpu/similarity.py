@@ -5,7 +5,7 @@ order of the dimensions.
 """
 
 # mypy: disable-error-code="no-untyped-def,untyped-decorator"
-# ruff: noqa: N803, N806
+# ruff: noqa: N803, N806, RUF005
 from __future__ import annotations
 
 import triton
@@ -124,17 +124,13 @@ def similarities(
     numbers, halves, scales = query_tile
     if p_centroids is not None:
         ids = _load_halves(p_centroid_ids, tokens, tl.int16).to(tl.int64) & 0xFFFF
-        near = _products(
-            halves, p_query_halves, positions, p_centroids, ids, None, "float16", 1, DIM, BLOCK_DIM
-        )
+        near = _products(halves, p_query_halves, positions, p_centroids, ids, None, "float16", 1, DIM, BLOCK_DIM)
         far = _products(
             numbers, p_queries, positions, p_codes, tokens, p_bucket_weights, CODES, CODES_PER_BYTE, DIM, BLOCK_DIM
         )
         dots = near + scales[0][:, None] * far.to(tl.float32)
     else:
-        sums = _products(
-            numbers, p_queries, positions, p_codes, tokens, None, CODES, CODES_PER_BYTE, DIM, BLOCK_DIM
-        )
+        sums = _products(numbers, p_queries, positions, p_codes, tokens, None, CODES, CODES_PER_BYTE, DIM, BLOCK_DIM)
         dots = sums.to(tl.float32)
     if p_scales is not None:
         dots *= _load_halves(p_scales, tokens, tl.float16).to(tl.float32)[None, :]
