@@ -14,7 +14,7 @@ ROUNDS ?= 300
 MINUTES ?= 10
 .DEFAULT_GOAL := help
 .PHONY: help install demo serve export index build search perf bench bench-build bench-kernels bench-index
-.PHONY: bench-candidates quality soak gpu test coverage test-crash docs generate lint clean
+.PHONY: bench-candidates quality soak gpu test test-crash docs generate lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-17s\033[0m %s\n", $$1, $$2}'
@@ -87,12 +87,12 @@ gpu: install ## on a machine with a GPU: the kernels' tests on it, then bench-ke
 	$(BIN)/pytest tests/gpu
 	$(BIN)/python -m benchmarks.maxsim
 
-test: install $(CLIENT_VENV)/.done ## run every test, the real server included
-	TRIDEX_CLIENT_PYTHON=$(CURDIR)/$(CLIENT_VENV)/bin/python $(BIN)/pytest
-
-# Apart from `test`, as it costs 14 % of the time (tests/index: 82 s against 72 s). What runs in the server is not counted.
-coverage: install ## run the tests that need no server, and report which lines they reach
-	$(BIN)/pytest --ignore tests/end_to_end --ignore tests/crash --cov --cov-report=term
+# First what needs no server, in two processes of one thread each, with the lines that it reaches; what runs in a server
+# is not counted. Then what starts servers, which take all cores.
+test: install $(CLIENT_VENV)/.done ## run every test, the real server included, and report coverage
+	OMP_NUM_THREADS=1 $(BIN)/pytest --ignore tests/end_to_end --ignore tests/crash \
+	  --numprocesses 2 --dist loadfile --cov --cov-report=term
+	TRIDEX_CLIENT_PYTHON=$(CURDIR)/$(CLIENT_VENV)/bin/python $(BIN)/pytest tests/end_to_end tests/crash
 
 test-crash: install ## kill writers and servers with SIGKILL at random moments: ROUNDS=300
 	$(BIN)/pytest tests/crash --crash-rounds $(ROUNDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from concurrent import futures
 from typing import Any
@@ -50,7 +51,14 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.answer: Answer = lambda _: {}
         self.statistics = service_pb2.ModelStatisticsResponse()
         self.ready = True
+        self.go_on = threading.Event()
+        """Set at the end of a test: an answer may wait for it."""
         self.address = ""
+
+    def silent(self, _request: Request) -> Mapping[str, np.ndarray]:
+        """An answer that does not come while the test lasts."""
+        self.go_on.wait()
+        return {}
 
     def ModelInfer(self, wire, context):  # noqa: N802 - gRPC's name
         request = Request(wire, dict(context.invocation_metadata()))
@@ -97,6 +105,7 @@ def triton() -> Iterator[FakeTriton]:
     fake.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     server.start()
     yield fake
+    fake.go_on.set()
     server.stop(None).wait()
 
 

@@ -263,6 +263,7 @@ def test_search_json(run, triton):
         "score": 12.5,
         "text": "First\nline \x1b[31mred\x1b[0m",
         "metadata": {"n": 1},
+        "explanation": None,
     }
     assert triton.requests[0].parameters["min_version"] == 2
 

@@ -151,7 +151,7 @@ async def test_a_closed_client_says_so(make_client, triton):
 
 
 def test_closing_a_client_ends_the_calls_of_other_threads(triton):
-    triton.answer = lambda _: time.sleep(1) or COUNT
+    triton.answer = triton.silent
     client = Client(triton.address)
     closer = threading.Timer(0.2, client.close)
     closer.start()
@@ -161,7 +161,7 @@ def test_closing_a_client_ends_the_calls_of_other_threads(triton):
 
 
 async def test_closing_an_async_client_ends_the_calls_of_other_tasks(triton):
-    triton.answer = lambda _: time.sleep(1) or COUNT
+    triton.answer = triton.silent
     client = AsyncClient(triton.address)
     call = asyncio.create_task(client.count("docs"))
     await asyncio.sleep(0.2)
@@ -171,10 +171,11 @@ async def test_closing_an_async_client_ends_the_calls_of_other_tasks(triton):
 
 
 async def test_a_cancelled_call_is_cancelled(triton):
-    triton.answer = lambda _: time.sleep(1) or COUNT
+    triton.answer = triton.silent
     async with AsyncClient(triton.address) as client:
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(client.count("docs"), 0.2)
+        triton.answer = lambda _: COUNT
         assert await client.count("docs") == 3
 
 

@@ -9,7 +9,17 @@ from datetime import datetime
 import numpy as np
 import pytest
 
-from tridex.client import AsyncClient, Client, CollectionInfo, Document, Hit, RerankResult
+from tridex.client import (
+    AsyncClient,
+    Client,
+    CollectionInfo,
+    Document,
+    DocumentToken,
+    Hit,
+    RerankResult,
+    Span,
+    Token,
+)
 
 HITS = {
     "IDS": [["a", "ü"]],
@@ -167,6 +177,64 @@ async def test_rerank_stored_documents(client, triton):
     assert request.model == "search" and request.parameters["top_k"] == 3
     assert request.inputs["CANDIDATE_IDS"].tolist() == [[b"a", b"gone", b"c"]]
     assert results == [RerankResult(2, 9.0, "c"), RerankResult(0, 4.0, "a"), RerankResult(3, 4.0, "a")]
+
+
+EXPLANATION = {
+    "score": 2.5,
+    "query_tokens": [
+        {"token": "[CLS]", "start": None, "end": None, "similarity": 0.0, "contribution": 0.0, "match": None},
+        {
+            "token": "q",
+            "start": 0,
+            "end": 1,
+            "similarity": 2.5,
+            "contribution": 2.5,
+            "match": {"token": "f", "start": 0, "end": 1, "cluster": [{"token": "f", "start": 0, "end": 1}]},
+        },
+    ],
+    "spans": [{"start": 0, "end": 5, "score": 0.5, "text": "first", "found_by": [1]}],
+    "special_share": 0.25,
+    "exact": False,
+    "read": [0, 5],
+    "document_tokens": [{"token": "f", "start": 0, "end": 1}, {"token": "[SEP]", "start": None, "end": None}],
+    "matrix": [[0, 0], [2.5, 1]],
+    "of a newer server": {},
+}
+
+
+async def test_explain(client, triton):
+    triton.answer = lambda _: {**HITS, "EXPLANATIONS": [[json.dumps(EXPLANATION), ""]]}
+    found = await client.explain("docs", "q", ["ü", "gone", "a"], matrix=True)
+    (request,) = triton.requests
+    plain = {"collection": "docs", "with_text": True, "with_metadata": True}
+    assert request.parameters == {**plain, "top_k": 3, "explain": 3, "explain_matrix": True}
+    assert request.inputs["CANDIDATE_IDS"].tolist() == [["ü".encode(), b"gone", b"a"]]
+    assert [hit and hit.id for hit in found] == ["ü", None, "a"] and found[0].explanation is None
+    explanation = found[2].explanation
+    assert explanation.matrix.tolist() == EXPLANATION["matrix"] and explanation.read == (0, 5)
+    special, token = explanation.query_tokens
+    assert special.is_special and special.match is None
+    assert token.match == DocumentToken("f", 0, 1, (Token("f", 0, 1),)) and not token.is_special
+    assert explanation.spans == (Span(0, 5, 0.5, "first", (1,)),)
+
+
+@pytest.mark.parametrize(("explain", "sent"), [(True, 10), (64, 64), (False, None), (0, None)])
+async def test_search_says_how_many_hits_to_explain(client, triton, explain, sent):
+    triton.answer = lambda _: {**HITS, "EXPLANATIONS": [[json.dumps(EXPLANATION), ""]]}
+    (result,) = await client.search_batch("docs", ["q"], explain=explain)
+    assert triton.requests[0].parameters.get("explain") == sent
+    assert ("EXPLANATIONS" in triton.requests[0].outputs) == (result[0].explanation is not None) == bool(sent)
+
+
+async def test_a_batch_of_explained_searches_is_sent_in_small_ones(client, triton):
+    def answer(request):
+        rows = len(request.inputs["QUERY"])
+        one = {**HITS, "EXPLANATIONS": [["", ""]]}
+        return {k: np.repeat(v, rows, axis=0) if isinstance(v, np.ndarray) else v * rows for k, v in one.items()}
+
+    triton.answer = answer
+    assert len(await client.search_batch("docs", ["q"] * 14, explain=True)) == 14
+    assert [len(request.inputs["QUERY"]) for request in triton.requests] == [6, 6, 2]
 
 
 def encoded(request):

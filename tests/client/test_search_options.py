@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 from typer.testing import CliRunner
 
-from tridex.client import Client, CodecName, InvalidArgument, LongDocumentsName, SearchModeName
+from tridex.client import Client, CodecName, InvalidArgument, LongDocumentsName
 from tridex.client.cli import create_app
 from tridex.client.search_options import SEARCH_OPTIONS, search_parameters
 from tridex.kernels import Codec
@@ -41,11 +41,10 @@ def test_none_stands_for_left_out_only_where_there_is_no_default(name):
 def test_the_command_line_has_an_option_for_each_with_help():
     words = CliRunner().invoke(create_app(), ["search", "--help"], env={"COLUMNS": "200"}).output.split()
     for name, option in SEARCH_OPTIONS.items():
-        assert (f"--{name.replace('_', '-')}" in words) == bool(option.help) or name == "filters"
+        assert (f"--{name.replace('_', '-')}" in words) == bool(option.help) or name in ("filters", "explain")
     assert "--no-exact" in words and "-k" in words
 
 
 def test_the_names_that_type_checkers_know_are_all_there_are():
-    assert set(get_args(SearchModeName)) == {mode.value for mode in parameters.SearchMode}
     assert set(get_args(LongDocumentsName)) == {value.value for value in parameters.LongDocuments}
     assert set(get_args(CodecName)) == {codec.value for codec in Codec}

@@ -3,6 +3,7 @@
 import multiprocessing
 import threading
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -156,6 +157,17 @@ def test_zeros_of_either_sign_tie() -> None:
     segment = pack([np.array([[value, 0]], np.float32) for value in (-0.0, 0.0, 1.0, -0.0)], Codec.FLOAT32)
     _, rows = search(torch.tensor([[[0.0, 1.0]]]), segment, 4)
     assert rows.tolist() == [[0, 1, 2, 3]]
+
+
+@pytest.mark.parametrize("codec", list(Codec))
+def test_a_document_by_itself_has_the_similarities_that_it_has_among_others(codec: Codec) -> None:
+    lengths = [3, 0, 17, 5]
+    segment, query = packed(documents(lengths, 32), codec), queries(2, 4, 32)
+    every = reference.similarities(query, segment)
+    for row, (start, end) in enumerate(pairwise(segment.offsets.tolist())):
+        alone = segment.document(row)
+        assert alone.documents == 1 and reference.is_live(alone, 0)
+        torch.testing.assert_close(reference.similarities(query, alone), every[:, :, start:end], rtol=1e-12, atol=1e-12)
 
 
 def test_a_query_without_tokens_scores_zero_on_documents_with_tokens() -> None:

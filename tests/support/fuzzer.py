@@ -49,8 +49,15 @@ _USUAL: dict[str, tuple[Enum, ...]] = {
     models.INGEST.name: (*parameters.IngestOperation, *[_UPSERT] * 6, _DELETE, _DELETE),
     models.CATALOG.name: tuple(parameters.CatalogOperation),
 }
-_CHOICES = (*_OPERATIONS, parameters.SearchMode, parameters.LongDocuments)
-WORDS = (*(str(member.value) for kind in _CHOICES for member in kind), "float16", "int8", "residual2", "0.5")
+_CHOICES = (*_OPERATIONS, parameters.LongDocuments)
+WORDS = (
+    *(str(member.value) for kind in _CHOICES for member in kind),
+    *parameters.SEARCH_MODES,
+    "float16",
+    "int8",
+    "residual2",
+    "0.5",
+)
 
 _BIG_MESSAGE = 16 * 1024
 """Bytes from which on a request may be as much work as its sender waits for."""
@@ -414,13 +421,15 @@ def _several_parameters(rng: Random, request: pb.ModelInferRequest) -> None:
 def _a_mode(rng: Random, request: pb.ModelInferRequest) -> None:
     """A search in a way that there is, or nearly."""
     said: dict[str, Any] = {
-        parameters.MODE: rng.choice([mode.value for mode in parameters.SearchMode]),
+        parameters.MODE: rng.choice(parameters.SEARCH_MODES),
         parameters.EXACT: rng.random() < 0.5,
         parameters.TOP_K: rng.choice((1, 10, limits.MAX_TOP_K)),
         parameters.N_CANDIDATES: rng.choice((1, 10, limits.MAX_CANDIDATES)),
         parameters.N_PROBE: rng.choice((1, limits.MAX_PROBE)),
         parameters.MAXSIM_WEIGHT: rng.choice(("0", "1", "0.5", "nan", "1e-400", "\u0661")),
         parameters.FILTERS: values.conditions(rng),
+        parameters.EXPLAIN: rng.choice((0, 1, limits.MAX_EXPLAINED)),
+        parameters.EXPLAIN_MATRIX: rng.random() < 0.5,
     }
     for name in rng.sample(sorted(said), rng.randrange(1, 5)):
         kserve.set_parameter(request.parameters[name], said[name])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import mlflow
 import pyarrow as pa
@@ -19,14 +20,18 @@ import wandb
 from checkpoints import make
 from hypothesis import given
 from hypothesis import strategies as st
+from mlflow.entities import Run
 from sentence_transformers import MultiVectorEncoder
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from transformers import TrainerCallback
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from typer.testing import CliRunner
 
 from tridex.client.cli import create_app
 from tridex.export import CheckpointError, export_checkpoint
 from tridex.training.examples import Example, TrainingDataError, hold_out, read_examples
 from tridex.training.model import Tuning
-from tridex.training.tracking import TrackingError
+from tridex.training.tracking import parse_trackers
 from tridex.training.trainer import TrainingSettings, train
 
 WORDS = ["late", "interaction", "keeps", "one", "embedding", "token", "capital", "directory", "custard", "sugar"]
@@ -64,6 +69,14 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return dict(MultiVectorEncoder(str(folder), device="cpu").state_dict())
 
 
+def the_mlflow_run(folder: Path) -> tuple[mlflow.MlflowClient, Run]:
+    client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    experiment = client.get_experiment_by_name("tridex")
+    assert experiment
+    (run,) = client.search_runs([experiment.experiment_id])
+    return client, run
+
+
 @pytest.mark.parametrize("tuning", list(Tuning))
 def test_what_is_trained_moves_and_is_exported(
     tuning: Tuning, checkpoint: Path, triplets: Path, tmp_path: Path
@@ -79,13 +92,15 @@ def test_what_is_trained_moves_and_is_exported(
     # The parity gate compares with Sentence Transformers.
     export_checkpoint(str(tmp_path / "trained"), repository=tmp_path / "repository", precision="fp32")
 
-    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
-    run = client.get_run(result.mlflow_run)
+    assert result.recorded_by == ("mlflow",)
+    client, run = the_mlflow_run(tmp_path)
+    assert run.info.run_name == str(tmp_path / "trained")
     assert run.info.status == "FINISHED" and run.data.params["tuning"] == tuning.value
     assert result.before and result.after and result.held_out_queries == 10
-    history = client.get_metric_history(result.mlflow_run, "held_out_ndcg_at_10")
-    assert [metric.value for metric in history] == [result.before["ndcg@10"], result.after["ndcg@10"]]
-    assert client.get_metric_history(result.mlflow_run, "loss")
+    history = client.get_metric_history(run.info.run_id, "eval_held_out_maxsim_ndcg_10")
+    assert [metric.step for metric in history] == [0, 1, 2, 3]
+    assert (history[0].value, history[-1].value) == (result.before["ndcg@10"], result.after["ndcg@10"])
+    assert client.get_metric_history(run.info.run_id, "loss")
     assert not list(tmp_path.glob(".trained*"))
 
 
@@ -103,12 +118,98 @@ def test_a_plain_encoder_gets_a_projection(checkpoint: Path, triplets: Path, tmp
     assert weights(tmp_path / "trained")["1.linear.weight"].shape[1] == 32
 
 
+class Recorder(TrainerCallback):
+    """A tracker of these tests."""
+
+    events: ClassVar[list[str]]
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        self.events.append("begin")
+
+    def on_log(self, *_: Any, logs: dict[str, float], **__: Any) -> None:
+        self.events += [name for name in logs if name == "loss" or name.endswith("ndcg@10")]
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        self.events.append("end")
+
+
+def test_a_tracker_that_fails_is_left_out(
+    checkpoint: Path, triplets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Sound(Recorder):
+        events: ClassVar[list[str]] = []
+
+    class Halfway(Recorder):
+        events: ClassVar[list[str]] = []
+
+        def on_log(self, *arguments: Any, **named: Any) -> None:
+            super().on_log(*arguments, **named)
+            raise ConnectionError("the server went away\nand more of it")
+
+    class Down(Recorder):
+        events: ClassVar[list[str]] = []
+
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
+            raise TimeoutError
+
+    class Broken(Recorder):
+        events: ClassVar[list[str]] = []
+
+        def __init__(self) -> None:
+            raise ImportError("libsomething.so is missing")
+
+    for name, callback in {"azure_ml": Halfway, "neptune": Down, "flyte": Broken, "swanlab": Sound}.items():
+        monkeypatch.setitem(INTEGRATION_TO_CALLBACK, name, callback)
+    monkeypatch.setitem(sys.modules, "clearml", None)
+    track = ("azure_ml", "neptune", "clearml", "flyte", "swanlab")
+    result = train(settings(checkpoint, triplets, tmp_path, max_steps=1, track=track))
+    assert result.recorded_by == ("swanlab",) and weights(tmp_path / "trained")
+    assert (Halfway.events, Down.events, Broken.events) == (["begin", "eval_held_out_maxsim_ndcg@10"], [], [])
+    assert Sound.events == ["begin", "eval_held_out_maxsim_ndcg@10", "loss", "eval_held_out_maxsim_ndcg@10", "end"]
+    assert [record.getMessage() for record in caplog.records if record.name == "tridex.training.tracking"] == [
+        "clearml cannot record: training continues without it (ClearMLCallback requires 'clearml' to be installed. Run "
+        "`pip install clearml`.)",
+        "flyte cannot record: training continues without it (libsomething.so is missing)",
+        "neptune cannot record: training continues without it (TimeoutError)",
+        "azure_ml cannot record: training continues without it (the server went away)",
+    ]
+
+
+@pytest.mark.parametrize("track", ["mlfow", "mlflow,none", "", "mlflow,,wandb"])
+def test_an_unknown_tracker_is_refused(track: str, triplets: Path, tmp_path: Path) -> None:
+    output = tmp_path / "trained"
+    result = CliRunner().invoke(
+        create_app(), ["train", "default", str(triplets), "--track", track, "--output", str(output)]
+    )
+    assert result.exit_code == 1 and not output.exists()
+    assert "is not known; expected none alone, or one or more of azure_ml, clearml, codecarbon," in result.stderr
+
+
+def test_trackers_in_any_order_and_once() -> None:
+    assert parse_trackers(["wandb", "mlflow", "wandb"]) == ("wandb", "mlflow")
+    assert parse_trackers(["none"]) == ()
+
+
+def test_tensorboard_records_beside_mlflow(
+    checkpoint: Path, triplets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    environment = dict(os.environ)
+    result = train(settings(checkpoint, triplets, tmp_path, track=("tensorboard", "mlflow")))
+    assert result.recorded_by == ("tensorboard", "mlflow") and the_mlflow_run(tmp_path)
+    (folder,) = tmp_path.glob("runs/*")
+    recorded = EventAccumulator(str(folder)).Reload()
+    assert [scalar.step for scalar in recorded.Scalars("train/loss")] == [1, 2, 3]
+    assert recorded.Scalars("eval/held_out_maxsim_ndcg@10")[-1].value == pytest.approx((result.after or {})["ndcg@10"])
+    assert os.environ.get("TENSORBOARD_LOGGING_DIR") == environment.get("TENSORBOARD_LOGGING_DIR")
+
+
 def test_training_goes_on_without_a_tracking_server(
     checkpoint: Path, triplets: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     nobody = "http://127.0.0.1:9"
     result = train(settings(checkpoint, triplets, tmp_path, max_steps=1, tracking_uri=nobody, held_out=0))
-    assert result.mlflow_run is None and "training continues without a record" in caplog.text
+    assert not result.recorded_by and "mlflow cannot record: training continues without it" in caplog.text
     assert result.before is None and weights(tmp_path / "trained")
 
 
@@ -124,10 +225,12 @@ def test_weights_and_biases_gets_a_record_too(
     checkpoint: Path, triplets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
-    train(settings(checkpoint, triplets, tmp_path, wandb=True))
+    train(settings(checkpoint, triplets, tmp_path, track=("wandb",)))
     (record,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     recorded = record.read_bytes()
-    assert all(name in recorded for name in (b"train/loss", b"held_out_maxsim_ndcg@10", b"projection_learning_rate"))
+    assert all(
+        name in recorded for name in (b"train/loss", b"held_out_maxsim_ndcg@10", b"learning_rate_mapping", b"tuning")
+    )
 
 
 @pytest.mark.usefixtures("wandb_folder")
@@ -138,18 +241,9 @@ def test_training_goes_on_without_weights_and_biases(
     monkeypatch.setenv("WANDB_API_KEY", "not a key")
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("WANDB_INIT_TIMEOUT", "5")
-    result = train(settings(checkpoint, triplets, tmp_path, max_steps=1, wandb=True))
-    assert "Weights & Biases could not be reached: training continues without a record" in caplog.text
-    assert result.mlflow_run and weights(tmp_path / "trained")
-
-
-def test_weights_and_biases_is_asked_for_and_not_installed(
-    checkpoint: Path, triplets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(TrackingError, match=r"pip install 'tridex\[wandb\]'"):
-        train(settings(checkpoint, triplets, tmp_path, wandb=True))
-    assert not list(tmp_path.iterdir())
+    result = train(settings(checkpoint, triplets, tmp_path, max_steps=1, track=("wandb", "mlflow")))
+    assert "wandb cannot record: training continues without it" in caplog.text
+    assert result.recorded_by == ("mlflow",) and weights(tmp_path / "trained")
 
 
 def test_nothing_is_overwritten(checkpoint: Path, triplets: Path, tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ from .errors import (
     Timeout,
     Unavailable,
 )
+from .explanation import DocumentToken, Explanation, QueryToken, Span, Token
+from .rendering import explanations_html, explanations_svg
 from .results import (
     CollectionInfo,
     Document,
@@ -42,7 +44,9 @@ __all__ = [
     "CodecName",
     "CollectionInfo",
     "Document",
+    "DocumentToken",
     "Embeddings",
+    "Explanation",
     "Filters",
     "Hit",
     "InvalidArgument",
@@ -50,6 +54,7 @@ __all__ = [
     "ModelStatistics",
     "NotFound",
     "Overloaded",
+    "QueryToken",
     "ReadOnly",
     "RerankResult",
     "ResourceExhausted",
@@ -58,7 +63,11 @@ __all__ = [
     "SearchResult",
     "ServerError",
     "ServerInfo",
+    "Span",
     "Timeout",
+    "Token",
     "TridexError",
     "Unavailable",
+    "explanations_html",
+    "explanations_svg",
 ]

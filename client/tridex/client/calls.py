@@ -15,6 +15,7 @@ import numpy as np
 from tridex.protocol import models, parameters
 from tridex.protocol.tensors import Ensemble, Tensor
 
+from .explanation import Explanation
 from .results import CollectionInfo, Document, Embeddings, Hit, ModelStatistics, RerankResult, SearchResult
 from .wire import Answer, Array, Call, Parameters, infer, string_column, string_rows
 
@@ -39,16 +40,18 @@ def search(
         inputs[models.CANDIDATE_IDS] = string_rows([candidates] * len(queries))
     with_text, with_metadata = bool(options[parameters.WITH_TEXT]), bool(options[parameters.WITH_METADATA])
     outputs = [models.IDS, models.SCORES, models.VERSION]
-    outputs += [models.TEXTS] * with_text + [models.METADATA] * with_metadata
+    explained = bool(options.get(parameters.EXPLAIN))
+    outputs += [models.TEXTS] * with_text + [models.METADATA] * with_metadata + [models.EXPLANATIONS] * explained
 
     def read(tensor: Answer) -> list[SearchResult]:
         ids, scores, versions = tensor(models.IDS), tensor(models.SCORES), tensor(models.VERSION)
         absent = np.full(ids.shape, None)
         texts = tensor(models.TEXTS) if with_text else absent
         metadata = tensor(models.METADATA) if with_metadata else absent
+        explanations = tensor(models.EXPLANATIONS) if explained else absent
         return [
             SearchResult(tuple(_hit(*found) for found in zip(*row, strict=True) if found[0]), int(version[0]))
-            for *row, version in zip(ids, scores.tolist(), texts, metadata, versions, strict=True)
+            for *row, version in zip(ids, scores.tolist(), texts, metadata, explanations, versions, strict=True)
         ]
 
     return infer(models.SEARCH, inputs, outputs, {parameters.COLLECTION: collection, **options}, read)
@@ -255,12 +258,15 @@ def _collection(row: Mapping[str, Any]) -> CollectionInfo:
     return CollectionInfo(**{field.name: row[field.name] for field in fields(CollectionInfo) if field.name in row})
 
 
-def _hit(document_id: bytes, score: float, text: bytes | None, metadata: bytes | None) -> Hit:
+def _hit(
+    document_id: bytes, score: float, text: bytes | None, metadata: bytes | None, explanation: bytes | None
+) -> Hit:
     return Hit(
         id=document_id.decode(),
         score=score,
         text=None if text is None else text.decode(),
         metadata=None if metadata is None else json.loads(metadata),
+        explanation=Explanation.from_json(json.loads(explanation)) if explanation else None,
     )
 
 

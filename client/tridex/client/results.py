@@ -9,6 +9,8 @@ from typing import Any, TypeAlias, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from .explanation import Explanation
+
 Embeddings: TypeAlias = NDArray[np.float32]
 """[tokens, dim]: the token embeddings of one query or document."""
 
@@ -36,6 +38,8 @@ class Hit:
     """None where the search did not ask for texts."""
     metadata: Mapping[str, Any] | None
     """None where the search did not ask for metadata."""
+    explanation: Explanation | None = None
+    """Which words it was found by; None where that was not asked for (`explain`)."""
 
 
 @dataclass(frozen=True)

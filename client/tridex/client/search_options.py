@@ -35,12 +35,22 @@ class Option:
 
 
 def _mode(name: str, value: SearchModeName) -> str | None:
-    mode = checks.one_of(name, value, [mode.value for mode in parameters.SearchMode])
+    mode = checks.one_of(name, value, parameters.SEARCH_MODES)
     return None if mode == parameters.DEFAULT_MODE else mode
 
 
 def _exact(name: str, value: bool) -> bool | None:
     return None if checks.flag(name, value) else False
+
+
+def _explain(name: str, value: bool | int) -> int | None:
+    if isinstance(value, bool):
+        return limits.DEFAULT_EXPLAINED if value else None
+    return checks.integer(name, value, 0, limits.MAX_EXPLAINED) or None
+
+
+def _explain_matrix(name: str, value: bool) -> bool | None:
+    return checks.flag(name, value) or None
 
 
 class SearchOptions(TypedDict, total=False):
@@ -92,6 +102,11 @@ class SearchOptions(TypedDict, total=False):
     """Whether hits have their texts; True where left out."""
     with_metadata: Annotated[bool, Option(checks.flag, True)]
     """Whether hits have their metadata; True where left out."""
+    explain: Annotated[bool | int, Option(_explain, False)]
+    """Which words hits were found by, as `Hit.explanation`: True for the best 10 hits of each query, or how many, 64 at
+    most. Not in mode "bm25". False where left out."""
+    explain_matrix: Annotated[bool, Option(_explain_matrix, False)]
+    """Whether explanations hold every similarity, too; False where left out."""
     min_version: Annotated[
         int | None,
         Option(partial(checks.integer, minimum=0), help="See at least this store version; `upsert --json` prints it."),

@@ -8,9 +8,10 @@ from .encoder import Encoder
 from .errors import ArtifactError, UnknownDeviceError
 from .manifest import Manifest, sha256_of_file
 from .onnx_encoder import create_encoder
-from .pooling import join_windows, pool_tokens
+from .pooling import cluster_means, join_windows, pool_members, pool_tokens
 from .rules import DocumentReading, EncodingRules, Expansion, TextRules
 from .small_batches import encode_in_small_batches
+from .text_tokens import TextToken
 from .tokenizer import TokenBatch, Tokenizer
 
 __all__ = [
@@ -22,14 +23,17 @@ __all__ = [
     "Expansion",
     "Manifest",
     "TextRules",
+    "TextToken",
     "TokenBatch",
     "Tokenizer",
     "UnknownDeviceError",
+    "cluster_means",
     "create_encoder",
     "encode_in_small_batches",
     "join_windows",
     "latest_version_dir",
     "load_artifact",
+    "pool_members",
     "pool_tokens",
     "sha256_of_file",
 ]

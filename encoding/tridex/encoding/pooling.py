@@ -24,10 +24,23 @@ def pool_tokens(embeddings: NDArray[np.float32], factor: int) -> NDArray[np.floa
     Returns:
         float32 [1 + (tokens - 1) // factor, dim], or fewer rows on ties, of unit length.
     """
+    return cluster_means(embeddings, pool_members(embeddings, factor))
+
+
+def pool_members(embeddings: NDArray[np.float32], factor: int) -> NDArray[np.int64]:
+    """Which of the embeddings that `pool_tokens` returns each token is part of.
+
+    Args:
+        embeddings: float32 [tokens, dim], of unit length.
+        factor: Token embeddings that one is kept for.
+
+    Returns:
+        int64 [tokens].
+    """
     rest = embeddings[1:]
     wanted = max(len(rest) // factor, 1)
     if wanted >= len(rest):
-        return embeddings
+        return np.arange(len(embeddings))
     # Takes a tenth of a second to import, and most collections do not pool.
     from scipy.cluster.hierarchy import fcluster, linkage
     from scipy.spatial.distance import squareform
@@ -35,11 +48,19 @@ def pool_tokens(embeddings: NDArray[np.float32], factor: int) -> NDArray[np.floa
     distances = np.clip(1 - rest @ rest.T, 0, 2)
     clusters = fcluster(linkage(squareform(distances, checks=False), method="ward"), t=wanted, criterion="maxclust")
     _, members = np.unique(clusters, return_inverse=True)
-    sums = np.zeros((members.max() + 1, rest.shape[1]), np.float32)
-    np.add.at(sums, members, rest)
+    return np.concatenate([[0], 1 + members])
+
+
+def cluster_means(embeddings: NDArray[np.float32], members: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The pooled embeddings, float32 [clusters, dim], where `members` is as `pool_members` returns it."""
+    if members.max(initial=0) >= len(members) - 1:
+        return embeddings
+    sums = np.zeros((members.max() + 1, embeddings.shape[1]), np.float32)
+    np.add.at(sums, members, embeddings)
     lengths = np.linalg.norm(sums, axis=1, keepdims=True)
-    pooled = sums / np.maximum(lengths, np.finfo(np.float32).tiny)
-    return np.concatenate([embeddings[:1], pooled])
+    means: NDArray[np.float32] = sums / np.maximum(lengths, np.finfo(np.float32).tiny)
+    means[0] = embeddings[0]
+    return means
 
 
 def join_windows(

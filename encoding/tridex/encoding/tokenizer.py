@@ -12,6 +12,7 @@ import tokenizers
 from numpy.typing import NDArray
 
 from .rules import DocumentReading, EncodingRules, Expansion, TextRules
+from .text_tokens import TextToken, text_tokens
 
 _OVERLAP = 8
 """Neighbouring windows share one token in this many, so that a token near a window's edge has a sixteenth of a window
@@ -90,6 +91,20 @@ class Tokenizer:
         of_text = np.repeat(np.arange(len(rows)), [len(windows) for windows in rows])
         return self._batch(self._document, [row for windows in rows for row in windows]), of_text
 
+    def query_tokens(self, text: str) -> list[TextToken]:
+        """The tokens that `queries` makes of a text, padding left out, with their places in it."""
+        side = self._query
+        encoding = side.encode(text)
+        (tokens,) = side.placed(encoding, [range(len(encoding))], text)
+        if side.expansion:
+            filler = side.filler
+            tokens += [filler] * (side.expansion.length - len(tokens))
+        return tokens
+
+    def document_tokens(self, text: str, reading: DocumentReading) -> list[list[TextToken]]:
+        """The tokens of each row that `read` makes of a text, with their places in it."""
+        return self._document.placed(*self._document.rows(text, reading), text)
+
     def check_length(self, length: int) -> None:
         """Raises ValueError if documents cannot be read in so many tokens."""
         shortest, longest = self._document.frame + 1, self._document.length
@@ -152,11 +167,46 @@ class _Side:
     def windows(self, text: str, reading: DocumentReading) -> list[list[int]]:
         """The text's tokens, as one row or as several windows."""
         (ids,) = self.token_ids([text])
-        is_whole = len(ids) < self.length and len(ids) <= reading.length
-        if is_whole or (reading.length == self.length and not reading.windows):
+        if self._is_one_row(len(ids), reading):
             return [ids]
         whole = self._whole.encode(self._prefix + text)
-        ends = [end for _, end in whole.offsets]
+        ids = whole.ids
+        return [[ids[place] for place in window] for window in self._cut(whole.offsets, reading)]
+
+    def encode(self, text: str) -> tokenizers.Encoding:
+        """The text as `token_ids` has it, with offsets."""
+        return self._tokenizer.encode(self._prefix + text)
+
+    def rows(self, text: str, reading: DocumentReading) -> tuple[tokenizers.Encoding, list[Sequence[int]]]:
+        """The text's tokens with offsets, and which of them are in each of its `windows`."""
+        encoding = self.encode(text)
+        if self._is_one_row(len(encoding), reading):
+            return encoding, [range(len(encoding))]
+        whole = self._whole.encode(self._prefix + text)
+        return whole, self._cut(whole.offsets, reading)
+
+    def placed(self, encoding: tokenizers.Encoding, rows: Sequence[Sequence[int]], text: str) -> list[list[TextToken]]:
+        """Rows of an encoding's tokens with their places in the text."""
+        scores = self.scores[encoding.ids]
+        return [
+            text_tokens(encoding, places, self._prefix, text, scores[list(places)], self._special) for places in rows
+        ]
+
+    @property
+    def filler(self) -> TextToken:
+        """The token that short queries are expanded with."""
+        assert self.expansion is not None
+        token = self._tokenizer.id_to_token(self.expansion.token_id)
+        return TextToken(token or "", None, None, bool(self.scores[self.expansion.token_id]), is_special=True)
+
+    def _is_one_row(self, tokens: int, reading: DocumentReading) -> bool:
+        """Whether a text of so many tokens, after the checkpoint's own cut, is read as it is."""
+        is_whole = tokens < self.length and tokens <= reading.length
+        return is_whole or (reading.length == self.length and not reading.windows)
+
+    def _cut(self, offsets: Sequence[tuple[int, int]], reading: DocumentReading) -> list[Sequence[int]]:
+        """The places of each window's tokens in the whole text's, of which these are the offsets."""
+        ends = [end for _, end in offsets]
         # The special tokens at either end cover no characters.
         last = len(ends)
         while last and not ends[last - 1]:
@@ -164,14 +214,19 @@ class _Side:
         first = 0
         while first < last and ends[first] <= len(self._prefix):
             first += 1
-        head, body, tail = whole.ids[:first], whole.ids[first:last], whole.ids[last:]
+        head, body, tail = range(first), range(first, last), range(last, len(ends))
         size = reading.length - len(head) - len(tail)
         if reading.windows:
             shared = size // _OVERLAP
             pieces = [body[start : start + size] for start in range(0, max(len(body) - shared, 1), size - shared)]
         else:
             pieces = [body[:size] if self._truncation_side == "right" else body[-size:]]
-        return [head + piece + tail for piece in pieces]
+        return [[*head, *piece, *tail] for piece in pieces]
+
+    @cached_property
+    def _special(self) -> set[str]:
+        """The tokenizer's special tokens."""
+        return {token.content for token in self._tokenizer.get_added_tokens_decoder().values() if token.special}
 
     @cached_property
     def frame(self) -> int:

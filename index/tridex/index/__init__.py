@@ -23,6 +23,7 @@ from .resident.budget import MemoryBudget, budget_for, check_room, needed_bytes,
 from .resident.follower import Follower
 from .resident.inverted_lists import MIN_LISTED_DOCUMENTS
 from .resident.snapshot import Snapshot
+from .resident.token_matches import TokenMatches
 from .storage.collection import Collection, Size
 from .storage.document_rows import Document
 from .storage.failure_kinds import is_fault
@@ -63,6 +64,7 @@ __all__ = [
     "StoreFullError",
     "StoreUnavailableError",
     "TokenIndexError",
+    "TokenMatches",
     "WriterLock",
     "budget_for",
     "check_metadata",

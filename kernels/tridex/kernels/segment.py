@@ -162,6 +162,23 @@ class Segment:
         object.__setattr__(segment, "live", live)
         return segment
 
+    def document(self, row: int) -> Segment:
+        """A segment of one document alone, live, whose tokens are copied."""
+        start, end = self.offsets[row : row + 2].tolist()
+        one = [None if column is None else column[start:end].clone() for column in self.columns]
+        codes, scales, centroid_ids = one
+        assert codes is not None
+        return Segment(
+            self.codec,
+            self.dim,
+            codes,
+            torch.tensor([0, end - start], device=self.device),
+            pack_bitmap(np.ones(1, np.bool_)).to(self.device),
+            scales,
+            centroid_ids,
+            self.codebook,
+        )
+
     @property
     def columns(self) -> Columns:
         """The tokens."""

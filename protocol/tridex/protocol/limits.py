@@ -29,6 +29,9 @@ MAX_TOP_K = 10_000
 MAX_HITS = 131_072
 """Hits of all queries of one request."""
 
+MAX_EXPLAINED = 64
+"""Hits of all queries of one request that are explained."""
+
 MAX_CANDIDATES = 10_000
 """Documents of one rerank request, and candidates of one query of a search."""
 
@@ -69,6 +72,7 @@ COLLECTION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 """Full match of the name of a collection or alias. It becomes a file name, so it holds no separator or leading dot."""
 
 DEFAULT_TOP_K = 10
+DEFAULT_EXPLAINED = 10
 DEFAULT_PAGE = 64
 DEFAULT_PROBE = 8
 DEFAULT_CANDIDATES = 1000

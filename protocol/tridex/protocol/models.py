@@ -38,6 +38,8 @@ METADATA = Tensor("METADATA", DType.STRING, (-1,))
 VERSION = Tensor("VERSION", DType.INT64, (1,))
 """The store version that a search saw, or that a write made; 0 where nothing has a version."""
 HITS = (IDS, SCORES, TEXTS, METADATA, VERSION)
+EXPLANATIONS = Tensor("EXPLANATIONS", DType.STRING, (-1,))
+"""[batch, hits]: one JSON object for each hit that is explained (parameter `explain`), else an empty string."""
 
 # Rerank of given texts: scores in the order of the texts.
 RERANK_TEXTS = Tensor("DOCUMENTS", DType.STRING, (-1,))
@@ -89,7 +91,7 @@ SEARCH = Model(
         QUERY_TO_RERANK,
         _optional(RERANK_TEXTS),
     ),
-    outputs=(*HITS, EMBEDDINGS, EMBEDDING_MASK),
+    outputs=(*HITS, EXPLANATIONS, EMBEDDINGS, EMBEDDING_MASK),
     max_batch_size=MAX_BATCH,
 )
 

@@ -5,7 +5,7 @@ them with the enumerations that the server reads.
 """
 
 from enum import Enum
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 COLLECTION = "collection"
 """str, a collection or an alias of one; required by every request that touches the index."""
@@ -26,7 +26,7 @@ FILTERS = "filters"
 match."""
 
 MODE = "mode"
-"""str, what ranks the documents of a search (SearchMode); `DEFAULT_MODE` when absent."""
+"""str, what ranks the documents of a search (SearchModeName); `DEFAULT_MODE` when absent."""
 
 EXACT = "exact"
 """bool, MaxSim scores every document; true when absent. False: only the candidates of the centroids' inverted lists."""
@@ -47,6 +47,12 @@ WITH_TEXT = "with_text"
 
 WITH_METADATA = "with_metadata"
 """bool, a search returns METADATA; true when absent."""
+
+EXPLAIN = "explain"
+"""int, how many of the best hits of each query a search explains, in EXPLANATIONS; 0 when absent."""
+
+EXPLAIN_MATRIX = "explain_matrix"
+"""bool, explanations hold every similarity, not only the largest ones; false when absent."""
 
 OPERATION = "operation"
 """str, what an ingest or catalog request does."""
@@ -73,18 +79,15 @@ PAGE = "page"
 """int, documents that a scroll returns at most; `limits.DEFAULT_PAGE` when absent."""
 
 
-class SearchMode(str, Enum):
-    MAXSIM = "maxsim"
-    """Late interaction: token embeddings against token embeddings."""
-    BM25 = "bm25"
-    """Words against words."""
-    RERANK = "rerank"
-    """MaxSim, of the best documents by BM25."""
-    HYBRID = "hybrid"
-    """The rankings by MaxSim and by BM25, fused."""
+SearchModeName: TypeAlias = Literal[
+    "maxsim",  # late interaction: token embeddings against token embeddings
+    "bm25",  # words against words
+    "rerank",  # MaxSim, of the best documents by BM25
+    "hybrid",  # the rankings by MaxSim and by BM25, fused
+]
+"""The table of search modes. Each is a file in serving/modes."""
 
-
-SearchModeName: TypeAlias = Literal["maxsim", "bm25", "rerank", "hybrid"]
+SEARCH_MODES: tuple[SearchModeName, ...] = get_args(SearchModeName)
 
 DEFAULT_MODE: SearchModeName = "maxsim"
 

@@ -19,7 +19,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from tridex.protocol import models
-from tridex.protocol.parameters import SearchMode
+from tridex.protocol.parameters import SearchModeName
 
 _LANE = struct.Struct("=II")
 _LONGEST_US = 2**32 - 1
@@ -34,10 +34,12 @@ class GateLane(IntEnum):
     INGEST = 3
 
 
+_BM25: SearchModeName = "bm25"
+
 LANES = {
     models.SEARCH.name: GateLane.SEARCH,
     models.MAXSIM.name: GateLane.SEARCH,
-    f"{models.SEARCH.name}/{SearchMode.BM25.value}": GateLane.BM25,
+    f"{models.SEARCH.name}/{_BM25}": GateLane.BM25,
     models.ENCODE_QUERY.name: GateLane.ENCODING,
     models.ENCODE_DOCUMENT.name: GateLane.ENCODING,
     models.RERANK.name: GateLane.ENCODING,

@@ -143,6 +143,6 @@ def test_many_collections_cost_little_while_nothing_happens(store: Store) -> Non
             time.sleep(loaded_collections._PASS_S)
             assert len(asked) <= 3 * 20, "once in two seconds, not once in 50 ms"
         put(store, "c7", "a")
-        eventually(lambda: shown(followed, "c7") == 1, within_s=1)
+        eventually(lambda: shown(followed, "c7") == 1)
     finally:
         followed.close()

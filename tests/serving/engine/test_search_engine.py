@@ -12,6 +12,7 @@ from service_requests import answers, strings, upsert
 from tridex.encoding import latest_version_dir, load_artifact
 from tridex.index import Ranking, Snapshot
 from tridex.serving.backend.service import Context, Request, RequestError
+from tridex.serving.engine.explanations import Explainer
 from tridex.serving.engine.search_engine import SearchEngine
 from tridex.serving.models.ingest import IngestService
 from tridex.serving.modes import Queries
@@ -43,7 +44,7 @@ def test_searches_share_passes(context: Context, monkeypatch: pytest.MonkeyPatch
         inputs = {"QUERY": strings("red"), "QUERY_EMBEDDINGS": embeddings}
         return SearchRequest.parse(Request(inputs, {"collection": collection, **parameters}))
 
-    engine = SearchEngine(context, artifact)
+    engine = SearchEngine(context, artifact, Explainer(artifact.manifest, artifact.tokenizer(), lambda _: []))
     try:
         results = engine.answer(
             [

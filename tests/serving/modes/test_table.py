@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from service_requests import strings
 
-from tridex.protocol.parameters import SearchMode
+from tridex.protocol.parameters import SEARCH_MODES
 from tridex.serving.backend.service import Request
 from tridex.serving.modes import MODES, Mode, parse_mode
 from tridex.serving.modes.approximate_maxsim import ApproximateMaxSim
@@ -19,7 +19,7 @@ from tridex.serving.modes.rerank import Rerank
 
 
 def test_the_table_has_the_modes_of_the_protocol() -> None:
-    assert {mode.name for mode in MODES} == {mode.value for mode in SearchMode}
+    assert {mode.name for mode in MODES} == set(SEARCH_MODES)
     assert len({(mode.name, mode.exact, mode.candidates_given) for mode in MODES}) == len(MODES)
 
 

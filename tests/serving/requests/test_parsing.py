@@ -47,6 +47,8 @@ def test_a_search_has_its_defaults_and_never_changes() -> None:
         last_write=0,
         with_text=True,
         with_metadata=True,
+        explained=0,
+        with_matrix=False,
     )
     assert parsed.queries == 2 and parsed.must_be_encoded
     encoded = parsed.encoded(np.ones((2, 3, 4), np.float32), np.ones((2, 3), np.int64))

@@ -24,7 +24,7 @@ def unprivileged(tmp_path: Path) -> Iterator[Path]:
     """A folder, and no right to read or write what its modes forbid, which root has."""
     folder = tmp_path / "own"
     folder.mkdir()
-    for parent in (tmp_path, *tmp_path.parents[:2]):
+    for parent in (tmp_path, *tmp_path.parents[:3]):
         parent.chmod(parent.stat().st_mode | 0o055)
     before = os.geteuid()
     if before == 0:

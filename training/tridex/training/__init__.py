@@ -1,4 +1,4 @@
-"""Fine-tuning ColBERT models on triplets and mining hard negatives for it, recorded in MLflow.
+"""Fine-tuning ColBERT models on triplets and mining hard negatives for it, recorded by experiment trackers.
 
 read_examples    rows of query, positive and negatives                     (examples.py)
 mine             hard negatives from a served collection                   (mining.py)

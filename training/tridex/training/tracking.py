@@ -1,105 +1,137 @@
-"""Records a training in MLflow, and in Weights & Biases if asked to.
+"""Records a training with the experiment trackers that the trainer integrates, several at once.
 
-If a tracking server is down, the record is lost and the training continues.
+A tracker that fails, at its start or later, is left out from then on, and the training continues.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, WandbCallback, default_logdir
 
 from tridex.common import TridexError
 
 _log = logging.getLogger(__name__)
 
+NONE = "none"
+"""In place of trackers: no record."""
+
+_EVENTS = [name for name in vars(TrainerCallback) if name.startswith("on_")]
+_PROJECT_VARIABLES = (
+    "MLFLOW_EXPERIMENT_NAME",
+    "WANDB_PROJECT",
+    "CLEARML_PROJECT",
+    "COMET_PROJECT_NAME",
+    "SWANLAB_PROJECT",
+    "TRACKIO_PROJECT",
+)
+
 
 class TrackingError(TridexError):
-    """A requested tracker is not installed. The message names the command that installs it."""
+    """A tracker that the trainer does not know. The message names those that it knows."""
 
 
-def check_wandb() -> None:
-    """Raises TrackingError if Weights & Biases is not installed."""
-    if importlib.util.find_spec("wandb") is None:
-        raise TrackingError("Weights & Biases was asked for and is not installed: pip install 'tridex[wandb]'")
+def parse_trackers(names: Sequence[str]) -> tuple[str, ...]:
+    """Each tracker once, none for `none`. Raises TrackingError."""
+    for name in names:
+        if name not in INTEGRATION_TO_CALLBACK and list(names) != [NONE]:
+            raise TrackingError(
+                f"tracker {name!r} is not known; expected {NONE} alone, or one or more of "
+                f"{', '.join(sorted(INTEGRATION_TO_CALLBACK))}"
+            )
+    return tuple(dict.fromkeys(name for name in names if name != NONE))
+
+
+class Trackers:
+    """The trainer's callbacks of several trackers, each guarded."""
+
+    def __init__(self, names: Sequence[str], mlflow_uri: str) -> None:
+        self.recording = list(names)
+        """Those that have not failed."""
+        self.callbacks: list[TrainerCallback] = []
+        for name in names:
+            try:
+                self.callbacks.append(self._guarded(name, _create(name, mlflow_uri)))
+            except Exception as error:  # not installed, or broken
+                self._leave_out(name, error)
+
+    def _guarded(self, name: str, callback: TrainerCallback) -> TrainerCallback:
+        for event in _EVENTS:
+            setattr(callback, event, partial(self._call, name, getattr(callback, event)))
+        return callback
+
+    def _call(self, name: str, event: Any, *arguments: Any, **named: Any) -> None:
+        if name not in self.recording:
+            return
+        try:
+            event(*arguments, **named)
+        except Exception as error:  # whatever goes wrong with a remote server
+            self._leave_out(name, error)
+
+    def _leave_out(self, name: str, error: Exception) -> None:
+        self.recording.remove(name)
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        _log.warning("%s cannot record: training continues without it (%s)", name, reason)
 
 
 @contextmanager
-def wandb_run(project: str, parameters: Mapping[str, Any]) -> Iterator[list[str]]:
-    """A run for the trainer's `report_to`, which is empty if the run cannot be started."""
-    import wandb
+def tracking(names: Sequence[str], project: str, run: str, mlflow_uri: str) -> Iterator[Trackers]:
+    """The trackers, while the environment says to them what they take from nowhere else.
 
-    try:
-        run = wandb.init(project=project, config=dict(parameters))
-    except wandb.Error as error:
-        _warn("Weights & Biases", error)
-        yield []
-        return
-    with run:
-        yield ["wandb"]
-
-
-def _warn(tracker: str, error: Exception) -> None:
-    reason = str(error).partition("\n")[0]
-    _log.warning("%s could not be reached: training continues without a record (%s)", tracker, reason)
-
-
-class MlflowRecord(TrainerCallback):
-    """One MLflow run: parameters at the start, losses and held-out metrics as they come."""
-
-    def __init__(self, uri: str, experiment: str, parameters: Mapping[str, Any]) -> None:
+    Args:
+        names: Of `parse_trackers`.
+        project: The experiment or project that each records in.
+        run: What ClearML calls the run; others take `run_name` of the trainer's arguments.
+        mlflow_uri: MLflow's store or server.
+    """
+    variables = {
+        **dict.fromkeys(_PROJECT_VARIABLES, project),
+        "CLEARML_TASK": run,
+        # Otherwise in the trainer's folder, which is removed.
+        "TENSORBOARD_LOGGING_DIR": os.environ.get("TENSORBOARD_LOGGING_DIR", default_logdir()),
         # Otherwise MLflow retries for minutes while the training waits.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
-        from mlflow import MlflowClient
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": os.environ.get("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1"),
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": os.environ.get("MLFLOW_HTTP_REQUEST_TIMEOUT", "5"),
+    }
+    with _environment(variables):
+        yield Trackers(names, mlflow_uri)
 
-        self._run_id: str | None = None
-        try:
-            self._client = MlflowClient(uri)
-            known = self._client.get_experiment_by_name(experiment)
-            experiment_id = known.experiment_id if known else self._client.create_experiment(experiment)
-            self._run_id = self._client.create_run(experiment_id).info.run_id
-            for name, value in parameters.items():
-                self._client.log_param(self._run_id, name, value)
-        except Exception as error:  # whatever goes wrong with a remote server
-            self._give_up(error)
 
-    def on_log(
-        self,
-        args: TrainingArguments,  # noqa: ARG002  (the callback's signature)
-        state: TrainerState,
-        control: TrainerControl,  # noqa: ARG002
-        logs: Mapping[str, Any] | None = None,
-        **_: Any,
-    ) -> None:
+class _WandbCallback(WandbCallback):
+    """Closes its run, which would otherwise take in a next training of the process."""
+
+    def on_train_end(self, *arguments: Any, **named: Any) -> None:
         """Called by the trainer."""
-        self.log(logs or {}, state.global_step)
+        super().on_train_end(*arguments, **named)
+        self._wandb.finish()
 
-    def log(self, values: Mapping[str, Any], step: int) -> None:
-        """Records the numbers among `values`."""
-        if self._run_id is None:
-            return
-        try:
-            for name, value in values.items():
-                if isinstance(value, (int, float)):
-                    self._client.log_metric(self._run_id, name.replace("@", "_at_"), value, step=step)
-        except Exception as error:
-            self._give_up(error)
 
-    def end(self) -> str | None:
-        """Closes the run; returns its id, or None if it was not recorded to the end."""
-        if self._run_id is not None:
-            try:
-                self._client.set_terminated(self._run_id)
-            except Exception as error:
-                self._give_up(error)
-        return self._run_id
+def _create(name: str, mlflow_uri: str) -> TrainerCallback:
+    if name == "wandb":
+        return _WandbCallback()
+    if name == "mlflow":
+        import mlflow
 
-    def _give_up(self, error: Exception) -> None:
-        self._run_id = None
-        _warn("MLflow", error)
+        mlflow.set_tracking_uri(mlflow_uri)  # The environment's counts only where none was set in the process.
+    callback: TrainerCallback = INTEGRATION_TO_CALLBACK[name]()
+    return callback
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name in variables:
+            if name in before:
+                os.environ[name] = before[name]
+            else:
+                os.environ.pop(name, None)

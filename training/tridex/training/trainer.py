@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset, DatasetDict
-from sentence_transformers import MultiVectorEncoder
 from sentence_transformers.base.sampler import BatchSamplers
 from sentence_transformers.multi_vector_encoder import (
     MultiVectorEncoderTrainer,
@@ -19,13 +16,16 @@ from sentence_transformers.multi_vector_encoder import (
 )
 from sentence_transformers.multi_vector_encoder.evaluation import MultiVectorInformationRetrievalEvaluator
 from sentence_transformers.multi_vector_encoder.losses import MultiVectorMultipleNegativesRankingLoss
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from .examples import Example, TrainingDataError, hold_out, read_examples
 from .model import Tuning, finish, load_model, prepare, projected
-from .tracking import MlflowRecord, check_wandb, wandb_run
+from .tracking import parse_trackers, tracking
 
 _MAX_HELD_OUT = 200
 """Most queries measured: they and their documents are encoded at every evaluation."""
+_METRIC_PREFIX = "eval_held_out_maxsim_"
+"""Of held-out metrics, as the trainer logs them."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,12 @@ class TrainingSettings:
     bf16: bool = False
     """Multiplies in bfloat16; weights stay float32. On CPUs that support it a step takes two thirds of the time."""
     seed: int = 0
+    track: tuple[str, ...] = ("mlflow",)
+    """The experiment trackers, as the transformers library names them; `("none",)` for none."""
     tracking_uri: str = "sqlite:///mlflow.db"
+    """MLflow's store or server."""
     experiment: str = "tridex"
-    wandb: bool = False
+    """The trackers' experiment or project."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,20 @@ class TrainingResult:
     held_out_queries: int
     before: dict[str, float] | None
     after: dict[str, float] | None
-    mlflow_run: str | None
+    recorded_by: tuple[str, ...]
+    """The trackers that recorded to the end; their run is named as the output is."""
+
+
+@dataclass
+class _Arguments(MultiVectorEncoderTrainingArguments):
+    """The trainer's arguments with what the trackers are to record besides: they record every field."""
+
+    model: str = ""
+    data: str = ""
+    checkpoint: str = ""
+    tuning: str = ""
+    held_out: float = 0.0
+    examples: int = 0
 
 
 def train(settings: TrainingSettings) -> TrainingResult:
@@ -77,13 +93,12 @@ def train(settings: TrainingSettings) -> TrainingResult:
     Raises:
         FileExistsError: `settings.output` exists.
         TrainingDataError: The examples are malformed, or too few for a batch.
-        TrackingError: Weights & Biases was asked for and is not installed.
+        TrackingError: A tracker is not known.
         tridex.export.CheckpointError: The model cannot be read.
     """
     if settings.output.exists():
         raise FileExistsError(f"{settings.output} exists already and is not overwritten: choose another folder")
-    if settings.wandb:
-        check_wandb()
+    names = parse_trackers(settings.track)
     examples: dict[str, list[Example]] = {}
     held_out: list[Example] = []
     for path in settings.data:
@@ -99,46 +114,36 @@ def train(settings: TrainingSettings) -> TrainingResult:
     total = sum(map(len, examples.values()))
     model = load_model(settings.model)
     prepare(model, settings.tuning)
-    parameters = {
-        **asdict(settings),
-        "data": ", ".join(map(str, settings.data)),
-        "output": str(settings.output),
-        "tuning": settings.tuning.value,
-        "examples": total,
-    }
-    record = MlflowRecord(settings.tracking_uri, settings.experiment, parameters)
-    other_record = wandb_run(settings.experiment, parameters) if settings.wandb else nullcontext(list[str]())
-    evaluator = _evaluator(held_out) if held_out else None
-    before = _measure(model, evaluator)
-    record.log({f"held_out_{name}": value for name, value in (before or {}).items()}, 0)
     settings.output.parent.mkdir(parents=True, exist_ok=True)
     scratch = tempfile.TemporaryDirectory(prefix=f".{settings.output.name}-", dir=settings.output.parent)
-    with scratch as folder, other_record as report_to:
+    trackers = tracking(names, settings.experiment, str(settings.output), settings.tracking_uri)
+    with scratch as folder, trackers as record:
         trainer = MultiVectorEncoderTrainer(
             model=model,
-            args=_arguments(settings, total, folder, evaluator is not None, projected(model), report_to),
+            args=_arguments(settings, total, folder, bool(held_out), projected(model)),
             train_dataset=DatasetDict({name: _dataset(rows) for name, rows in examples.items()}),
             loss=MultiVectorMultipleNegativesRankingLoss(model),
-            evaluator=evaluator,
-            callbacks=[record],
+            evaluator=_evaluator(held_out) if held_out else None,
+            callbacks=[_MeasureAtTheEnd(), *record.callbacks] if held_out else record.callbacks,
         )
         trainer.train()
         finish(model)
-        after = _measure(model, evaluator)
-        record.log({f"held_out_{name}": value for name, value in (after or {}).items()}, trainer.state.global_step)
         staged = Path(folder) / "checkpoint"
         model.save_pretrained(str(staged), create_model_card=False)
         staged.rename(settings.output)
-    return TrainingResult(total, len({e.query for e in held_out}), before, after, record.end())
+    measured = _measured(trainer.state)
+    before, after = (measured[0], measured[-1]) if measured else (None, None)
+    return TrainingResult(total, len({e.query for e in held_out}), before, after, tuple(record.recording))
 
 
 def _arguments(
-    settings: TrainingSettings, examples: int, folder: str, evaluating: bool, projected: bool, report_to: list[str]
+    settings: TrainingSettings, examples: int, folder: str, evaluating: bool, projected: bool
 ) -> MultiVectorEncoderTrainingArguments:
     steps = settings.max_steps if settings.max_steps >= 0 else int(settings.epochs * examples / settings.batch_size)
     every = max(steps // settings.evaluations, 1)
-    return MultiVectorEncoderTrainingArguments(
+    return _Arguments(
         output_dir=folder,
+        run_name=str(settings.output),
         num_train_epochs=settings.epochs,
         max_steps=settings.max_steps,
         per_device_train_batch_size=settings.batch_size,
@@ -152,12 +157,42 @@ def _arguments(
         batch_sampler=BatchSamplers.NO_DUPLICATES,
         eval_strategy="steps" if evaluating else "no",
         eval_steps=every,
+        eval_on_start=evaluating,
         logging_steps=max(steps // 50, 1),
         save_strategy="no",
-        report_to=report_to,
+        report_to=[],  # The trackers' callbacks are handed over, each guarded.
         seed=settings.seed,
         dataloader_drop_last=True,
+        model=settings.model,
+        data=", ".join(map(str, settings.data)),
+        checkpoint=str(settings.output),
+        tuning=settings.tuning.value,
+        held_out=settings.held_out,
+        examples=examples,
     )
+
+
+class _MeasureAtTheEnd(TrainerCallback):
+    """Has the held-out queries measured after the last step, whatever the steps between evaluations."""
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,  # noqa: ARG002  (the callback's signature)
+        state: TrainerState,
+        control: TrainerControl,
+        **_: Any,
+    ) -> None:
+        """Called by the trainer."""
+        control.should_evaluate |= state.global_step == state.max_steps
+
+
+def _measured(state: TrainerState) -> list[dict[str, float]]:
+    """The held-out metrics of every evaluation (ndcg@10, ...), first to last."""
+    evaluations = (
+        {name.removeprefix(_METRIC_PREFIX): value for name, value in logged.items() if name.startswith(_METRIC_PREFIX)}
+        for logged in state.log_history
+    )
+    return [metrics for metrics in evaluations if metrics]
 
 
 def _dataset(examples: list[Example]) -> Dataset:
@@ -177,13 +212,3 @@ def _evaluator(held_out: list[Example]) -> MultiVectorInformationRetrievalEvalua
         key: {ids[e.positive] for e in held_out if e.query == query} for key, query in queries.items()
     }
     return MultiVectorInformationRetrievalEvaluator(queries, corpus, relevant, name="held_out", write_csv=False)
-
-
-def _measure(
-    model: MultiVectorEncoder, evaluator: MultiVectorInformationRetrievalEvaluator | None
-) -> dict[str, float] | None:
-    if evaluator is None:
-        return None
-    metrics: Mapping[str, Any] = evaluator(model)
-    # held_out_maxsim_ndcg@10 to ndcg@10.
-    return {name.split("_", 3)[-1]: float(value) for name, value in metrics.items()}

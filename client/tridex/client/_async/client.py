@@ -19,6 +19,7 @@ from tridex.client.results import (
     CollectionInfo,
     Document,
     Embeddings,
+    Hit,
     ModelStatistics,
     RerankResult,
     SearchResult,
@@ -30,7 +31,7 @@ from tridex.client.transport import AsyncTransport
 from tridex.client.wire import Call
 from tridex.common.terminal.progress import expected_count, progress
 from tridex.protocol import models, parameters
-from tridex.protocol.limits import DEFAULT_PAGE, MAX_BATCH, MAX_HITS, MAX_PAGE
+from tridex.protocol.limits import DEFAULT_PAGE, MAX_BATCH, MAX_EXPLAINED, MAX_HITS, MAX_PAGE
 from tridex.protocol.parameters import CodecName, LongDocumentsName
 from tridex.protocol.tensors import Ensemble
 
@@ -100,7 +101,7 @@ class AsyncClient:
             query: Text, or token embeddings [tokens, dim].
             timeout_s: Seconds allowed; the client's own where left out.
             **options: `top_k`, `mode`, `exact`, `n_probe`, `n_candidates`, `maxsim_weight`, `filters`, `with_text`,
-                `with_metadata` and `min_version`, as `SearchOptions` describes them.
+                `with_metadata`, `explain`, `explain_matrix` and `min_version`, as `SearchOptions` describes them.
         """
         allowed_s = self._allowed_s(timeout_s)
         (result,) = await self._search(collection, [checks.query("query", query)], options, allowed_s)
@@ -119,6 +120,39 @@ class AsyncClient:
         encoded = [checks.query(f"queries[{i}]", query) for i, query in enumerate(checks.stream("queries", queries))]
         checks.alike("queries", encoded)
         return await self._search(collection, encoded, options, allowed_s)
+
+    async def explain(
+        self,
+        collection: str,
+        query: str | ArrayLike,
+        ids: Sequence[str],
+        *,
+        matrix: bool = False,
+        timeout_s: float | None = None,
+    ) -> list[Hit | None]:
+        """How well documents match a query and by which words, whether or not a search would find them.
+
+        Args:
+            collection: A collection or an alias.
+            query: As for `search`.
+            ids: The documents.
+            matrix: Whether explanations hold every similarity, not only the largest ones.
+            timeout_s: Seconds allowed for each request; the client's own where left out.
+
+        Returns:
+            The documents as hits with their explanation, in the order of `ids`; None for an id that the collection does
+            not hold, or whose text has no token that scores.
+        """
+        allowed_s = self._allowed_s(timeout_s)
+        encoded = checks.query("query", query)
+        keys = list(checks.stream("ids", ids))
+        options: SearchOptions = {"explain_matrix": checks.flag("matrix", matrix)}
+        found: dict[str, Hit] = {}
+        for batch in batches(dict.fromkeys(checks.ids(keys)), MAX_EXPLAINED):
+            these: SearchOptions = {**options, "top_k": len(batch), "explain": len(batch)}
+            (result,) = await self._search(collection, [encoded], these, allowed_s, batch)
+            found.update((hit.id, hit) for hit in result)
+        return [found.get(key) for key in keys]
 
     async def rerank(
         self,
@@ -422,8 +456,10 @@ class AsyncClient:
             raise InvalidArgument(f"mode: {mode!r} expects queries that are text, got token embeddings")
         if parameters.MIN_VERSION not in sent and collection in self._versions:
             sent[parameters.LAST_WRITE] = self._versions[collection]
+        explained = int(sent.get(parameters.EXPLAIN, 0))
+        fitting = min(MAX_BATCH, MAX_HITS // int(sent[parameters.TOP_K]), MAX_EXPLAINED // max(1, explained))
         results: list[SearchResult] = []
-        for batch in batches(queries, max(1, min(MAX_BATCH, MAX_HITS // int(sent[parameters.TOP_K])))):
+        for batch in batches(queries, max(1, fitting)):
             results += await self._send(calls.search(collection, batch, sent, candidates), allowed_s)
         return results
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from inspect import Parameter, Signature, signature
-from typing import Any, get_type_hints
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from tridex.client.rendering import explanations_html, explanations_svg
 from tridex.client.search_options import SEARCH_OPTIONS, SearchOptions
 from tridex.common.terminal.output import print_json, print_line, print_table, snippet
 
@@ -23,6 +25,7 @@ from .connection import (
     connected,
     read_filters,
 )
+from .explained_hits import print_explained
 
 
 def _with_search_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -46,6 +49,11 @@ def search(
     query: Query,
     *,
     filters: Filters = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Show which words the best hits were found by.")] = False,
+    page: Annotated[
+        Path | None,
+        typer.Option(help="Write the explained hits to this file: a page, or an image where it ends in .svg."),
+    ] = None,
     as_json: Json = False,
     address: Address = ADDRESS,
     timeout: Timeout = TIMEOUT_S,
@@ -53,9 +61,17 @@ def search(
 ) -> None:
     """Find the documents that score best for a query."""
     with connected(address, timeout) as client:
+        options["explain"] = explain or page is not None
         result = client.search(collection, query, filters=read_filters(filters), **options)
+        if page is not None:
+            render = explanations_svg if page.suffix == ".svg" else explanations_html
+            page.write_text(render(query, result), encoding="utf-8")
     if as_json:
         print_json(result)
+        return
+    if explain:
+        print_explained(query, result)
+        print_line(f"{len(result)} hits in {collection}, version {result.version}")
         return
     rows = [(rank, hit.score, hit.id, snippet(hit.text)) for rank, hit in enumerate(result, 1)]
     print_table(("rank", "score", "id", "text"), rows, prose=("id", "text"))

@@ -20,6 +20,7 @@ from tridex.index.storage.filters import to_sql
 
 from .indexed_segment import IndexedSegment, narrow
 from .inverted_lists import MIN_LISTED_DOCUMENTS, find_candidates
+from .token_matches import TokenMatches, token_matches
 
 _MAX_FILTERED = 32
 """Filters whose documents a snapshot remembers, the last ones used; each takes 9 bits a document."""
@@ -164,6 +165,24 @@ class Snapshot:
                 scores = kernels.rescore(query[None], segment.packed, on_device, query_mask=mask[None])
                 found.append((segment, scores[0].cpu().numpy(), rows))
         return _rank(found, len(candidates))
+
+    def explain(self, query: torch.Tensor, ids: Sequence[str]) -> list[TokenMatches | None]:
+        """What the scores of given documents are sums of, for one query.
+
+        Args:
+            query: The token embeddings that count, float [tokens, dim].
+            ids: Distinct ones.
+
+        Returns:
+            One for each id; None where this snapshot does not hold it.
+        """
+        found: dict[int, TokenMatches] = {}
+        wanted = pa.array(ids, pa.large_string())
+        for segment in self.segments:
+            rows = segment.rows_of(wanted)
+            places = np.flatnonzero(rows >= 0)
+            found.update(zip(places.tolist(), token_matches(segment.packed, query, rows[places]), strict=True))
+        return [found.get(place) for place in range(len(ids))]
 
     def _shown(self, found: Ranking) -> Ranking:
         """What is left of a ranking of the store's rows where this snapshot leaves some out."""

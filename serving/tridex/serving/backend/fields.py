@@ -81,9 +81,9 @@ def json_value(request: Request, parameter: str) -> Any | None:
     return value
 
 
-def flag(request: Request, parameter: str) -> bool:
-    """A bool that is true when absent."""
-    value = request.parameters.get(parameter, True)
+def flag(request: Request, parameter: str, default: bool = True) -> bool:
+    """A bool."""
+    value = request.parameters.get(parameter, default)
     if not isinstance(value, bool):
         raise invalid(f"parameter {parameter} is {shortened(value)}; expected true or false")
     return value

@@ -21,6 +21,7 @@ from tridex.serving.modes import FirstStage, Queries, Scan
 from tridex.serving.modes.scores import within_float32
 from tridex.serving.requests.search import SearchRequest
 
+from .explanations import Explainer
 from .hit_tensors import hit_tensors
 from .pending_searches import PendingSearches
 from .recall_monitor import RecallMonitor
@@ -51,7 +52,7 @@ class _Search:
 class SearchEngine:
     """Searches the collections of a store, on one device."""
 
-    def __init__(self, context: Context, artifact: Artifact) -> None:
+    def __init__(self, context: Context, artifact: Artifact, explainer: Explainer) -> None:
         manifest = artifact.manifest
         self._fingerprint, self._parts = manifest.fingerprint, manifest.component_hashes
         self._mean = manifest.rules.similarity == "meanmaxsim"
@@ -59,6 +60,7 @@ class SearchEngine:
         self._collections = LoadedCollections(
             Store(context.store), self._device, MemoryBudget(context.memory_budget or default_budget(self._device))
         )
+        self._explainer = explainer
         self._recall_monitor = RecallMonitor(context.metrics, context.recall_sample_rate)
         self._bm25 = ThreadPoolExecutor(_BM25_THREADS, "tridex-bm25")
         self._pending = PendingSearches(self._collections.changed, self._try_answer)
@@ -66,8 +68,9 @@ class SearchEngine:
         kernels.warm_up(self._device, manifest.dim, self._codecs)
 
     def answer(self, requests: Sequence[SearchRequest]) -> Sequence[Result]:
-        """IDS, SCORES, TEXTS and METADATA [queries, hits] and VERSION [queries, 1] of each request, whose queries are
-        encoded where its mode needs that; a Future where the device has not yet loaded what the request must see.
+        """IDS, SCORES, TEXTS, METADATA and EXPLANATIONS [queries, hits] and VERSION [queries, 1] of each request, whose
+        queries are encoded where its mode needs that; a Future where the device has not yet loaded what the request
+        must see.
         """
         results = self._try_answer(requests)
         return [
@@ -192,7 +195,10 @@ class SearchEngine:
                 replace(ranking, scores=ranking.scores / tokens)
                 for ranking, tokens in zip(rankings, scoring_tokens, strict=True)
             ]
-        return hit_tensors(search.snapshot, rankings, request.with_text, request.with_metadata)
+        answer = hit_tensors(search.snapshot, rankings, request.with_text, request.with_metadata)
+        if not request.explained:
+            return answer
+        return self._explainer.with_explanations(answer, request, queries, search.snapshot, rankings)
 
 
 def _padded(tensor: torch.Tensor, tokens: int) -> torch.Tensor:

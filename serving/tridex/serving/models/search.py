@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -33,6 +34,7 @@ from tridex.serving.backend.service import (
     invalid,
 )
 from tridex.serving.backend.stage_times import StageTimes
+from tridex.serving.engine.explanations import Explainer
 from tridex.serving.engine.search_engine import SearchEngine
 from tridex.serving.gate import GateLane
 from tridex.serving.requests.encode import EncodeRequest
@@ -57,7 +59,8 @@ _PARSERS: list[tuple[set[str], Callable[[Request], _Parsed]]] = [
 class SearchService(Service):
     """Answers by the inputs that a request has (protocol/models.py, SEARCH).
 
-    QUERY, QUERY_EMBEDDINGS        a search: IDS, SCORES, TEXTS, METADATA [batch, hits] and VERSION [batch, 1]
+    QUERY, QUERY_EMBEDDINGS        a search: IDS, SCORES, TEXTS, METADATA, EXPLANATIONS [batch, hits] and VERSION
+                                   [batch, 1]
     QUERY_TO_ENCODE, DOCUMENT      an encoding: EMBEDDINGS [batch, tokens, dim], EMBEDDING_MASK [batch, tokens]
     QUERY_TO_RERANK and DOCUMENTS  SCORES [1, texts], in the order of the texts
     """
@@ -67,10 +70,10 @@ class SearchService(Service):
         self._rules = artifact.manifest.rules
         self._tokenizer = artifact.tokenizer()
         self._device = torch.device(context.device)
-        self._engine = SearchEngine(context, artifact)
+        encode = _encoder(context, artifact)
+        self._engine = SearchEngine(context, artifact, Explainer(artifact.manifest, self._tokenizer, encode))
         self._stage_times = StageTimes(context.metrics)
         kernels.warm_up(self._device, artifact.manifest.dim, codecs=(Codec.FLOAT32,))
-        encode = _encoder(context, artifact)
         encode([self._tokenizer.queries(["warm up"])])
         self._searches = Lane(
             self._search,
@@ -93,9 +96,15 @@ class SearchService(Service):
             max_weight=limits.MAX_BATCH,
             tell_gate=context.gate(GateLane.BM25),
         )
+        self._explained_searches = Lane(
+            self._search, name="explanations", default_wait_s=2.0, max_weight=limits.MAX_BATCH
+        )
         self._scheduler = Scheduler(encode, (self._searches, self._encodings))
         # Searches that need no embeddings: MaxSim does not wait for BM25.
         self._text_scheduler = Scheduler(encode, (self._text_searches,))
+        # Explaining tokenises again, and encodes where a collection pools: other searches do not wait for that.
+        self._explaining_scheduler = Scheduler(encode, (self._explained_searches,))
+        self._schedulers = (self._scheduler, self._text_scheduler, self._explaining_scheduler)
         self._submit: dict[type[_Parsed], Callable[[Any], Future[Arrays | RequestError]]] = {
             SearchRequest: self._submit_search,
             EncodeRequest: self._submit_encoding,
@@ -104,15 +113,17 @@ class SearchService(Service):
 
     def answer(self, requests: Sequence[Request]) -> Sequence[Result]:
         parsed = each(requests, _parse)
-        with self._scheduler.together(), self._text_scheduler.together():
+        with ExitStack() as together:
+            for scheduler in self._schedulers:
+                together.enter_context(scheduler.together())
             return each(parsed, self._admit)
 
     def trouble(self) -> str | None:
-        return self._scheduler.trouble() or self._text_scheduler.trouble() or self._engine.trouble()
+        return next(filter(None, (part.trouble() for part in (*self._schedulers, self._engine))), None)
 
     def close(self) -> None:
-        self._scheduler.close()
-        self._text_scheduler.close()
+        for scheduler in self._schedulers:
+            scheduler.close()
         self._engine.close()
         self._stage_times.close()
 
@@ -123,7 +134,10 @@ class SearchService(Service):
 
     def _submit_search(self, request: SearchRequest) -> Future[Arrays | RequestError]:
         rows = (self._query(text) for text in request.texts if request.must_be_encoded)
-        task = Task(request, rows, weight=request.queries, size=sum(map(len, request.texts)))
+        weight = request.queries * (1 + request.explained)
+        task = Task(request, rows, weight=weight, size=sum(map(len, request.texts)))
+        if request.explained:
+            return self._explaining_scheduler.submit(task, self._explained_searches)
         if request.mode.needs_embeddings:
             return self._scheduler.submit(task, self._searches)
         return self._text_scheduler.submit(task, self._text_searches)

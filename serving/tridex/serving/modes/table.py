@@ -2,37 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from importlib import import_module
+from inspect import isabstract
+from pathlib import Path
+from pkgutil import iter_modules
+
 from tridex.protocol import models, parameters
 from tridex.serving.backend import fields
 from tridex.serving.backend.service import Request, RequestError, invalid
 
-from .approximate_maxsim import ApproximateMaxSim
-from .bm25 import Bm25
-from .given_documents import GivenDocuments
-from .hybrid import ApproximateHybrid, Hybrid
-from .maxsim import MaxSim
 from .mode import Mode
-from .rerank import Rerank
 
-MODES: tuple[type[Mode], ...] = (
-    MaxSim,
-    ApproximateMaxSim,
-    GivenDocuments,
-    Bm25,
-    Rerank,
-    Hybrid,
-    ApproximateHybrid,
-)
-"""Every mode. A new one is a file in this folder and an entry here."""
+
+def _modes_of_this_folder() -> Iterator[type[Mode]]:
+    for _, name, _ in iter_modules([str(Path(__file__).parent)]):
+        module = import_module(f".{name}", __package__)
+        for value in vars(module).values():
+            is_mode = isinstance(value, type) and issubclass(value, Mode) and not isabstract(value)
+            if is_mode and value.__module__ == module.__name__:
+                yield value
+
+
+MODES: tuple[type[Mode], ...] = tuple(_modes_of_this_folder())
+"""Every mode. A new one is a file in this folder and its name in protocol's SearchModeName."""
 
 _BY_REQUEST = {(mode.name, mode.exact, mode.candidates_given): mode for mode in MODES}
-_NAMES = list(dict.fromkeys(mode.name for mode in MODES))
 _PARAMETERS = list(dict.fromkeys(parameter for mode in MODES for parameter in mode.parameters))
 
 
 def parse_mode(request: Request, top_k: int) -> Mode:
     """The request's mode. Raises RequestError INVALID_ARGUMENT for a bad value, and for a parameter without effect."""
-    name = fields.one_of(request, parameters.MODE, _NAMES, parameters.DEFAULT_MODE)
+    name = fields.one_of(request, parameters.MODE, parameters.SEARCH_MODES, parameters.DEFAULT_MODE)
     exact = fields.flag(request, parameters.EXACT)
     mode = _BY_REQUEST.get((name, exact, False))
     if mode is None:

@@ -39,6 +39,10 @@ class SearchRequest:
     last_write: int
     with_text: bool
     with_metadata: bool
+    explained: int
+    """Hits of each query that are explained, as far as there are so many."""
+    with_matrix: bool
+    """Whether explanations hold every similarity."""
 
     @classmethod
     def parse(cls, request: Request) -> SearchRequest:
@@ -65,13 +69,33 @@ class SearchRequest:
             last_write=fields.integer(request, parameters.LAST_WRITE, 0, _MAX_VERSION, default=0),
             with_text=fields.flag(request, parameters.WITH_TEXT),
             with_metadata=fields.flag(request, parameters.WITH_METADATA),
+            explained=fields.integer(request, parameters.EXPLAIN, 0, limits.MAX_EXPLAINED, default=0),
+            with_matrix=fields.flag(request, parameters.EXPLAIN_MATRIX, default=False),
         )
+        parsed._check_explained()
         if parsed.queries * top_k > limits.MAX_HITS:
             raise invalid(
                 f"parameter {parameters.TOP_K} is {top_k} for {parsed.queries} queries; expected at most "
                 f"{limits.MAX_HITS} hits in one request, {limits.MAX_HITS // parsed.queries} a query"
             )
         return parsed
+
+    def _check_explained(self) -> None:
+        if self.with_matrix and not self.explained:
+            raise invalid(
+                f"parameter {parameters.EXPLAIN_MATRIX} is true where no hit is explained; expected it with "
+                f"{parameters.EXPLAIN}"
+            )
+        if self.explained and not self.mode.needs_embeddings:
+            raise invalid(
+                f"parameter {parameters.EXPLAIN} is {self.explained} in a search of mode {self.mode.name}, which "
+                "compares no token embeddings; expected 0"
+            )
+        if self.queries * self.explained > limits.MAX_EXPLAINED:
+            raise invalid(
+                f"parameter {parameters.EXPLAIN} is {self.explained} for {self.queries} queries; expected at most "
+                f"{limits.MAX_EXPLAINED} explained hits in one request: send fewer queries at a time"
+            )
 
     @property
     def queries(self) -> int:

@@ -35,11 +35,17 @@ def train(
     held_out: Annotated[float, typer.Option(min=0, max=0.9, help="The share of queries measured on.")] = 0.1,
     bf16: Annotated[bool, typer.Option("--bf16", help="Multiply in bfloat16.")] = False,
     seed: int = 0,
+    track: Annotated[
+        str,
+        typer.Option(
+            help="Trackers of the record, separated by commas: mlflow, wandb, clearml, tensorboard and whatever else "
+            "the transformers library integrates, or none."
+        ),
+    ] = "mlflow",
     tracking_uri: Annotated[str, typer.Option(envvar="MLFLOW_TRACKING_URI", help="MLflow's store or server.")] = (
         "sqlite:///mlflow.db"
     ),
-    experiment: Annotated[str, typer.Option(help="MLflow's experiment.")] = "tridex",
-    wandb: Annotated[bool, typer.Option("--wandb", help="Report to Weights & Biases as well.")] = False,
+    experiment: Annotated[str, typer.Option(help="The trackers' experiment or project.")] = "tridex",
     as_json: Json = False,
 ) -> None:
     """Fine-tune a ColBERT model on triplets or pairs, and measure it on queries it was not trained on."""
@@ -53,8 +59,8 @@ def train(
     with failing():
         settings = TrainingSettings(
             model, tuple(data), output, Tuning(tuning), epochs, max_steps, batch_size, learning_rate,
-            projection_learning_rate, held_out=held_out, bf16=bf16, seed=seed, tracking_uri=tracking_uri,
-            experiment=experiment, wandb=wandb,
+            projection_learning_rate, held_out=held_out, bf16=bf16, seed=seed,
+            track=tuple(name.strip() for name in track.split(",")), tracking_uri=tracking_uri, experiment=experiment,
         )  # fmt: skip
         result = run(settings)
     seconds = time.perf_counter() - started
@@ -65,6 +71,8 @@ def train(
         rows = [(name, result.before[name], result.after[name]) for name in _SHOWN]
         print_table((f"{result.held_out_queries} held-out queries", "before", "after"), rows)
     print_line(f"Trained on {result.examples:,} examples in {seconds:,.0f} s")
-    if result.mlflow_run:
-        print_line(f"Recorded: mlflow ui --backend-store-uri {tracking_uri} (run {result.mlflow_run})")
+    if result.recorded_by:
+        print_line(f"Recorded as run {output} by {', '.join(result.recorded_by)}")
+    if "mlflow" in result.recorded_by:
+        print_line(f"Look at it: mlflow ui --backend-store-uri {tracking_uri}")
     print_line(f"Next: tridex export {output}")
