@@ -72,7 +72,8 @@ POINTERS = {
 }
 SCRATCH = {"p_keys", "p_merged", "p_least", "p_chunks", "p_ends", "p_sums", "p_counters"}
 CALLERS = {"p_offsets", "p_live", "p_scales", "p_centroid_ids", "p_rows"} | SCRATCH
-"""Tensors of the caller and parts of its workspace, of any alignment: a kernel that is specialised on it would be compiled at request time."""
+"""Tensors of the caller and parts of its workspace, of any alignment: a kernel that is specialised on it would be
+compiled at request time."""
 
 NUMBERS = {
     torch.float32: "fp32",
@@ -220,16 +221,17 @@ def spills_in_the_loop_over_tiles(cubin: Path) -> list[str]:
             body = lines[labels[jump[1]] : i]
             if any("LDGSTS" in instruction for instruction in body):
                 loops.append(body)
-    return [instruction for instruction in min(loops, key=len) if re.search(r"\b(LDL|STL)\b", instruction)]
+    return [instruction for instruction in min(loops, key=len, default=[]) if re.search(r"\b(LDL|STL)\b", instruction)]
 
 
 def assert_addresses_are_64_bit(ttir: str) -> None:
     """Rows of queries, codes and centroids, and numbers of a token or a document, are reached by int64 offsets.
 
-    int32 ones are dimensions, or places within a buffer of keys, which are int64 themselves.
+    int32 ones are dimensions, or places within a buffer of keys, which are int64 themselves, or of a few sums.
     """
     pointers = re.findall(r"tt\.addptr .*: tensor<(\S+)x!tt\.ptr<(\S+)>>, tensor<\S+x(i\d+)>", ttir)
-    rows = [offset for shape, pointee, offset in pointers if pointee != "i64" and re.fullmatch(r"\d+(x1)?", shape)]
+    pointers = [found for found in pointers if found[1] != "i64" and re.fullmatch(r"\d{2,}(x1)?", found[0])]
+    rows = [offset for _, _, offset in pointers]
     assert len(rows) >= 3
     assert set(rows) == {"i64"}
     assert re.search(r"tt\.addptr %p_\w+, \S+ : !tt\.ptr<i64>, i64", ttir) or "p_keys" not in ttir

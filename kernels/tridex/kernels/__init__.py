@@ -8,6 +8,7 @@ from .cost import search_bytes, search_flops
 from .k_means import train_codebook
 from .operator import explain, rescore, search, search_workspace_bytes, supported_codecs, warm_up
 from .scaling import LARGEST_SCORE, ScaledQueries, scale_queries
+from .search_plan import SearchPlan
 from .segment import Segment, pack, pack_bitmap
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Codec",
     "Columns",
     "ScaledQueries",
+    "SearchPlan",
     "Segment",
     "explain",
     "pack",

@@ -150,7 +150,9 @@ def warm_up(device: torch.device | str, dim: int, codecs: Iterable[Codec]) -> No
         for batch in _backend(segment).batches_of_each_variant(segment):
             queries = torch.ones((batch, 1, dim), device=segment.device)
             _, rows = search(queries, segment, top_k=1)
-        for query_mask in (None, torch.ones(queries.shape[:2], dtype=torch.bool, device=segment.device)):
+        mask = torch.ones(queries.shape[:2], dtype=torch.bool, device=segment.device)
+        search(queries, segment, top_k=1, query_mask=mask)
+        for query_mask in (None, mask):
             rescore(queries, segment, rows, query_mask)
             explain(queries, segment, rows, query_mask)
 

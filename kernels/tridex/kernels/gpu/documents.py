@@ -11,7 +11,7 @@ each of its rows, and where a document ends, one branch for the whole program ta
 """
 
 # mypy: disable-error-code="no-untyped-def,untyped-decorator"
-# ruff: noqa: N803
+# ruff: noqa: N803, N806, SIM108
 from __future__ import annotations
 
 import triton

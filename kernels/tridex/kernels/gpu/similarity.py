@@ -5,7 +5,7 @@ order of the dimensions.
 """
 
 # mypy: disable-error-code="no-untyped-def,untyped-decorator"
-# ruff: noqa: N803, N806
+# ruff: noqa: N803, N806, RUF005
 from __future__ import annotations
 
 import triton

@@ -44,7 +44,7 @@ def scores_and_rows(keys):
 
 @triton.jit
 def best_of_keys(p_keys, count, top_k, unit, p_scores, p_rows, CHUNK: tl.constexpr, OTHERS: tl.constexpr):
-    """Stores the scores, times `unit`, and rows of the largest of `count` different keys, in order; overwrites the keys.
+    """Stores scores, times `unit`, and rows of the largest of `count` different keys, in order; overwrites the keys.
 
     A key's place is the number of larger ones.
     """
