@@ -36,7 +36,7 @@ class SearchPlan:
         self._held = segment, workspace  # The graph has their addresses alone.
         with torch.cuda.device(segment.device):
             search(self._queries, segment, top_k, self._mask, workspace=workspace)
-            with torch.cuda.graph(self._graph):  # type: ignore[no-untyped-call]
+            with torch.cuda.graph(self._graph):
                 self._results = search(self._queries, segment, top_k, self._mask, workspace=workspace)
 
     def search(self, queries: torch.Tensor, query_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

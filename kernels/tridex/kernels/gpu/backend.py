@@ -227,7 +227,7 @@ def _plan(segment: Segment, batch: int, query_tokens: int, top_k: int) -> _Plan:
 
 def _sums(query_tile: QueryTile, subtiles: int) -> int:
     """Numbers that a program has in p_sums."""
-    return triton.cdiv(subtiles, query_tile.subtiles) * BLOCK_DOCUMENTS * query_tile.warps
+    return -(-subtiles // query_tile.subtiles) * BLOCK_DOCUMENTS * query_tile.warps
 
 
 def _carved(workspace: torch.Tensor, scratch: dict[str, tuple[torch.dtype, int]]) -> dict[str, torch.Tensor]:

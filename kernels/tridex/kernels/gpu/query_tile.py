@@ -61,7 +61,7 @@ _ON_SM_90 = {
     "float32": (QueryTile(2, 64, 4, 2, 2), QueryTile(4, 64, 8, 2, 1)),
     "float16": _HALVES,
     "bfloat16": _HALVES,
-    "float8_e4m3": (QueryTile(2, 128, 4, 4, 5), QueryTile(4, 128, 4, 4, 3)),
+    "float8_e4m3": (QueryTile(2, 128, 4, 4, 4), QueryTile(4, 128, 4, 4, 2)),
     "int8": (QueryTile(2, 128, 4, 4, 4), QueryTile(4, 128, 4, 4, 2)),
     "buckets_4_bits": (QueryTile(2, 64, 4, 3, 3), QueryTile(4, 64, 4, 4, 2)),
     "buckets_2_bits": (QueryTile(2, 64, 4, 3, 3), QueryTile(4, 64, 4, 4, 2)),
@@ -69,17 +69,18 @@ _ON_SM_90 = {
 
 _ELSEWHERE = (QueryTile(2, 64, 4, 3, 2), QueryTile(4, 64, 8, 3, 1))
 """Not measured. mma.sync (sm_80) takes its operands from registers."""
+_WIDE = (QueryTile(2, 64, 4, 2, 1),)
 
 
 def query_tiles(codec: Codec, dim: int, capability: int) -> tuple[QueryTile, ...]:
     """The query tiles for a codec, ascending.
 
     More than 128 dimensions are multiplied a block at a time and queries loaded again for each, which leaves room for
-    the smallest alone.
+    a small one alone.
     """
     codes = str(code_constants(codec)["CODES"])
     tiles = _ON_SM_90[codes] if 90 <= capability < 100 or codes == "float32" else _ELSEWHERE
-    return tiles if dim <= 128 else tiles[:1]
+    return tiles if dim <= 128 else _WIDE
 
 
 def query_tile_of(codec: Codec, dim: int, capability: int, subtiles: int) -> QueryTile:

@@ -4,7 +4,7 @@ Query tokens are the rows of the matrix products and document tokens their colum
 order of the dimensions.
 """
 
-# mypy: disable-error-code="no-untyped-def,untyped-decorator"
+# mypy: disable-error-code="no-untyped-def,untyped-decorator,assignment"
 # ruff: noqa: N803, N806, RUF005
 from __future__ import annotations
 
