@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tridex.encoding import TokenBatch
 from tridex.encoding.onnx_encoder import OnnxEncoder
+from tridex.encoding.tokenizer import WIDTH_MULTIPLE
 
 CPU = ["CPUExecutionProvider"]
 
@@ -48,9 +49,9 @@ def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(path)
 
 
-@pytest.fixture(scope="module")
-def encoder(model_path: Path) -> OnnxEncoder:
-    return OnnxEncoder(model_path, CPU)
+@pytest.fixture(scope="module", params=[1, 3])
+def encoder(model_path: Path, request: pytest.FixtureRequest) -> OnnxEncoder:
+    return OnnxEncoder(model_path, CPU, threads=request.param)
 
 
 @st.composite
@@ -72,7 +73,7 @@ def width_of(batch: TokenBatch, row: int) -> int:
     tokens = batch.input_ids.shape[1]
     used = np.flatnonzero(batch.attention_mask[row] | batch.embedding_mask[row])
     length = used[-1] + 1 if len(used) else 1
-    return min(tokens, -(-length // 8) * 8)
+    return min(tokens, -(-length // WIDTH_MULTIPLE) * WIDTH_MULTIPLE)
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tridex.encoding import Artifact, DocumentReading, Encoder, TokenBatch, encode_in_small_batches, join_windows
+from tridex.encoding import (
+    Artifact,
+    DeviceEncoder,
+    DocumentReading,
+    Encoder,
+    TokenBatch,
+    encode_in_small_batches,
+    join_windows,
+)
 
-_CHARACTERS_HELD = 1 << 20
-"""Characters of the documents whose embeddings are held at a time: some 120 MB of float32 at 128 dimensions."""
+_CHARACTERS_HELD = 1 << 18
+"""Characters of the documents that are encoded together: the embeddings of some 30 MB of float32 at 128 dimensions."""
 
 Embed = Callable[[Sequence[str], bool], Iterator[NDArray[np.float32]]]
 """Texts, and whether long ones are read in windows, to each one's token embeddings, [tokens, dim], in order."""
@@ -36,15 +46,30 @@ class Embedder:
             windows: Whether long ones are read in windows; where not, they are cut.
         """
         reading = replace(self._reading, windows=windows)
-        for some in _groups(texts):
-            batch, document_of_row = self._tokenizer.read(some, reading)
-            windows_per_document = np.bincount(document_of_row, minlength=len(some)).tolist()
-            yield from join_windows(self._scoring(batch), windows_per_document, reading.pooling_factor)
+        with ThreadPoolExecutor(1, "tokenise") as tokenising, ThreadPoolExecutor(1, "encode") as encoding:
+            following: deque[Future[Iterator[NDArray[np.float32]]]] = deque()
+            for some in _groups(texts):
+                tokens = tokenising.submit(self._tokenizer.read, some, reading)
+                following.append(encoding.submit(self._embedded, tokens, reading.pooling_factor))
+                if len(following) > 1:
+                    yield from following.popleft().result()
+            if following:
+                yield from following.popleft().result()
+
+    def _embedded(
+        self, tokens: Future[tuple[TokenBatch, NDArray[np.int64]]], pooling_factor: int
+    ) -> Iterator[NDArray[np.float32]]:
+        """Each document's token embeddings; meanwhile the next ones are tokenised, and the last ones' codes made."""
+        batch, document_of_row = tokens.result()
+        return join_windows(self._scoring(batch), np.bincount(document_of_row).tolist(), pooling_factor)
 
     def _scoring(self, batch: TokenBatch) -> list[NDArray[np.float32]]:
         """The embeddings of each row's scoring tokens."""
         rows = list(batch.rows())
-        embeddings = encode_in_small_batches(self._encoder.encode, rows)
+        if isinstance(self._encoder, DeviceEncoder):
+            embeddings = self._encoder.encode_many(rows)  # in batches that fill a GPU
+        else:
+            embeddings = encode_in_small_batches(self._encoder.encode, rows)
         return [array[0][row.embedding_mask[0] != 0] for array, row in zip(embeddings, rows, strict=True)]
 
 

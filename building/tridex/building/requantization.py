@@ -23,6 +23,7 @@ from tridex.protocol import models
 from . import codebook_training as codebook
 from .builder import DOCUMENTS_PER_COMMIT, Summary, check_spec, summary, unfinished
 from .collection_specs import document_reading
+from .committing import Committing
 from .errors import BuildError, InvalidSpecError
 from .progress import Progress
 
@@ -85,9 +86,9 @@ def requantize(
             if build.source != made_from:
                 raise BuildError(unfinished(target, f"from {build.source}, and now there is {made_from}"))
         done = build.collection.count()
-        with progress.stage(f"requantize {target}", len(lengths), done) as advance:
+        with progress.stage(f"requantize {target}", len(lengths), done) as advance, Committing(build) as committing:
             for places in _commits(lengths, done, documents_per_commit):
-                build.append(*_read(collection, places, pool))
+                committing.append(*_read(collection, places, pool))
                 advance(len(places))
         build.tidy()
         store.finish_build(build)

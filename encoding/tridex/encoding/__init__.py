@@ -4,7 +4,7 @@ Serving, bulk builds and the export's parity gate run the same code. Nothing her
 """
 
 from .artifact import Artifact, latest_version_dir, load_artifact
-from .encoder import Encoder
+from .encoder import DeviceEncoder, Encoder
 from .errors import ArtifactError, UnknownDeviceError
 from .manifest import Manifest, sha256_of_file
 from .onnx_encoder import create_encoder
@@ -17,6 +17,7 @@ from .tokenizer import TokenBatch, Tokenizer
 __all__ = [
     "Artifact",
     "ArtifactError",
+    "DeviceEncoder",
     "DocumentReading",
     "Encoder",
     "EncodingRules",

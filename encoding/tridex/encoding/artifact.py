@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .errors import ArtifactError
 from .manifest import MANIFEST_FILE, MODEL_FILE, TOKENIZER_FILE, Manifest, sha256_of_file
-from .tokenizer import Tokenizer
+from .tokenizer import WIDTH_MULTIPLE, Tokenizer
 
 _REMEDY = "run `make export`"
 
@@ -25,7 +25,7 @@ class Artifact:
     def model_path(self) -> Path:
         return self.directory / MODEL_FILE
 
-    def tokenizer(self, *, pad_to_multiple_of: int = 8) -> Tokenizer:
+    def tokenizer(self, *, pad_to_multiple_of: int = WIDTH_MULTIPLE) -> Tokenizer:
         rules = self.manifest.rules
         return Tokenizer(self.directory / TOKENIZER_FILE, rules, pad_to_multiple_of=pad_to_multiple_of)
 

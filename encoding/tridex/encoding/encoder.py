@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,5 +27,21 @@ class Encoder(Protocol):
 
         Returns:
             Each batch's embeddings, float32 [texts, tokens, dim].
+        """
+        ...
+
+
+@runtime_checkable
+class DeviceEncoder(Encoder, Protocol):
+    """An encoder on a GPU, whose embeddings can stay there. Their last bits depend on the batch."""
+
+    def capture(self, widest: int) -> None:
+        """Prepares for queries of up to so many tokens; takes seconds."""
+        ...
+
+    def encode_on_device(self, batches: Sequence[TokenBatch]) -> list[Any]:
+        """Each batch's embeddings, torch float32 [texts, tokens or more, dim] on the device, zeros behind its tokens.
+
+        Waits for nothing.
         """
         ...

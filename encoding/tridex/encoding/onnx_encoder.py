@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,32 +17,32 @@ from tridex.protocol import models
 from .artifact import Artifact
 from .encoder import Encoder
 from .errors import UnknownDeviceError
-from .tokenizer import TokenBatch
+from .tokenizer import WIDTH_MULTIPLE, TokenBatch
 
-_PROVIDERS = {"cpu": ["CPUExecutionProvider"]}
-"""ONNX Runtime's execution providers by device, the preferred one first."""
-
-_BUCKET = 8
-"""Texts whose lengths round up to the same multiple of this many tokens run together. Measured with MiniLM on one core,
-ms per text, as one padded batch / each alone / equal lengths together / multiples of 4 / of 8: 4 queries of 6 to 16
-tokens 3.7 / 4.6 / 4.0 / 4.3 / 3.7 (int8 1.9 / 2.4 / 2.0 / 2.1 / 1.9), 16 queries 4.0 / 5.0 / 4.0 / 3.5 / 3.7, 16
-documents of 20 to 200 tokens 68 / 31 / 32 / 31 / 31 (int8 38 / 16 / 16 / 17 / 16)."""
+_CPU = ("CPUExecutionProvider",)
 
 
-def create_encoder(artifact: Artifact, device: str = "cpu", *, threads: int = 1) -> Encoder:
+def create_encoder(artifact: Artifact, device: str = "cpu", *, threads: int = 1, tensorrt: bool = False) -> Encoder:
     """Loads an exported encoder into this process.
 
     Args:
         artifact: The export; its graph is loaded as it is, whoever verified it.
-        device: Where the graph runs: "cpu".
+        device: Where the graph runs: "cpu", or "cuda" or "cuda:N" for a DeviceEncoder, on torch's current stream.
         threads: CPU cores that one call uses.
+        tensorrt: Whether TensorRT runs the graph on a GPU; its libraries have to be installed.
 
     Raises:
-        UnknownDeviceError: The encoder has no execution provider for `device`.
+        UnknownDeviceError: The encoder cannot run on `device`.
     """
-    if device not in _PROVIDERS:
-        raise UnknownDeviceError(f"device is {device!r}; expected one of: {', '.join(_PROVIDERS)}")
-    return OnnxEncoder(artifact.model_path, _PROVIDERS[device], threads)
+    if device == "cpu" and not tensorrt:
+        return OnnxEncoder(artifact.model_path, _CPU, threads)
+    if not re.fullmatch("cuda(:[0-9]+)?", device):
+        raise UnknownDeviceError(
+            f"device is {device!r}; expected cpu, cuda or cuda:N{', with TensorRT one of the latter' * tensorrt}"
+        )
+    from .cuda_encoder import CudaEncoder  # needs torch, which takes two seconds to import
+
+    return CudaEncoder(artifact.model_path, device, artifact.manifest.dim, tensorrt=tensorrt)
 
 
 class OnnxEncoder:
@@ -61,7 +62,7 @@ class OnnxEncoder:
         self._together = _session(model_path, providers, 1) if threads > 1 else self._alone
         self._cores = ThreadPoolExecutor(threads, thread_name_prefix="encoder")
         self._threads = threads
-        probe = np.ones((1, _BUCKET), np.int64)
+        probe = np.ones((1, WIDTH_MULTIPLE), np.int64)
         self.dim: int = self._run(TokenBatch(probe, probe, probe), self._alone).shape[2]
 
     def encode(self, batch: TokenBatch) -> NDArray[np.float32]:
@@ -75,29 +76,29 @@ class OnnxEncoder:
             # it from the caches.
             return [self._run(batches[0], self._alone)]
         outputs = [np.zeros((*batch.input_ids.shape, self.dim), np.float32) for batch in batches]
-        buckets: dict[int, list[tuple[int, int]]] = {}
-        for b, batch in enumerate(batches):
-            for row, width in enumerate(_widths(batch)):
-                buckets.setdefault(width, []).append((b, row))
-        jobs = [(width, share) for width, rows in buckets.items() for share in _shares(rows, self._threads)]
-        session = self._together if len(jobs) > 1 else self._alone
+        texts = [(b, row) for b, batch in enumerate(batches) for row in range(len(batch.input_ids))]
+        if not texts:
+            return outputs
+        widths = np.concatenate([batch.widths() for batch in batches])
+        shares = _shares(widths, self._threads)
+        session = self._together if len(shares) > 1 else self._alone
 
-        def run(job: tuple[int, list[tuple[int, int]]]) -> None:
-            width, rows = job
-            together = TokenBatch(
-                np.stack([batches[b].input_ids[row, :width] for b, row in rows]),
-                np.stack([batches[b].attention_mask[row, :width] for b, row in rows]),
-                np.stack([batches[b].embedding_mask[row, :width] for b, row in rows]),
-            )
-            for (b, row), embeddings in zip(rows, self._run(together, session), strict=True):
-                outputs[b][row, :width] = embeddings
+        def run(share: Sequence[NDArray[np.int64]]) -> None:
+            for places in share:
+                width = widths[places[0]]
+                rows = [texts[place] for place in places]
+                together = TokenBatch(
+                    np.stack([batches[b].input_ids[row, :width] for b, row in rows]),
+                    np.stack([batches[b].attention_mask[row, :width] for b, row in rows]),
+                    np.stack([batches[b].embedding_mask[row, :width] for b, row in rows]),
+                )
+                for (b, row), embeddings in zip(rows, self._run(together, session), strict=True):
+                    outputs[b][row, :width] = embeddings
 
-        # The longest first, so that no core is left with much work at the end.
-        jobs.sort(key=lambda job: job[0] * len(job[1]), reverse=True)
-        if len(jobs) == 1:
-            run(jobs[0])
+        if len(shares) == 1:
+            run(shares[0])
         else:
-            list(self._cores.map(run, jobs))
+            list(self._cores.map(run, shares))
         return outputs
 
     @staticmethod
@@ -125,23 +126,22 @@ def _session(model_path: Path, providers: Sequence[str], threads: int) -> onnxru
     return onnxruntime.InferenceSession(str(model_path), options, providers=list(providers))
 
 
-def _shares(rows: list[tuple[int, int]], threads: int) -> list[list[tuple[int, int]]]:
-    """The texts of one width, divided evenly among the threads."""
-    shares = min(threads, len(rows))
-    return [rows[i::shares] for i in range(shares)]
+def _shares(widths: NDArray[np.int64], threads: int) -> list[list[NDArray[np.int64]]]:
+    """For each thread the texts of each of its runs: equally many tokens a thread, and equal widths a run.
+
+    Each run reads all of the graph's weights, as much work as 8 tokens: so no width is divided but where a share ends.
+    """
+    order = np.argsort(widths, kind="stable")
+    ends = np.cumsum(widths[order])
+    share = ((2 * ends - widths[order]) * threads) // (2 * ends[-1])
+    cuts = np.flatnonzero(np.diff(share) | np.diff(widths[order])) + 1
+    runs = np.split(order, cuts)
+    of_run = share[np.append(0, cuts)]
+    return [[run for run, of in zip(runs, of_run, strict=True) if of == thread] for thread in np.unique(share)]
 
 
 def _is_one_full_text(batch: TokenBatch) -> bool:
-    """Whether this is one text at the width of `_widths`: its last bucket is used."""
+    """Whether this is one text at its own width: its last bucket is used."""
     texts, tokens = batch.input_ids.shape
-    last = (tokens - 1) // _BUCKET * _BUCKET
+    last = (tokens - 1) // WIDTH_MULTIPLE * WIDTH_MULTIPLE
     return texts == 1 and bool(batch.attention_mask[0, last:].any() or batch.embedding_mask[0, last:].any())
-
-
-def _widths(batch: TokenBatch) -> list[int]:
-    """The width that each text runs at. Expansion tokens count, although the attention may not see them."""
-    used = (batch.attention_mask != 0) | (batch.embedding_mask != 0)
-    tokens = used.shape[1]
-    lengths = np.where(used.any(axis=1), tokens - np.argmax(used[:, ::-1], axis=1), 1)
-    widths: list[int] = np.minimum(-(-lengths // _BUCKET) * _BUCKET, tokens).tolist()
-    return widths

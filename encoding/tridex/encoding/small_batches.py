@@ -30,7 +30,7 @@ def encode_in_small_batches(
     """
     widths = np.array([text.input_ids.shape[1] for text in texts], np.int64)
     embeddings: dict[int, NDArray[np.float32]] = {}
-    for rows in _batches(widths):
+    for rows in small_batches(widths, _TOKENS_PER_BATCH, limits.MAX_BATCH):
         padded = np.zeros((3, len(rows), widths[rows].max()), np.int64)
         for i, row in enumerate(rows):
             text = texts[row]
@@ -40,12 +40,27 @@ def encode_in_small_batches(
     return [embeddings[row] for row in range(len(texts))]
 
 
-def _batches(widths: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    """The texts of each batch: neighbours by width, so that padding is small."""
+def small_batches(
+    widths: NDArray[np.int64], most_tokens: int, most_texts: int, texts: NDArray[np.int64] | None = None
+) -> Iterator[NDArray[np.int64]]:
+    """Which items run together: neighbours by width, so that padding is small.
+
+    Args:
+        widths: int64 [items], tokens of each.
+        most_tokens: Padded tokens of one run, unless it is of one item.
+        most_texts: Texts of one run, unless it is of one item.
+        texts: int64 [items], texts of each; one where None.
+
+    Yields:
+        The items of each run.
+    """
     order = np.argsort(widths, kind="stable")
-    start = 0
-    for end in range(1, len(order) + 1):
-        full = end - start == limits.MAX_BATCH
-        if end == len(order) or full or (end + 1 - start) * widths[order[end]] > _TOKENS_PER_BATCH:
+    counts = np.ones(len(order), np.int64) if texts is None else texts[order]
+    start, together = 0, 0
+    for end, (width, count) in enumerate(zip(widths[order].tolist(), counts.tolist(), strict=True)):
+        if end > start and (together + count > most_texts or (together + count) * width > most_tokens):
             yield order[start:end]
-            start = end
+            start, together = end, 0
+        together += count
+    if len(order):
+        yield order[start:]

@@ -14,6 +14,10 @@ from numpy.typing import NDArray
 from .rules import DocumentReading, EncodingRules, Expansion, TextRules
 from .text_tokens import TextToken, text_tokens
 
+WIDTH_MULTIPLE = 4
+"""Texts are as many tokens wide as the next multiple of this: padding is work, and so is each further width that texts
+of one call run at. Measured with MiniLM, see docs/decisions/031-one-process-one-context.md."""
+
 _OVERLAP = 8
 """Neighbouring windows share one token in this many, so that a token near a window's edge has a sixteenth of a window
 of context on either side in at least one of the two."""
@@ -29,13 +33,23 @@ class TokenBatch:
     embedding_mask: NDArray[np.int64]
     """1 where a token's embedding scores."""
 
-    def rows(self, multiple: int = 8) -> Iterator[TokenBatch]:
+    def rows(self, multiple: int = WIDTH_MULTIPLE) -> Iterator[TokenBatch]:
         """Each text by itself, [1, tokens], cut to the smallest multiple of so many tokens that holds it."""
+        widths = self.widths(multiple).tolist()
+        for row, width in enumerate(widths):
+            cut = slice(row, row + 1), slice(width)
+            yield TokenBatch(self.input_ids[cut], self.attention_mask[cut], self.embedding_mask[cut])
+
+    def widths(self, multiple: int = WIDTH_MULTIPLE) -> NDArray[np.int64]:
+        """int64 [texts]: the smallest multiple of so many tokens that holds each text, the batch's width at most.
+
+        Expansion tokens count, although the attention may not see them.
+        """
         used = (self.attention_mask | self.embedding_mask) != 0
-        for row, mask in enumerate(used):
-            last = int(mask.nonzero()[0][-1]) if mask.any() else 0
-            width = min((last // multiple + 1) * multiple, len(mask))
-            yield TokenBatch(*(array[row : row + 1, :width] for array in vars(self).values()))
+        tokens = used.shape[1]
+        lengths = np.where(used.any(axis=1), tokens - np.argmax(used[:, ::-1], axis=1), 1)
+        widths: NDArray[np.int64] = np.minimum(-(-lengths // multiple) * multiple, tokens)
+        return widths
 
 
 class Tokenizer:
@@ -45,7 +59,7 @@ class Tokenizer:
     shapes, but no wider than the checkpoint reads.
     """
 
-    def __init__(self, path: Path, rules: EncodingRules, *, pad_to_multiple_of: int = 8) -> None:
+    def __init__(self, path: Path, rules: EncodingRules, *, pad_to_multiple_of: int = WIDTH_MULTIPLE) -> None:
         if pad_to_multiple_of < 1:
             raise ValueError(f"pad_to_multiple_of: {pad_to_multiple_of}, expected at least 1")
         self._multiple = pad_to_multiple_of

@@ -21,8 +21,9 @@ from .errors import (
 from .ranking import Ranking, fuse_ranks, fuse_scores
 from .resident.budget import MemoryBudget, budget_for, check_room, needed_bytes, packed_bytes
 from .resident.follower import Follower
+from .resident.host_copy import copy_to_host
 from .resident.inverted_lists import MIN_LISTED_DOCUMENTS
-from .resident.snapshot import Snapshot
+from .resident.snapshot import Found, Snapshot
 from .resident.token_matches import TokenMatches
 from .storage.collection import Collection, Size
 from .storage.document_rows import Document
@@ -50,6 +51,7 @@ __all__ = [
     "FieldType",
     "Fields",
     "Follower",
+    "Found",
     "InvalidDocumentError",
     "InvalidFieldError",
     "InvalidFilterError",
@@ -69,6 +71,7 @@ __all__ = [
     "budget_for",
     "check_metadata",
     "check_room",
+    "copy_to_host",
     "declared_fields",
     "fuse_ranks",
     "fuse_scores",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +28,13 @@ class Ranking:
 
     def first(self, count: int) -> Ranking:
         """The best `count` of these."""
+        if count >= len(self.ids):
+            return self
         return Ranking(self.ids[:count], self.scores[:count], self.addresses[:count])
+
+    def hits(self) -> Iterator[tuple[float, str, int]]:
+        """Score, id and address of each document."""
+        return zip(self.scores.tolist(), self.ids, self.addresses.tolist(), strict=True)
 
 
 def ranked(hits: list[tuple[float, str, int]]) -> Ranking:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -265,3 +265,34 @@ def test_closing_refuses_what_waits(encoder: Encoder, lane: Lane) -> None:
     assert isinstance(refused, RequestError) and refused.code is ErrorCode.UNAVAILABLE
     with pytest.raises(RequestError, match="the server is stopping"):
         running.submit(task(16), lane)
+
+
+def test_a_unit_is_begun_while_a_device_works_on_the_one_before(encoder: Encoder) -> None:
+    """As on a GPU: a batch is answered when the next is begun, or at once where none is waiting."""
+    events: list[str] = []
+
+    def begin(tasks: Sequence[Task]) -> Callable[[], None]:
+        name = str(encoder.calls[-1])
+        events.append(f"begin {name}")
+
+        def wait() -> None:
+            events.append(f"end {name}")
+            if encoder.calls[0] == [1] and name == "[2]":
+                raise ValueError("the device failed")
+            finish(tasks)
+
+        return wait
+
+    lane = Lane(begin, name="a test", default_wait_s=5.0, max_weight=1)
+    running = Scheduler(encoder, [lane])
+    encoder.go_on.clear()
+    first = running.submit(task(16), lane)
+    encoder.under_way(1)
+    second, third = (running.submit(task(16, token_id=token_id), lane) for token_id in (2, 3))
+    encoder.go_on.set()
+    failed = second.result(10)
+    assert isinstance(failed, RequestError) and failed.code is ErrorCode.INTERNAL
+    assert [answer.result(10)["TEXTS"] for answer in (first, third)] == [1, 1]  # type: ignore[index]
+    running.close()
+    assert events == ["begin [1]", "begin [2]", "end [1]", "begin [3]", "end [2]", "end [3]"]
+    assert lane.requests == 0

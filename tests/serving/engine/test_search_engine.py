@@ -10,7 +10,7 @@ import pytest
 from service_requests import answers, strings, upsert
 
 from tridex.encoding import latest_version_dir, load_artifact
-from tridex.index import Ranking, Snapshot
+from tridex.index import Found, Snapshot
 from tridex.serving.backend.service import Context, Request, RequestError
 from tridex.serving.engine.explanations import Explainer
 from tridex.serving.engine.search_engine import SearchEngine
@@ -29,11 +29,11 @@ def test_searches_share_passes(context: Context, monkeypatch: pytest.MonkeyPatch
     ingest.close()
     passes: list[tuple[str, str, int, int]] = []
     for scan in (MaxSim, ApproximateMaxSim):
-        find: Callable[..., list[Ranking]] = scan.find
+        find: Callable[..., Found] = scan.find
 
-        def counted(self: Any, snapshot: Snapshot, queries: Queries, depth: int, *, find: Any = find) -> list[Ranking]:
+        def counted(self: Any, snapshot: Snapshot, queries: Queries, depth: int, *, find: Any = find) -> Found:
             passes.append((type(self).__name__, snapshot.collection.name, len(queries.mask), depth))
-            found: list[Ranking] = find(self, snapshot, queries, depth)
+            found: Found = find(self, snapshot, queries, depth)
             return found
 
         monkeypatch.setattr(scan, "find", counted)

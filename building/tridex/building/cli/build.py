@@ -46,6 +46,7 @@ def build(
         ),
     ] = 1,
     alias: Annotated[str | None, typer.Option(help="An alias to set to the collection once it is finished.")] = None,
+    device: Annotated[str, typer.Option(help="Where the encoder runs: cpu, cuda or cuda:N.")] = "cpu",
     restart: Restart = False,
     as_json: Json = False,
 ) -> None:
@@ -80,7 +81,7 @@ def build(
         documents = open_source(source)
         if restart:
             collections.discard_build(collection)
-        encoder = create_encoder(artifact, threads=os.cpu_count() or 1)
+        encoder = create_encoder(artifact, device, threads=os.cpu_count() or 1)
         embedder = Embedder(artifact, encoder, document_reading(spec, artifact.manifest))
         done = build_collection(documents, collections, collection, spec, embedder, progress=Progress())
         if alias is not None:

@@ -93,7 +93,8 @@ def excerpt(text: str, explanation: Explanation, characters: int) -> list[Piece]
         if inside:
             cut.append(replace(piece, text=inside))
     shown = list(_one_line(cut))
-    return [Piece("… ")] * (start > 0) + shown + [Piece(" …")] * (end < len(text))
+    rest = Piece("…" if not shown or shown[-1].text[-1] == " " else " …")
+    return [Piece("… ")] * (start > 0) + shown + [rest] * (end < len(text))
 
 
 def query_words(query: str, explanation: Explanation) -> list[QueryWord]:

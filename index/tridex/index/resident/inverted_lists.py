@@ -91,7 +91,11 @@ def make_lists(segment: Segment) -> InvertedLists:
     entries = torch.unique(ids * segment.documents + documents.repeat_interleave(segment.offsets.diff()))
     lengths = torch.bincount(entries // segment.documents, minlength=len(centroids))
     starts = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
-    return InvertedLists(centroids, (entries % segment.documents).int(), starts)
+    rows = (entries % segment.documents).int()
+    if segment.device.type == "cuda":
+        # Searches read them on another stream.
+        torch.cuda.current_stream(segment.device).synchronize()
+    return InvertedLists(centroids, rows, starts)
 
 
 def find_candidates(

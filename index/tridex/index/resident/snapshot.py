@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,13 @@ from tridex.index.ranking import Ranking, ranked
 from tridex.index.storage.collection import Collection
 from tridex.index.storage.filters import to_sql
 
+from .host_copy import copy_to_host
 from .indexed_segment import IndexedSegment, narrow
 from .inverted_lists import MIN_LISTED_DOCUMENTS, find_candidates
 from .token_matches import TokenMatches, token_matches
+
+Found = Callable[[], list[Ranking]]
+"""A search that was given to the device: waits for it, and returns a ranking per query."""
 
 _MAX_FILTERED = 32
 """Filters whose documents a snapshot remembers, the last ones used; each takes 9 bits a document."""
@@ -96,7 +101,12 @@ class Snapshot:
         Returns:
             A ranking per query.
         """
-        return _merge([_search(segment, queries, mask, top_k) for segment in self.segments], len(queries), top_k)
+        return self.start_search(queries, mask, top_k)()
+
+    def start_search(self, queries: torch.Tensor, mask: torch.Tensor, top_k: int) -> Found:
+        """Gives the work of `search` to the device, and returns what waits for it."""
+        found = [_search(segment, queries, mask, top_k) for segment in self.segments]
+        return lambda: _merged(found, len(queries), top_k)
 
     def search_candidates(
         self, queries: torch.Tensor, mask: torch.Tensor, top_k: int, n_probe: int, n_candidates: int
@@ -116,6 +126,12 @@ class Snapshot:
         Returns:
             A ranking per query, with exact scores.
         """
+        return self.start_candidate_search(queries, mask, top_k, n_probe, n_candidates)()
+
+    def start_candidate_search(
+        self, queries: torch.Tensor, mask: torch.Tensor, top_k: int, n_probe: int, n_candidates: int
+    ) -> Found:
+        """Gives the work of `search_candidates` to the device, and returns what waits for it."""
         found = []
         for segment in self.segments:
             lists = segment.inverted.lists
@@ -134,8 +150,8 @@ class Snapshot:
             # Rows ascend and the sort is stable: ties by lower row.
             scores, order = scores.sort(dim=1, descending=True, stable=True)
             rows = rows.gather(1, order)
-            found.append((segment, scores[:, :top_k].cpu().numpy(), rows[:, :top_k].cpu().numpy()))
-        return _merge(found, len(queries), top_k)
+            found.append((segment, copy_to_host(scores[:, :top_k], rows[:, :top_k])))
+        return lambda: _merged(found, len(queries), top_k)
 
     def search_texts(self, query: str, top_k: int) -> Ranking:
         """The best `top_k` documents by BM25 (storage/text_index.py).
@@ -155,6 +171,12 @@ class Snapshot:
             mask: bool [tokens]: False where a token does not count.
             candidates: Ids; those that this snapshot does not hold are left out.
         """
+        return self.start_rescoring(query, mask, candidates)()
+
+    def start_rescoring(
+        self, query: torch.Tensor, mask: torch.Tensor, candidates: Sequence[str]
+    ) -> Callable[[], Ranking]:
+        """Gives the work of `rescore` to the device, and returns what waits for it."""
         found = []
         wanted = pa.array(candidates, pa.large_string())
         for segment in self.segments:
@@ -163,8 +185,13 @@ class Snapshot:
             if len(rows):
                 on_device = torch.from_numpy(rows)[None].to(segment.packed.device)
                 scores = kernels.rescore(query[None], segment.packed, on_device, query_mask=mask[None])
-                found.append((segment, scores[0].cpu().numpy(), rows))
-        return _rank(found, len(candidates))
+                found.append((segment, copy_to_host(scores), rows[None]))
+
+        def ranking() -> Ranking:
+            hits = [_hits(segment, scores()[0], rows) for segment, scores, rows in found]
+            return ranked([hit for (of_query,) in hits for hit in of_query.hits()]).first(len(candidates))
+
+        return ranking
 
     def explain(self, query: torch.Tensor, ids: Sequence[str]) -> list[TokenMatches | None]:
         """What the scores of given documents are sums of, for one query.
@@ -199,24 +226,32 @@ class Snapshot:
         )
 
 
-_Found = tuple[IndexedSegment, NDArray[np.float32], NDArray[np.int64]]
-"""A segment's best documents: scores and rows, [queries, hits] each, or [hits]."""
+_OnItsWay = tuple[IndexedSegment, Callable[[], list[NDArray[Any]]]]
+"""A segment and its best documents: scores and rows, [queries, hits] each, once they are on the host."""
 
 
-def _search(segment: IndexedSegment, queries: torch.Tensor, mask: torch.Tensor, top_k: int) -> _Found:
+def _search(segment: IndexedSegment, queries: torch.Tensor, mask: torch.Tensor, top_k: int) -> _OnItsWay:
     scores, rows = kernels.search(queries, segment.packed, min(top_k, len(segment.ids)), query_mask=mask)
-    return segment, scores.cpu().numpy(), rows.cpu().numpy()
+    return segment, copy_to_host(scores, rows)
 
 
-def _merge(found: Sequence[_Found], queries: int, top_k: int) -> list[Ranking]:
-    return [_rank([(segment, scores[i], rows[i]) for segment, scores, rows in found], top_k) for i in range(queries)]
+def _merged(found: Sequence[_OnItsWay], queries: int, top_k: int) -> list[Ranking]:
+    """Each query's ranking over all segments."""
+    by_segment = [_hits(segment, *copied()) for segment, copied in found]
+    if len(by_segment) == 1:
+        # Its order is the ranking's: by score, equal ones by row, and rows are sorted by id.
+        return by_segment[0]
+    return [
+        ranked([hit for of_segment in by_segment for hit in of_segment[query].hits()]).first(top_k)
+        for query in range(queries)
+    ]
 
 
-def _rank(found: Sequence[_Found], top_k: int) -> Ranking:
-    """Merges the segments' hits for one query."""
-    hits: list[tuple[float, str, int]] = []
-    for segment, scores, rows in found:
-        scored = scores != -np.inf
-        ids = segment.ids.take(pa.array(rows[scored])).to_pylist()
-        hits += zip(scores[scored].tolist(), ids, segment.addresses[rows[scored]].tolist(), strict=True)
-    return ranked(hits).first(top_k)
+def _hits(segment: IndexedSegment, scores: NDArray[np.float32], rows: NDArray[np.int64]) -> list[Ranking]:
+    """The segment's hits of each query, in their order: one look-up of ids and addresses for all of them."""
+    is_hit = scores != -np.inf
+    hits, hit_scores = rows[is_hit], scores[is_hit]
+    ids = segment.ids.take(pa.array(hits)).to_pylist()
+    addresses = segment.addresses[hits]
+    bounds = [0, *is_hit.sum(axis=1).cumsum().tolist()]
+    return [Ranking(ids[a:b], hit_scores[a:b], addresses[a:b]) for a, b in pairwise(bounds)]

@@ -181,17 +181,22 @@ class Collection:
             InvalidDocumentError: An id comes twice, an array is not finite or not [tokens, dim], or as check_metadata.
                 Nothing is written then.
         """
-        rows = self._encoded(documents, embeddings)
+        rows = self.rows_of(documents, embeddings)
         self.dataset.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(rows)
         return self.version
 
+    def rows_of(self, documents: Sequence[Document], embeddings: Iterable[NDArray[np.float32]]) -> pa.Table:
+        """The rows of documents, for `append_rows`. Args and Raises as `upsert`."""
+        return encode_documents(documents, embeddings, self.spec, self.codebook, self.dataset.schema)
+
     def append(self, documents: Sequence[Document], embeddings: Iterable[NDArray[np.float32]]) -> int:
         """Inserts documents whose ids are not there yet, which is not looked up; else as `upsert`."""
-        self.dataset.insert(self._encoded(documents, embeddings))
-        return self.version
+        return self.append_rows(self.rows_of(documents, embeddings))
 
-    def _encoded(self, documents: Sequence[Document], embeddings: Iterable[NDArray[np.float32]]) -> pa.Table:
-        return encode_documents(documents, embeddings, self.spec, self.codebook, self.dataset.schema)
+    def append_rows(self, rows: pa.Table) -> int:
+        """Inserts rows that `rows_of` made, as `append`; returns the version that this made."""
+        self.dataset.insert(rows)
+        return self.version
 
     @reading
     def search_texts(self, query: str, top_k: int, condition: str | None = None) -> Ranking:

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from tridex.index.errors import CollectionInUseError
@@ -52,7 +53,11 @@ class Build:
 
         Args and Raises as `Collection.upsert`, except that ids are not looked up.
         """
-        version = self.collection.append(documents, embeddings)
+        self.append_rows(self.collection.rows_of(documents, embeddings))
+
+    def append_rows(self, rows: pa.Table) -> None:
+        """As `append`, with rows that `Collection.rows_of` made."""
+        version = self.collection.append_rows(rows)
         if version % _COMMITS_PER_FRAGMENT == 0:
             self.tidy()
 

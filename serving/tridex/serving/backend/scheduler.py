@@ -2,8 +2,9 @@
 
 Requests wait here and not in Triton server's queues, which know neither timeouts nor whether a sender is still
 connected. A thread takes a unit of work, some texts of one request or of several, encodes it, finishes the requests
-that are complete by then, and goes on with the next: a request of many long texts delays others by one unit at most. A
-request whose wait would exceed its timeout is refused at once, so that what is admitted is answered in time.
+that are complete by then, and goes on with the next: a request of many long texts delays others by one unit at most. On
+a GPU it takes the next unit while the device works on the one before. A request whose wait would exceed its timeout is
+refused at once, so that what is admitted is answered in time.
 """
 
 from __future__ import annotations
@@ -56,9 +57,12 @@ _STUCK_S = 60.0
 
 _log = logging.getLogger(__name__)
 
-Encode = Callable[[Sequence[TokenBatch]], list[NDArray[np.float32]]]
-"""Tokens of several texts, [1, tokens] each, to their embeddings, [1, tokens, dim] each."""
+Encode = Callable[[Sequence[TokenBatch]], list[Any]]
+"""Tokens of several texts, [1, tokens] each, to their embeddings, float32 [1, tokens, dim] each."""
 
+
+Wait = Callable[[], None]
+"""Waits for work that a device has begun, and answers the tasks that it is for."""
 
 R = TypeVar("R", bound=HasSender)
 
@@ -66,8 +70,8 @@ R = TypeVar("R", bound=HasSender)
 class Encoded(NamedTuple):
     """One text, or one window of it."""
 
-    embeddings: NDArray[np.float32]
-    """[tokens, dim]"""
+    embeddings: Any
+    """float32 [tokens, dim]: numpy, or torch where the lane's encoder leaves them on a GPU, with zeros behind then."""
     mask: NDArray[np.int64]
     """[tokens], 1 where the token scores."""
 
@@ -105,15 +109,19 @@ class Lane(Generic[R]):
 
     def __init__(
         self,
-        finish: Callable[[list[Task[R]]], None],
+        finish: Callable[[list[Task[R]]], Wait | None],
         *,
         default_wait_s: float,
         name: str,
         max_weight: int,
         tell_gate: Tell = lambda *_: None,
+        encode: Encode | None = None,
     ) -> None:
-        """`finish` answers tasks whose texts are encoded, together at most `max_weight` or one task. A task without a
-        timeout waits `default_wait_s` at most, and half the time after which other senders left without an answer."""
+        """`finish` answers tasks whose texts are encoded, together at most `max_weight` or one task; or it gives their
+        work to a device and returns what waits for it, which is called when the next unit is begun or none is waiting.
+        A task without a timeout waits `default_wait_s` at most, and half the time after which other senders left
+        without an answer. `encode` is used in place of the scheduler's."""
+        self.encode = encode
         self._tell_gate = tell_gate
         self.name = name
         self.finish = finish
@@ -184,17 +192,27 @@ class Lane(Generic[R]):
         return over
 
 
+class _Begun(NamedTuple):
+    """Tasks whose work a device has."""
+
+    lane: Lane[Any]
+    tasks: list[Task[Any]]
+    weight: int
+    wait: Wait
+
+
 class _Unit:
     """Texts that are encoded together."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_tokens: int) -> None:
+        self._most_tokens = most_tokens
         self.rows: list[tuple[Task[Any], TokenBatch]] = []
         self.tokens = 0
         self._began = time.monotonic()
 
     @property
     def is_full(self) -> bool:
-        return self.tokens >= UNIT_TOKENS or time.monotonic() > self._began + _UNIT_TOKENISING_S
+        return self.tokens >= self._most_tokens or time.monotonic() > self._began + _UNIT_TOKENISING_S
 
     def take_rows(self, task: Task[Any]) -> bool:
         """Takes as many of the task's next rows as there is room for; whether those were the last ones."""
@@ -228,8 +246,11 @@ class _Unit:
 class Scheduler:
     """Runs the tasks of its lanes on a thread of its own."""
 
-    def __init__(self, encode: Encode, lanes: Sequence[Lane[Any]]) -> None:
+    def __init__(self, encode: Encode, lanes: Sequence[Lane[Any]], unit_tokens: int = UNIT_TOKENS) -> None:
+        """`unit_tokens`: padded tokens after which a unit is full."""
         self._encode = encode
+        self._unit_tokens = unit_tokens
+        self._begun: _Begun | None = None
         self._lanes = lanes
         self._held = 0
         self._tokens = 0
@@ -279,6 +300,7 @@ class Scheduler:
     def close(self) -> None:
         """Ends after the current unit, and refuses the tasks that still wait."""
         self._thread.close()
+        self._complete()
         for lane in self._lanes:
             while lane.waiting:
                 self._drop(lane, lane.waiting.popleft(), RequestError(ErrorCode.UNAVAILABLE, "the server is stopping"))
@@ -293,17 +315,29 @@ class Scheduler:
         """A turn for each lane that has work; the seconds until the next."""
         for lane in self._lanes:
             if lane.waiting:
-                self._turn(lane)
+                begun = self._turn(lane)
+                self._complete()
+                self._begun = begun
+        if any(lane.waiting for lane in self._lanes):
+            return 0.0
+        self._complete()
         return 0.0 if any(lane.waiting for lane in self._lanes) else None
 
-    def _turn(self, lane: Lane[R]) -> None:
-        """Does one unit of a lane's work."""
+    def _complete(self) -> None:
+        """Waits for the work that a device has, and answers its tasks."""
+        begun, self._begun = self._begun, None
+        if begun:
+            self._wait(begun.lane, begun.tasks, begun.wait)
+            self._done(begun.lane, begun.tasks, begun.weight)
+
+    def _turn(self, lane: Lane[R]) -> _Begun | None:
+        """Does one unit of a lane's work, or begins it on a device."""
         with self._changed:
             abandoned = lane.take_abandoned()
         for task in abandoned:
             self._drop(lane, task, RequestError(ErrorCode.DEADLINE_EXCEEDED, "its sender waits no longer"))
         whole: list[Task[R]] = []
-        unit = _Unit()
+        unit = _Unit(self._unit_tokens)
         weight = 0
         while not unit.is_full:
             with self._changed:
@@ -330,10 +364,17 @@ class Scheduler:
         tokenised = time.monotonic()
         self._encode_unit(lane, unit.rows, whole)
         unit.encoded(tokenised)
-        self._finish(lane, whole)
+        work = max(sum(task.weight for task in whole), unit.tokens // _TOKENS_PER_WEIGHT)
+        if wait := self._finish(lane, whole):
+            return _Begun(lane, whole, work, wait)
+        self._done(lane, whole, work)
+        return None
+
+    def _done(self, lane: Lane[R], tasks: Sequence[Task[R]], weight: int) -> None:
+        """Work of this weight is done, and these tasks are answered."""
         with self._changed:
-            lane.finished(max(sum(task.weight for task in whole), unit.tokens // _TOKENS_PER_WEIGHT))
-            for task in whole:
+            lane.finished(weight)
+            for task in tasks:
                 self._forget(lane, task)
 
     def _encode_unit(self, lane: Lane[R], unit: Sequence[tuple[Task[R], TokenBatch]], whole: list[Task[R]]) -> None:
@@ -341,7 +382,7 @@ class Scheduler:
             return
         tasks = list(dict.fromkeys(task for task, _ in unit))
         try:
-            embeddings = self._encode([row for _, row in unit])
+            embeddings = (lane.encode or self._encode)([row for _, row in unit])
         except BaseException as error:
             if not is_fault(error):
                 raise
@@ -357,21 +398,34 @@ class Scheduler:
         for (task, row), array in zip(unit, embeddings, strict=True):
             task.encoded.append(Encoded(array[0], row.embedding_mask[0]))
 
-    def _finish(self, lane: Lane[R], tasks: list[Task[R]]) -> None:
-        if not tasks:
-            return
+    def _finish(self, lane: Lane[R], tasks: list[Task[R]]) -> Wait | None:
+        """Answers tasks, or begins to; then what waits for the rest."""
         try:
-            lane.finish(tasks)
+            return lane.finish(tasks) if tasks else None
         except BaseException as error:
             if not is_fault(error):
                 raise
-            failure = as_request_error(error, f"{len(tasks)} requests could not be answered")
-            left = [task for task in tasks if not task.answer.done() and task not in lane.waiting]
-            if len(tasks) > 1:
-                for task in left:  # each by itself, so that one alone can fail
-                    self._finish(lane, [task])
-            elif left:
-                left[0].answer.set_result(failure)
+            self._finish_each(lane, tasks, error)
+            return None
+
+    def _wait(self, lane: Lane[R], tasks: list[Task[R]], wait: Wait) -> None:
+        try:
+            wait()
+        except BaseException as error:
+            if not is_fault(error):
+                raise
+            self._finish_each(lane, tasks, error)
+
+    def _finish_each(self, lane: Lane[R], tasks: list[Task[R]], error: BaseException) -> None:
+        """Finishes the tasks of a failed batch by themselves, so that one alone can fail; one alone has failed."""
+        failure = as_request_error(error, f"{len(tasks)} requests could not be answered")
+        left = [task for task in tasks if not task.answer.done() and task not in lane.waiting]
+        if len(tasks) == 1 and left:
+            left[0].answer.set_result(failure)
+            return
+        for task in left:
+            if wait := self._finish(lane, [task]):
+                self._wait(lane, [task], wait)
 
     def _drop(self, lane: Lane[R], task: Task[R], reason: RequestError) -> None:
         with self._changed:

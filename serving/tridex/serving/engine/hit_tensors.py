@@ -1,13 +1,13 @@
-"""Rankings as the tensors of a search's answer."""
+"""Rankings as the tensors of searches' answers: made for a whole batch at once, as far as answers have one shape."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tridex.index import Ranking, Snapshot
+from tridex.index import Collection, Ranking, Snapshot
 from tridex.protocol import limits, models, parameters
 from tridex.serving.backend.error_translation import translated_errors
 from tridex.serving.backend.service import Arrays, RequestError, as_strings, invalid
@@ -16,57 +16,123 @@ _ROWS_PER_READ = 256
 """Documents whose texts are read at a time, before their bytes are counted."""
 
 
-def hit_tensors(snapshot: Snapshot, rankings: Sequence[Ranking], with_text: bool, with_metadata: bool) -> Arrays:
-    """IDS, SCORES, VERSION and what was asked for of TEXTS and METADATA, a row for each ranking.
+@dataclass(frozen=True)
+class Hits:
+    """What a search found, and what of it the answer is to hold."""
 
-    Rows are as long as the longest ranking, and one at least; behind a shorter one stand empty strings and scores of
-    -inf. Raises RequestError INVALID_ARGUMENT where the answer would be larger than one may be.
+    snapshot: Snapshot
+    rankings: Sequence[Ranking]
+    """One for each query."""
+    with_text: bool
+    with_metadata: bool
+
+
+@dataclass
+class _Strings:
+    """The strings of one answer, a hit after the other."""
+
+    ids: list[bytes]
+    room: int
+    """Bytes that the answer may still hold."""
+    texts: list[bytes] = field(default_factory=list)
+    metadata: list[bytes] = field(default_factory=list)
+
+
+def hit_tensors(searches: Sequence[Hits]) -> list[Arrays | RequestError]:
+    """IDS, SCORES, VERSION and what was asked for of TEXTS and METADATA of each search, a row for each ranking.
+
+    A search's rows are as long as its longest ranking, and one at least; behind a shorter one stand empty strings and
+    scores of -inf. RequestError INVALID_ARGUMENT where the answer would be larger than one may be, or what kept its
+    documents from being read.
     """
-    lengths = [len(ranking.ids) for ranking in rankings]
-    is_hit = np.arange(max(1, *lengths)) < np.array(lengths)[:, None]
+    answers: dict[int, Arrays | RequestError] = {}
+    strings: dict[int, _Strings] = {}
+    to_read: dict[int, list[int]] = {}
+    shapes: dict[tuple[int, bool, bool], list[int]] = {}
+    for i, search in enumerate(searches):
+        width = max(1, *(len(ranking.ids) for ranking in search.rankings))
+        ids = [key.encode() for ranking in search.rankings for key in ranking.ids]
+        room = limits.MAX_ANSWER_BYTES - sum(map(len, ids)) - 8 * width * len(search.rankings)
+        if room < 0:
+            answers[i] = _too_large(f"{len(ids)} ids")
+            continue
+        strings[i] = _Strings(ids, room)
+        shapes.setdefault((width, search.with_text, search.with_metadata), []).append(i)
+        if search.with_text or search.with_metadata:
+            to_read.setdefault(id(search.snapshot.collection), []).append(i)
+    for members in to_read.values():
+        answers.update(_read(members, searches, strings))
+    for (width, _, _), alike in shapes.items():
+        members = [i for i in alike if i not in answers]
+        if members:
+            tensors = _tensors([searches[i] for i in members], [strings[i] for i in members], width)
+            answers.update(zip(members, tensors, strict=True))
+    return [answers[i] for i in range(len(searches))]
 
-    def filled(values: Sequence[bytes]) -> np.ndarray[tuple[int, ...], np.dtype[np.object_]]:
-        rows = np.full(is_hit.shape, b"", object)
-        rows[is_hit] = as_strings(values)
-        return rows
 
-    ids = [key.encode() for ranking in rankings for key in ranking.ids]
-    room = limits.MAX_ANSWER_BYTES - sum(map(len, ids)) - 8 * is_hit.size
-    if room < 0:
-        raise _too_large(f"{len(ids)} ids")
+def _tensors(searches: Sequence[Hits], strings: Sequence[_Strings], width: int) -> list[Arrays]:
+    """The answers of searches that ask for the same and have rows of the same width."""
+    rankings = [ranking for search in searches for ranking in search.rankings]
+    is_hit = np.arange(width) < np.array([len(ranking.ids) for ranking in rankings])[:, None]
     scores = np.full(is_hit.shape, -np.inf, np.float32)
     scores[is_hit] = np.concatenate([ranking.scores for ranking in rankings])
-    outputs = {
-        models.IDS.name: filled(ids),
-        models.SCORES.name: scores,
-        models.VERSION.name: np.full((len(rankings), 1), snapshot.version, np.int64),
-    }
-    if with_text or with_metadata:
-        addresses = np.concatenate([ranking.addresses for ranking in rankings])
-        texts, metadata = _payload(snapshot, addresses, with_text, with_metadata, room)
-        if with_text:
-            outputs[models.TEXTS.name] = filled(texts)
-        if with_metadata:
-            outputs[models.METADATA.name] = filled(metadata)
-    return outputs
+    ends = np.cumsum([len(search.rankings) for search in searches]).tolist()
+    versions = np.repeat([search.snapshot.version for search in searches], np.diff(ends, prepend=0))[:, None]
+    columns = {models.IDS.name: [one.ids for one in strings]}
+    if searches[0].with_text:
+        columns[models.TEXTS.name] = [one.texts for one in strings]
+    if searches[0].with_metadata:
+        columns[models.METADATA.name] = [one.metadata for one in strings]
+    tensors = {models.SCORES.name: scores, models.VERSION.name: versions}
+    for name, of_searches in columns.items():
+        tensors[name] = np.full(is_hit.shape, b"", object)
+        tensors[name][is_hit] = as_strings([value for values in of_searches for value in values])
+    return [
+        {name: tensor[end - len(search.rankings) : end] for name, tensor in tensors.items()}
+        for search, end in zip(searches, ends, strict=True)
+    ]
 
 
-def _payload(
-    snapshot: Snapshot, addresses: NDArray[np.uint64], with_text: bool, with_metadata: bool, room: int
-) -> tuple[list[bytes], list[bytes]]:
-    """Texts and metadata of the rows at these addresses, as long as what is asked for has room."""
-    texts: list[bytes] = []
-    metadata: list[bytes] = []
-    for start in range(0, len(addresses), _ROWS_PER_READ):
+def _read(members: Sequence[int], searches: Sequence[Hits], strings: dict[int, _Strings]) -> dict[int, RequestError]:
+    """Reads the texts and metadata of these searches, which are of one collection; returns what kept some from it."""
+    try:
+        return _read_together(members, searches, strings)
+    except RequestError as error:
+        if len(members) == 1:
+            return {members[0]: error}
+    failed: dict[int, RequestError] = {}
+    for i in members:  # each by itself, so that one alone can fail
+        strings[i].texts.clear()
+        strings[i].metadata.clear()
+        failed.update(_read([i], searches, strings))
+    return failed
+
+
+def _read_together(
+    members: Sequence[int], searches: Sequence[Hits], strings: dict[int, _Strings]
+) -> dict[int, RequestError]:
+    collection: Collection = searches[members[0]].snapshot.collection
+    addresses = np.concatenate([ranking.addresses for i in members for ranking in searches[i].rankings])
+    owners = np.repeat(members, [len(strings[i].ids) for i in members])
+    failed: dict[int, RequestError] = {}
+    while len(addresses):
         with translated_errors():
-            more = snapshot.collection.payload(addresses[start : start + _ROWS_PER_READ])
-        for column, wanted, values in ((texts, with_text, more[0]), (metadata, with_metadata, more[1])):
-            if wanted:
-                column += [value.encode() for value in values]
-                room -= sum(map(len, column[start:]))
-        if room < 0:
-            raise _too_large("texts and metadata")
-    return texts, metadata
+            texts, metadata = collection.payload(addresses[:_ROWS_PER_READ])
+        for i, text, of_text in zip(owners[:_ROWS_PER_READ].tolist(), texts, metadata, strict=True):
+            one = strings[i]
+            if searches[i].with_text:
+                one.texts.append(text.encode())
+                one.room -= len(one.texts[-1])
+            if searches[i].with_metadata:
+                one.metadata.append(of_text.encode())
+                one.room -= len(one.metadata[-1])
+        addresses, owners = addresses[_ROWS_PER_READ:], owners[_ROWS_PER_READ:]
+        full = [i for i in members if strings[i].room < 0 and i not in failed]
+        if full:
+            failed.update(dict.fromkeys(full, _too_large("texts and metadata")))
+            left = ~np.isin(owners, full)
+            addresses, owners = addresses[left], owners[left]
+    return failed
 
 
 def _too_large(what: str) -> RequestError:

@@ -46,8 +46,9 @@ class _Sample(NamedTuple):
 class RecallMonitor:
     """Counts what approximate searches miss."""
 
-    def __init__(self, metrics: Metrics, sample_rate: float) -> None:
-        """`sample_rate`: the share of the searches that is repeated exactly, from 0 to 1."""
+    def __init__(self, metrics: Metrics, sample_rate: float, stream: torch.cuda.Stream | None = None) -> None:
+        """`sample_rate`: the share of the searches that is repeated exactly, from 0 to 1. `stream`: the searches'."""
+        self._stream = stream
         self._sample_rate = sample_rate
         self._found: Counter = metrics.counter(FOUND, "Documents of the exact top k that approximate search found")
         self._expected: Counter = metrics.counter(EXPECTED, "Documents of the exact top k of sampled searches")
@@ -78,7 +79,8 @@ class RecallMonitor:
     def _measure(self) -> None:
         while not self._waiting.empty():
             sample = self._waiting.get()
-            (exact,) = sample.snapshot.search(sample.query, sample.mask, sample.k)
+            with torch.cuda.stream(self._stream):  # where the sample was copied
+                (exact,) = sample.snapshot.search(sample.query, sample.mask, sample.k)
             labels = {"collection": sample.snapshot.collection.name, "k": str(sample.k)}
             self._found(labels, len({*exact.ids} & {*sample.found}))
             self._expected(labels, len(exact.ids))

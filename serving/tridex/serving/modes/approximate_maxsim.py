@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tridex.index import Ranking, Snapshot
+from tridex.index import Found, Ranking, Snapshot
 from tridex.protocol import limits, parameters
 from tridex.serving.backend import fields
 from tridex.serving.backend.service import Request
@@ -35,8 +35,8 @@ class ApproximateMaxSim(Mode):
     def scan(self) -> Scan:
         return self
 
-    def find(self, snapshot: Snapshot, queries: Queries, depth: int) -> list[Ranking]:
-        return snapshot.search_candidates(queries.embeddings, queries.mask, depth, self.n_probe, self.n_candidates)
+    def find(self, snapshot: Snapshot, queries: Queries, depth: int) -> Found:
+        return snapshot.start_candidate_search(queries.embeddings, queries.mask, depth, self.n_probe, self.n_candidates)
 
     def rank(self, snapshot: Snapshot, queries: Queries, first_stage: FirstStage) -> Sequence[Ranking]:
         return first_stage.by_maxsim

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tridex.index import Ranking, Snapshot
+from tridex.index import Found, Ranking, Snapshot
 from tridex.serving.backend.service import Request
 
 from .mode import FirstStage, Mode, Queries, Scan
@@ -24,8 +24,8 @@ class MaxSim(Mode):
     def scan(self) -> Scan:
         return self
 
-    def find(self, snapshot: Snapshot, queries: Queries, depth: int) -> list[Ranking]:
-        return snapshot.search(queries.embeddings, queries.mask, depth)
+    def find(self, snapshot: Snapshot, queries: Queries, depth: int) -> Found:
+        return snapshot.start_search(queries.embeddings, queries.mask, depth)
 
     def rank(self, snapshot: Snapshot, queries: Queries, first_stage: FirstStage) -> Sequence[Ranking]:
         return first_stage.by_maxsim

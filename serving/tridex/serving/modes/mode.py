@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple, Protocol
 
 import torch
 
-from tridex.index import Ranking, Snapshot
+from tridex.index import Found, Ranking, Snapshot
 from tridex.serving.backend.service import Request
 
 
@@ -40,8 +40,8 @@ class Scan(Protocol):
     exact: ClassVar[bool]
     """Whether every document is scored. Others are sampled by the recall monitor."""
 
-    def find(self, snapshot: Snapshot, queries: Queries, depth: int) -> list[Ranking]:
-        """The best `depth` documents of each query."""
+    def find(self, snapshot: Snapshot, queries: Queries, depth: int) -> Found:
+        """Starts to look for the best `depth` documents of each query."""
         ...
 
 

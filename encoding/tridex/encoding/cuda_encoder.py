@@ -1,0 +1,207 @@
+"""Tokens to token embeddings on a CUDA device, by ONNX Runtime on torch's stream and in torch's memory.
+
+Imported only where a CUDA device is asked for: it needs torch, which the encoder on a CPU does without.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+
+from tridex.protocol import models
+
+from .errors import UnknownDeviceError
+from .small_batches import small_batches
+from .tokenizer import TokenBatch
+
+_BATCHES = (1, 2, 4, 8, 16, 32, 64)
+_WIDTHS = (16, 32, 48, 64)
+"""Texts and tokens of the shapes that have a CUDA graph; a batch runs at the smallest that holds it."""
+
+_TOKENS_PER_RUN = 1 << 14
+_TEXTS_PER_RUN = 256
+"""Of a run without a graph: 256 documents of 256 tokens took 17.9 ms on an H200, 64 of them 5.0, as much each."""
+
+_RUNS_TO_CAPTURE = 3
+"""ONNX Runtime captures a graph when it has run without one."""
+
+_INPUTS = tuple(tensor.name for tensor in models.ENCODER.inputs)
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """A captured shape: the graph reads and writes the same memory every time."""
+
+    tokens: torch.Tensor
+    """int64 [inputs, texts, tokens] on the device."""
+    embeddings: torch.Tensor
+    """float32 [texts, tokens, dim] on the device."""
+    binding: onnxruntime.IOBinding
+    options: onnxruntime.RunOptions
+
+
+class CudaEncoder:
+    """The exported graph on a CUDA device, a DeviceEncoder. Thread-safe.
+
+    Texts of a call run together, padded. Products of a GPU's libraries depend on the shape, so a text's embeddings
+    differ in their last bits with what else is in its batch.
+    """
+
+    def __init__(self, model_path: Path, device: str, dim: int, *, tensorrt: bool = False) -> None:
+        """Works on torch's current stream of the device, or on one of its own where that is the default one.
+
+        Args:
+            model_path: The exported graph.
+            device: "cuda" or "cuda:N".
+            dim: Of a token embedding.
+            tensorrt: Whether TensorRT runs the graph; its engines are kept beside the graph.
+
+        Raises:
+            UnknownDeviceError: ONNX Runtime cannot run the graph there.
+        """
+        index = int(device.partition(":")[2] or 0)
+        if index >= torch.cuda.device_count():
+            raise UnknownDeviceError(
+                f"device is {device!r}; expected one of the {torch.cuda.device_count()} CUDA devices that torch finds"
+            )
+        self._device = torch.device("cuda", index)
+        stream = torch.cuda.current_stream(self._device)
+        if stream == torch.cuda.default_stream(self._device):
+            # Nothing can be captured on it, and ONNX Runtime takes its address, 0, for none given.
+            stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+        self._stream = stream
+        self._dim = dim
+        self._lock = threading.Lock()
+        self._shapes: dict[tuple[int, int], _Shape] = {}
+        self._captures = not tensorrt
+        provider = "TensorrtExecutionProvider" if tensorrt else "CUDAExecutionProvider"
+        try:
+            self._session = self._new_session(model_path, tensorrt)
+        except Exception as error:  # whatever the graph has that cannot be captured: it runs without
+            if tensorrt:
+                raise UnknownDeviceError(f"device is {device!r}; TensorRT cannot run the encoder: {error}") from error
+            self._captures = False
+            self._session = self._new_session(model_path, tensorrt)
+        if provider not in self._session.get_providers():
+            raise UnknownDeviceError(
+                f"device is {device!r}; expected one that ONNX Runtime's {provider} can be loaded for: it offers "
+                f"{', '.join(onnxruntime.get_available_providers())}"
+            )
+
+    def capture(self, widest: int) -> None:
+        """Captures a CUDA graph for each shape of up to so many tokens; without, `encode_on_device` launches one by one
+        what the graph consists of. Takes seconds."""
+        if not self._captures:
+            return
+        widths = [width for width in _WIDTHS if width < widest + _WIDTHS[0]]
+        with self._lock, torch.cuda.stream(self._stream):
+            for batch in _BATCHES:
+                for width in widths:
+                    self._shapes[batch, width] = self._captured(batch, width)
+            self._stream.synchronize()
+
+    def encode(self, batch: TokenBatch) -> NDArray[np.float32]:
+        """float32 [texts, tokens, dim], zero where the embedding mask is 0."""
+        return self.encode_many([batch])[0]
+
+    def encode_many(self, batches: Sequence[TokenBatch]) -> list[NDArray[np.float32]]:
+        """Each batch's embeddings, float32 [texts, tokens, dim]."""
+        with torch.cuda.stream(self._stream):
+            copies = [(members, run.to("cpu", non_blocking=True)) for members, run in self._runs(batches)]
+            self._stream.synchronize()
+        found: dict[int, NDArray[np.float32]] = {}
+        for members, copy in copies:
+            embeddings, end = copy.numpy(), 0
+            for i in members:
+                texts, tokens = batches[i].input_ids.shape
+                found[i] = embeddings[end : end + texts, :tokens]
+                end += texts
+        return [found[i] for i in range(len(batches))]
+
+    def encode_on_device(self, batches: Sequence[TokenBatch]) -> list[torch.Tensor]:
+        """Each batch's embeddings on the device, float32 [texts, tokens or more, dim], zeros behind a batch's tokens.
+
+        Waits for nothing: they are to be read on the stream that the encoder works on.
+        """
+        found: dict[int, torch.Tensor] = {}
+        for members, run in self._runs(batches):
+            found.update(zip(members, torch.split(run, [len(batches[i].input_ids) for i in members]), strict=True))
+        return [found[i] for i in range(len(batches))]
+
+    def _runs(self, batches: Sequence[TokenBatch]) -> list[tuple[list[int], torch.Tensor]]:
+        """Which batches run together, and their texts' embeddings one batch after the other."""
+        texts, widths = np.array([batch.input_ids.shape for batch in batches], np.int64).reshape(-1, 2).T
+        together = [run.tolist() for run in small_batches(widths, _TOKENS_PER_RUN, _TEXTS_PER_RUN, texts)]
+        with self._lock, torch.cuda.stream(self._stream):
+            return [(members, self._run([batches[i] for i in members])) for members in together]
+
+    def _run(self, batches: Sequence[TokenBatch]) -> torch.Tensor:
+        """All texts in one run: float32 [texts, tokens or more, dim]."""
+        texts = sum(len(batch.input_ids) for batch in batches)
+        width = max(batch.input_ids.shape[1] for batch in batches)
+        shape = self._shape(texts, width)
+        rows, tokens = shape.tokens.shape[1:] if shape else (texts, width)
+        host = torch.zeros((len(_INPUTS), rows, tokens), dtype=torch.int64, pin_memory=True)
+        array = host.numpy()
+        array[1, texts:, 0] = 1  # Attention over nothing would be 0 / 0.
+        end = 0
+        for batch in batches:
+            first, end = end, end + len(batch.input_ids)
+            here = slice(first, end), slice(batch.input_ids.shape[1])
+            array[(0, *here)], array[(1, *here)] = batch.input_ids, batch.attention_mask
+            array[(2, *here)] = batch.embedding_mask
+        if shape:
+            shape.tokens.copy_(host, non_blocking=True)
+            self._session.run_with_iobinding(shape.binding, shape.options)
+            # The next run of this shape writes over it.
+            return shape.embeddings[:texts].clone()
+        on_device = host.to(self._device, non_blocking=True)
+        embeddings = torch.empty((rows, tokens, self._dim), dtype=torch.float32, device=self._device)
+        self._session.run_with_iobinding(self._bound(on_device, embeddings), _options(None))
+        return embeddings
+
+    def _shape(self, texts: int, width: int) -> _Shape | None:
+        """The smallest captured shape that holds so many texts of so many tokens."""
+        batch = next((size for size in _BATCHES if size >= texts), 0)
+        tokens = next((size for size in _WIDTHS if size >= width), 0)
+        return self._shapes.get((batch, tokens))
+
+    def _captured(self, batch: int, width: int) -> _Shape:
+        tokens = torch.ones((len(_INPUTS), batch, width), dtype=torch.int64, device=self._device)
+        embeddings = torch.empty((batch, width, self._dim), dtype=torch.float32, device=self._device)
+        shape = _Shape(tokens, embeddings, self._bound(tokens, embeddings), _options(len(self._shapes) + 1))
+        for _ in range(_RUNS_TO_CAPTURE):
+            self._session.run_with_iobinding(shape.binding, shape.options)
+        return shape
+
+    def _bound(self, tokens: torch.Tensor, embeddings: torch.Tensor) -> onnxruntime.IOBinding:
+        """Inputs and output bound to torch's memory."""
+        binding = self._session.io_binding()
+        where = ("cuda", self._device.index)
+        for name, tensor in zip(_INPUTS, tokens, strict=True):
+            binding.bind_input(name, *where, np.int64, tuple(tensor.shape), tensor.data_ptr())
+        binding.bind_output(models.EMBEDDINGS.name, *where, np.float32, tuple(embeddings.shape), embeddings.data_ptr())
+        return binding
+
+    def _new_session(self, model_path: Path, tensorrt: bool) -> onnxruntime.InferenceSession:
+        onnxruntime.preload_dlls()
+        on_stream = {"device_id": str(self._device.index), "user_compute_stream": str(self._stream.cuda_stream)}
+        cuda = ("CUDAExecutionProvider", {**on_stream, "enable_cuda_graph": str(int(self._captures))})
+        engines = {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(model_path.parent)}
+        providers = [("TensorrtExecutionProvider", {**on_stream, **engines}), cuda] if tensorrt else [cuda]
+        return onnxruntime.InferenceSession(str(model_path), providers=providers)
+
+
+def _options(graph: int | None) -> onnxruntime.RunOptions:
+    """Of a run that no thread waits for: as the graph of this number, or without one."""
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+    options.add_run_config_entry("gpu_graph_id", "-1" if graph is None else str(graph))
+    return options
