@@ -148,9 +148,10 @@ def _load_centroids(p_centroids, ids, first, PARTS: tl.constexpr, WIDTH: tl.cons
     parts = ()
     for part in tl.static_range(PARTS):
         if WIDTH % BLOCK == 0:
-            parts = parts + (tl.load(pointers + part * WIDTH),)
+            numbers = tl.load(pointers + part * WIDTH)
         else:
-            parts = parts + (tl.load(pointers + part * WIDTH, mask=(columns < WIDTH)[None, :], other=0),)
+            numbers = tl.load(pointers + part * WIDTH, mask=(columns < WIDTH)[None, :], other=0)
+        parts = parts + (numbers,)  # type: ignore[assignment]
     return parts
 
 
