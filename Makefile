@@ -44,11 +44,11 @@ serve: install ## run the server until Ctrl-C (exports the default checkpoint fi
 	@ls model_repository/encoder/*/manifest.json >/dev/null 2>&1 || $(BIN)/tridex export $(MODEL) --precision $(PRECISION)
 	$(BIN)/tridex serve --store $(DATA)/store --grpc-port $(PORT)
 
-index: install ## index into a running server: FILE=<.jsonl[.gz] or BEIR folder> COLLECTION=<name>
+index: install ## index into a running server: FILE=<.jsonl, .csv, ... or BEIR folder> COLLECTION=<name>
 	@test -n "$(FILE)" || { echo "make index FILE=corpus.jsonl COLLECTION=name"; exit 2; }
-	$(BIN)/tridex index add $(FILE) --collection $(COLLECTION) --address localhost:$(PORT)
+	$(BIN)/tridex index add $(FILE) --collection $(COLLECTION) --create --address localhost:$(PORT)
 
-build: install ## build a new collection without a server: FILE=<.jsonl[.gz], .parquet or BEIR folder> COLLECTION=<name>
+build: install ## build a new collection without a server: FILE=<.jsonl, .csv, ... or BEIR folder> COLLECTION=<name>
 	@test -n "$(FILE)" || { echo "make build FILE=corpus.jsonl COLLECTION=name"; exit 2; }
 	$(BIN)/tridex index build $(FILE) --collection $(COLLECTION) --store $(DATA)/store
 

@@ -29,11 +29,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.markdown import Markdown
 
-from tridex.building import Embed, Embedder, Progress, build_collection, open_source
+from tridex.building import Embed, Embedder, Progress, build_collection
 from tridex.encoding import Artifact, DocumentReading, create_encoder, latest_version_dir, load_artifact
 from tridex.export import export_default
 from tridex.index import CollectionSpec, Follower, Store
 from tridex.kernels import Codec
+from tridex.protocol.sources import open_source
 
 from .publishing import publish
 from .timing import take_turns

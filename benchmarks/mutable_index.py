@@ -140,7 +140,7 @@ def writes(server: TritonServer, client: Client, asked: Sequence[str]) -> list[R
     visible = []
     with Client(server.address, timeout_s=60) as other:
         for batch in documents:
-            version = client.upsert(COLLECTION, batch)
+            version = client.upsert(COLLECTION, batch).version
             acknowledged = time.perf_counter()
             while other.search(COLLECTION, queries[0], min_version=0, top_k=1).version < version:
                 pass

@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from tridex.protocol.error_tags import untagged
 
 WHEEL = "tritonclient==2.51.0"
@@ -67,8 +69,11 @@ def run(
     concurrency: int,
     seconds: float,
     work_dir: Path,
+    headers: Sequence[str] = (),
 ) -> Load:
     """Sends requests from `concurrency` clients in windows of `seconds`, three at most, until they agree.
+
+    `headers` are NAME:VALUE.
 
     Windows of time and not of requests, because perf_analyzer rounds the duration of a window of requests to seconds.
 
@@ -81,6 +86,7 @@ def run(
     report.unlink(missing_ok=True)
     command = [
         *(str(binary), "-m", model, "-u", address, "-i", "grpc", "--input-data", str(data)),
+        *(word for header in headers for word in ("-H", header)),
         *(f"--request-parameter={name}:{_parameter(value)}" for name, value in parameters.items()),
         *("--concurrency-range", str(concurrency), "--measurement-interval", str(int(1000 * seconds))),
         # When it finds a run unstable it reports nothing at all.
@@ -104,6 +110,16 @@ def run(
         requests_per_s=float(row["Inferences/Second"]),
         **{f"p{p}_ms": float(row[f"p{p} latency"]) / 1000 for p in (50, 95, 99)},
     )
+
+
+def launcher_header() -> str:
+    """What opens to perf_analyzer the model's configuration, which is closed to clients: the key is on the command line
+    of the server that this process started."""
+    option = "--grpc-restricted-protocol="
+    arguments = (word for child in psutil.Process().children(recursive=True) for word in child.cmdline())
+    closed = next(word for word in arguments if word.startswith(option))
+    name, _, key = closed.rpartition(":")[2].partition("=")
+    return f"triton-grpc-protocol-{name}:{key}"
 
 
 def _parameter(value: str | int | bool) -> str:

@@ -7,14 +7,15 @@ import os
 import platform
 import subprocess
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
+from tridex.common.installed import versions
+
 RESULTS = Path(__file__).parent / "results"
 DOCS = Path(__file__).parent.parent / "docs" / "benchmark-tables.md"
-SERVED = ("numpy", "onnxruntime", "torch", "nvidia-pytriton")
+SERVED = ("numpy", "onnxruntime", "onnxruntime-gpu", "torch", "nvidia-pytriton")
 
 
 def machine(packages: Sequence[str] = SERVED) -> dict[str, str | int]:
@@ -24,7 +25,7 @@ def machine(packages: Sequence[str] = SERVED) -> dict[str, str | int]:
         "cpu": _cpu_name(),
         "cores": os.cpu_count() or 1,
         "python": platform.python_version(),
-        **{name: version(name) for name in packages},
+        **versions(packages),
     }
 
 

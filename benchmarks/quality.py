@@ -37,7 +37,7 @@ from tridex.evaluation import (
     notes,
     parse_measures,
     parse_systems,
-    prepare,
+    prepared,
     report_on,
     run_systems,
     sign,
@@ -45,7 +45,6 @@ from tridex.evaluation import (
     write_page,
 )
 from tridex.export import BUILT_IN, backbone_dir, export_checkpoint, export_default
-from tridex.kernels import Codec
 from tridex.serving.server import TritonServer
 
 from .environment import free_ports
@@ -76,12 +75,11 @@ def main() -> None:
     datasets = datasets_below(arguments.corpora, arguments.only)
     if not datasets:
         raise SystemExit(f"no collection with judgements and up to {MOST_DOCUMENTS:,} documents in {arguments.corpora}")
-    codecs = [codec.value for codec in Codec]
-    systems = parse_systems(arguments.systems.split(","), codecs)
+    systems = parse_systems(arguments.systems.split(","))
     encoder, outcomes = measured(DEFAULT, datasets, systems, data)
     if arguments.also:
         name = f"{DEFAULT_BASELINE}, {Path(arguments.also).name}"
-        further = [replace(system, name=name) for system in parse_systems([DEFAULT_BASELINE], codecs)]
+        further = [replace(system, name=name) for system in parse_systems([DEFAULT_BASELINE])]
         _, others = measured(arguments.also, datasets, further, data)
         outcomes = [[*one, *other] for one, other in zip(outcomes, others, strict=True)]
     reports = [report_on(dataset, found, DEFAULT_BASELINE) for dataset, found in zip(datasets, outcomes, strict=True)]
@@ -122,13 +120,14 @@ def measured(
         grpc_port, http_port, metrics_port = free_ports(3)
         server = TritonServer(repository, store, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port)
         with server, Client(server.address, timeout_s=120) as client:
-            prepare(client, datasets, systems, store, repository)
             if any(not system.is_served for system in systems):
                 local[BI_ENCODER] = BiEncoder(str(backbone_dir()), data / "bi-encoder")
             measures = parse_measures(DEFAULT_MEASURES)
-            return manifest.source, [
-                run_systems(client, dataset, systems, measures, top_k=TOP_K, local=local) for dataset in datasets
-            ]
+            with prepared(client, datasets, systems, store, repository, keep=True) as collections:
+                return manifest.source, [
+                    run_systems(client, dataset, systems, measures, held, top_k=TOP_K, local=local)
+                    for dataset, held in zip(datasets, collections, strict=True)
+                ]
 
 
 def export(model: str, repository: Path) -> None:

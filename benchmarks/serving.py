@@ -49,7 +49,8 @@ def main() -> None:
     arguments = parser.parse_args()
     binary = perf_analyzer.fetch(arguments.data / "perf_analyzer")
     trace_file = (arguments.data / "trace.json").resolve()
-    trace_file.unlink(missing_ok=True)
+    for earlier in trace_file.parent.glob(f"{trace_file.name}.*"):
+        earlier.unlink()
     with served_stdlib(arguments.repository, arguments.data, trace.arguments(trace_file)) as (server, client, rows):
         if arguments.queries:
             texts = [json.loads(line)["text"] for line in arguments.queries.read_text().splitlines()]
@@ -136,7 +137,15 @@ def measure(
     before = settled(metrics_url)
     try:
         load = perf_analyzer.run(
-            binary, server.address, "search", inputs, parameters, concurrency, arguments.seconds, arguments.data
+            binary,
+            server.address,
+            "search",
+            inputs,
+            parameters,
+            concurrency,
+            arguments.seconds,
+            arguments.data,
+            [perf_analyzer.launcher_header()],
         )
     except perf_analyzer.RefusedError as error:
         return {**row, "refused": str(error)}

@@ -6,10 +6,22 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+_REQUESTS_PER_FILE = 10
+
 
 def arguments(file: Path) -> tuple[str, ...]:
-    """tritonserver's arguments for a trace of every request in `file`, which it writes when it ends."""
-    settings = (f"triton,file={file}", "level=TIMESTAMPS", "rate=1", "count=-1", "mode=triton")
+    """tritonserver's arguments for a trace of every request, in files named FILE.0, FILE.1 and so on.
+
+    Each is written when there are enough requests for it: our servers end by SIGKILL, and write nothing then.
+    """
+    settings = (
+        f"triton,file={file}",
+        f"triton,log-frequency={_REQUESTS_PER_FILE}",
+        "level=TIMESTAMPS",
+        "rate=1",
+        "count=-1",
+        "mode=triton",
+    )
     return tuple(f"--trace-config={setting}" for setting in settings)
 
 
@@ -26,10 +38,11 @@ class TracedRequest:
 
 
 def read(file: Path, model: str) -> list[TracedRequest]:
-    """The requests to `model` that the trace holds in full."""
+    """The requests to `model` that the files of a trace hold in full."""
     models: dict[int, str] = {}
     spans: dict[int, dict[str, int]] = {}
-    for event in json.loads(file.read_text()):
+    written = file.parent.glob(f"{file.name}.*")
+    for event in (event for part in written for event in json.loads(part.read_text())):
         models.setdefault(event["id"], event.get("model_name", ""))
         spans.setdefault(event["id"], {}).update({stamp["name"]: stamp["ns"] for stamp in event.get("timestamps", ())})
     return [

@@ -27,7 +27,8 @@ TRACE = [
 
 def test_a_trace_says_what_triton_spends_around_the_model(tmp_path: Path) -> None:
     file = tmp_path / "trace.json"
-    file.write_text(json.dumps(TRACE))
+    for i, events in enumerate((TRACE[:4], TRACE[4:])):
+        (tmp_path / f"trace.json.{i}").write_text(json.dumps(events))
     (traced,) = trace.read(file, "search")
     assert traced == trace.TracedRequest(total_ms=20.25, before_ms=0.5, after_ms=0.25)
     stages = {name: {"ms": float(i)} for i, name in enumerate(STAGES)}

@@ -24,12 +24,15 @@ from queries import embed_query
 from sentence_transformers import MultiVectorEncoder
 from service_requests import answers, upsert
 
-from tridex.building import BuildError, Embedder, new_collection_spec, open_source
+from tridex.building import BuildError, Embedder, new_collection_spec
 from tridex.building.codebook_training import centroids
+from tridex.common import TridexError
 from tridex.encoding import Artifact, latest_version_dir, load_artifact
 from tridex.index import CollectionExistsError, CollectionInUseError, CollectionNotFoundError, FieldType, Store
 from tridex.kernels import Codec
+from tridex.protocol.corpus import CorpusError
 from tridex.protocol.parameters import LongDocuments
+from tridex.protocol.sources import open_source
 from tridex.serving.backend.service import Context, Request, RequestError
 from tridex.serving.models.ingest import IngestService
 from tridex.serving.models.search import SearchService
@@ -250,6 +253,21 @@ def test_every_kind_of_source_gives_the_same_documents(artifact: Artifact, tmp_p
     assert len(first) == 12 and all(contents(store.open(f"c{i}")) == first for i in range(1, 4))
 
 
+def test_fields_are_inferred_from_every_document(artifact: Artifact, tmp_path: Path) -> None:
+    rows = [{**row, "metadata": {"n": i if i else 0.5, "when": "2020-01-01"}} for i, row in enumerate(rows_of(12))]
+    store = Store(tmp_path / "store")
+    done = build(write(tmp_path / "rows.jsonl", rows), store, artifact)
+    collection = store.open("c")
+    assert collection.spec.fields == {"n": FieldType.FLOAT, "when": FieldType.DATETIME}
+    assert collection.count({"field": "n", "operator": "<", "value": 2}) == 2
+    assert build(tmp_path / "rows.jsonl", store, artifact).resumed_after == done.documents, "it is the same build"
+    build(tmp_path / "rows.jsonl", store, artifact, "none", fields={})
+    assert store.open("none").spec.fields == {}
+    rows[7]["metadata"]["n"] = "seven"
+    with pytest.raises(BuildError, match=r"line 8: metadata field 'n' of document 'd7' is 'seven'; expected a finite"):
+        build(write(tmp_path / "bad.jsonl", rows), store, artifact, "bad")
+
+
 GOOD = b'{"id": "1", "text": "a"}'
 PACKED = gzip.compress(GOOD + b"\n", mtime=0)
 
@@ -257,8 +275,8 @@ PACKED = gzip.compress(GOOD + b"\n", mtime=0)
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"id": "2"}', r"rows.jsonl, line 2: expected an object with _id or id, text"),
-        (b'{"text": "b"}', r"line 2: expected an object with _id or id, text"),
+        (b'{"id": "2"}', r"rows.jsonl, line 2: no text; expected one, or --text with another name of: id"),
+        (b'{"text": "b"}', r"line 2: no _id or id; expected one, or --id with another name of: text"),
         (b'{"id": "2", "text": "b"', r"line 2: expected JSON in UTF-8"),
         (b'{"id": "2", "text": "\xff"}', r"line 2: expected JSON in UTF-8"),
         (b"[" * 100_000, r"line 2: expected JSON in UTF-8"),
@@ -274,7 +292,7 @@ PACKED = gzip.compress(GOOD + b"\n", mtime=0)
             r"line 2: metadata is .*a JSON object \(nested deeper than 128 levels\)",
         ),
         (b'{"id": "2", "text": "b", "metadata": {"n": "x"}}', r"line 2: metadata field 'n' of document '2' is 'x'"),
-        (b'{"id": 2, "text": "b"}\n' * 12, r"12 of 13 rows cannot be indexed:\n(.*\n)+.*and 2 more"),
+        (b'{"id": 2.5, "text": "b"}\n' * 12, r"12 of 13 rows cannot be indexed:\n(.*\n)+.*and 2 more"),
     ],
 )
 def test_bad_rows_are_named_before_anything_is_encoded(
@@ -291,7 +309,7 @@ def test_bad_rows_are_named_before_anything_is_encoded(
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("rows.csv", b"id,text", r"rows.csv: expected a .jsonl, .jsonl.gz or .parquet file"),
+        ("rows.xml", b"id,text", r"rows.xml: expected a .jsonl, .json, .csv, .tsv or .parquet file"),
         ("rows.parquet", b"id,text", r"rows.parquet: expected a Parquet file"),
         ("rows.parquet", b"PAR1" * 9, r"rows.parquet: expected a Parquet file"),
         *(
@@ -310,7 +328,7 @@ def test_bad_rows_are_named_before_anything_is_encoded(
 )
 def test_a_source_that_is_none(artifact: Artifact, tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(BuildError, match=message):
+    with pytest.raises(TridexError, match=message):
         build(tmp_path / name, Store(tmp_path / "store"), artifact)
 
 
@@ -323,7 +341,7 @@ def test_corrupt_parquet_files_name_the_row(artifact: Artifact, tmp_path: Path) 
             content = bytearray(path.read_bytes())
             content[spoil : spoil + 50] = bytes(50)
             path.write_bytes(content)
-        with pytest.raises(BuildError) as refused:
+        with pytest.raises(TridexError) as refused:
             build(path, store, artifact)
         return str(refused.value)
 
@@ -348,14 +366,14 @@ def test_corrupt_parquet_files_name_the_row(artifact: Artifact, tmp_path: Path) 
 
 def test_sources_without_what_a_document_needs(artifact: Artifact, tmp_path: Path) -> None:
     pq.write_table(pa.table({"id": ["1"], "body": ["b"]}), tmp_path / "rows.parquet")
-    with pytest.raises(BuildError, match=r"has the columns \['body', 'id'\]; expected distinct ones with text, and"):
+    with pytest.raises(CorpusError, match=r"has the columns \['id', 'body'\]; expected text, or --text with another"):
         build(tmp_path / "rows.parquet", Store(tmp_path / "store"), artifact)
-    pq.write_table(pa.table({"id": ["1", "2"], "text": ["a", None], "raw": [None, b"x"]}), tmp_path / "rows.parquet")
-    with pytest.raises(BuildError, match=r"rows.parquet, row 2: expected an object"):
+    pq.write_table(pa.table({"id": ["1", "2"], "text": ["a", "b"], "raw": [None, b"x"]}), tmp_path / "rows.parquet")
+    with pytest.raises(BuildError, match=r"rows.parquet, row 2: metadata is .*; expected a JSON object"):
         build(tmp_path / "rows.parquet", Store(tmp_path / "store"), artifact)
     for missing in (tmp_path / "nowhere", tmp_path):
         (tmp_path / "rows.parquet").unlink(missing_ok=True)
-        with pytest.raises(BuildError, match=r"expected a \.jsonl"):
+        with pytest.raises(CorpusError, match=r"expected a \.jsonl"):
             build(missing, Store(tmp_path / "store"), artifact)
 
 

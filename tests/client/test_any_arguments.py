@@ -59,6 +59,9 @@ VALUES = st.recursive(
 EXPECTED: dict[str, list[Any]] = {
     "alias": ["live"],
     "collection": ["docs"],
+    "field": ["n"],
+    "fields": [{"n": "int"}, ["n"], None],
+    "metadata": [{"n": 1}],
     "documents": [[], [Document("a", "t")], ["one"], [{"id": "a", "text": "t", "metadata": {"n": 1}}]],
     "ids": [["a"], None],
     "queries": [["one", "two"], [np.ones((2, 3))]],
@@ -95,7 +98,14 @@ def call(request: pytest.FixtureRequest, triton) -> Iterator[Callable[..., Any]]
     loop.close()
 
 
-ROWS = {"count": [{"count": 1}], "get": [None], "collection": [{"name": "docs"}], "encoder": [{}]}
+ROWS = {
+    "count": [{"count": 1}],
+    "get": [None],
+    "facet": [{"value": 1, "count": 2}],
+    "min_max": [[1, 2]],
+    "collection": [{"name": "docs"}],
+    "encoder": [{}],
+}
 
 
 def answer(request):
@@ -157,6 +167,7 @@ TENSORS = st.lists(st.integers(0, 3), max_size=3).flatmap(
     )
 )
 OUTPUTS = ["ROWS", "VERSION", "IDS", "TEXTS", "METADATA", "SCORES", "EMBEDDINGS", "EMBEDDING_MASK"]
+OUTPUTS += ["ADDED", "REPLACED", "DELETED"]
 GOOD: dict[str, dict[str, Any]] = {
     "search": {"collection": "docs", "query": "one"},
     "search_batch": {"collection": "docs", "queries": ["one", "two"]},
@@ -164,7 +175,12 @@ GOOD: dict[str, dict[str, Any]] = {
     "encode_query": {"texts": ["one", "two"]},
     "encode_document": {"texts": "one"},
     "upsert": {"collection": "docs", "documents": [Document("a", "t")]},
-    "get": {"collection": "docs", "ids": ["a", "b"]},
+    "update_metadata": {"collection": "docs", "ids": ["a"], "metadata": {}},
+    "clear": {"collection": "docs"},
+    "add_fields": {"collection": "docs", "fields": {"n": "int"}},
+    "get": {"collection": "docs", "ids": ["a", "b"], "with_embeddings": True},
+    "facet": {"collection": "docs", "field": "n"},
+    "min_max": {"collection": "docs", "field": "n"},
     "count": {"collection": "docs"},
     "scroll": {"collection": "docs"},
     "collections": {},

@@ -10,10 +10,13 @@ import re
 import threading
 from contextlib import contextmanager
 from importlib.metadata import EntryPoint, version
+from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
+import tomllib
+from packaging.requirements import Requirement
 from typer.testing import CliRunner
 
 from tridex.client.cli import create_app, extensions
@@ -39,6 +42,8 @@ def written(triton):
     rows: list[tuple[str, str, dict]] = []
 
     def answer(request):
+        if request.model == "catalog":
+            return {"ROWS": [['{"name": "docs", "fields": {"n": "int"}}']]}
         columns = ([cell.decode() for (cell,) in request.inputs[name]] for name in ("ID", "TEXT", "METADATA"))
         rows.extend((i, text, json.loads(metadata)) for i, text, metadata in zip(*columns, strict=True))
         return {"VERSION": np.full((len(request.inputs["ID"]), 1), len(triton.requests))}
@@ -63,9 +68,14 @@ def test_index(run, triton, written, tmp_path, kind):
     result = run("index", "add", path, "--collection", "docs", "--batch-size", 2, "--codec", "int8")
     assert result.exit_code == 0, result.output
     assert written == EXPECTED
-    assert triton.requests[0].parameters == {"collection": "docs", "operation": "upsert", "codec": "int8"}
-    assert [len(request.inputs["ID"]) for request in triton.requests] == [2, 1]
-    assert "Wrote 3 documents to docs in" in result.stdout and "skipped 1 without text" in result.stdout
+    writes = [request for request in triton.requests if request.model == "ingest"]
+    assert writes[0].parameters == {"collection": "docs", "operation": "upsert", "codec": "int8"}
+    assert [len(request.inputs["ID"]) for request in writes] == [2, 1]
+    assert (
+        "documents to docs in" in result.stdout
+        and "n:int" in result.stdout
+        and "1 skipped without text" in result.stdout
+    )
     assert "3/3" in result.stderr and "/s" in result.stderr
 
 
@@ -94,7 +104,8 @@ def test_index_json(run, written, tmp_path):
     result = run("index", "add", tmp_path / "docs.jsonl", "--collection", "docs", "--json")
     counts = json.loads(result.stdout)
     assert counts.pop("seconds") > 0
-    assert counts == {"documents": 3, "without_text": 1, "version": 1}
+    assert counts.pop("version") == 2
+    assert counts == {"documents": 3, "without_text": 1, "added": 0, "replaced": 0, "skipped": 3}
     assert len(written) == 3
 
 
@@ -103,10 +114,17 @@ def test_index_json(run, written, tmp_path):
     [
         (b'{"id": "1", "text": "a"}\n{"id": "2"', "docs.jsonl, line 2: expected JSON in UTF-8"),
         (b'{"id": "1", "text": "\xff"}', "docs.jsonl, line 1: expected JSON in UTF-8"),
-        (b'\n["1", "text"]', "docs.jsonl, line 2: expected an object with _id or id, text"),
-        (b'{"id": "1", "text": "a", "url": "u"}', "metadata, nothing else, got {"),
-        (b'{"id": 1, "text": "a"}', "docs.jsonl, line 1: expected an object"),
-        (b'{"id": "1", "text": null}', "docs.jsonl, line 1: expected an object"),
+        (b'\n["1", "text"]', "docs.jsonl, line 2: expected an object, got ["),
+        (
+            b'{"key": 1, "text": "a"}',
+            "docs.jsonl, line 1: no _id or id; expected one, or --id with another name of: key",
+        ),
+        (
+            b'{"id": "1", "body": "a"}',
+            "docs.jsonl, line 1: no text; expected one, or --text with another name of: id, b",
+        ),
+        (b'{"id": 1.5, "text": "a"}', "docs.jsonl, line 1: id is 1.5; expected an id, a string or an integer"),
+        (b'{"id": "1", "text": 7}', "docs.jsonl, line 1: text is 7; expected text"),
         (b'{"id": "1", "text": "\\ud800"}', "docs.jsonl, line 1: text is '\\ud800'; expected valid Unicode"),
         (b'{"id": "1", "text": "' + b"x" * 300_000 + b'"}', "x', 300000 bytes; expected 1 to 262144 bytes, not blank"),
         (b'{"id": " ", "text": "a"}', "docs.jsonl, line 1: id is ' ', 1 bytes; expected 1 to 1024 bytes, not blank"),
@@ -138,9 +156,15 @@ WHOLE = gzip.compress(
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("missing.jsonl", None, "[Errno 2] No such file or directory: '{}'"),
-        ("", None, "{}: expected a BEIR folder with corpus.jsonl or corpus.jsonl.gz in it"),
-        ("rows.parquet", b"PAR1", "{}: expected a .jsonl or .jsonl.gz file; `tridex index build` reads Parquet"),
+        ("missing.jsonl", None, "{} does not exist; expected a .jsonl, .json, .csv, .tsv or .parquet file"),
+        ("", None, "{}: expected a .jsonl, .json, .csv"),
+        ("rows.parquet", b"PAR1", "{}: expected a Parquet file ("),
+        ("rows.txt", b"text", "{}: expected a .jsonl, .json, .csv"),
+        ("rows.json", b"[1", "{}: expected a JSON array in UTF-8 ("),
+        ("rows.csv", b"a,b", "{} has the columns ['a', 'b']; expected _id or id, or --id with another"),
+        ("rows.csv", b"id,body", "{} has the columns ['id', 'body']; expected text, or --text with another"),
+        ("rows.csv", b"id,text\n1,a\n\n2", "{}, line 4: 1 values; expected 2, a column each"),
+        ("rows.csv", b"id,text\n1,\xff", "{}, line 1: expected rows of text in UTF-8 ("),
         ("plain.jsonl.gz", b"plain", "{}, after line 0: expected a whole gzip file (Not a gzipped file (b'pl'))"),
         ("cut.jsonl.gz", WHOLE[:-9], "{}, after line 50: expected a whole gzip file (Compressed file ended before"),
         ("half.jsonl.gz", WHOLE[: len(WHOLE) // 2], "{}, after line 2"),
@@ -169,10 +193,36 @@ def test_an_id_that_comes_twice_names_both_lines(run, written, tmp_path):
     place = f"{tmp_path}/docs.jsonl, line"
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1] == (
-        f"tridex: {place} 42: id '0' was there before ({place} 2); expected distinct ids (the first 32 documents are "
-        "written)"
+        f"tridex: {place} 42: id '0' was there before ({place} 2); expected distinct ids"
     )
-    assert len(written) == 32
+    assert written == [], "all rows are checked before one is written"
+
+
+def test_a_typo_makes_no_collection(run, triton, refused, tmp_path):
+    made = []
+
+    def answer(request):
+        if request.model == "ingest":
+            made.append(request.parameters)
+            return {"VERSION": np.full((max(len(request.inputs["ID"]), 1), 1), 1)}
+        if not made:
+            raise refused(grpc.StatusCode.NOT_FOUND, "collection 'dcos' does not exist; did you mean 'docs'?")
+        return {"ROWS": [['{"name": "dcos"}']]}
+
+    triton.answer = answer
+    (tmp_path / "docs.csv").write_text("id,text,n\n1,one,2\n")
+    add = ("index", "add", tmp_path / "docs.csv", "--collection", "dcos", "--field", "n:float")
+    for command, options in ((add, {}), (("upsert", "dcos"), {"input": '{"id": "1", "text": "t"}'})):
+        result = run(*command, **options)
+        assert result.exit_code == 1 and made == []
+        assert result.stderr == "tridex: collection 'dcos' does not exist; did you mean 'docs'? (--create makes it)\n"
+    assert run(*add, "--create").exit_code == 0
+    created, upserted = made
+    assert created["operation"] == "create" and created["fields"] == '{"n": "float"}'
+    assert upserted["operation"] == "upsert"
+    (tmp_path / "docs.csv").write_text("id,text,n\n1,one,2\n2,two\n")
+    made.clear()
+    assert run(*add, "--create").exit_code == 1 and made == [], "a bad row makes none either"
 
 
 def test_a_stream_of_changes_may_name_a_document_again_but_not_in_one_request(run, written):
@@ -195,6 +245,8 @@ def test_a_stream_of_changes_may_name_a_document_again_but_not_in_one_request(ru
 )
 def test_what_the_server_refuses_of_a_batch_names_file_and_line(run, triton, refused, tmp_path, refusal, message):
     def answer(request):
+        if request.model == "catalog":
+            return {"ROWS": [['{"name": "docs", "fields": {"n": "int"}}']]}
         if [b"39"] in request.inputs["ID"].tolist():
             raise refused(grpc.StatusCode.INVALID_ARGUMENT, refusal)
         return {"VERSION": np.full((len(request.inputs["ID"]), 1), 1)}
@@ -209,13 +261,13 @@ def test_what_the_server_refuses_of_a_batch_names_file_and_line(run, triton, ref
 
 def test_upsert_by_options(run, written):
     result = run("upsert", "docs", "--id", "a", "--text", "größer", "--metadata", '{"n": 1}')
-    assert result.exit_code == 0 and result.stdout == "docs is at version 1\n"
+    assert result.exit_code == 0 and result.stdout == "1 skipped; docs is at version 2\n"
     assert written == [("a", "größer", {"n": 1})]
 
 
 def test_upsert_from_stdin(run, written):
     result = run("upsert", "docs", "--json", input=jsonl(LINES[:2]))
-    assert json.loads(result.stdout) == {"version": 1}
+    assert json.loads(result.stdout) == {"version": 2, "added": 0, "replaced": 0, "skipped": 2}
     assert written == EXPECTED[:2]
 
 
@@ -229,7 +281,7 @@ def test_upsert_refuses_half_a_document(run, triton):
 
 def test_delete(run, triton):
     triton.answer = lambda request: {"VERSION": np.full((len(request.inputs["ID"]), 1), 8)}
-    assert json.loads(run("delete", "docs", "a", "b", "--json").stdout) == {"version": 8}
+    assert json.loads(run("delete", "docs", "a", "b", "--json").stdout) == {"version": 8, "deleted": 0}
     assert triton.requests[0].inputs["ID"].tolist() == [[b"a"], [b"b"]]
 
 
@@ -301,7 +353,7 @@ def test_encode(run, triton, flags, model):
 def test_stats(run, triton):
     collection = {"name": "docs", "count": 1234, "version": 9, "codec": "int8", "dim": 128, "fingerprint": "f" * 64}
     collection |= {"fields": {"year": "int"}, "document_length": 300, "long_documents": "windows"}
-    collection |= {"pooling_factor": 2, "codebook": None, "checkpoint": {"weights": "e" * 64}}
+    collection |= {"pooling_factor": 2, "codebook": None, "checkpoint": {"weights": "e" * 64}, "infers_fields": True}
     collection |= {"tokens": 99, "device_bytes": 12_000, "budget_bytes": 16_000, "damage": ""}
     triton.answer = lambda _: {"ROWS": [[json.dumps(collection)]]}
     model = triton.statistics.model_stats.add(name="maxsim", execution_count=2)
@@ -413,9 +465,35 @@ def test_a_missing_extra_names_its_install(run, arguments):
     assert len(result.stderr.splitlines()) == 1
 
 
+@pytest.mark.usefixtures("plugins")
+def test_beside_onnxruntime_gpu_no_extra_that_brings_the_other_is_named(run, monkeypatch):
+    monkeypatch.setattr(extensions, "versions", lambda names: dict.fromkeys(names, "1.31.1"))
+    assert "pip install 'tridex[gpu,export-tools]'" in run("export").stderr
+    assert "pip install 'tridex[gpu]'" in run("index", "tidy", "docs").stderr
+    assert "pip install 'tridex[heavy]'" in run("heavy").stderr
+
+
+def test_every_extra_with_the_cpus_onnx_runtime_has_another_for_gpus():
+    def distributions(extra):
+        """What an extra installs, and the extras of ours that it is made of."""
+        for requirement in map(Requirement, extras[extra]):
+            yield requirement.name
+            for inner in requirement.extras if requirement.name == "tridex" else ():
+                yield from distributions(inner)
+
+    extras = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    on_cpu = {extra for extra in extras if "onnxruntime" in distributions(extra)}
+    on_gpu = {extra for extra in extras if "onnxruntime-gpu" in distributions(extra)}
+    assert on_gpu == {"gpu"} and on_cpu == {*extensions.BESIDE_GPU, "wandb", "dev"}
+    for replacement in extensions.BESIDE_GPU.values():
+        assert "onnxruntime" not in [name for extra in replacement.split(",") for name in distributions(extra)]
+
+
 INFO = {"name": "docs", "count": 3, "version": 9, "codec": "int8", "dim": 128, "fingerprint": "f" * 64}
 INFO |= {"fields": {"year": "int", "a:b": "str"}, "document_length": 180, "long_documents": "truncate"}
-INFO |= {"pooling_factor": 2, "codebook": "c" * 64, "checkpoint": {"weights": "e" * 64}}
+INFO |= {"pooling_factor": 2, "codebook": "c" * 64, "checkpoint": {"weights": "e" * 64}, "infers_fields": True}
 INFO |= {"tokens": 99, "device_bytes": 12_000, "budget_bytes": 16_000, "damage": ""}
 
 

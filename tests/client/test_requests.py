@@ -13,12 +13,16 @@ from tridex.client import (
     AsyncClient,
     Client,
     CollectionInfo,
+    DeleteResult,
     Document,
     DocumentToken,
+    FacetValue,
     Hit,
     RerankResult,
     Span,
     Token,
+    UpdateResult,
+    UpsertResult,
 )
 
 HITS = {
@@ -60,6 +64,8 @@ async def test_search_by_text(client, triton):
         ({"mode": "rerank", "n_candidates": 50}, {"mode": "rerank", "n_candidates": 50}),
         ({"mode": "hybrid", "maxsim_weight": np.float32(0.25)}, {"mode": "hybrid", "maxsim_weight": "0.25"}),
         ({"exact": False, "n_probe": np.int64(3)}, {"exact": False, "n_probe": 3}),
+        ({"offset": 0, "normalize": False, "min_score": None}, {}),
+        ({"offset": 5, "normalize": True, "min_score": 0.5}, {"offset": 5, "normalize": True, "min_score": "0.5"}),
     ],
 )
 async def test_search_says_how_to_find(client, triton, options, sent):
@@ -144,8 +150,8 @@ async def test_no_queries_no_request(client, triton):
     assert await client.get("docs", []) == []
     assert await client.rerank("q", []) == []
     assert await client.rerank("q", collection="docs", ids=[]) == []
-    assert await client.upsert("docs", []) == 0
-    assert await client.delete("docs", []) == 0
+    assert await client.upsert("docs", []) == UpsertResult(0)
+    assert await client.delete("docs", []) == DeleteResult(0)
     assert triton.requests == []
 
 
@@ -260,9 +266,10 @@ async def test_encode(client, triton, method):
 
 
 async def test_upsert(client, triton):
-    triton.answer = lambda request: {"VERSION": np.full((len(request.inputs["ID"]), 1), 42)}
+    counts = {"VERSION": np.array([[42], [42]]), "ADDED": np.array([[1], [0]]), "REPLACED": np.array([[0], [1]])}
+    triton.answer = lambda _: counts
     documents = [Document("a", "größer", {"n": 1, "ü": [None]}), {"id": "b", "text": "two"}]
-    assert await client.upsert("docs", documents, codec="int8") == 42
+    assert await client.upsert("docs", documents, codec="int8") == UpsertResult(42, added=1, replaced=1)
     (request,) = triton.requests
     assert request.model == "ingest"
     assert request.parameters == {"collection": "docs", "operation": "upsert", "codec": "int8"}
@@ -271,9 +278,13 @@ async def test_upsert(client, triton):
 
 
 async def test_delete(client, triton):
-    triton.answer = lambda request: {"VERSION": np.full((len(request.inputs["ID"]), 1), len(triton.requests))}
+    def answer(request):
+        rows = (len(request.inputs["ID"]), 1)
+        return {"VERSION": np.full(rows, len(triton.requests)), "DELETED": np.ones(rows, np.int64)}
+
+    triton.answer = answer
     ids = [str(i) for i in range(70)]
-    assert await client.delete("docs", [*ids, "3"]) == 2
+    assert await client.delete("docs", [*ids, "3"]) == DeleteResult(2, deleted=70)
     first, second = triton.requests
     assert first.parameters == {"collection": "docs", "operation": "delete"} and list(first.inputs) == ["ID"]
     assert column(first, "ID") + column(second, "ID") == ids
@@ -392,8 +403,12 @@ async def test_filters_go_along_as_json(client, triton):
 
 
 async def test_delete_and_count_by_filter(client, triton):
-    triton.answer = lambda _: {"VERSION": np.array([[5]]), "ROWS": [['{"count": 2, "version": 5}']]}
-    assert await client.delete("docs", filters=YEAR) == 5
+    triton.answer = lambda _: {
+        "VERSION": np.array([[5]]),
+        "DELETED": np.array([[9]]),
+        "ROWS": [['{"count": 2, "version": 5}']],
+    }
+    assert await client.delete("docs", filters=YEAR) == DeleteResult(5, deleted=9)
     assert await client.count("docs", filters=YEAR) == 2
     deleted, counted = triton.requests
     assert deleted.inputs["ID"].shape == (1, 0)
@@ -437,3 +452,77 @@ async def test_the_life_of_a_collection(client, triton):
         {"collection": "docs", "operation": "drop"},
     ]
     assert {request.inputs["ID"].shape for request in writes} == {(1, 0)}
+
+
+async def test_further_writes(client, triton):
+    triton.answer = lambda _: {
+        "VERSION": np.array([[6]]),
+        "REPLACED": np.array([[2]]),
+        "DELETED": np.array([[3]]),
+        "ROWS": [['{"name": "docs"}']],
+    }
+    when = {"seen": datetime(2024, 5, 1), "old": None}
+    assert await client.update_metadata("docs", ["a", "b", "a"], metadata=when) == UpdateResult(6, updated=2)
+    assert await client.update_metadata("docs", filters=YEAR, metadata={"n": 1}) == UpdateResult(6, updated=2)
+    assert await client.clear("docs") == DeleteResult(6, deleted=3)
+    await client.upsert("docs", [Document("a", "t")], if_exists="skip")
+    await client.add_fields("docs", {"tags": "list[str]"})
+    await client.drop_fields("docs", ["tags"])
+    await client.create_collection("none", fields={})
+    await client.create_collection("inferred")
+    by_ids, matching, cleared, upserted, *others = [r for r in triton.requests if r.model == "ingest"]
+    assert column(by_ids, "ID") == ["a", "b"]
+    assert column(by_ids, "METADATA") == ['{"seen": "2024-05-01T00:00:00", "old": null}'] * 2
+    assert matching.inputs["ID"].shape == (1, 0) and column(matching, "METADATA") == ['{"n": 1}']
+    assert matching.parameters == {
+        "collection": "docs",
+        "operation": "update_metadata",
+        "filters": json.dumps(YEAR),
+    }
+    assert cleared.parameters["operation"] == "clear" and upserted.parameters["if_exists"] == "skip"
+    fields = [request.parameters.get("fields") for request in others]
+    assert fields == ['{"tags": "list[str]"}', '{"tags": null}', "{}", None]
+
+
+async def test_facets_and_bounds(client, triton):
+    rows = {"facet": ['{"value": "x", "count": 2}', '{"value": "y", "count": 1}'], "min_max": ["[1, 2.5]"]}
+    triton.answer = lambda request: {"ROWS": [rows[request.parameters["operation"]]]}
+    assert await client.facet("docs", "kind", filters=YEAR) == [FacetValue("x", 2), FacetValue("y", 1)]
+    assert await client.min_max("docs", "year") == (1, 2.5)
+    assert triton.requests[0].parameters == {
+        "collection": "docs",
+        "operation": "facet",
+        "field": "kind",
+        "limit": 10,
+        "filters": json.dumps(YEAR),
+    }
+    rows["min_max"] = [""]
+    assert await client.min_max("docs", "year") is None
+
+
+async def test_embeddings_are_told_apart_by_their_tokens(client, triton):
+    def answer(request):
+        ids = [value.decode() for value in request.inputs["IDS"][0]]
+        rows = ["null" if i == "1" else json.dumps({"id": i, "text": "t", "metadata": {}, "tokens": 2}) for i in ids]
+        tokens = np.repeat([float(i) for i in ids if i != "1"] or [0.0], 2).astype(np.float32)
+        return {"ROWS": [rows], "EMBEDDINGS": np.tile(tokens[None, :, None], (1, 1, 3))}
+
+    triton.answer = answer
+    documents = await client.get("docs", [str(i) for i in range(10)], with_embeddings=True)
+    assert [request.inputs["IDS"].shape for request in triton.requests] == [(1, 8), (1, 2)]
+    assert triton.requests[0].parameters["with_embeddings"] is True and documents[1] is None
+    for i in (0, *range(2, 10)):
+        assert documents[i] == Document(str(i), "t")
+        np.testing.assert_array_equal(documents[i].embeddings, np.full((2, 3), i, np.float32))
+
+
+async def test_headers_of_one_call(make_client, triton):
+    triton.answer = asked
+    client = make_client(triton.address, headers={"tenant": "a"})
+    other = client._client.with_headers({"X-Request": "7"})
+    result = other.search("docs", "q")
+    await result if inspect.isawaitable(result) else None
+    await client.search("docs", "q")
+    sent = [{name: request.headers.get(name) for name in ("tenant", "x-request")} for request in triton.requests]
+    assert sent == [{"tenant": "a", "x-request": "7"}, {"tenant": "a", "x-request": None}]
+    await client.close()

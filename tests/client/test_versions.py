@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tridex.client import UpsertResult
+
 
 @pytest.fixture
 def versions(triton):
@@ -62,7 +64,7 @@ async def test_a_failed_stream_remembers_what_it_wrote(client, triton, versions)
 async def test_nothing_to_write_answers_with_the_last_write(client, versions):
     versions += [4]
     await client.upsert("docs", [{"id": "a", "text": "t"}])
-    assert await client.upsert("docs", iter([])) == 4
+    assert await client.upsert("docs", iter([])) == UpsertResult(4)
 
 
 async def test_an_alias_shows_what_was_written_before_it_was_set(client, triton, versions):

@@ -88,7 +88,7 @@ FILTERS = {
     "10,000 nested lists": ("[" * 10_000 + "]" * 10_000, "filters is"),
     "a filter of 300 kB": (where("kind", "in", "[" + '"x", ' * 60_000 + '"x"]'), "at most 262144 bytes"),
     "17 nested levels": ('{"operator": "NOT", "conditions": [' * 16 + where() + "]}" * 16, "deeper than 16 levels"),
-    "undeclared field": (where("colour"), "filters.field is 'colour'; expected .* declares: year, kind"),
+    "undeclared field": (where("colour"), "filters.field is 'colour'; expected a field of .*: year, kind"),
     "injection by field": (where("1=1; DROP TABLE x; --"), "filters.field is '1=1; DROP TABLE x; --'"),
     "the store's own column": (where("field_0"), "filters.field is 'field_0'"),
     "injection by operator": (where(operator="= 1 OR 1"), "filters.operator is '= 1 OR 1'; expected one of: =="),
@@ -179,7 +179,7 @@ CASES: dict[str, Case] = {
     ),
     "mistyped metadata": (
         *("ingest", document(b"t", b'{"year": "2020"}'), UPSERT),
-        *(INVALID, "metadata field 'year' of document 'x' is '2020'; expected an integer.*declares it int"),
+        *(INVALID, "metadata field 'year' of document 'x' is '2020'; expected an integer.*as the field is int"),
     ),
     "two ids in one row": (
         *("ingest", [tensor("ID", [[b"x", b"y"]], "BYTES"), text("TEXT", b"t")], UPSERT),

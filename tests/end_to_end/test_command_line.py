@@ -31,7 +31,7 @@ def indexed(server: TritonServer, tmp_path_factory: pytest.TempPathFactory) -> T
     corpus = tmp_path_factory.mktemp("cli") / "corpus.jsonl"
     rows = [{"_id": f"d{i}", "title": f"Title {i}", "text": f"the text number {i}"} for i in range(30)]
     corpus.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    answer(server, "index", "add", str(corpus), "--collection", "cli")
+    answer(server, "index", "add", str(corpus), "--collection", "cli", "--create")
     return server
 
 
@@ -71,6 +71,33 @@ def test_documents_come_and_go(indexed: TritonServer) -> None:
     assert '"cli"' in json.dumps(answer(indexed, "stats"))
 
 
+def test_a_table_is_indexed_and_filtered(server: TritonServer, tmp_path: Path) -> None:
+    (tmp_path / "films.csv").write_bytes(
+        b'\xef\xbb\xbfno,name,plot,year\r\n1,Alien,a crew,1979\r\n2,Heat,"a heist, and a chase",1995\r\n'
+    )
+    add = (
+        "index",
+        "add",
+        str(tmp_path / "films.csv"),
+        "--id",
+        "no",
+        "--text",
+        "name",
+        "--text",
+        "plot",
+        "--collection",
+    )
+    typo = tridex(server, *add, "films", stdin="")
+    assert typo.returncode == 1 and "'films' does not exist" in typo.stderr and "--create makes it" in typo.stderr
+    assert answer(server, *add, "films", "--create")["added"] == 2
+    assert answer(server, *add, "films", "--if-exists", "skip")["skipped"] == 2
+    assert answer(server, "collections", "describe", "films")["fields"] == {"year": "int"}
+    wanted = json.dumps({"field": "year", "operator": "<", "value": 1990})
+    found = answer(server, "search", "films", "a chase", "--filters", wanted, "--normalize")["hits"]
+    assert [hit["id"] for hit in found] == ["1"] and 0 < found[0]["score"] <= 1
+    assert answer(server, "index", "fields", "films", "--add", "year:float")["fields"] == {"year": "float"}
+
+
 def test_an_unknown_collection_is_one_clear_line(indexed: TritonServer) -> None:
     done = tridex(indexed, "search", "nowhere", "a question", "--json")
     assert done.returncode == 1 and done.stdout == ""
@@ -83,7 +110,7 @@ def test_what_the_server_refuses_of_a_file_names_the_line(indexed: TritonServer,
     (tmp_path / "rows.jsonl").write_text("\n" + "".join(json.dumps(row) + "\n" for row in rows))
     refused = tridex(indexed, "index", "add", str(tmp_path / "rows.jsonl"), "--collection", "years")
     assert refused.returncode == 1 and refused.stderr.splitlines()[-1].endswith(
-        f"as the collection declares it int ({tmp_path}/rows.jsonl, line 23) (the first 16 documents are written)"
+        f"as the field is int ({tmp_path}/rows.jsonl, line 23) (the first 16 documents are written)"
     )
     assert answer(indexed, "collections", "describe", "years")["count"] == 16
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,11 +47,12 @@ def compare(server: TritonServer, *arguments: object) -> Result:
 
 @pytest.mark.usefixtures("emptied")
 def test_every_system_is_measured_as_by_ir_measures(judged: Path, server: TritonServer, tmp_path: Path) -> None:
-    arguments = [judged, "--systems", ",".join(SYSTEMS), "--baseline", "float32", "--bi-encoder", "default"]
+    arguments = [judged, "--systems", ",".join(SYSTEMS), "--baseline", "float32"]
     arguments += ["--measures", ",".join(MEASURES), "--json"]
     absent = compare(server, *arguments)
     assert absent.exit_code == 1 and "no collection compared-float32, compared-int8" in absent.output
     arguments += ["--store", server.store, "--repository", server.repository, "--runs", tmp_path / "runs"]
+    arguments += ["--keep", tmp_path / "kept"]
     done = compare(server, *arguments, "--page", tmp_path / "page.html")
     assert done.exit_code == 0, done.output
     (found,) = json.loads(done.stdout)["collections"]
@@ -76,6 +79,7 @@ def test_every_system_is_measured_as_by_ir_measures(judged: Path, server: Triton
     assert 1.8 < sizes["float32"] / 2 / sizes["float16+pool2"] < 2.1
     assert rows["int8"]["measures"]["nDCG@10"] == pytest.approx(rows["float32"]["measures"]["nDCG@10"], abs=0.05)
     assert (tmp_path / "page.html").read_text().count("<svg") == 2
+    assert len(list((tmp_path / "kept").iterdir())) == 1, "the bi-encoder's vectors"
 
     # Everything is there: nothing is built, and a table is shown.
     again = compare(server, judged, "--systems", "bm25,int8", "--baseline", "int8")
@@ -100,8 +104,7 @@ def test_every_system_is_measured_as_by_ir_measures(judged: Path, server: Triton
     ("arguments", "message"),
     [
         (["--systems", "int4"], "system 'int4' is not known; expected bm25, bi-encoder, or a codec"),
-        (["--systems", "int8"], "--baseline is 'float16'; expected one of the systems: int8"),
-        (["--systems", "float16,bi-encoder"], "system bi-encoder needs a model"),
+        (["--systems", "int8", "--baseline", "float16"], "--baseline is 'float16'; expected one of the systems: int8"),
         (["--measures", "nDGC@10"], "measure 'nDGC@10' is not known"),
         (["--split", "dev"], "no qrels/dev.tsv, and without judgements nothing can be measured"),
         (["--systems", "bfloat16", "--baseline", "bfloat16"], "no collection compared-bfloat16; expected --store"),
@@ -122,6 +125,37 @@ def test_what_cannot_be_compared_ends_with_one_line(
         assert done.exit_code == 1 and message in done.output and done.output.count("\n") == 1, done.output
         assert [info.name for info in client.collections()] == before
         client.drop_collection("compared-other")
+
+
+def test_what_is_served_is_compared_and_nothing_is_left_behind(
+    judged: Path, server: TritonServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Late interaction, BM25 and the bi-encoder over a collection as it is served: nothing is built or encoded."""
+    folder = tmp_path / "served"
+    shutil.copytree(judged, folder)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    texts = [json.loads(line) for line in (folder / "corpus.jsonl").read_text().splitlines()]
+    with Client(server.address) as client:
+        client.upsert(
+            "served", [{"id": row["_id"], "text": f"{row.get('title', '')} {row['text']}".strip()} for row in texts]
+        )
+        before = [(info.name, info.version) for info in client.collections()]
+        done = compare(server, folder, "--json")
+        assert done.exit_code == 0, done.output
+        report = json.loads(done.stdout)
+        (found,) = report["collections"]
+        systems = [row["system"] for row in found["rows"]]
+        assert systems == ["bm25", "bi-encoder", "float16", "float16+candidates", "float16+hybrid"]
+        assert report["baseline"] == "float16"
+        # One that is missing is made of the served one, and dropped.
+        monkeypatch.setattr("tridex.evaluation.stores.build_collection", None)
+        store = ["--store", server.store, "--repository", server.repository]
+        done = compare(server, folder, "--systems", "int8", *store)
+        assert done.exit_code == 0 and "int8" in done.output, done.output
+        assert [(info.name, info.version) for info in client.collections()] == before
+        assert not list((tmp_path / "temporary").iterdir())
+        client.drop_collection("served")
 
 
 @pytest.mark.usefixtures("emptied")

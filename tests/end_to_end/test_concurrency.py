@@ -83,11 +83,11 @@ def _work(
                 if worker == 0 and step % 7 == 6:
                     client.compact("shared")
                 if step % 5 == 4 and key in mine:
-                    version = client.delete("shared", [key])
+                    version = client.delete("shared", [key]).version
                     del mine[key]
                 else:
                     text = f"worker {worker} wrote revision {step}"
-                    version = client.upsert("shared", [Document(key, text, {"worker": worker})])
+                    version = client.upsert("shared", [Document(key, text, {"worker": worker})]).version
                     mine[key] = text
                 mode = MODES[step % len(MODES)]
                 result = client.search("shared", f"worker {worker} wrote", top_k=200, mode=mode)

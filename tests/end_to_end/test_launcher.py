@@ -159,7 +159,7 @@ def test_a_model_process_that_dies_is_seen_at_once_and_brought_back(served: Serv
     assert message in served.errors.read_text()
     log = served.log.read_text()
     assert message in log
-    assert log.count("starts with store") == 2
+    assert log.count("starts on cpu with store") == 2
 
 
 def test_ending_it_under_load_tells_callers_that_it_is_unavailable(served: Serve) -> None:

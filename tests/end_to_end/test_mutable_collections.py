@@ -10,7 +10,16 @@ from filter_model import matches
 from filter_strategies import FIELDS, VALUES, filters
 from hypothesis import HealthCheck, given, settings
 
-from tridex.client import AlreadyExists, AsyncClient, Client, Document, InvalidArgument, NotFound, TridexError
+from tridex.client import (
+    AlreadyExists,
+    AsyncClient,
+    Client,
+    Document,
+    InvalidArgument,
+    NotFound,
+    TridexError,
+    UpsertResult,
+)
 from tridex.serving.server import TritonServer
 
 YEARS = {"field": "year", "operator": ">=", "value": 2020}
@@ -72,7 +81,8 @@ def test_writes_by_filter_are_seen_at_once(client: Client) -> None:
     may = {"field": "seen", "operator": "<", "value": datetime(2024, 5, 4, tzinfo=timezone.utc)}
     assert {hit.id for hit in client.search("notes", "note", filters=may)} == {"n00", "n01", "n02"}
     before = client.describe_collection("notes").version
-    assert client.delete("notes", filters=YEARS) > before
+    deleted = client.delete("notes", filters=YEARS)
+    assert deleted.deleted == 10 and deleted.version > before
     assert client.count("notes") == 20 and len(client.search("notes", "note", filters=YEARS)) == 0
     pages, after = [], None
     while page := client.scroll("notes", limit=8, after=after):
@@ -99,9 +109,36 @@ def test_mistyped_metadata_fails_its_own_request_alone(client: Client) -> None:
     for thread in threads:
         thread.join()
     for i, outcome in outcomes.items():
-        assert isinstance(outcome, int) if i % 2 else isinstance(outcome, InvalidArgument)
+        assert isinstance(outcome, UpsertResult) if i % 2 else isinstance(outcome, InvalidArgument)
     assert "metadata field 'year' of document '4' is '4'; expected an integer" in str(outcomes[4])
     assert client.count("typed") == 6
+
+
+def test_metadata_and_counts_over_the_wire(client: Client, server: TritonServer) -> None:
+    rows = [Document(str(y), f"text of {y}", {"year": y, "tags": ["even" if y % 2 == 0 else "odd"]}) for y in range(9)]
+    written = client.upsert("counted", rows, batch_size=4)
+    assert (written.added, written.replaced, written.skipped) == (9, 0, 0)
+    # Another client sees it by the version that the write returned.
+    with Client(server.address, timeout_s=60) as other:
+        even = {"field": "tags", "operator": "contains_any", "value": ["even", "none"]}
+        assert len(other.search("counted", "text", filters=even, min_version=written.version)) == 5
+    assert client.upsert("counted", [*rows[:2], Document("new", "text")], if_exists="skip").skipped == 2
+    with pytest.raises(AlreadyExists, match="document '1' is in collection 'counted' already"):
+        client.upsert("counted", [Document("newer", "text"), rows[1]], if_exists="fail")
+    assert client.count("counted") == 10
+    assert client.update_metadata("counted", filters=even, metadata={"year": None, "seen": "2024-05-01"}).updated == 5
+    assert client.add_fields("counted", {"seen": "datetime"}).fields["seen"] == "datetime"
+    assert [(found.value, found.count) for found in client.facet("counted", "tags")] == [("even", 5), ("odd", 4)]
+    assert client.min_max("counted", "year") == (1, 7)
+    first, gone = client.get("counted", ["0", "gone"], with_embeddings=True)
+    assert gone is None and first is not None and first.embeddings is not None and first.embeddings.shape[1] == 128
+    hits = client.search("counted", "text of 3", normalize=True)
+    page = client.search("counted", "text of 3", normalize=True, offset=2, top_k=3, min_score=hits[2].score - 1e-4)
+    assert page[0].id == hits[2].id and {hit.id for hit in page} <= {hit.id for hit in hits[2:5]}
+    assert all(0 < hit.score <= 1 for hit in hits)
+    with pytest.raises(InvalidArgument, match=r"'month'; expected a field of .*: year, tags, seen\. .*add_fields"):
+        client.search("counted", "text", filters={"field": "month", "operator": "==", "value": 1})
+    assert client.clear("counted").deleted == 10 and client.count("counted") == 0
 
 
 def test_the_life_of_a_collection(client: Client) -> None:

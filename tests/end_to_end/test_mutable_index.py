@@ -25,13 +25,13 @@ class Served:
         client.create_collection(self.name, codec="float32", fields=FIELDS)
 
     def upsert(self, rows: Rows) -> int:
-        return self.client.upsert(self.name, [Document(key, *row) for key, row in rows.items()])
+        return self.client.upsert(self.name, [Document(key, *row) for key, row in rows.items()]).version
 
     def delete(self, ids: Sequence[str]) -> int:
-        return self.client.delete(self.name, ids)
+        return self.client.delete(self.name, ids).version
 
     def delete_matching(self, wanted: dict[str, Any]) -> int:
-        return self.client.delete(self.name, filters=wanted)
+        return self.client.delete(self.name, filters=wanted).version
 
     def compact(self) -> int:
         return self.client.compact(self.name)

@@ -20,11 +20,10 @@ from tridex.evaluation.page import write_page
 from tridex.evaluation.report import DatasetReport, Report, ReportError, Row
 from tridex.evaluation.significance import holm, paired_p_value
 from tridex.evaluation.stores import CollectionError, check_fits
-from tridex.evaluation.systems import DEFAULT_SYSTEMS, System, UnknownSystemError, parse_systems
+from tridex.evaluation.systems import DEFAULT_SYSTEMS, System, UnknownSystemError, choose_baseline, parse_systems
 from tridex.evaluation.table import sign
 from tridex.kernels import Codec
 
-CODECS = [codec.value for codec in Codec]
 VALUES = st.lists(st.integers(-4, 4), min_size=2, max_size=7)
 
 
@@ -42,14 +41,15 @@ def report(*collections: list[Row], baseline: str = "float16") -> Report:
 
 
 def test_systems_are_named_by_what_they_are_made_of() -> None:
-    parsed = parse_systems(["bm25", "int8+pool2+hybrid", "residual4+candidates"], CODECS)
+    parsed = parse_systems(["bm25", "int8+pool2+hybrid", "residual4+candidates"])
     assert parsed == [
         System("bm25", "float32", strategy="bm25"),
         System("int8+pool2+hybrid", "int8", 2, "hybrid"),
         System("residual4+candidates", "residual4", 1, "candidates"),
     ]
     assert [system.collection("cacm") for system in parsed] == ["cacm-float32", "cacm-int8-pool2", "cacm-residual4"]
-    assert len(parse_systems(DEFAULT_SYSTEMS, CODECS)) == len(DEFAULT_SYSTEMS)
+    assert {"bm25", "bi-encoder", *(codec.value for codec in Codec)} < set(DEFAULT_SYSTEMS)
+    assert [system.name for system in parse_systems(DEFAULT_SYSTEMS)] == list(DEFAULT_SYSTEMS)
 
 
 @pytest.mark.parametrize(
@@ -57,12 +57,20 @@ def test_systems_are_named_by_what_they_are_made_of() -> None:
 )
 def test_unknown_systems_are_named(name: str) -> None:
     with pytest.raises(UnknownSystemError, match=r"system '.*' is not known; expected bm25, bi-encoder, or a codec"):
-        parse_systems([name], CODECS)
+        parse_systems([name])
 
 
 def test_a_system_is_named_once() -> None:
     with pytest.raises(UnknownSystemError, match="'int8' is named twice"):
-        parse_systems(["int8", "bm25", "int8"], CODECS)
+        parse_systems(["int8", "bm25", "int8"])
+
+
+def test_the_baseline_is_one_of_the_systems() -> None:
+    systems = parse_systems(["bm25", "int8", "float16"])
+    assert choose_baseline(systems, None) == "float16" and choose_baseline(systems[:2], None) == "int8"
+    assert choose_baseline(systems, "bm25") == choose_baseline(systems[:1], None) == "bm25"
+    with pytest.raises(UnknownSystemError, match="--baseline is 'int4'; expected one of the systems: bm25, int8, fl"):
+        choose_baseline(systems, "int4")
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,7 @@ def nested(levels: int, operator: str = "NOT") -> dict[str, Any]:
         ({"operator": "AND", "conditions": []}, r"filters.conditions is \[\]; expected a list that is not empty"),
         ({"operator": "OR", "conditions": {"a": 1}}, "filters.conditions is"),
         ({"operator": "OR", "conditions": [condition("==", 1), 7]}, r"filters.conditions\[1\] is 7"),
-        (condition("==", 1, "nowhere"), "filters.field is 'nowhere'; expected a field .* declares: kind, year"),
+        (condition("==", 1, "nowhere"), "filters.field is 'nowhere'; expected a field of the collection: kind, year"),
         (condition("==", 1, "1=1 OR id"), "filters.field is '1=1 OR id'"),
         (condition("==", 1, "field_0"), "filters.field is 'field_0'"),
         ({"field": 5, "operator": "==", "value": 1}, "filters.field is 5"),
@@ -163,6 +163,19 @@ def nested(levels: int, operator: str = "NOT") -> dict[str, Any]:
         (condition(">", "yesterday", "seen"), "filters.value is 'yesterday'; expected an ISO 8601"),
         (condition("<", "0001-01-01T00:00:00+14:00", "seen"), "expected an ISO 8601"),
         (condition(">", "a", "kind"), "filters.operator is '>' on field 'kind', which is str"),
+        (
+            condition("contains", "x"),
+            "filters.operator is 'contains' on field 'year', which is int; expected one of: ==",
+        ),
+        (condition("contains_any", "x", "tags"), "filters.value is 'x'; expected a list"),
+        (condition("contains_all", [1], "tags"), r"filters.value is \[1\]; expected a list of strings"),
+        (condition("contains", ["x"], "tags"), r"filters.value is \['x'\]; expected a string of valid Unicode"),
+        (
+            condition("==", ["x"], "tags"),
+            r"filters.value is \['x'\] on field 'tags', .* expected null, or one of: cont",
+        ),
+        (condition("in", ["x"], "tags"), "filters.operator is 'in' on field 'tags', which is list"),
+        (condition("starts_with", 1, "kind"), "filters.value is 1; expected a string"),
         (condition("<=", True, "open"), "filters.operator is '<=' on field 'open', which is bool"),
     ],
 )
@@ -187,7 +200,7 @@ def test_a_filter_at_every_limit_is_evaluated(every, operator) -> None:
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        ({"year": "2020"}, "metadata field 'year' of document 'x' is '2020'; expected an integer.*declares it int"),
+        ({"year": "2020"}, "metadata field 'year' of document 'x' is '2020'; expected an integer.*as the field is int"),
         ({"year": True}, "'year' of document 'x' is True"),
         ({"year": 2020.0}, "'year' of document 'x' is 2020.0"),
         ({"year": 2**63}, "'year' of document 'x' is 9223372036854775808"),
@@ -197,6 +210,8 @@ def test_a_filter_at_every_limit_is_evaluated(every, operator) -> None:
         ({"open": 1}, "'open' of document 'x' is 1; expected true or false"),
         ({"seen": "12 May"}, "'seen' of document 'x' is '12 May'; expected an ISO 8601"),
         ({"seen": 1589241600}, "'seen' of document 'x' is 1589241600"),
+        ({"tags": "x"}, "'tags' of document 'x' is 'x'; expected a list of strings"),
+        ({"tags": ["x", 1]}, r"'tags' of document 'x' is \['x', 1\]"),
         ({"kind": 7}, "'kind' of document 'x' is 7; expected a string"),
     ],
 )
@@ -219,7 +234,7 @@ def test_mistyped_metadata_is_refused_and_nothing_is_written(tmp_path: Path, row
         ({"meta.year": "int"}, "fields declares 'meta.year'"),
         ({"x" * 129: "int"}, "fields declares 'xxx"),
         ({"\ud800": "int"}, "fields declares"),
-        ({"year": "integer"}, r"fields\['year'\] is 'integer'; expected one of: str, int, float, bool, datetime"),
+        ({"year": "integer"}, r"fields\['year'\] is 'integer'; expected one of: str, int, float, bool, datetime, list"),
         ({"kind": "str", "year": ["int"]}, r"fields\['year'\] is \['int'\]"),
     ],
 )

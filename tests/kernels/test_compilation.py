@@ -4,8 +4,11 @@ That needs no GPU. What is compiled is what gpu/backend.py has compiled: the sam
 only those pointers aligned that are.
 """
 
+import json
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -235,3 +238,33 @@ def assert_addresses_are_64_bit(ttir: str) -> None:
     assert len(rows) >= 3
     assert set(rows) == {"i64"}
     assert re.search(r"tt\.addptr %p_\w+, \S+ : !tt\.ptr<i64>, i64", ttir) or "p_keys" not in ttir
+
+
+AHEAD = """
+import json, sys
+from tridex import kernels
+codec, capability, dim = json.loads(sys.argv[1])
+kernels.compile_ahead(capability, dim, [kernels.Codec(codec)])
+"""
+
+
+def test_what_is_compiled_ahead_is_what_a_gpus_process_compiles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codec, dim, capability = Codec.RESIDUAL4, 48, 80
+    # Otherwise binaries hold the path of the checkout that first compiled them into the user's cache.
+    monkeypatch.setenv("TRITON_DISABLE_LINE_INFO", "1")
+
+    def compile_ahead() -> dict[Path, bytes]:
+        argument = json.dumps([codec.value, capability, dim])
+        variables = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path)}
+        subprocess.run([sys.executable, "-c", AHEAD, argument], env=variables, check=True)
+        return {file: file.read_bytes() for file in tmp_path.rglob("*.cubin")}
+
+    made = compile_ahead()
+    tiles = query_tiles(codec, dim, capability)
+    assert len(made) == len(tiles) + 6  # a search by each query tile, rescore, explain, and what makes queries ready:
+    # for scores or for each token, with a mask or without one
+    for kernel in (kernels.search_documents, kernels.score_candidates, kernels.explain_candidates):
+        assert compiled_variant(kernel, codec, dim, tiles[0], capability).asm["cubin"] in made.values()
+    assert compile_ahead() == made, "it was not found in the cache"

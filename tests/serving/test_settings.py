@@ -67,6 +67,11 @@ def test_no_sizes(given: str) -> None:
         ServerSettings.load({"memory_budget": given})
 
 
+def test_what_is_no_device_is_refused() -> None:
+    with pytest.raises(InvalidSettingError, match="--device is 'gpu'; expected cpu, cuda, cuda:N or auto"):
+        ServerSettings.load({"device": "gpu"})
+
+
 @pytest.mark.parametrize("rate", ["half", "-0.1", "nan", "2"])
 def test_a_bad_sample_rate_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, rate: str) -> None:
     monkeypatch.setenv("TRIDEX_STORE", "/data")

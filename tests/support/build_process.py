@@ -16,12 +16,12 @@ from tridex.building import (
     build_collection,
     document_reading,
     new_collection_spec,
-    open_source,
 )
 from tridex.encoding import create_encoder, latest_version_dir, load_artifact
 from tridex.index import Store
 from tridex.index.storage import unfinished
 from tridex.kernels import Codec
+from tridex.protocol.sources import open_source
 
 
 def main(source: str, store: str, repository: str, collection: str, codec: str) -> None:

@@ -14,10 +14,10 @@ from tridex.building import (
     build_collection,
     document_reading,
     new_collection_spec,
-    open_source,
 )
 from tridex.encoding import Artifact, create_encoder
 from tridex.index import Collection, Store
+from tridex.protocol.sources import open_source
 
 WORDS = ["the", "capital", "of", "France", "is", "Paris", "river", "Seine", "remove", "directory", "custard", "sugar"]
 

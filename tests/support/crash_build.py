@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tridex.building import Progress, build_collection, open_source
+from tridex.building import Progress, build_collection
 from tridex.index import CollectionSpec, Document, Store
 from tridex.index.storage import unfinished
+from tridex.protocol.sources import open_source
 
 ALIAS = "built"
 KEYS = [f"s{i:02}" for i in range(40)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
@@ -22,7 +22,17 @@ def matches(condition: Mapping[str, Any], metadata: Mapping[str, Any]) -> bool:
         return bool((stored == value) == (operator == "=="))
     if stored is None or value is None:
         return False
+    if operator in _CONTAINS:
+        return _CONTAINS[operator](stored, value)
     return bool({"<": stored < value, "<=": stored <= value, ">": stored > value, ">=": stored >= value}[operator])
+
+
+_CONTAINS: Mapping[str, Callable[[Any, Any], bool]] = {
+    "contains": lambda stored, value: value in stored,
+    "starts_with": lambda stored, value: stored.startswith(value),
+    "contains_any": lambda stored, value: any(one in stored for one in value),
+    "contains_all": lambda stored, value: all(one in stored for one in value),
+}
 
 
 def _comparable(value: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-FIELDS = {"kind": "str", "year": "int", "price": "float", "open": "bool", "seen": "datetime"}
+FIELDS = {"kind": "str", "year": "int", "price": "float", "open": "bool", "seen": "datetime", "tags": "list[str]"}
 
 VALUES: dict[str, list[Any]] = {
     "kind": ["", "a", "A", "it's", "''", "\\", 'qu"ote', "a\nb", "NULL", "é", "e\u0301", "\U0001f600", "%_"],
@@ -21,6 +21,7 @@ VALUES: dict[str, list[Any]] = {
         "2020-02-29T00:00:00.000001",
         "9999-12-31T23:59:59.999999+00:00",
     ],
+    "tags": [[], ["a"], ["a", "it's", "a"], ["A", "%_", "é"], [""]],
 }
 
 _ORDERED = ("year", "price", "seen")
@@ -35,11 +36,26 @@ def metadata() -> st.SearchStrategy[dict[str, Any]]:
 @st.composite
 def _comparisons(draw: st.DrawFn) -> dict[str, Any]:
     name = draw(st.sampled_from(sorted(VALUES)))
+    if name == "tags" or (name == "kind" and draw(st.booleans())):
+        return draw(_containing(name))
     operators = ["==", "!=", "in", "not in"] + ["<", "<=", ">", ">="] * (name in _ORDERED)
     operator = draw(st.sampled_from(operators))
     value = st.sampled_from([*VALUES[name], None])
     given = draw(st.lists(value, max_size=4) if "in" in operator else value)
     return {"field": draw(st.sampled_from(["", "meta."])) + name, "operator": operator, "value": given}
+
+
+@st.composite
+def _containing(draw: st.DrawFn, name: str) -> dict[str, Any]:
+    operators = (
+        ["contains", "starts_with"] if name == "kind" else ["contains", "contains_any", "contains_all", "==", "!="]
+    )
+    operator = draw(st.sampled_from(operators))
+    value: Any = None
+    if operator not in ("==", "!="):
+        item = st.sampled_from(["a", "A", "it's", "%_", "e", "", "none"])
+        value = draw(st.lists(item, max_size=3) if operator[-3:] in ("any", "all") else item | st.none())
+    return {"field": name, "operator": operator, "value": value}
 
 
 def filters() -> st.SearchStrategy[dict[str, Any]]:

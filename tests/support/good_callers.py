@@ -43,7 +43,7 @@ class GoodCallers:
         with Client(address, timeout_s=_WAIT_S) as client:
             for name in (self.collection, self.written):
                 client.create_collection(name, codec="float32", fields={"year": "int", "deed": "str"})
-            version = client.upsert(self.collection, _documents())
+            version = client.upsert(self.collection, _documents()).version
         self._requests = {
             name: kserve.request(model.name, inputs, outputs, timeout=int(_WAIT_S * 1e6), **said)
             for name, model, inputs, outputs, said in _requests(self.collection, version)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from .errors import BuildError, InvalidSpecError
     from .progress import Progress
     from .requantization import requantize
-    from .sources import Source, open_source
 
 __all__ = [
     "DEFAULT_CODEC",
@@ -30,24 +29,22 @@ __all__ = [
     "Embedder",
     "InvalidSpecError",
     "Progress",
-    "Source",
     "Summary",
     "build_collection",
     "document_reading",
     "new_collection_spec",
-    "open_source",
     "requantize",
 ]
 
-__getattr__ = lazy_exports(
-    __name__,
-    {
-        "builder": ["Summary", "build_collection"],
-        "collection_specs": ["DEFAULT_CODEC", "document_reading", "new_collection_spec"],
-        "embedder": ["Embed", "Embedder"],
-        "errors": ["BuildError", "InvalidSpecError"],
-        "progress": ["Progress"],
-        "requantization": ["requantize"],
-        "sources": ["Source", "open_source"],
-    },
-)
+if not TYPE_CHECKING:  # which would take any name for an exported one
+    __getattr__ = lazy_exports(
+        __name__,
+        {
+            "builder": ["Summary", "build_collection"],
+            "collection_specs": ["DEFAULT_CODEC", "document_reading", "new_collection_spec"],
+            "embedder": ["Embed", "Embedder"],
+            "errors": ["BuildError", "InvalidSpecError"],
+            "progress": ["Progress"],
+            "requantization": ["requantize"],
+        },
+    )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import islice
 
 from tridex.index import Build, Collection, CollectionSpec, Document, Store
 from tridex.kernels import Codebook
+from tridex.protocol.sources import Source
 
 from . import codebook_training as codebook
 from .committing import Committing
@@ -16,7 +17,6 @@ from .embedder import Embed
 from .errors import BuildError
 from .progress import Progress
 from .source_check import Checked, check, documents
-from .sources import Source
 
 DOCUMENTS_PER_COMMIT = 1000
 """A kill loses two commits at most, one that is being written and one that is being encoded: some 30 s on two cores."""
@@ -37,6 +37,8 @@ class Summary:
     version: int
     bytes_per_document: float
     """On disk."""
+    fields: Mapping[str, str]
+    """The metadata fields that filters can ask for, and their types."""
 
 
 def build_collection(
@@ -73,7 +75,8 @@ def build_collection(
         elif store.made_from(name) is None:
             store.check_free(name)
         with progress.stage("check", source.count()) as advance:
-            checked = check(source, spec.fields, advance)
+            checked = check(source, spec, advance)
+        spec = replace(spec, fields=checked.fields)
         if build is None:
             if store.made_from(name) == checked.digest and not _differences(store.open(name).spec, spec):
                 return summary(store.open(name), resumed_after=checked.documents, without_text=checked.without_text)
@@ -99,7 +102,8 @@ def summary(collection: Collection, *, resumed_after: int, without_text: int = 0
     """The summary of a finished collection."""
     documents = collection.count()
     size = sum(file.stat().st_size for file in collection.folder.rglob("*") if file.is_file())
-    return Summary(documents, resumed_after, without_text, collection.version, size / documents)
+    fields = {name: kind.value for name, kind in collection.spec.fields.items()}
+    return Summary(documents, resumed_after, without_text, collection.version, size / documents, fields)
 
 
 def check_spec(build: Build, spec: CollectionSpec) -> None:
@@ -110,8 +114,17 @@ def check_spec(build: Build, spec: CollectionSpec) -> None:
 
 def _differences(begun: CollectionSpec, spec: CollectionSpec) -> list[str]:
     """What a collection was begun with that differs in this specification."""
-    # The fingerprint stands for the hashes of its components, which an older collection does not have.
-    wanted = replace(spec, codebook=begun.codebook, checkpoint=begun.checkpoint, format=begun.format)
+    # The fingerprint stands for the hashes of its components, which an older collection does not have. Inferred fields
+    # follow from the source.
+    fields = begun.fields if spec.infers_fields else spec.fields
+    wanted = replace(
+        spec,
+        fields=fields,
+        columns=begun.columns,
+        codebook=begun.codebook,
+        checkpoint=begun.checkpoint,
+        format=begun.format,
+    )
     return [name for name, value in vars(begun).items() if value != getattr(wanted, name)]
 
 

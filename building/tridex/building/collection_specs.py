@@ -26,7 +26,7 @@ def new_collection_spec(
     Args:
         artifact: The exported checkpoint.
         codec: How token embeddings are stored.
-        fields: The metadata fields that filters can ask for.
+        fields: The metadata fields that filters can ask for; None to infer them from the first documents.
         document_length: Most tokens that the encoder reads at once; None for the checkpoint's own.
         long_documents: What becomes of longer documents.
         pooling_factor: One token embedding is kept for this many.
@@ -50,6 +50,7 @@ def new_collection_spec(
         windows=long_documents is LongDocuments.WINDOWS,
         pooling_factor=pooling_factor,
         checkpoint=manifest.component_hashes,
+        infers_fields=fields is None,
     )
 
 

@@ -7,12 +7,12 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from tridex.index import Document, Fields, InvalidDocumentError, check_metadata
+from tridex.index import CollectionSpec, Document, FieldInference, Fields, InvalidDocumentError, check_metadata
 from tridex.protocol.corpus import CorpusDocument, CorpusError, check_document
 from tridex.protocol.distinct import DistinctIds
+from tridex.protocol.sources import Source
 
 from .errors import BuildError
-from .sources import Source
 
 _SHOWN = 10
 """Bad rows that the message names, at most."""
@@ -29,6 +29,8 @@ class Checked:
     """Rows that are skipped."""
     digest: str
     """SHA-256 of every document's id, text and metadata, in their order."""
+    fields: Fields
+    """Those of the specification, or what all documents have where it infers them."""
 
 
 def documents(source: Source) -> Iterator[Document]:
@@ -40,12 +42,12 @@ def documents(source: Source) -> Iterator[Document]:
             yield Document(*row)
 
 
-def check(source: Source, fields: Fields, report: Callable[[int], None]) -> Checked:
+def check(source: Source, spec: CollectionSpec, report: Callable[[int], None]) -> Checked:
     """Reads a source to its end.
 
     Args:
         source: What to read.
-        fields: The collection's declared metadata fields.
+        spec: The collection's.
         report: Told how many rows were read since the last time.
 
     Raises:
@@ -56,6 +58,7 @@ def check(source: Source, fields: Fields, report: Callable[[int], None]) -> Chec
     bad: list[str] = []
     bad_rows = 0
     digest = hashlib.sha256()
+    inference = FieldInference(spec.fields)
     with DistinctIds() as ids:
         for rows, (place, row) in enumerate(source.rows(), 1):
             if rows % _ROWS_PER_REPORT == 0:
@@ -67,7 +70,7 @@ def check(source: Source, fields: Fields, report: Callable[[int], None]) -> Chec
                     without_text += 1
                     continue
                 metadata = check_document(row, place)
-                _check_fields(row, fields, place)
+                _check_fields(row, spec, inference, place)
                 ids.add(row.id, place)
             except CorpusError as error:
                 bad_rows += 1
@@ -81,12 +84,14 @@ def check(source: Source, fields: Fields, report: Callable[[int], None]) -> Chec
         raise BuildError(f"{bad_rows:,} of {rows:,} rows cannot be indexed:\n  " + "\n  ".join(bad) + more)
     if not count:
         raise BuildError(f"the source has {rows:,} rows and no document with text")
-    return Checked(count, without_text, digest.hexdigest())
+    return Checked(count, without_text, digest.hexdigest(), inference.fields)
 
 
-def _check_fields(row: CorpusDocument, fields: Fields, place: str) -> None:
+def _check_fields(row: CorpusDocument, spec: CollectionSpec, inference: FieldInference, place: str) -> None:
     """Raises CorpusError if the index would refuse the document's metadata."""
     try:
-        check_metadata(fields, row.id, row.metadata)
+        if spec.infers_fields:
+            inference.add(row.id, row.metadata)
+        check_metadata({} if spec.infers_fields else spec.fields, row.id, row.metadata)
     except InvalidDocumentError as error:
         raise CorpusError(f"{place}: {error}") from None

@@ -5,36 +5,44 @@
 Needs numpy and tritonclient, no torch: what encodes and scores is on the server.
 """
 
-from tridex.common import TridexError
-from tridex.protocol.parameters import CodecName, LongDocumentsName, SearchModeName
+from typing import TYPE_CHECKING
 
-from ._async.client import AsyncClient
-from ._sync.client import Client
-from .errors import (
-    AlreadyExists,
-    ClientError,
-    InvalidArgument,
-    NotFound,
-    Overloaded,
-    ReadOnly,
-    ResourceExhausted,
-    ServerError,
-    Timeout,
-    Unavailable,
-)
-from .explanation import DocumentToken, Explanation, QueryToken, Span, Token
-from .rendering import explanations_html, explanations_svg
-from .results import (
-    CollectionInfo,
-    Document,
-    Embeddings,
-    Hit,
-    ModelStatistics,
-    RerankResult,
-    SearchResult,
-    ServerInfo,
-)
-from .search_options import Filters, SearchOptions
+from tridex.common import TridexError
+from tridex.common.lazy import lazy_exports
+from tridex.protocol.parameters import CodecName, IfExistsName, LongDocumentsName, SearchModeName
+
+if TYPE_CHECKING:
+    from ._async.client import AsyncClient
+    from ._sync.client import Client
+    from .errors import (
+        AlreadyExists,
+        ClientError,
+        InvalidArgument,
+        NotFound,
+        Overloaded,
+        ReadOnly,
+        ResourceExhausted,
+        ServerError,
+        Timeout,
+        Unavailable,
+    )
+    from .explanation import DocumentToken, Explanation, QueryToken, Span, Token
+    from .rendering import explanations_html, explanations_svg
+    from .results import (
+        CollectionInfo,
+        DeleteResult,
+        Document,
+        Embeddings,
+        FacetValue,
+        Hit,
+        ModelStatistics,
+        RerankResult,
+        SearchResult,
+        ServerInfo,
+        UpdateResult,
+        UpsertResult,
+    )
+    from .search_options import Filters, SearchOptions
 
 __all__ = [
     "AlreadyExists",
@@ -43,12 +51,15 @@ __all__ = [
     "ClientError",
     "CodecName",
     "CollectionInfo",
+    "DeleteResult",
     "Document",
     "DocumentToken",
     "Embeddings",
     "Explanation",
+    "FacetValue",
     "Filters",
     "Hit",
+    "IfExistsName",
     "InvalidArgument",
     "LongDocumentsName",
     "ModelStatistics",
@@ -68,6 +79,46 @@ __all__ = [
     "Token",
     "TridexError",
     "Unavailable",
+    "UpdateResult",
+    "UpsertResult",
     "explanations_html",
     "explanations_svg",
 ]
+
+if not TYPE_CHECKING:  # which would take any name for an exported one
+    __getattr__ = lazy_exports(
+        __name__,
+        {
+            "_async.client": ["AsyncClient"],
+            "_sync.client": ["Client"],
+            "errors": [
+                "AlreadyExists",
+                "ClientError",
+                "InvalidArgument",
+                "NotFound",
+                "Overloaded",
+                "ReadOnly",
+                "ResourceExhausted",
+                "ServerError",
+                "Timeout",
+                "Unavailable",
+            ],
+            "explanation": ["DocumentToken", "Explanation", "QueryToken", "Span", "Token"],
+            "rendering": ["explanations_html", "explanations_svg"],
+            "results": [
+                "CollectionInfo",
+                "DeleteResult",
+                "Document",
+                "Embeddings",
+                "FacetValue",
+                "Hit",
+                "ModelStatistics",
+                "RerankResult",
+                "SearchResult",
+                "ServerInfo",
+                "UpdateResult",
+                "UpsertResult",
+            ],
+            "search_options": ["Filters", "SearchOptions"],
+        },
+    )

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
-from typing import Any, TypeVar
+from dataclasses import fields, replace
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -16,10 +16,19 @@ from tridex.protocol import models, parameters
 from tridex.protocol.tensors import Ensemble, Tensor
 
 from .explanation import Explanation
-from .results import CollectionInfo, Document, Embeddings, Hit, ModelStatistics, RerankResult, SearchResult
+from .results import CollectionInfo, Document, Embeddings, FacetValue, Hit, ModelStatistics, RerankResult, SearchResult
 from .wire import Answer, Array, Call, Parameters, infer, string_column, string_rows
 
 T = TypeVar("T")
+
+
+class Change(NamedTuple):
+    """What a write did: the store version that it made, or saw, and how many documents."""
+
+    version: int
+    added: int
+    replaced: int
+    deleted: int
 
 
 def search(
@@ -77,37 +86,63 @@ def rerank(query: bytes, texts: Sequence[bytes]) -> Call[list[RerankResult]]:
     return infer(models.RERANK, inputs, models.RERANK.outputs, {}, read)
 
 
-def upsert(collection: str, documents: Sequence[tuple[bytes, bytes, bytes]], codec: str | None) -> Call[int]:
-    """Writes documents, each (id, text, metadata); the store version that holds them."""
+def upsert(
+    collection: str, documents: Sequence[tuple[bytes, bytes, bytes]], if_exists: str | None, codec: str | None
+) -> Call[Change]:
+    """Writes documents, each (id, text, metadata)."""
     ids, texts, metadata = zip(*documents, strict=True)
     inputs = {
         models.DOCUMENT_ID: string_column(ids),
         models.DOCUMENT_TEXT: string_column(texts),
         models.DOCUMENT_METADATA: string_column(metadata),
     }
-    return _ingest(collection, parameters.IngestOperation.UPSERT, inputs, {parameters.CODEC: codec} if codec else {})
+    options = {parameters.IF_EXISTS: if_exists, parameters.CODEC: codec}
+    given = {name: value for name, value in options.items() if value is not None}
+    return _ingest(collection, parameters.IngestOperation.UPSERT, inputs, given)
 
 
-def delete(collection: str, ids: Sequence[bytes]) -> Call[int]:
-    """Removes documents; the store version without them."""
+def delete(collection: str, ids: Sequence[bytes]) -> Call[Change]:
+    """Removes documents."""
     return _ingest(collection, parameters.IngestOperation.DELETE, {models.DOCUMENT_ID: string_column(ids)}, {})
 
 
-def delete_matching(collection: str, filters: str) -> Call[int]:
-    """Removes the documents that match; the store version without them."""
+def delete_matching(collection: str, filters: str) -> Call[Change]:
+    """Removes the documents that match."""
     return _ingest(collection, parameters.IngestOperation.DELETE, {}, {parameters.FILTERS: filters})
+
+
+def clear(collection: str) -> Call[Change]:
+    """Removes every document."""
+    return _ingest(collection, parameters.IngestOperation.CLEAR, {}, {})
+
+
+def update_metadata(collection: str, ids: Sequence[bytes], metadata: bytes) -> Call[Change]:
+    """Changes the metadata of documents."""
+    inputs = {models.DOCUMENT_ID: string_column(ids), models.DOCUMENT_METADATA: string_column([metadata] * len(ids))}
+    return _ingest(collection, parameters.IngestOperation.UPDATE_METADATA, inputs, {})
+
+
+def update_matching(collection: str, filters: str, metadata: bytes) -> Call[Change]:
+    """Changes the metadata of the documents that match."""
+    inputs = {models.DOCUMENT_ID: string_rows([[]]), models.DOCUMENT_METADATA: string_column([metadata])}
+    return _ingest(collection, parameters.IngestOperation.UPDATE_METADATA, inputs, {parameters.FILTERS: filters})
+
+
+def change_fields(collection: str, fields: str) -> Call[Change]:
+    """Gives a collection other fields."""
+    return _ingest(collection, parameters.IngestOperation.CHANGE_FIELDS, {}, {parameters.FIELDS: fields})
 
 
 def create_collection(
     collection: str,
     *,
     codec: str | None,
-    fields: str,
+    fields: str | None,
     document_length: int | None,
     long_documents: str | None,
     pooling_factor: int | None,
-) -> Call[int]:
-    """Makes an empty collection; its first version."""
+) -> Call[Change]:
+    """Makes an empty collection, of a first version."""
     declared = {
         parameters.CODEC: codec,
         parameters.FIELDS: fields,
@@ -119,33 +154,64 @@ def create_collection(
     return _ingest(collection, parameters.IngestOperation.CREATE, {}, given)
 
 
-def drop_collection(collection: str) -> Call[int]:
+def drop_collection(collection: str) -> Call[Change]:
     """Removes a collection."""
     return _ingest(collection, parameters.IngestOperation.DROP, {}, {})
 
 
-def compact(collection: str) -> Call[int]:
-    """Rewrites a collection's small and half deleted files; the version without them."""
+def compact(collection: str) -> Call[Change]:
+    """Rewrites a collection's small and half deleted files; the change has the version without them."""
     return _ingest(collection, parameters.IngestOperation.COMPACT, {}, {})
 
 
-def set_alias(alias: str, collection: str) -> Call[int]:
-    """Makes an alias lead to a collection; the collection's version."""
+def set_alias(alias: str, collection: str) -> Call[Change]:
+    """Makes an alias lead to a collection; the change has the collection's version."""
     return _ingest(collection, parameters.IngestOperation.SET_ALIAS, {}, {parameters.ALIAS: alias})
 
 
-def drop_alias(alias: str) -> Call[int]:
+def drop_alias(alias: str) -> Call[Change]:
     """Removes an alias."""
     return _ingest(alias, parameters.IngestOperation.DROP_ALIAS, {}, {parameters.ALIAS: alias})
 
 
-def get(collection: str, ids: Sequence[bytes]) -> Call[list[Document | None]]:
+def get(collection: str, ids: Sequence[bytes], with_embeddings: bool) -> Call[list[Document | None]]:
     """The documents under `ids`, in their order, None where there is none."""
+    options: dict[str, str | int] = {
+        parameters.COLLECTION: collection,
+        parameters.OPERATION: parameters.CatalogOperation.GET.value,
+    }
+    outputs = [models.CATALOG_ROWS]
+    if with_embeddings:
+        options[parameters.WITH_EMBEDDINGS] = True
+        outputs.append(models.CATALOG_EMBEDDINGS)
 
-    def read(rows: list[Any]) -> list[Document | None]:
-        return [row and _document(row) for row in rows]
+    def read(tensor: Answer) -> list[Document | None]:
+        rows = [json.loads(row) for row in tensor(models.CATALOG_ROWS)[0] if row]
+        documents = [row and _document(row) for row in rows]
+        if not with_embeddings:
+            return documents
+        ends = np.cumsum([row["tokens"] if row else 0 for row in rows])
+        embeddings = np.split(tensor(models.CATALOG_EMBEDDINGS)[0], ends)
+        return [
+            document and replace(document, embeddings=own)
+            for document, own in zip(documents, embeddings, strict=False)  # what is left of them is of no document
+        ]
 
-    return _catalog(parameters.CatalogOperation.GET, {parameters.COLLECTION: collection}, read, ids)
+    return infer(models.CATALOG, {models.CATALOG_IDS: string_rows([ids])}, outputs, options, read)
+
+
+def facet(collection: str, field: str, filters: str | None, limit: int) -> Call[list[FacetValue]]:
+    """The most frequent values of a field."""
+    options = {**_selection(collection, filters), parameters.FIELD: field, parameters.LIMIT: limit}
+    return _catalog(parameters.CatalogOperation.FACET, options, lambda rows: [FacetValue(**row) for row in rows])
+
+
+def min_max(collection: str, field: str, filters: str | None) -> Call[tuple[Any, Any] | None]:
+    """The smallest and the largest value of a field, None where no document has one."""
+    options = {**_selection(collection, filters), parameters.FIELD: field}
+    return _catalog(
+        parameters.CatalogOperation.MIN_MAX, options, lambda rows: (rows[0][0], rows[0][1]) if rows else None
+    )
 
 
 def scroll(collection: str, after: bytes | None, limit: int, filters: str | None) -> Call[list[Document]]:
@@ -206,13 +272,16 @@ def _ingest(
     operation: parameters.IngestOperation,
     inputs: Mapping[Tensor, Array],
     options: Parameters,
-) -> Call[int]:
+) -> Call[Change]:
     options = {parameters.COLLECTION: collection, parameters.OPERATION: operation.value, **options}
     # An empty row of ids stands for no document: Triton server refuses a request without inputs to a batching model.
     inputs = inputs or {models.DOCUMENT_ID: string_rows([[]])}
-    return infer(
-        models.INGEST, inputs, models.INGEST.outputs, options, lambda tensor: int(tensor(models.VERSION).max())
-    )
+
+    def read(tensor: Answer) -> Change:
+        counts = (int(tensor(count).sum()) for count in (models.ADDED, models.REPLACED, models.DELETED))
+        return Change(int(tensor(models.VERSION).max()), *counts)
+
+    return infer(models.INGEST, inputs, models.INGEST.outputs, options, read)
 
 
 def _catalog(

@@ -1,12 +1,11 @@
-"""What a gRPC channel is opened with: the address, headers, credentials and limits."""
+"""What a gRPC channel is opened with: the address, headers and limits. Imports no gRPC, as the command line's help
+reads defaults here."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
-
-import grpc
+from typing import Any, TypeAlias
 
 from tridex.protocol.limits import MAX_MESSAGE_BYTES
 
@@ -24,6 +23,9 @@ CHANNEL_ARGUMENTS: list[tuple[str, str | int]] = [
     # A server that is back is found within two seconds; by default, gRPC waits up to two minutes between attempts.
     ("grpc.max_reconnect_backoff_ms", 2000),
 ]
+
+Headers: TypeAlias = Mapping[str, Any]
+"""As gRPC sends them: names in lower case, values str, or bytes of a name that ends with -bin."""
 
 _ADDRESS = re.compile(
     r"(?:(?P<scheme>https?|grpcs?)://)?"
@@ -55,22 +57,16 @@ def target(address: str, encrypted: bool) -> str:
     return f"{f'[{ipv6}]' if ipv6 else parts['name']}:{port}"
 
 
-def headers_of(given: Mapping[str, str] | None) -> dict[str, str]:
+def headers_of(given: Mapping[str, str] | None) -> dict[str, Any]:
     """Headers as gRPC sends them, their names in lower case. Raises InvalidArgument."""
     if not (given is None or isinstance(given, Mapping)):
         raise invalid("headers", given, "a mapping of names to values")
-    headers: dict[str, str] = {}
+    headers: dict[str, Any] = {}
     for name, value in (given or {}).items():
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name.lower()):
             raise invalid("headers", name, "names of ASCII letters, digits and _.- that do not begin with grpc-")
         headers[name.lower()] = _header_value(name, value)
     return headers
-
-
-def check_credentials(given: grpc.ChannelCredentials | None) -> None:
-    """Raises InvalidArgument."""
-    if not (given is None or isinstance(given, grpc.ChannelCredentials)):
-        raise invalid("credentials", given, "grpc.ChannelCredentials, such as grpc.ssl_channel_credentials()")
 
 
 def _header_value(name: str, value: Any) -> Any:

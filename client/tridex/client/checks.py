@@ -10,7 +10,7 @@ import math
 import operator
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import date
 from typing import Any, SupportsFloat, SupportsIndex
 
 import numpy as np
@@ -168,12 +168,12 @@ def documents(values: Iterable[Document | Mapping[str, Any]]) -> Iterator[tuple[
 
 
 def metadata_json(argument: str, value: Mapping[str, Any]) -> bytes:
-    """`value` as a JSON object in UTF-8, at most `limits.MAX_METADATA_BYTES`; NaN, which JSON does not have, is
-    refused."""
+    """`value` as a JSON object in UTF-8, at most `limits.MAX_METADATA_BYTES`, dates and times as ISO 8601; NaN, which
+    JSON does not have, is refused."""
     if not isinstance(value, Mapping):
         raise invalid(argument, value, "a mapping")
     try:
-        encoded = _utf8(argument, json.dumps(dict(value), ensure_ascii=False, allow_nan=False))
+        encoded = _utf8(argument, json.dumps(dict(value), ensure_ascii=False, allow_nan=False, default=_time))
     except (TypeError, ValueError, RecursionError) as error:
         raise invalid(argument, value, f"a JSON object ({error})") from None
     if len(encoded) > limits.MAX_METADATA_BYTES:
@@ -186,6 +186,14 @@ def weight(argument: str, value: SupportsFloat) -> str:
     number = _number(value)
     if not 0 <= number <= 1:
         raise invalid(argument, value, "a number from 0 to 1")
+    return repr(number)
+
+
+def decimal(argument: str, value: SupportsFloat) -> str:
+    """`value`, a finite number, in decimal."""
+    number = _number(value)
+    if not math.isfinite(number):
+        raise invalid(argument, value, "a finite number")
     return repr(number)
 
 
@@ -211,6 +219,19 @@ def fields_json(value: Mapping[str, str]) -> str:
     if not isinstance(value, Mapping) or not all(isinstance(part, str) for item in value.items() for part in item):
         raise invalid("fields", value, "a mapping of names to types, like {'year': 'int'}")
     return json.dumps(dict(value))
+
+
+def field_name(argument: str, value: str) -> str:
+    """`value`, the name of a metadata field."""
+    if not isinstance(value, str) or not value:
+        raise invalid(argument, value, "the name of a metadata field, a str")
+    _utf8(argument, value)
+    return value
+
+
+def dropped_json(names: Iterable[str]) -> str:
+    """Fields to let go, as JSON in ASCII."""
+    return json.dumps({field_name(f"fields[{i}]", name): None for i, name in enumerate(stream("fields", names))})
 
 
 def distinct(ids: Iterable[bytes], first: int) -> None:
@@ -244,7 +265,7 @@ def _number(value: SupportsFloat) -> float:
 
 
 def _time(value: object) -> str:
-    if isinstance(value, datetime):
+    if isinstance(value, date):  # a datetime is one
         return value.isoformat()
     raise TypeError(f"{type(value).__name__} is no JSON")
 

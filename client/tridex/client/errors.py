@@ -20,17 +20,20 @@ exception as its cause; one that the client raises before it sends anything has 
 from __future__ import annotations
 
 import re
+from typing import ClassVar
 
 from tritonclient.utils import InferenceServerException
 
 from tridex.common import TridexError
-from tridex.protocol.error_tags import ErrorTag, untagged
+from tridex.protocol.error_tags import ErrorTag, untagged, without_ensemble
 from tridex.protocol.limits import MAX_MESSAGE_BYTES
 
 
 class ClientError(TridexError):
     """Base of every error that the client raises."""
 
+    code: ClassVar[str] = "INTERNAL"
+    """What the class stands for, in words of gRPC's status codes where there is one."""
     written: int | None = None
     """Of an upsert that failed midway: how many of its documents are certainly in the store. None for other calls."""
 
@@ -42,33 +45,49 @@ class ClientError(TridexError):
 class InvalidArgument(ClientError):  # noqa: N818 - named as the gRPC status is
     """The request is wrong; the message names the argument, its value and what was expected."""
 
+    code = "INVALID_ARGUMENT"
+
 
 class NotFound(ClientError):  # noqa: N818
     """There is no such collection, document or model."""
+
+    code = "NOT_FOUND"
 
 
 class AlreadyExists(ClientError):  # noqa: N818
     """What the request would create exists already."""
 
+    code = "ALREADY_EXISTS"
+
 
 class Overloaded(ClientError):  # noqa: N818
     """The server has no room for this request now; try again later or send less."""
+
+    code = "OVERLOADED"
 
 
 class ResourceExhausted(ClientError):  # noqa: N818
     """The memory budget or the disk of the server has no room; the message has the figures. It is not sent again."""
 
+    code = "RESOURCE_EXHAUSTED"
+
 
 class ReadOnly(ClientError):  # noqa: N818
     """This server does not write to its store; the message says why, and who does. It is not sent again."""
+
+    code = "READ_ONLY"
 
 
 class Timeout(ClientError):  # noqa: N818
     """No answer within the time allowed. The server may still carry the request out."""
 
+    code = "DEADLINE_EXCEEDED"
+
 
 class Unavailable(ClientError):  # noqa: N818
     """The server cannot be reached or is not ready, and retries did not help."""
+
+    code = "UNAVAILABLE"
 
 
 class ServerError(ClientError):
@@ -99,7 +118,7 @@ _RESTRICTED = "This protocol is restricted"
 
 def from_triton(error: InferenceServerException, timeout_s: float) -> ClientError:
     """The error of this package that stands for one of tritonclient's, of a call that was allowed `timeout_s`."""
-    kind, message = _BY_STATUS.get(error.status(), ServerError), str(error.message())
+    kind, message = _BY_STATUS.get(error.status(), ServerError), without_ensemble(str(error.message()))
     if error.status() == "StatusCode.INTERNAL" and (refusal := untagged(message)):
         kind, message = _BY_TAG[refusal[0]], refusal[1]
     if kind is Timeout:

@@ -22,6 +22,46 @@ class Document:
     id: str
     text: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    embeddings: Embeddings | None = field(default=None, compare=False, repr=False)
+    """What `get(..., with_embeddings=True)` returns: the stored token embeddings, [tokens, dim], as the collection's
+    codec kept them. None elsewhere, and not read by `upsert`."""
+
+
+@dataclass(frozen=True)
+class UpsertResult:
+    """What became of the documents of an upsert, and the store version that holds them."""
+
+    version: int
+    """As the `min_version` of a search, it lets another client see what was written."""
+    added: int = 0
+    replaced: int = 0
+    skipped: int = 0
+
+
+@dataclass(frozen=True)
+class DeleteResult:
+    """How many documents a delete removed, and the store version without them."""
+
+    version: int
+    """See `UpsertResult.version`."""
+    deleted: int = 0
+
+
+@dataclass(frozen=True)
+class UpdateResult:
+    """How many documents had their metadata updated, and the store version that has it."""
+
+    version: int
+    """See `UpsertResult.version`."""
+    updated: int = 0
+
+
+@dataclass(frozen=True)
+class FacetValue:
+    """A value of a metadata field, and how many documents have it; a time is ISO 8601."""
+
+    value: str | int | float | bool
+    count: int
 
 
 @dataclass(frozen=True)
@@ -98,6 +138,8 @@ class CollectionInfo:
     """Device memory that its documents take."""
     budget_bytes: int = 0
     """The `--memory-budget` that a server needs for this collection alone, with room for deleted rows and copying."""
+    infers_fields: bool = False
+    """Whether its first documents add fields."""
     damage: str = ""
     """Why the collection cannot be read, if it is corrupt; then only its name is known. Empty otherwise."""
 

@@ -10,9 +10,7 @@ import time
 
 from tritonclient.utils import InferenceServerException
 
-from tridex.common import TridexError
-
-from .errors import Timeout, Unavailable, from_triton
+from .errors import ClientError, Timeout, Unavailable, from_triton
 
 MAX_ATTEMPTS = 5
 _FIRST_PAUSE_S = 0.1
@@ -23,7 +21,8 @@ class Attempts:
     """The attempts at one call, which are allowed `timeout_s` together; a call that is not `retried` has one.
 
     Every request may be sent twice: searches read, writes leave the same documents behind. Where the answer to a create
-    or drop was lost, the second answer is that the collection exists, or is gone, already.
+    or drop was lost, the second answer is that the collection exists, or is gone, already; that to an upsert counts the
+    documents as replaced, or refuses them where they must not exist.
     """
 
     def __init__(self, timeout_s: float, *, retried: bool) -> None:
@@ -40,7 +39,7 @@ class Attempts:
     def pause_s(self, failure: Exception) -> float:
         """Seconds to wait after an attempt that failed. Raises the call's error where there is to be no other."""
         if not isinstance(failure, InferenceServerException):
-            raise TridexError(f"the request could not be sent: {failure!r}") from failure
+            raise ClientError(f"the request could not be sent: {failure!r}") from failure
         self._made += 1
         error = from_triton(failure, self._timeout_s)
         if isinstance(error, Timeout) and self._reason:

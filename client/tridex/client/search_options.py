@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, TypeAlias, TypedDict, get_type_hints
+from typing import Annotated, Any, SupportsIndex, TypeAlias, TypedDict, get_type_hints
 
 from tridex.protocol import limits, parameters
 from tridex.protocol.parameters import SearchModeName
@@ -17,7 +17,7 @@ from tridex.protocol.parameters import SearchModeName
 from . import checks
 
 Filters: TypeAlias = Mapping[str, Any]
-"""Conditions on declared metadata fields, as Haystack writes them."""
+"""Conditions on metadata fields, as Haystack writes them."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,14 @@ def _mode(name: str, value: SearchModeName) -> str | None:
 
 def _exact(name: str, value: bool) -> bool | None:
     return None if checks.flag(name, value) else False
+
+
+def _offset(name: str, value: SupportsIndex) -> int | None:
+    return checks.integer(name, value, 0, limits.MAX_TOP_K) or None
+
+
+def _normalize(name: str, value: bool) -> bool | None:
+    return True if checks.flag(name, value) else None
 
 
 def _explain(name: str, value: bool | int) -> int | None:
@@ -94,10 +102,19 @@ class SearchOptions(TypedDict, total=False):
     ]
     """In mode "hybrid": MaxSim's share, 0 to 1, of a weighted sum of min-max normalised scores. Where left out, the
     rankings are fused by reciprocal rank."""
+    offset: Annotated[int, Option(_offset, 0, "Hits to leave out, the best ones.")]
+    """Hits of each query that are left out, the best ones: 20 with a `top_k` of 10 is the third page. 0 where left out;
+    with `top_k` at most 10,000."""
+    min_score: Annotated[float | None, Option(checks.decimal, help="Leave out hits with a lower score.")]
+    """Hits with a lower score are left out; with `normalize`, by the normalised score."""
+    normalize: Annotated[bool, Option(_normalize, False, "Scores from 0 to 1.")]
+    """Scores from 0 to 1 that mean the same for short and long queries: MaxSim divided by the query's tokens, the mean
+    of their cosines; of "hybrid", the share of the best score that there can be. "bm25" has no largest score and
+    refuses it. False where left out: raw scores."""
     filters: Annotated[Filters | None, Option(checks.filters_json)]
-    """Conditions on declared metadata fields that every hit fulfils, as in Haystack: {"field": "year", "operator":
-    ">=", "value": 2020} with ==, !=, <, <=, >, >=, in and not in, joined by {"operator": "AND", "conditions": [...]},
-    OR and NOT. A missing field equals None and nothing else."""
+    """Conditions on metadata fields that every hit fulfils, as in Haystack: {"field": "year", "operator": ">=",
+    "value": 2020} with ==, !=, <, <=, >, >=, in, not in, starts_with, contains, contains_any and contains_all,
+    joined by {"operator": "AND", "conditions": [...]}, OR and NOT. A missing field equals None and nothing else."""
     with_text: Annotated[bool, Option(checks.flag, True)]
     """Whether hits have their texts; True where left out."""
     with_metadata: Annotated[bool, Option(checks.flag, True)]

@@ -6,13 +6,13 @@ Both are written by hand, with the same methods; the clients that use them are o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from typing import Any
 
 import grpc
 from tritonclient.grpc import InferenceServerClient, aio
 
-from .channel import CHANNEL_ARGUMENTS, check_credentials, headers_of, target
+from .channel import CHANNEL_ARGUMENTS, Headers, target
+from .checks import invalid
 from .errors import InvalidArgument
 from .wire import Call
 
@@ -20,13 +20,11 @@ from .wire import Call
 class _Endpoint:
     """What a channel is opened with, checked, and whether its client is closed."""
 
-    def __init__(
-        self, address: str, headers: Mapping[str, str] | None, credentials: grpc.ChannelCredentials | None
-    ) -> None:
-        check_credentials(credentials)
+    def __init__(self, address: str, credentials: grpc.ChannelCredentials | None) -> None:
+        if not (credentials is None or isinstance(credentials, grpc.ChannelCredentials)):
+            raise invalid("credentials", credentials, "grpc.ChannelCredentials, such as grpc.ssl_channel_credentials()")
         self._address = target(address, encrypted=credentials is not None)
         self._credentials = credentials
-        self._headers = headers_of(headers)
         self._closed = False
 
     def check_open(self) -> None:
@@ -34,23 +32,22 @@ class _Endpoint:
         if self._closed:
             raise InvalidArgument("client: expected one that is open, got one that was closed")
 
-    def _arguments(self, call: Call[Any], timeout_s: float) -> dict[str, Any]:
+    @staticmethod
+    def _arguments(call: Call[Any], timeout_s: float, headers: Headers) -> dict[str, Any]:
         """For tritonclient's method, of an attempt that may take so long."""
-        return {**call.arguments_within(timeout_s), "headers": self._headers, "client_timeout": timeout_s}
+        return {**call.arguments_within(timeout_s), "headers": headers, "client_timeout": timeout_s}
 
 
 class Transport(_Endpoint):
     """One channel, which threads may share."""
 
-    def __init__(
-        self, address: str, headers: Mapping[str, str] | None, credentials: grpc.ChannelCredentials | None
-    ) -> None:
-        super().__init__(address, headers, credentials)
+    def __init__(self, address: str, credentials: grpc.ChannelCredentials | None) -> None:
+        super().__init__(address, credentials)
         self._triton = InferenceServerClient(self._address, creds=credentials, channel_args=CHANNEL_ARGUMENTS)
 
-    def send(self, call: Call[Any], timeout_s: float) -> Any:
+    def send(self, call: Call[Any], timeout_s: float, headers: Headers) -> Any:
         """Tritonclient's answer, or the exception it raises."""
-        return getattr(self._triton, call.method)(**self._arguments(call, timeout_s))
+        return getattr(self._triton, call.method)(**self._arguments(call, timeout_s, headers))
 
     def close(self) -> None:
         """Ends the calls under way."""
@@ -61,17 +58,15 @@ class Transport(_Endpoint):
 class AsyncTransport(_Endpoint):
     """A channel for each event loop: grpc.aio ties a channel to the loop that it was opened on."""
 
-    def __init__(
-        self, address: str, headers: Mapping[str, str] | None, credentials: grpc.ChannelCredentials | None
-    ) -> None:
-        super().__init__(address, headers, credentials)
+    def __init__(self, address: str, credentials: grpc.ChannelCredentials | None) -> None:
+        super().__init__(address, credentials)
         self._by_loop: dict[asyncio.AbstractEventLoop, aio.InferenceServerClient] = {}
 
-    async def send(self, call: Call[Any], timeout_s: float) -> Any:
+    async def send(self, call: Call[Any], timeout_s: float, headers: Headers) -> Any:
         """`Transport.send`, awaited."""
         method = getattr(self._triton(), call.method)
         try:
-            return await method(**self._arguments(call, timeout_s))
+            return await method(**self._arguments(call, timeout_s, headers))
         except asyncio.CancelledError:
             # Also what becomes of the calls of a channel that is closed.
             self.check_open()

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tridex.protocol import models
 
 from .errors import UnknownDeviceError
+from .providers import load_cuda_provider
 from .small_batches import small_batches
 from .tokenizer import TokenBatch
 
@@ -191,7 +192,7 @@ class CudaEncoder:
         return binding
 
     def _new_session(self, model_path: Path, tensorrt: bool) -> onnxruntime.InferenceSession:
-        onnxruntime.preload_dlls()
+        load_cuda_provider()  # where it fails, ONNX Runtime would take the CPU
         on_stream = {"device_id": str(self._device.index), "user_compute_stream": str(self._stream.cuda_stream)}
         cuda = ("CUDAExecutionProvider", {**on_stream, "enable_cuda_graph": str(int(self._captures))})
         engines = {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(model_path.parent)}

@@ -11,3 +11,7 @@ class ArtifactError(TridexError):
 
 class UnknownDeviceError(TridexError):
     """The encoder cannot run on the device that was named."""
+
+
+class ProviderError(TridexError):
+    """ONNX Runtime's provider for a device cannot be loaded."""

@@ -17,12 +17,20 @@ from tridex.protocol import models
 from .artifact import Artifact
 from .encoder import Encoder
 from .errors import UnknownDeviceError
+from .mapped_weights import with_mapped_weights
 from .tokenizer import WIDTH_MULTIPLE, TokenBatch
 
 _CPU = ("CPUExecutionProvider",)
 
 
-def create_encoder(artifact: Artifact, device: str = "cpu", *, threads: int = 1, tensorrt: bool = False) -> Encoder:
+def create_encoder(
+    artifact: Artifact,
+    device: str = "cpu",
+    *,
+    threads: int = 1,
+    tensorrt: bool = False,
+    shared: Path | None = None,
+) -> Encoder:
     """Loads an exported encoder into this process.
 
     Args:
@@ -30,12 +38,14 @@ def create_encoder(artifact: Artifact, device: str = "cpu", *, threads: int = 1,
         device: Where the graph runs: "cpu", or "cuda" or "cuda:N" for a DeviceEncoder, on torch's current stream.
         threads: CPU cores that one call uses.
         tensorrt: Whether TensorRT runs the graph on a GPU; its libraries have to be installed.
+        shared: On a CPU, a folder by which this machine's processes share the weights' memory (mapped_weights.py).
 
     Raises:
         UnknownDeviceError: The encoder cannot run on `device`.
     """
     if device == "cpu" and not tensorrt:
-        return OnnxEncoder(artifact.model_path, _CPU, threads)
+        graph = artifact.model_path if shared is None else with_mapped_weights(artifact.model_path, shared)
+        return OnnxEncoder(graph, _CPU, threads)
     if not re.fullmatch("cuda(:[0-9]+)?", device):
         raise UnknownDeviceError(
             f"device is {device!r}; expected cpu, cuda or cuda:N{', with TensorRT one of the latter' * tensorrt}"

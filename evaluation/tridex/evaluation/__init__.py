@@ -11,7 +11,7 @@ from tridex.common.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from .bi_encoder import BiEncoder
-    from .comparison import Outcome, compare_all, prepare, report_on, run_systems
+    from .comparison import Outcome, compare_all, prepared, report_on, run_systems
     from .dataset import Dataset, DatasetError
     from .loading import load_dataset
     from .measures import DEFAULT_MEASURES, MeasureError, check_depth, evaluate, parse_measures
@@ -55,7 +55,7 @@ __all__ = [
     "notes",
     "parse_measures",
     "parse_systems",
-    "prepare",
+    "prepared",
     "propose",
     "report_on",
     "retrieve",
@@ -66,21 +66,22 @@ __all__ = [
     "write_page",
 ]
 
-__getattr__ = lazy_exports(
-    __name__,
-    {
-        "bi_encoder": ["BiEncoder"],
-        "comparison": ["Outcome", "compare_all", "prepare", "report_on", "run_systems"],
-        "dataset": ["Dataset", "DatasetError"],
-        "loading": ["load_dataset"],
-        "measures": ["DEFAULT_MEASURES", "MeasureError", "check_depth", "evaluate", "parse_measures"],
-        "page": ["write_page"],
-        "report": ["DatasetReport", "Report", "ReportError", "Row"],
-        "retrieval": ["LocalSystem", "Retrieval", "Retriever", "index", "retrieve", "served_retriever"],
-        "stores": ["CollectionError"],
-        "strategies": ["BI_ENCODER"],
-        "systems": ["DEFAULT_BASELINE", "DEFAULT_SYSTEMS", "System", "UnknownSystemError", "parse_systems"],
-        "table": ["notes", "sign", "summary"],
-        "tuning": ["Limits", "Proposal", "TuningError", "propose"],
-    },
-)
+if not TYPE_CHECKING:  # which would take any name for an exported one
+    __getattr__ = lazy_exports(
+        __name__,
+        {
+            "bi_encoder": ["BiEncoder"],
+            "comparison": ["Outcome", "compare_all", "prepared", "report_on", "run_systems"],
+            "dataset": ["Dataset", "DatasetError"],
+            "loading": ["load_dataset"],
+            "measures": ["DEFAULT_MEASURES", "MeasureError", "check_depth", "evaluate", "parse_measures"],
+            "page": ["write_page"],
+            "report": ["DatasetReport", "Report", "ReportError", "Row"],
+            "retrieval": ["LocalSystem", "Retrieval", "Retriever", "index", "retrieve", "served_retriever"],
+            "stores": ["CollectionError"],
+            "strategies": ["BI_ENCODER"],
+            "systems": ["DEFAULT_BASELINE", "DEFAULT_SYSTEMS", "System", "UnknownSystemError", "parse_systems"],
+            "table": ["notes", "sign", "summary"],
+            "tuning": ["Limits", "Proposal", "TuningError", "propose"],
+        },
+    )

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tridex.client import Document
-from tridex.client.cli.documents import checked, read_path
+from tridex.client.cli.documents import checked
 from tridex.protocol.corpus import CorpusError
+from tridex.protocol.sources import open_source
 
 from .dataset import Dataset, DatasetError, Qrels, judged_queries
 
@@ -38,7 +39,7 @@ def _file(folder: Path, *names: str) -> Path:
 
 def _rows(path: Path) -> Iterator[Document]:
     try:
-        for _, row in checked(read_path(path), distinct=True):
+        for _, row in checked(open_source(path).rows(), distinct=True):
             yield Document(*row)
     except CorpusError as error:
         raise DatasetError(str(error)) from error

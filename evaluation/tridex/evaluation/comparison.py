@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -20,7 +21,8 @@ from .measures import Evaluation, evaluate
 from .report import DatasetReport, Report, Row
 from .retrieval import LocalSystem, Retrieval, Retriever, retrieve, served_retriever
 from .significance import holm, paired_p_value
-from .stores import CollectionError, build_missing, missing
+from .stores import CollectionError, Collections, build_missing, served_collections
+from .strategies import Strategy
 from .systems import System
 
 _LISTS_TIMEOUT_S = 300.0
@@ -52,8 +54,9 @@ def compare_all(
     store: Path | None,
     repository: Path,
     runs: Path | None,
+    keep: bool = False,
 ) -> Report:
-    """Compares every system over every dataset.
+    """Compares every system over every dataset. What is built for it is dropped at the end, whatever the end.
 
     Args:
         client: Connected to the server.
@@ -66,26 +69,34 @@ def compare_all(
         store: The folder of the server's collections, where the missing ones may be built.
         repository: The server's model repository.
         runs: A folder for the rankings, in TREC's format.
+        keep: Whether what is built stays, for a next comparison.
 
     Raises:
-        CollectionError: As of `prepare`.
+        CollectionError: As of `prepared`.
     """
-    prepare(client, datasets, systems, store, repository)
     running = {name: create() for name, create in local.items()}
     reports = []
-    for dataset in datasets:
-        outcomes = run_systems(client, dataset, systems, measures, top_k=top_k, local=running)
-        reports.append(report_on(dataset, outcomes, baseline))
-        if runs:
-            write_runs(runs, dataset, outcomes)
+    with prepared(client, datasets, systems, store, repository, keep=keep) as collections:
+        for dataset, held in zip(datasets, collections, strict=True):
+            outcomes = run_systems(client, dataset, systems, measures, held, top_k=top_k, local=running)
+            reports.append(report_on(dataset, outcomes, baseline))
+            if runs:
+                write_runs(runs, dataset, outcomes)
     encoder = str(client.server_info().encoder["source"])
     return Report(encoder, baseline, [str(measure) for measure in measures], reports)
 
 
-def prepare(
-    client: Client, datasets: Sequence[Dataset], systems: Sequence[System], store: Path | None, repository: Path
-) -> None:
-    """Builds the collections that are missing, where the server's `store` is given.
+@contextmanager
+def prepared(
+    client: Client,
+    datasets: Sequence[Dataset],
+    systems: Sequence[System],
+    store: Path | None,
+    repository: Path,
+    *,
+    keep: bool,
+) -> Iterator[list[Collections]]:
+    """The collections of each dataset. Those that are missing are built, and dropped at the end unless they are kept.
 
     Raises:
         CollectionError: Before any is built: a collection is missing and no store is given, or one does not fit.
@@ -93,17 +104,33 @@ def prepare(
     names = [dataset.name for dataset in datasets]
     if twice := {dataset.name for i, dataset in enumerate(datasets) if dataset.name in names[:i]}:
         raise CollectionError(f"two datasets are named {min(twice)!r}; expected distinct names: collections have them")
-    absent = [(dataset, missing(client, dataset, systems)) for dataset in datasets]
-    collections = [system.collection(dataset.name) for dataset, unbuilt in absent for system in unbuilt]
-    if collections and store is None:
+    collections = [served_collections(client, dataset, systems) for dataset in datasets]
+    absent = dict.fromkeys(
+        system.collection(dataset.name)
+        for dataset, held in zip(datasets, collections, strict=True)
+        for system in systems
+        if system.is_served and held.of(system) is None
+    )
+    if absent and store is None:
         raise CollectionError(
-            f"the server has no collection {', '.join(collections)}; expected --store with the folder of its "
+            f"the server has no collection {', '.join(absent)}; expected --store with the folder of its "
             "collections and --repository with its model repository, to build them"
         )
-    for dataset, unbuilt in absent:
-        if unbuilt and store is not None:
-            build_missing(client, dataset, unbuilt, store, repository)
-            missing(client, dataset, systems)
+    try:
+        if absent and store is not None:
+            for dataset, held in zip(datasets, collections, strict=True):
+                build_missing(client, dataset, systems, held, store, repository)
+        yield collections
+    finally:
+        if not keep:
+            for name in [name for held in collections for name in held.built]:
+                client.drop_collection(name)
+
+
+def systems_at_hand(client: Client, datasets: Sequence[Dataset], systems: Sequence[System]) -> list[System]:
+    """Those of `systems` that need no collection to be built. Raises CollectionError."""
+    collections = [served_collections(client, dataset, systems) for dataset in datasets]
+    return [s for s in systems if not s.is_served or all(held.of(s) is not None for held in collections)]
 
 
 def run_systems(
@@ -111,20 +138,21 @@ def run_systems(
     dataset: Dataset,
     systems: Sequence[System],
     measures: Sequence[Measure],
+    collections: Collections,
     *,
     top_k: int,
     local: Mapping[str, LocalSystem],
 ) -> list[Outcome]:
     """Asks the systems in turns; their collections exist. `local` holds those of this process by name."""
     described = {
-        system.name: client.describe_collection(system.collection(dataset.name))
+        system.name: client.describe_collection(collection)
         for system in systems
-        if system.is_served
+        if system.is_served and (collection := collections.of(system)) is not None
     }
     retrievers: dict[str, Retriever] = {}
     for system in systems:
         if system.is_served:
-            retrievers[system.name] = _served(client, dataset, system, described[system.name], top_k)
+            retrievers[system.name] = _served(client, dataset, system.ranking, described[system.name], top_k)
         else:
             local[system.name].index(dataset)
             retrievers[system.name] = partial(local[system.name].search, top_k=top_k)
@@ -184,14 +212,13 @@ def _p_value(one: Evaluation, other: Evaluation, measure: str) -> float:
     return paired_p_value(list(queries.values()), [other.by_query[measure][query] for query in queries])
 
 
-def _served(client: Client, dataset: Dataset, system: System, info: CollectionInfo, top_k: int) -> Retriever:
+def _served(client: Client, dataset: Dataset, ranking: Strategy, info: CollectionInfo, top_k: int) -> Retriever:
     """Asks the server, which has loaded the collection, and built its inverted lists where they are needed."""
-    name = system.collection(dataset.name)
     text = next(iter(dataset.queries.values()))
-    client.search(name, text, min_version=info.version, timeout_s=_LOADING_TIMEOUT_S)
-    if system.ranking.needs_inverted_lists:
-        _await_lists(client, name, info.count, dataset)
-    return served_retriever(client, name, **system.ranking.options(top_k))
+    client.search(info.name, text, min_version=info.version, timeout_s=_LOADING_TIMEOUT_S)
+    if ranking.needs_inverted_lists:
+        _await_lists(client, info.name, info.count, dataset)
+    return served_retriever(client, info.name, **ranking.options(top_k))
 
 
 def _await_lists(client: Client, collection: str, documents: int, dataset: Dataset) -> None:

@@ -84,6 +84,9 @@ def index(client: Client, collection: str, dataset: Dataset, codec: CodecName | 
             f"collection {collection!r} holds {existing.count} documents, the corpus of {dataset.name} {expected}: "
             "choose another name, or drop that collection"
         )
+    if existing is None:
+        # Metadata of any kind: nothing filters by it.
+        client.create_collection(collection, codec=codec, fields={})
     if existing is None or existing.count < expected:
         client.upsert(collection, Counted(dataset.documents(), expected), codec=codec, show_progress_bar=True)
 

@@ -1,12 +1,15 @@
 """The collections of a comparison: those that are missing are built in the server's store.
 
-Documents are encoded once, into the base codec; the other collections are requantized from that one.
+Documents are encoded once at most, into the base codec; the other collections are requantized from that one, or from
+one that is served.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +33,44 @@ from tridex.protocol.limits import COLLECTION_NAME
 from .dataset import Dataset
 from .systems import BASE_CODEC, System
 
+_ROUNDED = "float16"
+"""The other codec that a collection in any codec can be made of."""
+
 
 class CollectionError(TridexError):
     """A collection is not what the comparison needs. The message says what to do."""
 
 
-def missing(client: Client, dataset: Dataset, systems: Sequence[System]) -> list[System]:
-    """One system for each missing collection. Raises CollectionError where an existing one does not fit."""
+@dataclass
+class Collections:
+    """The collections of a dataset that a comparison ranks."""
+
+    names: dict[tuple[str, int], str] = field(default_factory=dict)
+    """By codec and pooling factor (`System.stored`)."""
+    built: list[str] = field(default_factory=list)
+    """Those that the comparison made."""
+
+    def of(self, system: System) -> str | None:
+        """The collection that a system ranks, None where there is none. BM25 needs texts, which all of them have."""
+        if system.ranking.uses_embeddings:
+            return self.names.get(system.stored)
+        return next(iter(self.names.values()), None)
+
+    def add(self, system: System, name: str) -> None:
+        """Takes in a collection that was made."""
+        self.names[system.stored] = name
+        self.built.append(name)
+
+
+def served_collections(client: Client, dataset: Dataset, systems: Sequence[System]) -> Collections:
+    """What the server holds of a dataset: the collection with its name, whatever its codec, and those of `systems`.
+
+    Raises:
+        CollectionError: One that has the name of a system's does not fit it.
+    """
     expected = sum(1 for _ in dataset.documents())
-    served = client.server_info().encoder
-    absent: dict[str, System] = {}
+    encoder = client.server_info().encoder
+    found = Collections()
     for system in systems:
         if not system.is_served:
             continue
@@ -48,20 +79,32 @@ def missing(client: Client, dataset: Dataset, systems: Sequence[System]) -> list
             raise CollectionError(
                 f"{name!r} cannot name a collection; expected a dataset whose name is like {COLLECTION_NAME.pattern}"
             )
-        try:
-            check_fits(client.describe_collection(name), system, expected, served)
-        except NotFound:
-            absent[name] = system
-    return list(absent.values())
+        with suppress(NotFound):
+            check_fits(client.describe_collection(name), system, expected, encoder)
+            found.names[system.stored] = name
+    with suppress(NotFound, CollectionError):  # Without it, or where it is another: collections are made.
+        own = client.describe_collection(dataset.name)
+        as_it_is = System(own.codec, own.codec, own.pooling_factor)
+        check_fits(own, as_it_is, expected, encoder)
+        found.names.setdefault(as_it_is.stored, own.name)
+    return found
 
 
-def build_missing(client: Client, dataset: Dataset, systems: Sequence[System], store: Path, repository: Path) -> None:
-    """Builds the collections of these systems, and first the one in the base codec. A rerun continues after a kill.
+def build_missing(
+    client: Client, dataset: Dataset, systems: Sequence[System], existing: Collections, store: Path, repository: Path
+) -> None:
+    """Builds what `systems` need and `existing` has not, and adds it there.
+
+    Documents are encoded where there is no collection with all of their token embeddings, in float32 or float16, and
+    where float32 itself is missing. A rerun continues after a kill.
 
     Raises:
         CollectionError: The exported encoder is not the served one, or `store` is not the server's.
         ArtifactError, BuildError, TokenIndexError: As of a build.
     """
+    absent = [system.stored for system in systems if system.is_served and existing.of(system) is None]
+    if not absent:
+        return
     collections = Store(store)
     artifact = load_artifact(latest_version_dir(repository / models.ENCODER.name))
     served = client.server_info().encoder
@@ -72,27 +115,29 @@ def build_missing(client: Client, dataset: Dataset, systems: Sequence[System], s
         )
     _check_followed(client, store, collections)
     progress = Progress()
-    base = System(BASE_CODEC, BASE_CODEC).collection(dataset.name)
-    if base in collections.names():
-        manifest = artifact.manifest
-        collections.open(base).spec.check_checkpoint(base, manifest.fingerprint, manifest.component_hashes)
-    else:
-        spec = new_collection_spec(artifact, Codec(BASE_CODEC))
+    base = System(BASE_CODEC, BASE_CODEC)
+    sources = [existing.names[key] for key in (base.stored, (_ROUNDED, 1)) if key in existing.names]
+    if base.stored in absent or not sources:
+        name = base.collection(dataset.name)
+        spec = new_collection_spec(artifact, Codec(BASE_CODEC), fields={})
         encoder = create_encoder(artifact, threads=os.cpu_count() or 1)
         embedder = Embedder(artifact, encoder, document_reading(spec, artifact.manifest))
-        build_collection(_Source(dataset), collections, base, spec, embedder, progress=progress)
+        build_collection(_Source(dataset), collections, name, spec, embedder, progress=progress)
+        existing.add(base, name)
+        sources.insert(0, name)
     for system in systems:
-        name = system.collection(dataset.name)
-        if name not in collections.names():
+        if system.is_served and existing.of(system) is None:
+            name = system.collection(dataset.name)
             requantize(
                 collections,
-                base,
+                sources[0],
                 name,
                 Codec(system.codec),
                 repository=repository,
                 progress=progress,
                 pooling_factor=system.pooling_factor,
             )
+            existing.add(system, name)
 
 
 def _check_followed(client: Client, folder: Path, store: Store) -> None:

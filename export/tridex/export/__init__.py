@@ -28,12 +28,13 @@ __all__ = [
     "write_default_checkpoint",
 ]
 
-__getattr__ = lazy_exports(
-    __name__,
-    {
-        "default_checkpoint": ["BUILT_IN", "backbone_dir", "colbert_from_encoder", "write_default_checkpoint"],
-        "errors": ["CheckpointError", "ExportError", "ParityError", "TensorRTError", "UnknownFormatError"],
-        "exporter": ["export_checkpoint", "export_default"],
-        "source": ["find_source"],
-    },
-)
+if not TYPE_CHECKING:  # which would take any name for an exported one
+    __getattr__ = lazy_exports(
+        __name__,
+        {
+            "default_checkpoint": ["BUILT_IN", "backbone_dir", "colbert_from_encoder", "write_default_checkpoint"],
+            "errors": ["CheckpointError", "ExportError", "ParityError", "TensorRTError", "UnknownFormatError"],
+            "exporter": ["export_checkpoint", "export_default"],
+            "source": ["find_source"],
+        },
+    )

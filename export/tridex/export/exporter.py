@@ -7,11 +7,11 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import Path
 
 import onnx
 
+from tridex.common.installed import versions
 from tridex.encoding import (
     Artifact,
     EncodingRules,
@@ -35,7 +35,16 @@ from .repository import write, write_encoder_code
 from .source import Source, find_source
 from .tensorrt import build_engine, find_trtexec
 
-_LIBRARIES = ("onnx", "onnxruntime", "sentence-transformers", "tokenizers", "torch", "transformers", "tridex")
+_LIBRARIES = (
+    "onnx",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "sentence-transformers",
+    "tokenizers",
+    "torch",
+    "transformers",
+    "tridex",
+)
 
 
 def export_checkpoint(
@@ -95,7 +104,7 @@ def export_checkpoint(
             weights=_weight_hashes(source),
             files={path.name: sha256_of_file(path) for path in files},
             parity={},
-            libraries={name: version(name) for name in _LIBRARIES},
+            libraries=versions(_LIBRARIES),
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
 

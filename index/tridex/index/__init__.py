@@ -18,7 +18,7 @@ from .errors import (
     StoreUnavailableError,
     TokenIndexError,
 )
-from .ranking import Ranking, fuse_ranks, fuse_scores
+from .ranking import RRF_K, Ranking, fuse_ranks, fuse_scores
 from .resident.budget import MemoryBudget, budget_for, check_room, needed_bytes, packed_bytes
 from .resident.follower import Follower
 from .resident.host_copy import copy_to_host
@@ -28,7 +28,9 @@ from .resident.token_matches import TokenMatches
 from .storage.collection import Collection, Size
 from .storage.document_rows import Document
 from .storage.failure_kinds import is_fault
-from .storage.fields import Fields, FieldType, declared_fields
+from .storage.field_values import FacetValue
+from .storage.fields import Fields, FieldType, declared_fields, field_changes
+from .storage.inference import FieldInference
 from .storage.metadata import check_metadata
 from .storage.root import Location, Store
 from .storage.spec import CollectionSpec
@@ -39,6 +41,7 @@ from .storage.writer_lock import WriterLock
 __all__ = [
     "MAX_QUERY_WORDS",
     "MIN_LISTED_DOCUMENTS",
+    "RRF_K",
     "Build",
     "CheckpointMismatchError",
     "Collection",
@@ -48,6 +51,8 @@ __all__ = [
     "CollectionSpec",
     "CorruptCollectionError",
     "Document",
+    "FacetValue",
+    "FieldInference",
     "FieldType",
     "Fields",
     "Follower",
@@ -73,6 +78,7 @@ __all__ = [
     "check_room",
     "copy_to_host",
     "declared_fields",
+    "field_changes",
     "fuse_ranks",
     "fuse_scores",
     "is_fault",

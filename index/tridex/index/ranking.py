@@ -32,6 +32,14 @@ class Ranking:
             return self
         return Ranking(self.ids[:count], self.scores[:count], self.addresses[:count])
 
+    def after(self, count: int) -> Ranking:
+        """All but the best `count` of these."""
+        return Ranking(self.ids[count:], self.scores[count:], self.addresses[count:])
+
+    def at_least(self, score: float) -> Ranking:
+        """Those with that score or a larger one."""
+        return self.first(int((self.scores >= np.float32(score)).sum()))
+
     def hits(self) -> Iterator[tuple[float, str, int]]:
         """Score, id and address of each document."""
         return zip(self.scores.tolist(), self.ids, self.addresses.tolist(), strict=True)

@@ -60,3 +60,12 @@ def backend_of(device: torch.device) -> Backend | None:
 
         return gpu
     return None
+
+
+def backend_ahead(capability: int) -> Backend:
+    """The GPU's backend, which from here on compiles for such a GPU what it is given on the CPU, and runs nothing."""
+    from .gpu import ahead
+    from .gpu import backend as gpu
+
+    ahead.compile_for(capability)
+    return gpu

@@ -1,7 +1,5 @@
-"""Documents in files: JSON lines, perhaps gzipped, alone or in a BEIR folder.
-
-A line is an object with `_id` or `id`, `text`, and perhaps `title` and `metadata`. A title goes in front of the text,
-as BEIR's own retrievers have it. What is wrong with a file is a CorpusError, which names the file and the line.
+"""Documents in files: rows, lines, and what a document may hold. What is wrong with a file is a CorpusError, which
+names the file and the line.
 """
 
 from __future__ import annotations
@@ -10,7 +8,7 @@ import gzip
 import json
 import reprlib
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -21,7 +19,6 @@ from . import limits
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
-_EXPECTED = "an object with _id or id, text, and perhaps title (all str) and metadata, nothing else"
 
 _MAX_LINE_BYTES = 16 << 20
 """Far above a document of the largest text and metadata, whatever JSON escapes in it."""
@@ -85,15 +82,6 @@ def lines_of(file: BinaryIO | gzip.GzipFile, source: str) -> Iterator[Line]:
         raise CorpusError(f"{source}, after line {number}: expected {expected} ({error})") from error
 
 
-def rows_of(lines: Iterable[Line]) -> Iterator[Row]:
-    """The document of each line, or what is wrong with it."""
-    for place, content in lines:
-        try:
-            yield Row(place, document_of_line(content, place))
-        except CorpusError as error:
-            yield Row(place, error)
-
-
 def value_of_line(line: bytes, place: str) -> Any:
     """The JSON of a line. Raises CorpusError, which names `place`."""
     try:
@@ -102,30 +90,11 @@ def value_of_line(line: bytes, place: str) -> Any:
         raise CorpusError(f"{place}: expected JSON in UTF-8 ({error})") from error
 
 
-def document_of_line(line: bytes, place: str) -> CorpusDocument:
-    """The document of a line. Raises CorpusError, which names `place`."""
-    row = value_of_line(line, place)
-    if not isinstance(row, dict) or not set(row) <= {"_id", "id", "title", "text", "metadata"}:
-        raise _unexpected(place, row)
-    return document_of_row(row, row.get("metadata", {}), place)
-
-
-def document_of_row(row: dict[str, Any], metadata: Any, place: str) -> CorpusDocument:
-    """The document with the id, title and text of a row. Raises CorpusError, which names `place`."""
-    document_id, title, text = row.get("_id", row.get("id")), row.get("title"), row.get("text")
-    title = "" if title is None else title
-    if not (isinstance(document_id, str) and isinstance(title, str) and isinstance(text, str)):
-        raise _unexpected(place, row)
-    return CorpusDocument(document_id, f"{title} {text}".strip(), metadata)
-
-
 def check_document(document: CorpusDocument, place: str) -> str:
     """Checks what the server would check; the document's metadata as JSON. Raises CorpusError, which names `place`."""
     check_text("id", document.id, limits.MAX_ID_BYTES, place)
     check_text("text", document.text, limits.MAX_TEXT_BYTES, place)
     shown = _SHORT.repr(document.metadata)
-    if not isinstance(document.metadata, dict):
-        raise CorpusError(f"{place}: metadata is {shown}; expected an object")
     try:
         metadata = json.dumps(document.metadata, ensure_ascii=False, allow_nan=False)
         size = len(metadata.encode())
@@ -146,7 +115,3 @@ def check_text(name: str, text: str, limit: int, place: str) -> None:
     if not text.strip() or size > limit:
         shown = _SHORT.repr(text)
         raise CorpusError(f"{place}: {name} is {shown}, {size} bytes; expected 1 to {limit} bytes, not blank")
-
-
-def _unexpected(place: str, row: Any) -> CorpusError:
-    return CorpusError(f"{place}: expected {_EXPECTED}, got {_SHORT.repr(row)}")

@@ -23,7 +23,8 @@ class ErrorTag(str, Enum):
     """The request's timeout passed before there was an answer."""
 
 
-_TAGGED = re.compile(rf"(?:in ensemble '\w+', )?({'|'.join(ErrorTag)}): ")
+_TAGGED = re.compile(rf"({'|'.join(ErrorTag)}): ")
+_ENSEMBLE = re.compile(r"in ensemble '\w+', ")
 
 
 def tagged(tag: ErrorTag, message: str) -> str:
@@ -31,10 +32,14 @@ def tagged(tag: ErrorTag, message: str) -> str:
     return f"{tag.value}: {message}"
 
 
-def untagged(message: str) -> tuple[ErrorTag, str] | None:
-    """The kind and the bare message of an INTERNAL error, or None where its message has no tag.
+def without_ensemble(message: str) -> str:
+    """The message without the name of the ensemble, which Triton server puts before it."""
+    found = _ENSEMBLE.match(message)
+    return message[found.end() :] if found else message
 
-    Ensembles put their own name before the tag.
-    """
+
+def untagged(message: str) -> tuple[ErrorTag, str] | None:
+    """The kind and the bare message of an INTERNAL error, or None where its message has no tag."""
+    message = without_ensemble(message)
     tag = _TAGGED.match(message)
     return (ErrorTag(tag[1]), message[tag.end() :]) if tag else None

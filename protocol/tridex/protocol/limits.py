@@ -38,6 +38,9 @@ MAX_CANDIDATES = 10_000
 MAX_PROBE = 1024
 """Centroids that one query token probes in a search by candidates."""
 
+MAX_FACET_VALUES = 10_000
+"""Values of one facet."""
+
 MAX_IDS = 16_384
 """Ids of one request: documents to get or delete, candidates of all queries."""
 
@@ -74,5 +77,6 @@ COLLECTION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 DEFAULT_TOP_K = 10
 DEFAULT_EXPLAINED = 10
 DEFAULT_PAGE = 64
+DEFAULT_FACET_VALUES = 10
 DEFAULT_PROBE = 8
 DEFAULT_CANDIDATES = 1000

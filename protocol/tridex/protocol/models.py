@@ -54,11 +54,21 @@ DOCUMENT_ID = Tensor("ID", DType.STRING, (-1,))
 DOCUMENT_TEXT = Tensor("TEXT", DType.STRING, (1,), optional=True)
 DOCUMENT_METADATA = Tensor("METADATA", DType.STRING, (1,), optional=True)
 
+ADDED = Tensor("ADDED", DType.INT64, (1,))
+"""Documents that an upsert added, by the row that brought them: 0 or 1."""
+REPLACED = Tensor("REPLACED", DType.INT64, (1,))
+"""Documents that a write changed: replaced by an upsert, 0 or 1 for each row, or with metadata updated."""
+DELETED = Tensor("DELETED", DType.INT64, (1,))
+"""Documents that a delete removed, 0 or 1 for each id; in one row for a delete by filters, and for clear."""
+
 # Catalog: what the store holds, one JSON object a row.
 CATALOG_IDS = Tensor("IDS", DType.STRING, (-1,))
 """Of no length where an operation takes no ids: Triton server refuses a request without any input."""
 CATALOG_ROWS = Tensor("ROWS", DType.STRING, (-1,))
 """One empty string stands for no row."""
+CATALOG_EMBEDDINGS = Tensor("EMBEDDINGS", DType.FP32, (-1, -1))
+"""[1, tokens, dim]: the documents' token embeddings one after the other, as the codec kept them. A row's `tokens` says
+how many are its own. Without any, one of zeros."""
 
 
 def _optional(tensor: Tensor) -> Tensor:
@@ -98,12 +108,18 @@ SEARCH = Model(
 INGEST = Model(
     "ingest",
     inputs=(DOCUMENT_ID, DOCUMENT_TEXT, DOCUMENT_METADATA),
-    outputs=(VERSION,),
+    outputs=(VERSION, ADDED, REPLACED, DELETED),
     max_batch_size=MAX_BATCH,
     cpu_only=True,
 )
 
-CATALOG = Model("catalog", inputs=(CATALOG_IDS,), outputs=(CATALOG_ROWS,), max_batch_size=1, cpu_only=True)
+CATALOG = Model(
+    "catalog",
+    inputs=(CATALOG_IDS,),
+    outputs=(CATALOG_ROWS, CATALOG_EMBEDDINGS),
+    max_batch_size=1,
+    cpu_only=True,
+)
 
 
 def _of_search(name: str, inputs: dict[Tensor, Tensor], outputs: tuple[Tensor, ...], max_batch_size: int) -> Ensemble:

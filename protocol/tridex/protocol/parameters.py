@@ -13,6 +13,16 @@ COLLECTION = "collection"
 TOP_K = "top_k"
 """int, hits a query; `limits.DEFAULT_TOP_K` when absent."""
 
+OFFSET = "offset"
+"""int, hits of each query to leave out, the best ones; 0 when absent. With `top_k` at most `limits.MAX_TOP_K`."""
+
+MIN_SCORE = "min_score"
+"""str, a decimal number: hits with a lower score are left out, after `normalize`."""
+
+NORMALIZE = "normalize"
+"""bool, scores from 0 to 1 that mean the same for short and long queries; false when absent. MaxSim is divided by the
+query's tokens, a fused score by the best that there can be. BM25, which has no largest score, refuses it."""
+
 MIN_VERSION = "min_version"
 """int, a search sees at least this store version, and waits until it is in device memory, at most for the request's
 timeout; refused where the store has not reached it."""
@@ -70,7 +80,20 @@ POOLING_FACTOR = "pooling_factor"
 """int, a new collection keeps one token embedding for this many; 1 when absent."""
 
 FIELDS = "fields"
-"""str, the metadata fields that a new collection declares, a JSON object of types by name."""
+"""str, a JSON object of types by name: the metadata fields that a new collection declares, which infers them from its
+first documents when this is absent; or fields that get a type, and null for those that are to be none."""
+
+FIELD = "field"
+"""str, the metadata field that a facet or min_max is about."""
+
+IF_EXISTS = "if_exists"
+"""str, what an upsert does with documents whose ids are there already (IfExists); overwrite when absent."""
+
+LIMIT = "limit"
+"""int, values of a facet at most; `limits.DEFAULT_FACET_VALUES` when absent."""
+
+WITH_EMBEDDINGS = "with_embeddings"
+"""bool, a get returns EMBEDDINGS; false when absent."""
 
 ALIAS = "alias"
 """str, the alias that an ingest request sets or drops."""
@@ -98,12 +121,30 @@ class IngestOperation(str, Enum):
     UPSERT = "upsert"
     DELETE = "delete"
     """By ids, or by filters without ids."""
+    CLEAR = "clear"
+    """Deletes every document."""
+    UPDATE_METADATA = "update_metadata"
+    """By ids, or by filters without ids: keys of METADATA replace those of the documents, null removes a key."""
+    CHANGE_FIELDS = "change_fields"
+    """Makes fields of stored metadata, gives fields another type, or lets them go."""
     CREATE = "create"
     DROP = "drop"
     SET_ALIAS = "set_alias"
     DROP_ALIAS = "drop_alias"
     COMPACT = "compact"
     """Rewrites a collection's small and half deleted files; the old ones go a minute later."""
+
+
+class IfExists(str, Enum):
+    OVERWRITE = "overwrite"
+    """They replace the stored ones."""
+    SKIP = "skip"
+    """The stored ones stay; the new ones are not encoded."""
+    FAIL = "fail"
+    """The request is refused as ALREADY_EXISTS, and none of its documents is written."""
+
+
+IfExistsName: TypeAlias = Literal["overwrite", "skip", "fail"]
 
 
 class LongDocuments(str, Enum):
@@ -121,6 +162,10 @@ class CatalogOperation(str, Enum):
     COUNT = "count"
     SCROLL = "scroll"
     """Documents in the order of ids, after the id given."""
+    FACET = "facet"
+    """The most frequent values of a field."""
+    MIN_MAX = "min_max"
+    """The smallest and the largest value of a field."""
     COLLECTION = "collection"
     COLLECTIONS = "collections"
     ALIASES = "aliases"

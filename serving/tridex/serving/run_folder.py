@@ -43,6 +43,8 @@ class Report:
     """Whether its service is closed: its threads have ended and it writes nothing more."""
     trouble: str | None
     """Why the model does not work as it should, where it knows."""
+    failure: str | None = None
+    """Why only a new process can mend that."""
 
 
 class RunFolder:

@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tridex.common import TridexError
+from tridex.common.device import AUTO, EXPECTED, is_device
 
 _PREFIX = "TRIDEX_"
 
@@ -32,6 +33,13 @@ def _bytes(given: Any) -> Any:
     return int(float(match[1]) * (1024 if match[3] else 1000) ** " kmgt".index(match[2].lower() or " ")) if match else 0
 
 
+def _device(given: Any) -> Any:
+    """The name of a device, which is resolved later (tridex.common.device)."""
+    if not is_device(str(given)):
+        raise ValueError("not a device")
+    return given
+
+
 class ModelSettings(BaseSettings):
     """What the served models read from the environment that the server gives them.
 
@@ -45,7 +53,7 @@ class ModelSettings(BaseSettings):
         None,
         title="a number of bytes, as 20GB, 512MiB or 20000000000",
         description="Memory for collections on the device, as 20GB or 512MiB; by default half of the host's memory, or "
-        "85 % of a GPU's.",
+        "of a GPU's what is free at start, less what encoder and searches need.",
     )
     recall_sample_rate: float = Field(
         0.01,
@@ -91,6 +99,17 @@ class ModelSettings(BaseSettings):
 class ServerSettings(ModelSettings):
     """What `tridex serve` takes."""
 
+    device: Annotated[str, BeforeValidator(_device)] = Field(
+        AUTO,
+        title=EXPECTED,
+        description="What encodes and searches: cpu, cuda, cuda:1 or auto, which is the first GPU where it can be "
+        "used, and the CPU otherwise.",
+    )
+    kernel_cache: Path | None = Field(
+        None,
+        title="a folder",
+        description="Where a GPU's compiled kernels are kept; by default kernel-cache beside the store.",
+    )
     repository: Path = Field(
         Path("model_repository"), title="a folder", description="The model repository, with an exported encoder."
     )

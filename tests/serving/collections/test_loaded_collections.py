@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from faults import OF_LANCE, OF_THE_SYSTEM, Trouble, failing
 from tridex.index import Collection, CollectionSpec, Document, MemoryBudget, Store
 from tridex.kernels import Codec
 from tridex.serving.backend.service import RequestError
-from tridex.serving.collections import loaded_collections
+from tridex.serving.collections import compiled_codecs, loaded_collections
+from tridex.serving.collections.compiled_codecs import CompiledCodecs
 from tridex.serving.collections.loaded_collections import LoadedCollections, NotYetError
 
 SPEC = CollectionSpec(4, Codec.FLOAT32, "f" * 64)
@@ -41,6 +43,39 @@ def followed(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoadedCo
     followed = LoadedCollections(store, torch.device("cpu"), MemoryBudget(10**8))
     yield followed
     followed.close()
+
+
+def test_a_collection_can_be_searched_once_what_it_needs_is_compiled(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[list[CollectionSpec]] = []
+    searched_before: list[int | None] = []
+
+    def compile_(_: CompiledCodecs, specs: Iterable[CollectionSpec]) -> None:
+        compiled.append(list(specs))
+        if len(compiled) > 1:
+            searched_before.append(shown(followed, "later"))
+
+    monkeypatch.setattr(CompiledCodecs, "compile", compile_)
+    put(store, "c", "a")
+    put(store, "d", "a")
+    followed = LoadedCollections(store, torch.device("cpu"), MemoryBudget(10**8))
+    try:
+        assert compiled == [[SPEC, SPEC]], "together"
+        put(store, "later", "a")
+        eventually(lambda: shown(followed, "later") == 1)
+        assert compiled[1:] == [[SPEC]] and searched_before == [None]
+    finally:
+        followed.close()
+
+
+def test_each_codec_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[int, set[Codec]]] = []
+    monkeypatch.setattr(compiled_codecs.kernels, "warm_up", lambda _, dim, codecs: calls.append((dim, set(codecs))))
+    on_gpu = CompiledCodecs(torch.device("cuda", 0))
+    on_gpu.compile([SPEC, replace(SPEC, codec=Codec.INT8), SPEC])
+    on_gpu.compile([SPEC, replace(SPEC, dim=8)])
+    assert calls == [(4, {Codec.FLOAT32, Codec.INT8}), (8, {Codec.FLOAT32})]
 
 
 def shown(followed: LoadedCollections, name: str) -> int | None:

@@ -216,6 +216,7 @@ def test_the_catalog_describes_what_is_there(context: Context, ingest: IngestSer
             "fingerprint": manifest.fingerprint,
             "checkpoint": manifest.component_hashes,
             "fields": {},
+            "infers_fields": True,
             "document_length": manifest.rules.document.length,
             "long_documents": "windows",
             "pooling_factor": 1,

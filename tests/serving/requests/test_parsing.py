@@ -11,11 +11,18 @@ from service_requests import delete, strings, upsert
 
 from tridex.index import Document, FieldType
 from tridex.kernels import Codec
-from tridex.protocol.parameters import CatalogOperation, IngestOperation, LongDocuments
+from tridex.protocol.parameters import CatalogOperation, IfExists, IngestOperation, LongDocuments
 from tridex.serving.backend.service import ErrorCode, Request, RequestError, Sender
 from tridex.serving.modes.bm25 import Bm25
 from tridex.serving.modes.maxsim import MaxSim
-from tridex.serving.requests.catalog import CountRequest, GetRequest, ScrollRequest, parse_catalog_request
+from tridex.serving.requests.catalog import (
+    CountRequest,
+    FacetRequest,
+    GetRequest,
+    MinMaxRequest,
+    ScrollRequest,
+    parse_catalog_request,
+)
 from tridex.serving.requests.encode import EncodeRequest
 from tridex.serving.requests.ingest import (
     CreateRequest,
@@ -42,6 +49,9 @@ def test_a_search_has_its_defaults_and_never_changes() -> None:
         embeddings=None,
         mask=None,
         top_k=10,
+        offset=0,
+        min_score=None,
+        normalize=False,
         filters=None,
         min_version=0,
         last_write=0,
@@ -79,24 +89,26 @@ def test_texts_to_encode_and_to_rerank() -> None:
 
 @pytest.mark.parametrize("operation", IngestOperation)
 def test_every_operation_of_ingest_has_a_parser(operation: IngestOperation) -> None:
-    documents = {"ID": strings("a"), "TEXT": strings("one")}
-    takes_documents = operation in (IngestOperation.UPSERT, IngestOperation.DELETE)
+    documents = {"ID": strings("a"), "TEXT": strings("one"), "METADATA": strings("{}")}
+    takes_documents = operation in (IngestOperation.UPSERT, IngestOperation.DELETE, IngestOperation.UPDATE_METADATA)
     inputs = documents if takes_documents else {"ID": NO_IDS}
-    request = Request(inputs, {"operation": operation.value, "collection": "c", "alias": "live"}, SENDER)
+    others = {"alias": "live", "fields": '{"n": "int"}'}
+    request = Request(inputs, {"operation": operation.value, "collection": "c", **others}, SENDER)
     assert parse_ingest_request(request).sender is SENDER
 
 
 @pytest.mark.parametrize("operation", CatalogOperation)
 def test_every_operation_of_the_catalog_has_a_parser(operation: CatalogOperation) -> None:
-    parse_catalog_request(Request({"IDS": NO_IDS}, {"operation": operation.value, "collection": "c"}))
+    parse_catalog_request(Request({"IDS": NO_IDS}, {"operation": operation.value, "collection": "c", "field": "n"}))
 
 
 def test_writes() -> None:
     request = upsert("c", {"a": "one", "b": "two"}, codec="int8")
     parsed = parse_ingest_request(request)
     assert parsed == UpsertRequest(
-        request.sender, "c", [Document("a", "one", {}), Document("b", "two", {})], Codec.INT8
+        request.sender, "c", [Document("a", "one", {}), Document("b", "two", {})], IfExists.OVERWRITE, Codec.INT8
     )
+    assert parse_ingest_request(upsert("c", {"a": "one"}, if_exists="skip")).if_exists is IfExists.SKIP
     request = delete("c", "a", "b")
     assert parse_ingest_request(request) == DeleteRequest(request.sender, "c", ["a", "b"])
 
@@ -117,9 +129,13 @@ def test_reads() -> None:
         inputs = {"IDS": strings(*ids).reshape(1, -1)}
         return parse_catalog_request(Request(inputs, {"operation": operation, "collection": "c", **parameters}))
 
-    assert parse("get", "a", "b") == GetRequest("c", ["a", "b"])
+    assert parse("get", "a", "b") == GetRequest("c", ["a", "b"], with_embeddings=False)
     assert parse("count", filters="[1]") == CountRequest("c", [1])
     assert parse("scroll", "a", page=3) == ScrollRequest("c", after="a", page=3, filters=None)
+    assert parse("facet", field="n", limit=3) == FacetRequest("c", "n", None, 3)
+    assert parse("min_max", field="n", filters="[1]") == MinMaxRequest("c", "n", [1])
+    with pytest.raises(RequestError, match="parameter field is None; expected a string"):
+        parse("facet")
     assert parse("scroll") == ScrollRequest("c", after=None, page=64, filters=None)
     with pytest.raises(RequestError, match="parameter operation is 'wipe'; expected one of: get, count") as refused:
         parse("wipe")

@@ -125,9 +125,11 @@ def test_the_cause_is_of_this_start_alone(tmp_path: Path) -> None:
         os.write(log.descriptor, b"error while loading shared libraries\n")
         assert log.cause(began_at) == f"error while loading shared libraries The log: {tmp_path}/log"
         os.write(
-            log.descriptor, b'E1126 01:02:03.4 7 cuda.cc:1] "CUDA driver"\nE1126 01:02:03.4 7 m.cc:1] "new trouble"\n'
+            log.descriptor,
+            b'E1126 01:02:03.4 7 s.cc:1] "CudaDriverHelper has not been initialized."\n'
+            b'E1126 01:02:03.4 7 m.cc:1] "new trouble of CUDA"\n',
         )
-        assert log.cause(began_at) == f'"new trouble" The log: {tmp_path}/log'
+        assert log.cause(began_at) == f'"new trouble of CUDA" The log: {tmp_path}/log'
 
 
 def test_a_log_that_cannot_be_written_is_named(unprivileged: Path) -> None:

@@ -30,13 +30,14 @@ __all__ = [
     "write_examples",
 ]
 
-__getattr__ = lazy_exports(
-    __name__,
-    {
-        "examples": ["Example", "TrainingDataError", "read_examples"],
-        "mining": ["index_positives", "mine", "write_examples"],
-        "model": ["Tuning"],
-        "tracking": ["TrackingError"],
-        "trainer": ["TrainingResult", "TrainingSettings", "train"],
-    },
-)
+if not TYPE_CHECKING:  # which would take any name for an exported one
+    __getattr__ = lazy_exports(
+        __name__,
+        {
+            "examples": ["Example", "TrainingDataError", "read_examples"],
+            "mining": ["index_positives", "mine", "write_examples"],
+            "model": ["Tuning"],
+            "tracking": ["TrackingError"],
+            "trainer": ["TrainingResult", "TrainingSettings", "train"],
+        },
+    )

@@ -5,12 +5,15 @@ A tracker that fails, at its start or later, is left out from then on, and the t
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 from transformers import TrainerCallback
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, WandbCallback, default_logdir
@@ -106,6 +109,9 @@ def tracking(names: Sequence[str], project: str, run: str, mlflow_uri: str) -> I
 class _WandbCallback(WandbCallback):
     """Closes its run, which would otherwise take in a next training of the process."""
 
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
     def on_train_end(self, *arguments: Any, **named: Any) -> None:
         """Called by the trainer."""
         super().on_train_end(*arguments, **named)
@@ -115,12 +121,26 @@ class _WandbCallback(WandbCallback):
 def _create(name: str, mlflow_uri: str) -> TrainerCallback:
     if name == "wandb":
         return _WandbCallback()
+    if name == "clearml":
+        _check_clearml_answers()
     if name == "mlflow":
         import mlflow
 
         mlflow.set_tracking_uri(mlflow_uri)  # The environment's counts only where none was set in the process.
     callback: TrainerCallback = INTEGRATION_TO_CALLBACK[name]()
     return callback
+
+
+def _check_clearml_answers() -> None:
+    """Otherwise ClearML tries 240 times to reach its server, while the training waits."""
+    if importlib.util.find_spec("clearml") is None:
+        return
+    from clearml import Task
+    from clearml.backend_api import Session
+
+    if not Task.is_offline():
+        with suppress(HTTPError):  # It answers.
+            urlopen(Session.get_api_server_host(), timeout=5).close()
 
 
 @contextmanager

@@ -131,8 +131,8 @@ def train(settings: TrainingSettings) -> TrainingResult:
         staged = Path(folder) / "checkpoint"
         model.save_pretrained(str(staged), create_model_card=False)
         staged.rename(settings.output)
-    measured = _measured(trainer.state)
-    before, after = (measured[0], measured[-1]) if measured else (None, None)
+    metrics = _measured(trainer.state)
+    before, after = (metrics[0], metrics[-1]) if metrics else (None, None)
     return TrainingResult(total, len({e.query for e in held_out}), before, after, tuple(record.recording))
 
 

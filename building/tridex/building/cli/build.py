@@ -13,6 +13,7 @@ import typer
 from tridex.building.errors import BuildError
 from tridex.common.terminal.output import print_json, print_line
 from tridex.protocol import limits, models
+from tridex.protocol.columns import Columns
 from tridex.protocol.parameters import LongDocuments
 
 from .common import REPOSITORY, STORE, Json, Restart, StoreFolder, check_names, codec_of, making_a_collection
@@ -20,16 +21,26 @@ from .common import REPOSITORY, STORE, Json, Restart, StoreFolder, check_names, 
 
 def build(
     source: Annotated[
-        Path, typer.Argument(help="A .jsonl, .jsonl.gz or .parquet file, or a BEIR folder.", show_default=False)
+        Path,
+        typer.Argument(help="A .jsonl, .json, .csv, .tsv or .parquet file, or a BEIR folder.", show_default=False),
     ],
     collection: Annotated[str, typer.Option(help="Name of the new collection.", show_default=False)],
     repository: Annotated[Path, typer.Option(help="The model repository, with an exported encoder.")] = REPOSITORY,
     store: StoreFolder = STORE,
     codec: Annotated[str, typer.Option(help="How the collection stores embeddings.")] = "float16",
+    id_column: Annotated[str | None, typer.Option("--id", help="The column of ids; _id or id if left out.")] = None,
+    text_columns: Annotated[
+        list[str] | None,
+        typer.Option("--text", help="A column of texts; several are joined. title and text if left out."),
+    ] = None,
     fields: Annotated[
         list[str] | None,
-        typer.Option("--field", help="A metadata field that filters can ask for, as NAME:TYPE; may be repeated."),
+        typer.Option(
+            "--field",
+            help="A metadata field that filters can ask for, as NAME:TYPE; may be repeated. Inferred if left out.",
+        ),
     ] = None,
+    infer: Annotated[bool, typer.Option(help="Infer the fields from all documents if none is declared.")] = True,
     document_length: Annotated[
         int | None,
         typer.Option(min=1, help="Most tokens that the encoder reads at once; the checkpoint's own if left out."),
@@ -45,8 +56,14 @@ def build(
             help="Keep one token embedding, the mean of similar ones, for this many.",
         ),
     ] = 1,
+    device: Annotated[
+        str,
+        typer.Option(
+            help="What encodes: cpu, cuda, cuda:1 or auto, which is the first GPU where it can be used, and the CPU "
+            "otherwise."
+        ),
+    ] = "auto",
     alias: Annotated[str | None, typer.Option(help="An alias to set to the collection once it is finished.")] = None,
-    device: Annotated[str, typer.Option(help="Where the encoder runs: cpu, cuda or cuda:N.")] = "cpu",
     restart: Restart = False,
     as_json: Json = False,
 ) -> None:
@@ -54,16 +71,11 @@ def build(
 
     The encoder runs in this process. A server that follows the store serves the collection once it is finished.
     """
-    from tridex.building import (
-        Embedder,
-        Progress,
-        build_collection,
-        document_reading,
-        new_collection_spec,
-        open_source,
-    )
+    from tridex.building import Embedder, Progress, build_collection, document_reading, new_collection_spec
+    from tridex.common.device import resolve_device
     from tridex.encoding import create_encoder, latest_version_dir, load_artifact
     from tridex.index import Store, declared_fields
+    from tridex.protocol.sources import open_source
 
     started = time.perf_counter()
     with making_a_collection():
@@ -72,16 +84,16 @@ def build(
         spec = new_collection_spec(
             artifact,
             codec_of(codec),
-            declared_fields(_declaration(fields or [])),
+            declared_fields(_declaration(fields or [])) if fields or not infer else None,
             document_length=document_length,
             long_documents=long_documents,
             pooling_factor=pooling_factor,
         )
         collections = Store(store)
-        documents = open_source(source)
+        documents = open_source(source, Columns(id_column, text_columns or ()))
         if restart:
             collections.discard_build(collection)
-        encoder = create_encoder(artifact, device, threads=os.cpu_count() or 1)
+        encoder = create_encoder(artifact, resolve_device(device), threads=os.cpu_count() or 1)
         embedder = Embedder(artifact, encoder, document_reading(spec, artifact.manifest))
         done = build_collection(documents, collections, collection, spec, embedder, progress=Progress())
         if alias is not None:
@@ -97,6 +109,8 @@ def build(
         f"Built {collection} of {done.documents:,} documents{resumed} in {seconds:,.1f} s "
         f"({encoded / seconds:,.0f}/s), {done.bytes_per_document / 1000:,.1f} kB per document in {codec}{skipped}"
     )
+    shown = ", ".join(f"{name}:{kind}" for name, kind in done.fields.items())
+    print_line(f"Fields that filters can ask for: {shown or 'none'}")
 
 
 def _declaration(fields: list[str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,17 +14,21 @@ from numpy.typing import ArrayLike
 
 from tridex.client import calls, checks
 from tridex.client.batches import DEFAULT_BATCH_SIZE, batches
-from tridex.client.channel import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S
+from tridex.client.channel import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S, headers_of
 from tridex.client.errors import ClientError, InvalidArgument, Timeout, Unavailable
 from tridex.client.results import (
     CollectionInfo,
+    DeleteResult,
     Document,
     Embeddings,
+    FacetValue,
     Hit,
     ModelStatistics,
     RerankResult,
     SearchResult,
     ServerInfo,
+    UpdateResult,
+    UpsertResult,
 )
 from tridex.client.retries import Attempts
 from tridex.client.search_options import Filters, SearchOptions, search_parameters
@@ -31,8 +36,16 @@ from tridex.client.transport import Transport
 from tridex.client.wire import Call
 from tridex.common.terminal.progress import expected_count, progress
 from tridex.protocol import models, parameters
-from tridex.protocol.limits import DEFAULT_PAGE, MAX_BATCH, MAX_EXPLAINED, MAX_HITS, MAX_PAGE
-from tridex.protocol.parameters import CodecName, LongDocumentsName
+from tridex.protocol.limits import (
+    DEFAULT_FACET_VALUES,
+    DEFAULT_PAGE,
+    MAX_BATCH,
+    MAX_EXPLAINED,
+    MAX_FACET_VALUES,
+    MAX_HITS,
+    MAX_PAGE,
+)
+from tridex.protocol.parameters import CodecName, IfExists, IfExistsName, LongDocumentsName
 from tridex.protocol.tensors import Ensemble
 
 if TYPE_CHECKING:
@@ -41,6 +54,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _POSITION = re.compile(r"documents\[([0-9]+)\]")
+
+_EMBEDDED_BATCH = 8
+"""Documents of one request that asks for embeddings: of 8,192 tokens each, of 256 dimensions, an answer holds them."""
 
 
 class Client:
@@ -55,7 +71,7 @@ class Client:
     Every error is a TridexError (see `tridex.client.errors`), except what the caller's own iterators raise.
 
     Args:
-        address: HOST:PORT of the server's gRPC endpoint, or HOST alone for port 8001.
+        address: HOST:PORT of the server's gRPC endpoint, or HOST alone for port 8001; http:// may stand before it.
         timeout_s: Seconds that each request may take, its retries included. More than a day is a day.
         headers: Sent with every request, their names in lower case.
         credentials: Encrypt the channel.
@@ -69,7 +85,8 @@ class Client:
         headers: Mapping[str, str] | None = None,
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
-        self._transport = Transport(address, headers, credentials)
+        self._headers = headers_of(headers)
+        self._transport = Transport(address, credentials)
         self._timeout_s = checks.timeout(timeout_s)
         self._versions: dict[str, int] = {}
         """Of this client's last write to each collection."""
@@ -86,6 +103,15 @@ class Client:
         """Closes the connection; the client cannot be used afterwards."""
         self._transport.close()
 
+    def with_headers(self, headers: Mapping[str, str]) -> Self:
+        """This client with further headers, on the same connection: `client.with_headers({...}).search(...)`.
+
+        Closing either closes both.
+        """
+        other = copy.copy(self)
+        other._headers = {**self._headers, **headers_of(headers)}
+        return other
+
     def search(
         self,
         collection: str,
@@ -100,8 +126,9 @@ class Client:
             collection: A collection or an alias.
             query: Text, or token embeddings [tokens, dim].
             timeout_s: Seconds allowed; the client's own where left out.
-            **options: `top_k`, `mode`, `exact`, `n_probe`, `n_candidates`, `maxsim_weight`, `filters`, `with_text`,
-                `with_metadata`, `explain`, `explain_matrix` and `min_version`, as `SearchOptions` describes them.
+            **options: `top_k`, `mode`, `exact`, `n_probe`, `n_candidates`, `maxsim_weight`, `offset`, `min_score`,
+                `normalize`, `filters`, `with_text`, `with_metadata`, `explain`, `explain_matrix` and `min_version`, as
+                `SearchOptions` describes them.
         """
         allowed_s = self._allowed_s(timeout_s)
         (result,) = self._search(collection, [checks.query("query", query)], options, allowed_s)
@@ -235,20 +262,24 @@ class Client:
         collection: str,
         documents: Iterable[Document | Mapping[str, Any]],
         *,
+        if_exists: IfExistsName = "overwrite",
         batch_size: int = DEFAULT_BATCH_SIZE,
         show_progress_bar: bool = False,
         codec: CodecName | None = None,
         timeout_s: float | None = None,
-    ) -> int:
-        """Writes documents, replacing those of the same id.
+    ) -> UpsertResult:
+        """Writes documents.
 
-        Each batch is one write; after an error the batches before it are in the store (`ClientError.written`
+        Each batch is one transaction; after an error the batches before it are in the store (`ClientError.written`
         documents), and sending everything again is harmless.
 
         Args:
-            collection: A collection or an alias; a name that does not exist yet becomes a collection.
+            collection: A collection or an alias; a name that does not exist yet becomes a collection, which infers its
+                fields from its first documents.
             documents: May be a generator of any length: it is read in the caller's thread, one batch ahead of the
                 writes, never whole.
+            if_exists: What becomes of documents whose ids are there already: they replace the stored ones
+                ("overwrite"), are left out and not encoded ("skip"), or have the batch refused ("fail").
             batch_size: Documents per request.
             show_progress_bar: On standard error; with a total where `documents` has a length, or a length hint.
             codec: How a collection that this call creates stores token embeddings; the server's default where left
@@ -256,27 +287,32 @@ class Client:
             timeout_s: Seconds allowed for each request; the client's own where left out.
 
         Returns:
-            The store version that holds the documents. Without any document nothing is written, and the version of this
-            client's last write comes back, or 0.
+            How many documents were added, replaced and skipped, and the store version that holds them. Without any
+            document nothing is written, and the version is that of this client's last write, or 0.
+
+        Raises:
+            AlreadyExists: With `if_exists="fail"`, for an id that is there.
         """
         allowed_s = self._allowed_s(timeout_s)
         checks.collection_name(collection)
         batch_size = checks.integer("batch_size", batch_size, 1, MAX_BATCH)
         checks.name("codec", codec)
+        checks.one_of("if_exists", if_exists, [choice.value for choice in IfExists])
+        sent = None if if_exists == "overwrite" else if_exists
         show_progress_bar = checks.flag("show_progress_bar", show_progress_bar)
         encoded = checks.documents(documents)
-        written = 0
+        written = added = replaced = 0
         try:
             with progress("documents", expected_count(documents), show_progress_bar) as advance:
                 for batch in batches(encoded, batch_size):
                     checks.distinct((document[0] for document in batch), written)
-                    self._upsert_batch(collection, batch, codec, written, allowed_s)
-                    written += len(batch)
+                    change = self._upsert_batch(collection, batch, sent, codec, written, allowed_s)
+                    written, added, replaced = written + len(batch), added + change.added, replaced + change.replaced
                     advance(len(batch))
         except ClientError as error:
             error.written = written
             raise
-        return self._versions.get(collection, 0)
+        return UpsertResult(self._versions.get(collection, 0), added, replaced, written - added - replaced)
 
     def delete(
         self,
@@ -285,31 +321,116 @@ class Client:
         *,
         filters: Filters | None = None,
         timeout_s: float | None = None,
-    ) -> int:
-        """Removes the documents `ids`, or those that match `filters`; the store version without them.
+    ) -> DeleteResult:
+        """Removes the documents `ids`, or those that match `filters`; ids that are not there are no error.
 
-        See `upsert` for no ids at all.
+        Returns:
+            How many documents there were, and the store version without them. For no ids at all see `upsert`.
         """
         allowed_s = self._allowed_s(timeout_s)
         checks.collection_name(collection)
         conditions = checks.filters_json("filters", filters)
         if (ids is None) == (conditions is None):
             # Empty filters select everything elsewhere; they must not delete everything here.
-            raise InvalidArgument("delete: expected either ids, or filters with a condition; drop_collection for all")
+            raise InvalidArgument("delete: expected either ids, or filters with a condition; clear for all")
+        deleted = 0
         if conditions is not None:
-            self._wrote(collection, self._send(calls.delete_matching(collection, conditions), allowed_s))
+            change = self._write(collection, calls.delete_matching(collection, conditions), allowed_s)
+            deleted = change.deleted
         for batch in batches(dict.fromkeys(checks.ids([] if ids is None else ids)), MAX_BATCH):
-            self._wrote(collection, self._send(calls.delete(collection, batch), allowed_s))
-        return self._versions.get(collection, 0)
+            deleted += (self._write(collection, calls.delete(collection, batch), allowed_s)).deleted
+        return DeleteResult(self._versions.get(collection, 0), deleted)
 
-    def get(self, collection: str, ids: Sequence[str], *, timeout_s: float | None = None) -> list[Document | None]:
-        """The documents `ids`, in their order, None for each id that the collection does not hold."""
+    def clear(self, collection: str, *, timeout_s: float | None = None) -> DeleteResult:
+        """Removes every document in one transaction; the collection stays, with its fields."""
+        allowed_s = self._allowed_s(timeout_s)
+        change = self._write(collection, calls.clear(checks.collection_name(collection)), allowed_s)
+        return DeleteResult(change.version, change.deleted)
+
+    def update_metadata(
+        self,
+        collection: str,
+        ids: Sequence[str] | None = None,
+        *,
+        metadata: Mapping[str, Any],
+        filters: Filters | None = None,
+        timeout_s: float | None = None,
+    ) -> UpdateResult:
+        """Changes the metadata of the documents `ids`, or of those that match `filters`; nothing is encoded.
+
+        Args:
+            collection: A collection or an alias.
+            ids: Ids that are not there are left out; 64 ids are one transaction.
+            metadata: Keys that get another value, or go where it is None. Other keys stay.
+            filters: In place of ids; all that match are one transaction.
+            timeout_s: Seconds allowed for each request; the client's own where left out.
+
+        Returns:
+            How many documents there were, and the store version with their metadata.
+        """
         allowed_s = self._allowed_s(timeout_s)
         checks.collection_name(collection)
+        conditions = checks.filters_json("filters", filters)
+        if (ids is None) == (conditions is None):
+            raise InvalidArgument("update_metadata: expected either ids, or filters with a condition")
+        encoded = checks.metadata_json("metadata", metadata)
+        updated = 0
+        if conditions is not None:
+            call = calls.update_matching(collection, conditions, encoded)
+            updated = (self._write(collection, call, allowed_s)).replaced
+        for batch in batches(dict.fromkeys(checks.ids([] if ids is None else ids)), MAX_BATCH):
+            call = calls.update_metadata(collection, batch, encoded)
+            updated += (self._write(collection, call, allowed_s)).replaced
+        return UpdateResult(self._versions.get(collection, 0), updated)
+
+    def get(
+        self, collection: str, ids: Sequence[str], *, with_embeddings: bool = False, timeout_s: float | None = None
+    ) -> list[Document | None]:
+        """The documents `ids`, in their order, None for each id that the collection does not hold.
+
+        `with_embeddings` brings their token embeddings, too (`Document.embeddings`).
+        """
+        allowed_s = self._allowed_s(timeout_s)
+        checks.collection_name(collection)
+        with_embeddings = checks.flag("with_embeddings", with_embeddings)
         documents: list[Document | None] = []
-        for batch in batches(checks.ids(ids), MAX_BATCH):
-            documents += self._send(calls.get(collection, batch), allowed_s)
+        for batch in batches(checks.ids(ids), _EMBEDDED_BATCH if with_embeddings else MAX_BATCH):
+            documents += self._send(calls.get(collection, batch, with_embeddings), allowed_s)
         return documents
+
+    def facet(
+        self,
+        collection: str,
+        field: str,
+        *,
+        filters: Filters | None = None,
+        limit: int = DEFAULT_FACET_VALUES,
+        timeout_s: float | None = None,
+    ) -> list[FacetValue]:
+        """The most frequent values of a metadata field, at most `limit`, in all documents or in those that match.
+
+        Ties are in the order of the values. A list counts once for each of its items; documents without the field
+        count nowhere.
+        """
+        allowed_s = self._allowed_s(timeout_s)
+        checks.collection_name(collection)
+        checks.field_name("field", field)
+        limit = checks.integer("limit", limit, 1, MAX_FACET_VALUES)
+        conditions = checks.filters_json("filters", filters)
+        return self._send(calls.facet(collection, field, conditions, limit), allowed_s)
+
+    def min_max(
+        self, collection: str, field: str, *, filters: Filters | None = None, timeout_s: float | None = None
+    ) -> tuple[Any, Any] | None:
+        """The smallest and the largest value of a metadata field that is int, float or datetime (ISO 8601).
+
+        None where no document has the field, of all or of those that match `filters`.
+        """
+        allowed_s = self._allowed_s(timeout_s)
+        checks.collection_name(collection)
+        checks.field_name("field", field)
+        conditions = checks.filters_json("filters", filters)
+        return self._send(calls.min_max(collection, field, conditions), allowed_s)
 
     def count(self, collection: str, *, filters: Filters | None = None, timeout_s: float | None = None) -> int:
         """How many documents the collection holds, or how many match `filters`."""
@@ -359,8 +480,9 @@ class Client:
         Args:
             collection: Its name.
             codec: How token embeddings are stored; the server's default where left out.
-            fields: The metadata fields that filters can ask for, by name, each "str", "int", "float", "bool" or
-                "datetime" (ISO 8601). Documents need not have them, and may have others; a value must be of the type.
+            fields: The metadata fields that filters can ask for, by name, each "str", "int", "float", "bool",
+                "datetime" (ISO 8601) or "list[str]". Documents need not have them, and may have others; a value must be
+                of the type. Where left out they are inferred from the first documents; {} is none at all.
             document_length: Most tokens that the encoder reads at once; the checkpoint's own where left out.
             long_documents: Longer documents are read in overlapping "windows", which are scored as one document and
                 the default, or cut ("truncate").
@@ -374,13 +496,34 @@ class Client:
         call = calls.create_collection(
             checks.collection_name(collection),
             codec=checks.name("codec", codec),
-            fields=checks.fields_json({} if fields is None else fields),
+            fields=None if fields is None else checks.fields_json(fields),
             document_length=None if document_length is None else checks.integer("document_length", document_length, 1),
             long_documents=checks.name("long_documents", long_documents),
             pooling_factor=None if pooling_factor is None else checks.integer("pooling_factor", pooling_factor, 1),
         )
         self._send(call, allowed_s)
         return self._send(calls.collection(collection), allowed_s)
+
+    def add_fields(
+        self, collection: str, fields: Mapping[str, str], *, timeout_s: float | None = None
+    ) -> CollectionInfo:
+        """Makes fields of metadata that is stored, or gives fields another type; nothing is encoded.
+
+        Args:
+            collection: A collection or an alias.
+            fields: Types by name, as for `create_collection`.
+            timeout_s: Seconds allowed for each request; the client's own where left out.
+
+        Raises:
+            InvalidArgument: A stored value does not fit; the message names its document, and nothing is changed.
+        """
+        allowed_s = self._allowed_s(timeout_s)
+        return self._change_fields(collection, checks.fields_json(fields), allowed_s)
+
+    def drop_fields(self, collection: str, fields: Sequence[str], *, timeout_s: float | None = None) -> CollectionInfo:
+        """Lets fields go: filters can no longer ask for them, and documents may hold anything there. Metadata stays."""
+        allowed_s = self._allowed_s(timeout_s)
+        return self._change_fields(collection, checks.dropped_json(fields), allowed_s)
 
     def describe_collection(self, collection: str, *, timeout_s: float | None = None) -> CollectionInfo:
         """One collection: what was declared, and how much it holds."""
@@ -399,7 +542,7 @@ class Client:
         `timeout_s`; the server finishes what it began.
         """
         allowed_s = self._allowed_s(timeout_s)
-        self._wrote(collection, self._send(calls.compact(checks.collection_name(collection)), allowed_s))
+        self._write(collection, calls.compact(checks.collection_name(collection)), allowed_s)
         return self._versions[collection]
 
     def set_alias(self, alias: str, collection: str, *, timeout_s: float | None = None) -> None:
@@ -410,7 +553,7 @@ class Client:
         allowed_s = self._allowed_s(timeout_s)
         call = calls.set_alias(checks.collection_name(alias, "alias"), checks.collection_name(collection))
         # Through the alias, too, this client sees what it wrote to the collection.
-        self._wrote(alias, self._send(call, allowed_s))
+        self._write(alias, call, allowed_s)
 
     def drop_alias(self, alias: str, *, timeout_s: float | None = None) -> None:
         """Removes an alias; the collection stays."""
@@ -455,7 +598,8 @@ class Client:
         if parameters.MIN_VERSION not in sent and collection in self._versions:
             sent[parameters.LAST_WRITE] = self._versions[collection]
         explained = int(sent.get(parameters.EXPLAIN, 0))
-        fitting = min(MAX_BATCH, MAX_HITS // int(sent[parameters.TOP_K]), MAX_EXPLAINED // max(1, explained))
+        ranked = int(sent[parameters.TOP_K]) + int(sent.get(parameters.OFFSET, 0))
+        fitting = min(MAX_BATCH, MAX_HITS // ranked, MAX_EXPLAINED // max(1, explained))
         results: list[SearchResult] = []
         for batch in batches(queries, max(1, fitting)):
             results += self._send(calls.search(collection, batch, sent, candidates), allowed_s)
@@ -506,20 +650,29 @@ class Client:
         self,
         collection: str,
         batch: Sequence[tuple[bytes, bytes, bytes]],
+        if_exists: str | None,
         codec: CodecName | None,
         first: int,
         allowed_s: float,
-    ) -> None:
+    ) -> calls.Change:
         try:
-            self._wrote(collection, self._send(calls.upsert(collection, batch, codec), allowed_s))
+            return self._write(collection, calls.upsert(collection, batch, if_exists, codec), allowed_s)
         except InvalidArgument as error:
             # The server counts from the beginning of the batch.
             error.args = (_POSITION.sub(lambda found: f"documents[{first + int(found[1])}]", str(error)),)
             raise
 
-    def _wrote(self, collection: str, version: int) -> None:
+    def _change_fields(self, collection: str, changes: str, allowed_s: float) -> CollectionInfo:
+        call = calls.change_fields(checks.collection_name(collection), changes)
+        self._write(collection, call, allowed_s)
+        return self._send(calls.collection(collection), allowed_s)
+
+    def _write(self, collection: str, call: Call[calls.Change], allowed_s: float) -> calls.Change:
+        """Sends a write, and remembers its version under that name, which may be an alias."""
+        change = self._send(call, allowed_s)
         # The larger one, as threads that share a client may learn of their writes out of order.
-        self._versions[collection] = max(version, self._versions.get(collection, 0))
+        self._versions[collection] = max(change.version, self._versions.get(collection, 0))
+        return change
 
     def _allowed_s(self, timeout_s: float | None) -> float:
         """Seconds for each request of a method that begins now."""
@@ -532,7 +685,7 @@ class Client:
         while True:
             self._transport.check_open()
             try:
-                answer = self._transport.send(call, attempts.left_s())
+                answer = self._transport.send(call, attempts.left_s(), self._headers)
             except Exception as error:
                 failure = error
             else:

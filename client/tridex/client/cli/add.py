@@ -10,14 +10,38 @@ import typer
 
 from tridex.client.batches import DEFAULT_BATCH_SIZE
 from tridex.common.terminal.output import print_json, print_line
+from tridex.protocol.columns import Columns
+from tridex.protocol.sources import open_source
 
 from .connection import ADDRESS, TIMEOUT_S, Address, Json, Timeout, connected
-from .documents import BatchSize, Codec, DocumentStream, count_rows, read_path, upsert_stream
+from .documents import (
+    BatchSize,
+    Codec,
+    Create,
+    DocumentStream,
+    Fields,
+    IfExists,
+    checked,
+    created,
+    declaration,
+    upsert_stream,
+)
 
 
 def add(
-    path: Annotated[Path, typer.Argument(help="A .jsonl or .jsonl.gz file, or a BEIR folder.", show_default=False)],
+    path: Annotated[
+        Path,
+        typer.Argument(help="A .jsonl, .json, .csv, .tsv or .parquet file, or a BEIR folder.", show_default=False),
+    ],
     collection: Annotated[str, typer.Option(help="Name of the collection.", show_default=False)],
+    id_column: Annotated[str | None, typer.Option("--id", help="The column of ids; _id or id if left out.")] = None,
+    text_columns: Annotated[
+        list[str] | None,
+        typer.Option("--text", help="A column of texts; several are joined. title and text if left out."),
+    ] = None,
+    fields: Fields = None,
+    create: Create = False,
+    if_exists: IfExists = "overwrite",
     batch_size: BatchSize = DEFAULT_BATCH_SIZE,
     codec: Codec = None,
     as_json: Json = False,
@@ -26,21 +50,37 @@ def add(
 ) -> None:
     """Write a file of documents to a collection, through a running server.
 
-    A line of the file is {"_id" or "id": ..., "title": ..., "text": ..., "metadata": {...}}, title and metadata being
-    optional. Documents without text are skipped and counted. Running it again is harmless.
+    Every column that is neither id nor text is metadata, and so are the keys of a column metadata. The metadata fields
+    of a new collection are inferred from its first documents, where none is declared. Documents without text are
+    skipped and counted. Running it again is harmless.
     """
     with connected(address, timeout) as client:
-        total = count_rows(path)
-        documents = DocumentStream(read_path(path), batch_size, distinct=True)
+        source = open_source(path, Columns(id_column, text_columns or ()))
+        # Every row is checked before any is written; a pipe can be read only once.
+        is_pipe = not (path.is_file() or path.is_dir())
+        total = None if is_pipe else sum(1 for _ in checked(source.rows(), distinct=True))
+        declared = declaration(fields or [])
+        if created(client, collection, create=create):
+            client.create_collection(collection, codec=codec, fields=declared or None)
+        elif declared:
+            client.add_fields(collection, declared)
+        documents = DocumentStream(source.rows(), batch_size, distinct=is_pipe)
         started = time.perf_counter()
-        version = upsert_stream(client, collection, documents, codec, total=total, show_progress_bar=True)
+        result = upsert_stream(
+            client, collection, documents, codec, if_exists=if_exists, total=total, show_progress_bar=True
+        )
         seconds = time.perf_counter() - started
+        known = client.describe_collection(collection).fields
     if as_json:
         counts = {"documents": documents.count, "without_text": documents.without_text}
-        print_json({**counts, "seconds": seconds, "version": version})
+        print_json({**counts, "seconds": seconds, **vars(result)})
         return
-    skipped = f", skipped {documents.without_text:,} without text" if documents.without_text else ""
+    counted = {"replaced": result.replaced, "skipped as they exist": result.skipped}
+    counted["skipped without text"] = documents.without_text
+    also = "".join(f", {count:,} {what}" for what, count in counted.items() if count)
     print_line(
-        f"Wrote {documents.count:,} documents to {collection} in {seconds:,.1f} s "
-        f"({documents.count / seconds:,.0f}/s), version {version}{skipped}"
+        f"Wrote {result.added + result.replaced:,} documents to {collection} in {seconds:,.1f} s "
+        f"({documents.count / seconds:,.0f}/s), version {result.version}{also}"
     )
+    shown = ", ".join(f"{name}:{kind}" for name, kind in known.items())
+    print_line(f"Fields that filters can ask for: {shown or 'none'}")

@@ -18,6 +18,7 @@ from .compact import compact
 from .delete import delete
 from .encode import encode
 from .extensions import add_extensions
+from .fields import fields
 from .rerank import rerank
 from .search import search
 from .stats import stats
@@ -39,6 +40,7 @@ def create_app() -> typer.Typer:
     app.add_typer(alias, name="alias")
     index = typer.Typer(help="Fill a collection, and keep it in order.", no_args_is_help=True)
     index.command()(add)
+    index.command()(fields)
     index.command()(compact)
     app.add_typer(index, name="index")
     add_extensions(app, "tridex.commands")

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from tridex.client.checks import invalid
 from tridex.client.results import CollectionInfo
 from tridex.common.terminal.output import print_json, print_line, print_table
 from tridex.protocol.parameters import CodecName, LongDocumentsName
 
 from .connection import ADDRESS, TIMEOUT_S, Address, Collection, Json, Timeout, connected
+from .documents import Fields, declaration
 
 collections = typer.Typer(help="Make, show and drop collections.", no_args_is_help=True)
 
@@ -30,10 +30,7 @@ def list_collections(as_json: Json = False, address: Address = ADDRESS, timeout:
 @collections.command()
 def create(
     collection: Collection,
-    fields: Annotated[
-        list[str] | None,
-        typer.Option("--field", help="A metadata field that filters can ask for, as NAME:TYPE; may be repeated."),
-    ] = None,
+    fields: Fields = None,
     codec: Annotated[CodecName | None, typer.Option(help="How the collection stores embeddings.")] = None,
     document_length: Annotated[
         int | None, typer.Option(help="Most tokens that the encoder reads at once; the checkpoint's own if left out.")
@@ -49,17 +46,20 @@ def create(
     address: Address = ADDRESS,
     timeout: Timeout = TIMEOUT_S,
 ) -> None:
-    """Make an empty collection. Types of fields are str, int, float, bool and datetime."""
+    """Make an empty collection, which infers its fields from its first documents if none is declared.
+
+    Types of fields are str, int, float, bool, datetime and list[str].
+    """
     with connected(address, timeout) as client:
         info = client.create_collection(
             collection,
             codec=codec,
-            fields=_declaration(fields or []),
+            fields=declaration(fields) if fields else None,
             document_length=document_length,
             long_documents=long_documents,
             pooling_factor=pooling_factor,
         )
-    _print(info, as_json)
+    print_collection(info, as_json)
 
 
 @collections.command()
@@ -69,7 +69,7 @@ def describe(
     """Show one collection, or the one that an alias leads to."""
     with connected(address, timeout) as client:
         info = client.describe_collection(collection)
-    _print(info, as_json)
+    print_collection(info, as_json)
 
 
 @collections.command()
@@ -98,7 +98,8 @@ def print_collections(found: list[CollectionInfo]) -> None:
             print_line(f"{corrupt.name}: {corrupt.damage}")
 
 
-def _print(info: CollectionInfo, as_json: bool) -> None:
+def print_collection(info: CollectionInfo, as_json: bool) -> None:
+    """One collection, as a table or as JSON."""
     if as_json:
         print_json(info)
     else:
@@ -112,13 +113,3 @@ def _tokens_read(info: CollectionInfo) -> str:
 
 def _fields(info: CollectionInfo) -> str:
     return ", ".join(f"{name}:{kind}" for name, kind in info.fields.items())
-
-
-def _declaration(fields: list[str]) -> dict[str, str]:
-    declared: dict[str, str] = {}
-    for given in fields:
-        name, colon, kind = given.rpartition(":")
-        if not colon or name in declared:
-            raise invalid("--field", given, "NAME:TYPE, each name once")
-        declared[name] = kind
-    return declared

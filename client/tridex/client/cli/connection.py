@@ -1,18 +1,23 @@
-"""Arguments and options that several commands have, and the connection they open."""
+"""Arguments and options that several commands have, and the connection they open.
+
+Light to import: the client comes with gRPC, which the help does without.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tridex.client import Client, Unavailable
 from tridex.client.channel import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S
 from tridex.client.checks import invalid
 from tridex.common.terminal.exits import fail, failing
+
+if TYPE_CHECKING:
+    from tridex.client import Client
 
 Address = Annotated[str, typer.Option(envvar="TRIDEX_ADDRESS", help="HOST:PORT of the server's gRPC endpoint.")]
 Timeout = Annotated[float, typer.Option(min=0.001, help="Seconds allowed for each request.")]
@@ -46,6 +51,8 @@ def read_filters(given: str | None) -> dict[str, Any] | None:
 @contextmanager
 def connected(address: str, timeout_s: float) -> Iterator[Client]:
     """A client whose errors, and those of files read meanwhile, end the command with one line on stderr."""
+    from tridex.client import Client, Unavailable
+
     with failing(), Client(address, timeout_s=timeout_s) as client:
         try:
             yield client

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from .connection import ADDRESS, TIMEOUT_S, Address, Collection, Filters, Json, Timeout, connected, read_filters
-from .documents import print_version
+from .documents import print_counts
 
 
 def delete(
@@ -20,5 +20,5 @@ def delete(
 ) -> None:
     """Remove documents from a collection: those of the ids, or those that match the filters."""
     with connected(address, timeout) as client:
-        version = client.delete(collection, ids or None, filters=read_filters(filters))
-    print_version(collection, version, as_json)
+        result = client.delete(collection, ids or None, filters=read_filters(filters))
+    print_counts(collection, result, as_json)

@@ -1,18 +1,19 @@
-"""Documents in files, written through the client; the format of the files is in tridex.protocol.corpus."""
+"""Documents in files, written through the client; the files are read by tridex.protocol.sources."""
 
 from __future__ import annotations
 
 import re
+import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
-from pathlib import Path
-from typing import Annotated
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from tritonclient.utils import InferenceServerException
 
-from tridex.client import Client, Document, InvalidArgument
+from tridex.client.checks import invalid
+from tridex.client.errors import InvalidArgument, NotFound
+from tridex.client.results import Document, UpsertResult
 from tridex.common.terminal.exits import INTERRUPTED, fail
 from tridex.common.terminal.output import print_json, print_line
 from tridex.common.terminal.progress import Counted
@@ -20,28 +21,50 @@ from tridex.protocol import corpus
 from tridex.protocol.corpus import CorpusDocument, CorpusError, Row
 from tridex.protocol.distinct import DistinctIds
 from tridex.protocol.limits import MAX_BATCH
-from tridex.protocol.parameters import CodecName
+from tridex.protocol.parameters import CodecName, IfExistsName
+
+if TYPE_CHECKING:
+    from tridex.client import Client
 
 BatchSize = Annotated[int, typer.Option(help="Documents in one request.")]
+IfExists = Annotated[IfExistsName, typer.Option(help="What becomes of documents whose ids are there already.")]
+Create = Annotated[bool, typer.Option("--create", help="Make the collection if it does not exist.")]
+Fields = Annotated[
+    list[str] | None,
+    typer.Option("--field", help="A metadata field that filters can ask for, as NAME:TYPE; may be repeated."),
+]
 Codec = Annotated[CodecName | None, typer.Option(help="How a collection made by this command stores embeddings.")]
 
 _POSITION = re.compile(r"documents\[([0-9]+)\](\.?)")
 
 
-def read_path(path: Path) -> Iterator[Row]:
-    """The documents of a .jsonl or .jsonl.gz file, or of a BEIR folder's corpus. Raises CorpusError, OSError."""
-    yield from corpus.rows_of(corpus.read_lines(_file_at(path)))
+def created(client: Client, collection: str, *, create: bool) -> bool:
+    """Whether the command may make the collection, which then does not exist: by `--create`, or by a yes on a terminal.
+
+    Raises NotFound where it may not.
+    """
+    try:
+        client.describe_collection(collection)
+    except NotFound as error:
+        if create or (
+            sys.stdin is not None
+            and sys.stdin.isatty()
+            and typer.confirm(f"{error}. Make collection {collection}?", err=True)
+        ):
+            return True
+        raise NotFound(f"{error} (--create makes it)") from error
+    return False
 
 
-def count_rows(path: Path) -> int | None:
-    """How many rows `read_path` gives. None where they can be read only once, as from a pipe, and where the file is
-    damaged, which `read_path` reports. Raises CorpusError, OSError."""
-    file = _file_at(path)
-    if not file.is_file():
-        return None
-    with suppress(CorpusError):
-        return sum(1 for _ in corpus.read_lines(file))
-    return None
+def declaration(fields: Sequence[str]) -> dict[str, str]:
+    """`--field NAME:TYPE`, given several times. Raises InvalidArgument."""
+    declared: dict[str, str] = {}
+    for given in fields:
+        name, colon, kind = given.rpartition(":")
+        if not colon or name in declared:
+            raise invalid("--field", given, "NAME:TYPE, each name once")
+        declared[name] = kind
+    return declared
 
 
 def checked(rows: Iterable[Row], *, distinct: bool) -> Iterator[tuple[str, CorpusDocument]]:
@@ -119,9 +142,10 @@ def upsert_stream(
     documents: DocumentStream,
     codec: CodecName | None,
     *,
+    if_exists: IfExistsName = "overwrite",
     total: int | None = None,
     show_progress_bar: bool = False,
-) -> int:
+) -> UpsertResult:
     """Client.upsert, whose errors name file and line; interrupted, it says what is written.
 
     `total` is for the progress bar: how many documents there are, None where that is not known.
@@ -130,6 +154,7 @@ def upsert_stream(
         return client.upsert(
             collection,
             documents if total is None else Counted(documents, total),
+            if_exists=if_exists,
             batch_size=documents.batch_size,
             codec=codec,
             show_progress_bar=show_progress_bar,
@@ -145,19 +170,11 @@ def upsert_stream(
         )
 
 
-def print_version(collection: str, version: int, as_json: bool) -> None:
-    """What a write ends with."""
+def print_counts(collection: str, result: Any, as_json: bool) -> None:
+    """What a write ends with: the version, and how many documents it changed in which way."""
+    counts = vars(result)
     if as_json:
-        print_json({"version": version})
-    else:
-        print_line(f"{collection} is at version {version}")
-
-
-def _file_at(path: Path) -> Path:
-    """The file, or the one of a BEIR folder. Raises CorpusError."""
-    file = corpus.jsonl_in(path) if path.is_dir() else path
-    if file is None:
-        raise CorpusError(f"{path}: expected a BEIR folder with corpus.jsonl or corpus.jsonl.gz in it")
-    if file.suffix == ".parquet":
-        raise CorpusError(f"{path}: expected a .jsonl or .jsonl.gz file; `tridex index build` reads Parquet")
-    return file
+        print_json(counts)
+        return
+    changed = ", ".join(f"{count:,} {what}" for what, count in counts.items() if what != "version" and count)
+    print_line(f"{changed or 'nothing changed'}; {collection} is at version {result.version}")

@@ -15,7 +15,18 @@ from typing import Any
 import typer
 from rich.markup import escape
 
+from tridex.common.installed import versions
 from tridex.common.terminal.exits import fail
+
+BESIDE_GPU = {
+    "serve": "gpu",
+    "embedded": "gpu",
+    "export": "gpu,export-tools",
+    "compare": "gpu,compare-tools",
+    "train": "gpu,train-tools",
+}
+"""What to install beside onnxruntime-gpu, in place of the extras that bring ONNX Runtime for the CPU, which would
+overwrite it."""
 
 _ANY_ARGUMENTS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
@@ -56,4 +67,7 @@ def _message(point: EntryPoint, reason: ImportError) -> str:
 
 
 def _install(point: EntryPoint) -> str:
-    return f"pip install 'tridex[{next(iter(point.extras), point.name)}]'"
+    extra = next(iter(point.extras), point.name)
+    if versions(["onnxruntime-gpu"]):
+        extra = BESIDE_GPU.get(extra, extra)
+    return f"pip install 'tridex[{extra}]'"

@@ -11,10 +11,12 @@ import typer
 from tridex.client.batches import DEFAULT_BATCH_SIZE
 from tridex.client.checks import invalid
 from tridex.client.results import Document
-from tridex.protocol.corpus import lines_of, rows_of
+from tridex.protocol.columns import Columns
+from tridex.protocol.corpus import lines_of
+from tridex.protocol.sources import rows_of
 
 from .connection import ADDRESS, TIMEOUT_S, Address, Collection, Json, Timeout, connected
-from .documents import BatchSize, Codec, DocumentStream, print_version, upsert_stream
+from .documents import BatchSize, Codec, Create, DocumentStream, IfExists, created, print_counts, upsert_stream
 
 
 def upsert(
@@ -22,6 +24,8 @@ def upsert(
     document_id: Annotated[str | None, typer.Option("--id", help="The document's id.")] = None,
     text: Annotated[str | None, typer.Option(help="The document's text.")] = None,
     metadata: Annotated[str, typer.Option(help="The document's metadata, a JSON object.")] = "{}",
+    create: Create = False,
+    if_exists: IfExists = "overwrite",
     batch_size: BatchSize = DEFAULT_BATCH_SIZE,
     codec: Codec = None,
     as_json: Json = False,
@@ -32,14 +36,16 @@ def upsert(
     if (document_id is None) != (text is None):
         raise typer.BadParameter("--id and --text go together; without both, documents are read from stdin")
     with connected(address, timeout) as client:
-        if document_id is not None and text is not None:
-            version = client.upsert(collection, [_document(document_id, text, metadata)], codec=codec)
+        document = None if document_id is None or text is None else _document(document_id, text, metadata)
+        created(client, collection, create=create)
+        if document is not None:
+            result = client.upsert(collection, [document], if_exists=if_exists, codec=codec)
         else:
-            rows = rows_of(lines_of(sys.stdin.buffer, "stdin"))
+            rows = rows_of(lines_of(sys.stdin.buffer, "stdin"), Columns())
             # A stream of changes may write a document again; in one request it must not.
             documents = DocumentStream(rows, batch_size, distinct=False)
-            version = upsert_stream(client, collection, documents, codec)
-    print_version(collection, version, as_json)
+            result = upsert_stream(client, collection, documents, codec, if_exists=if_exists)
+    print_counts(collection, result, as_json)
 
 
 def _document(document_id: str, text: str, metadata: str) -> Document:

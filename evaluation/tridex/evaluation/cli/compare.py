@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from tridex.evaluation.retrieval import LocalSystem
 
 _DEFAULT_BI_ENCODER = "default"
-_DATA = Path(".tridex")
-"""For the bi-encoder's vectors where no store is given."""
 
 
 def compare(
@@ -32,20 +31,22 @@ def compare(
         str | None,
         typer.Option(
             help="Systems, separated by commas: bm25, bi-encoder, a codec, and a codec with +pool2, +candidates, "
-            "+rerank or +hybrid; all of them where left out."
+            "+rerank or +hybrid. Where left out: all of them with --store, otherwise those that need nothing built."
         ),
     ] = None,
-    baseline: Annotated[str, typer.Option(help="The system that the others are tested against.")] = "float16",
+    baseline: Annotated[
+        str | None,
+        typer.Option(help="The system that the others are tested against; float16, or the first codec, if left out."),
+    ] = None,
     split: Split = None,
     measures: Measures = MEASURES,
     top_k: TopK = TOP_K,
     bi_encoder: Annotated[
-        str | None,
+        str,
         typer.Option(
-            help="The bi-encoder's folder or Hub id, or 'default' for the encoder behind the default checkpoint; none "
-            "where left out."
+            help="The bi-encoder's folder or Hub id, or 'default' for the encoder behind the default checkpoint."
         ),
-    ] = None,
+    ] = _DEFAULT_BI_ENCODER,
     store: Annotated[
         Path | None,
         typer.Option(help="The folder of the server's collections, to build those that are missing."),
@@ -53,6 +54,10 @@ def compare(
     repository: Annotated[Path, typer.Option(help="The server's model repository, for building.")] = Path(
         "model_repository"
     ),
+    keep: Annotated[
+        Path | None,
+        typer.Option(help="A folder for the bi-encoder's vectors; what is built stays, too, for a next comparison."),
+    ] = None,
     runs: Annotated[Path | None, typer.Option(help="A folder for the rankings, in TREC's format.")] = None,
     page: Annotated[Path | None, typer.Option(help="A file for the HTML page, with plots.")] = None,
     as_json: Json = False,
@@ -61,42 +66,40 @@ def compare(
 ) -> None:
     """Compare systems on the same judged queries: BM25, a bi-encoder, every codec, pooled tokens, candidates.
 
-    All but the bi-encoder are asked through the server. A query without hits counts with 0.
+    All but the bi-encoder are asked through the server. A query without hits counts with 0. Documents are encoded only
+    where the server does not hold their token embeddings, and what is built is dropped at the end.
     """
-    from tridex.evaluation.comparison import compare_all
+    from tridex.evaluation.comparison import compare_all, systems_at_hand
     from tridex.evaluation.loading import load_dataset
     from tridex.evaluation.measures import check_depth, parse_measures
     from tridex.evaluation.page import write_page
     from tridex.evaluation.strategies import BI_ENCODER
-    from tridex.evaluation.systems import DEFAULT_SYSTEMS, UnknownSystemError, parse_systems
-    from tridex.kernels import Codec
+    from tridex.evaluation.systems import DEFAULT_SYSTEMS, choose_baseline, parse_systems
 
-    with failing():
-        names = systems.split(",") if systems else [n for n in DEFAULT_SYSTEMS if bi_encoder or n != BI_ENCODER]
-        wanted = parse_systems(names, [codec.value for codec in Codec])
-        if baseline not in (system.name for system in wanted):
-            raise UnknownSystemError(f"--baseline is {baseline!r}; expected one of the systems: {', '.join(names)}")
-        if bi_encoder is None and any(not system.is_served for system in wanted):
-            raise UnknownSystemError(f"system {BI_ENCODER} needs a model; expected --bi-encoder FOLDER or Hub id")
+    with failing(), tempfile.TemporaryDirectory() as folder:
+        wanted = parse_systems(systems.split(",") if systems else DEFAULT_SYSTEMS)
+        choose_baseline(wanted, baseline)
         chosen = parse_measures(measures.split(","))
         check_depth(chosen, top_k)
         loaded = [load_dataset(dataset, split) for dataset in datasets]
-        local = {}
-        if bi_encoder is not None:
-            cache = (store.parent if store else _DATA) / "bi-encoder"
-            local[BI_ENCODER] = partial(_bi_encoder, bi_encoder, cache)
         with connected(address, timeout) as client:
+            if not (systems or store):
+                wanted = systems_at_hand(client, loaded, wanted)
+            local = {}
+            if any(not system.is_served for system in wanted):
+                local[BI_ENCODER] = partial(_bi_encoder, bi_encoder, keep or Path(folder))
             report = compare_all(
                 client,
                 loaded,
                 wanted,
                 chosen,
-                baseline=baseline,
+                baseline=choose_baseline(wanted, baseline),
                 top_k=top_k,
                 local=local,
                 store=store,
                 repository=repository,
                 runs=runs,
+                keep=keep is not None,
             )
     if as_json:
         print_json(report.to_dict())

@@ -82,7 +82,7 @@ class Snapshot:
         Raises:
             InvalidFilterError: It is malformed, beyond a limit, or about a field that is not declared.
         """
-        condition = to_sql(filters, self.collection.spec.fields)
+        condition = to_sql(filters, self.collection.spec)
         return self._filtered.get(
             condition,
             lambda: Snapshot(

@@ -7,9 +7,9 @@ readers keep the version they opened, deletes are marks beside immutable files.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,14 @@ from tridex.index.ranking import Ranking
 
 from .codebook_file import load_codebook
 from .compaction import clean_up, compact, compact_some, is_compaction
-from .document_rows import DOCUMENT_COLUMNS, Document, decode_documents, encode_documents
+from .document_rows import DOCUMENT_COLUMNS, Document, decode_documents, encode_documents, encode_metadata
 from .duplicate_ids import delete_older
-from .fields import FieldType
+from .field_changes import change_fields, changed_fields
+from .field_values import FacetValue, bounds, count_values
+from .fields import Fields, FieldType
 from .file_errors import reading, writing
 from .filters import to_sql
+from .inference import INFERRED_DOCUMENTS, FieldInference
 from .lance_session import open_dataset
 from .metadata import check_metadata, sendable
 from .spec import read_spec
@@ -238,8 +241,93 @@ class Collection:
         Raises:
             InvalidFilterError: The filter is malformed, or about a field that is not declared.
         """
-        self.dataset.delete(to_sql(filters, self.spec.fields))
+        self.dataset.delete(to_sql(filters, self.spec))
         return self.version
+
+    @writing
+    def clear(self) -> int:
+        """Deletes every document, in one transaction; returns the version that this made."""
+        self.dataset.delete("true")
+        return self.version
+
+    @writing
+    def update_metadata(self, changes: Mapping[str, Mapping[str, Any]], most_bytes: int | None = None) -> int:
+        """Changes the metadata of documents, in one transaction; nothing is encoded.
+
+        Args:
+            changes: By id: keys that get another value, or go where it is None. Other keys stay. An id that is not
+                there is left out.
+            most_bytes: Of a document's metadata as JSON, after the change; None for no limit.
+
+        Returns:
+            How many documents there were.
+
+        Raises:
+            InvalidDocumentError: As check_metadata. Nothing is written then.
+        """
+        return self._update(_id_filter([*changes]), changes.__getitem__, most_bytes)
+
+    @writing
+    def update_metadata_matching(self, filters: Any, change: Mapping[str, Any], most_bytes: int | None = None) -> int:
+        """`update_metadata` of the documents that match (filters.py).
+
+        Raises:
+            InvalidFilterError: The filter is malformed, or about what is no field.
+            InvalidDocumentError: As check_metadata.
+        """
+        return self._update(to_sql(filters, self.spec), lambda _: change, most_bytes)
+
+    def _update(self, condition: str, change: Callable[[str], Mapping[str, Any]], most_bytes: int | None) -> int:
+        rows = self.dataset.to_table(columns=["id", "metadata"], filter=condition)
+        documents = [
+            replace(document, metadata=_merged(document.metadata, change(document.id)))
+            for document in decode_documents(rows)
+        ]
+        if documents:
+            if (fields := self.inferred_fields(documents)) != self.spec.fields:
+                fitted = self.change_fields(fields)
+                self.dataset, self.spec = fitted.dataset, fitted.spec
+            changed = encode_metadata(documents, self.spec, self.dataset.schema, most_bytes)
+            self.dataset.merge_insert("id").when_matched_update_all().execute(changed)
+        return len(documents)
+
+    @writing
+    def change_fields(self, changes: Mapping[str, FieldType | None]) -> Collection:
+        """Gives fields, new ones too, another type, or lets them go where it is None (field_changes.py).
+
+        Returns:
+            The collection with these fields.
+
+        Raises:
+            InvalidFieldError: A stored value does not fit its field, or a field to let go is none. Nothing is changed.
+        """
+        fields = changed_fields(self.spec.fields, changes)
+        if fields != self.spec.fields:
+            change_fields(self.dataset, self.spec, fields)
+        return self.latest()
+
+    def inferred_fields(self, documents: Sequence[Document]) -> Fields:
+        """The fields that the collection has with these documents, which are its first (inference.py); those that it
+        has where it does not infer any, or holds many documents already.
+
+        Raises:
+            InvalidDocumentError: A document's metadata is of another type than the documents' before it.
+        """
+        if not self.spec.infers_fields:
+            return self.spec.fields
+        known = FieldInference(self.spec.fields)
+        known.add_all(documents)
+        if known.fields == self.spec.fields or self.count() >= INFERRED_DOCUMENTS:
+            return self.spec.fields
+        # New keys may be no fields for what is stored already.
+        stored = FieldInference(self.spec.fields)
+        stored.add_all([*self.scroll(INFERRED_DOCUMENTS), *documents])
+        return stored.fields
+
+    @reading
+    def existing(self, ids: Sequence[str]) -> set[str]:
+        """Those of these ids that documents have."""
+        return {*self.dataset.to_table(columns=["id"], filter=_id_filter(ids))["id"].to_pylist()}
 
     @reading
     def get(self, ids: Sequence[str]) -> list[Document | None]:
@@ -247,6 +335,29 @@ class Collection:
         rows = self.dataset.to_table(columns=list(DOCUMENT_COLUMNS), filter=_id_filter(ids))
         found = {document.id: document for document in decode_documents(rows)}
         return [found.get(key) for key in ids]
+
+    @reading
+    def get_embeddings(self, ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """The token embeddings of the documents of these ids that there are, as the codec kept them: [tokens, dim]."""
+        rows = self.dataset.to_table(columns=["id", "codes"], filter=_id_filter(ids))
+        return dict(zip(rows["id"].to_pylist(), self._decoded(rows), strict=True))
+
+    @reading
+    def facet(self, field: str, filters: Any = None, limit: int = 10) -> list[FacetValue]:
+        """The most frequent values of a field, in all documents or in those that match.
+
+        Raises:
+            InvalidFieldError: There is no such field.
+            InvalidFilterError: The filter is malformed, or about what is no field.
+        """
+        condition = None if filters is None else to_sql(filters, self.spec)
+        return count_values(self.dataset, self.spec, field, condition, limit)
+
+    @reading
+    def min_max(self, field: str, filters: Any = None) -> tuple[Any, Any] | None:
+        """The smallest and the largest value of a field, None where no document has one. Raises as `facet`."""
+        condition = None if filters is None else to_sql(filters, self.spec)
+        return bounds(self.dataset, self.spec, field, condition)
 
     @reading
     def scroll(self, limit: int, after: str | None = None, filters: Any = None) -> list[Document]:
@@ -260,7 +371,7 @@ class Collection:
         Raises:
             InvalidFilterError: The filter is malformed, or about a field that is not declared.
         """
-        conditions = [] if filters is None else [to_sql(filters, self.spec.fields)]
+        conditions = [] if filters is None else [to_sql(filters, self.spec)]
         conditions += [] if after is None else [f"id > {_quoted(after)}"]
         rows = self.dataset.to_table(
             columns=list(DOCUMENT_COLUMNS),
@@ -281,10 +392,13 @@ class Collection:
             The documents, and for each its token embeddings as the codec kept them, float32 [tokens, dim].
         """
         rows = self.dataset.take(list(places), columns=[*DOCUMENT_COLUMNS, "codes"])
+        return decode_documents(rows.drop_columns("codes")), self._decoded(rows)
+
+    def _decoded(self, rows: pa.Table) -> list[NDArray[np.float32]]:
+        """The token embeddings of rows with the column codes."""
         width = self.spec.codec.bytes_per_token(self.spec.dim)
         codes = (np.frombuffer(code.as_buffer(), np.uint8).reshape(-1, width) for code in rows["codes"])
-        embeddings = [self.spec.codec.decode(row, self.codebook) for row in codes]
-        return decode_documents(rows.drop_columns("codes")), embeddings
+        return [self.spec.codec.decode(row, self.codebook) for row in codes]
 
     @reading
     def matching_addresses(self, condition: str) -> NDArray[np.uint64]:
@@ -315,8 +429,12 @@ class Collection:
     @reading
     def count(self, filters: Any = None) -> int:
         """Documents in the collection, or those that match."""
-        condition = None if filters is None else to_sql(filters, self.spec.fields)
+        condition = None if filters is None else to_sql(filters, self.spec)
         return int(self.dataset.count_rows(condition))
+
+
+def _merged(metadata: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in {**metadata, **change}.items() if key not in change or value is not None}
 
 
 def _quoted(key: str) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tridex.index.errors import InvalidDocumentError
 from tridex.kernels import Codebook
 
-from .fields import column_values, columns
+from .fields import column_values, is_column, short
 from .metadata import decoded, encoded
 from .spec import CollectionSpec
 
@@ -57,7 +57,7 @@ def encode_documents(
             raise InvalidDocumentError(f"id {document.id!r} comes twice in one upsert; expected distinct ids")
         seen.add(document.id)
     codes, tokens = _encoded(documents, embeddings, spec, codebook)
-    values = [column_values(spec.fields, document.id, document.metadata) for document in documents]
+    fields = field_columns(documents, spec, schema)
     return pa.table(
         {
             "id": [document.id for document in documents],
@@ -65,7 +65,7 @@ def encode_documents(
             "metadata": [encoded(document.id, document.metadata) for document in documents],
             "tokens": tokens,
             "codes": codes,
-            **{column: [row[i] for row in values] for i, column in enumerate(columns(spec.fields).values())},
+            **fields,
         },
         schema=schema,
     )
@@ -118,6 +118,35 @@ def _codes(
     )
 
 
+def field_columns(documents: Sequence[Document], spec: CollectionSpec, schema: pa.Schema) -> dict[str, pa.Array]:
+    """The columns of a dataset's fields; those that no field has any more hold nothing. Raises InvalidDocumentError."""
+    values = [column_values(spec.fields, document.id, document.metadata) for document in documents]
+    own = {spec.columns[name]: [row[i] for row in values] for i, name in enumerate(spec.fields)}
+    nothing = [None] * len(documents)
+    return {name: pa.array(own.get(name, nothing), schema.field(name).type) for name in schema.names if is_column(name)}
+
+
+def encode_metadata(
+    documents: Sequence[Document], spec: CollectionSpec, schema: pa.Schema, most_bytes: int | None
+) -> pa.Table:
+    """The ids of documents and all columns that follow from their metadata.
+
+    Raises InvalidDocumentError as check_metadata, and where metadata has more bytes than `most_bytes`.
+    """
+    texts = [encoded(document.id, document.metadata) for document in documents]
+    for document, text in zip(documents, texts, strict=True):
+        if most_bytes is not None and (size := len(text.encode())) > most_bytes:
+            raise InvalidDocumentError(
+                f"metadata of document {short(document.id)} would have {size} bytes; expected at most {most_bytes}"
+            )
+    columns = {
+        "id": [document.id for document in documents],
+        "metadata": texts,
+        **field_columns(documents, spec, schema),
+    }
+    return pa.table(columns, schema=pa.schema([schema.field(name) for name in columns]))
+
+
 def decode_documents(rows: pa.Table) -> list[Document]:
-    """The documents of rows with the columns DOCUMENT_COLUMNS."""
-    return [Document(row["id"], row["text"], decoded(row["metadata"])) for row in rows.to_pylist()]
+    """The documents of rows with the columns DOCUMENT_COLUMNS; without texts where that column is missing."""
+    return [Document(row["id"], row.get("text", ""), decoded(row["metadata"])) for row in rows.to_pylist()]

@@ -1,6 +1,6 @@
-"""Declared metadata fields: the types there are, what a value of each is, and how the store keeps and writes it.
+"""Metadata fields: the types there are, what a value of each is, and how the store keeps and writes it.
 
-The column of a field is named after its place in the declaration, so no name of a user ever becomes part of SQL.
+The column of a field has a number for a name, so no name of a user ever becomes part of SQL.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ MAX_FIELD_NAME_BYTES = 128
 PREFIX = "meta."
 """Filters may write it before a field's name, as Haystack does."""
 
+_COLUMN = "field_"
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 60
 
-Value = str | int | float | bool | datetime
+Value = str | int | float | bool | datetime | list[str]
 
 
 class FieldType(Enum):
@@ -40,6 +42,7 @@ class FieldType(Enum):
     FLOAT = "float"
     BOOL = "bool"
     DATETIME = "datetime"
+    STRINGS = "list[str]"
 
     @property
     def arrow(self) -> pa.DataType:
@@ -50,6 +53,7 @@ class FieldType(Enum):
             FieldType.FLOAT: pa.float64(),
             FieldType.BOOL: pa.bool_(),
             FieldType.DATETIME: pa.timestamp("us", tz="UTC"),
+            FieldType.STRINGS: pa.list_(pa.string()),
         }[self]
 
     @property
@@ -66,6 +70,7 @@ class FieldType(Enum):
             FieldType.FLOAT: "a finite number",
             FieldType.BOOL: "true or false",
             FieldType.DATETIME: "an ISO 8601 date or time, as a string",
+            FieldType.STRINGS: "a list of strings of valid Unicode",
         }[self]
 
     def parse(self, value: Any) -> Value:
@@ -73,7 +78,7 @@ class FieldType(Enum):
         parsed: Value | None
         match self:
             case FieldType.STR:
-                parsed = value if isinstance(value, str) and _is_unicode(value) else None
+                parsed = value if _is_text(value) else None
             case FieldType.INT:
                 parsed = value if type(value) is int and -(2**63) <= value < 2**63 else None
             case FieldType.FLOAT:
@@ -82,12 +87,16 @@ class FieldType(Enum):
                 parsed = value if isinstance(value, bool) else None
             case FieldType.DATETIME:
                 parsed = _time(value) if isinstance(value, str) else None
+            case FieldType.STRINGS:
+                parsed = value if isinstance(value, list) and all(map(_is_text, value)) else None
         if parsed is None:
             raise ValueError(f"is {short(value)}; expected {self.expected}")
         return parsed
 
     def sql(self, value: Value) -> str:
         """A parsed value as a literal of the store's SQL; quotes are doubled, the one character that could end it."""
+        if isinstance(value, list):
+            return f"make_array({', '.join(map(FieldType.STR.sql, value))})"
         if isinstance(value, datetime):
             microseconds = (value - _EPOCH) // timedelta(microseconds=1)
             return f"""arrow_cast({microseconds}, 'Timestamp(Microsecond, Some("UTC"))')"""
@@ -117,7 +126,7 @@ def declared_fields(declaration: Any) -> dict[str, FieldType]:
     if not isinstance(declaration, dict) or len(declaration) > MAX_FIELDS:
         raise InvalidFieldError(f"fields is {short(declaration)}; expected an object of at most {MAX_FIELDS} fields")
     for name in declaration:
-        if not name or name.startswith(PREFIX) or not _is_unicode(name) or len(name.encode()) > MAX_FIELD_NAME_BYTES:
+        if not is_name(name):
             raise InvalidFieldError(
                 f"fields declares {short(name)}; expected names of 1 to {MAX_FIELD_NAME_BYTES} bytes of UTF-8 that do "
                 f"not start with {PREFIX!r}"
@@ -130,9 +139,34 @@ def declared_fields(declaration: Any) -> dict[str, FieldType]:
         raise InvalidFieldError(f"fields[{wrong!r}] is {short(declaration[wrong])}; expected one of: {kinds}") from None
 
 
-def columns(fields: Fields) -> dict[str, str]:
-    """The store's column of each field."""
-    return {name: f"field_{i}" for i, name in enumerate(fields)}
+def field_changes(changes: Any) -> dict[str, FieldType | None]:
+    """Reads changes of fields: as `declared_fields`, null for a field to let go."""
+    if not isinstance(changes, dict) or not changes:
+        raise InvalidFieldError(f"fields is {short(changes)}; expected an object of fields that is not empty")
+    kept = declared_fields({name: kind for name, kind in changes.items() if kind is not None})
+    return {name: kept.get(name) for name in changes}
+
+
+def is_name(name: str) -> bool:
+    """Whether a field may have that name."""
+    if not name or name.startswith(PREFIX) or not _is_unicode(name):
+        return False
+    return len(name.encode()) <= MAX_FIELD_NAME_BYTES
+
+
+def first_columns(fields: Fields) -> dict[str, str]:
+    """The store's column of each field of a new collection."""
+    return {name: column_name(i) for i, name in enumerate(fields)}
+
+
+def column_name(number: int) -> str:
+    """The name of a field's column."""
+    return f"{_COLUMN}{number}"
+
+
+def is_column(name: str) -> bool:
+    """Whether a column of the store is a field's."""
+    return name.startswith(_COLUMN)
 
 
 def column_values(fields: Fields, key: str, metadata: Mapping[str, Any]) -> list[Value | None]:
@@ -144,7 +178,7 @@ def column_values(fields: Fields, key: str, metadata: Mapping[str, Any]) -> list
             values.append(None if given is None else kind.parse(given))
         except ValueError as error:
             raise InvalidDocumentError(
-                f"metadata field {name!r} of document {short(key)} {error}, as the collection declares it {kind.value}"
+                f"metadata field {name!r} of document {short(key)} {error}, as the field is {kind.value}"
             ) from None
     return values
 
@@ -155,6 +189,10 @@ def short(value: object) -> str:
         return _SHORT.repr(value)
     except ValueError:  # An integer of more digits than Python writes out.
         return f"{type(value).__name__} of too many digits"
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and _is_unicode(value)
 
 
 def _is_unicode(text: str) -> bool:

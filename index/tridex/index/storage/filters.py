@@ -1,11 +1,12 @@
-"""Filters: conditions on declared metadata fields, as Haystack writes them, translated to the store's SQL.
+"""Filters: conditions on metadata fields, as Haystack writes them, translated to the store's SQL.
 
     {"field": "meta.year", "operator": ">=", "value": 2020}                         "meta." may be left out
+    {"field": "tags", "operator": "contains_any", "value": ["a", "b"]}              of a field that is list[str]
     {"operator": "AND" | "OR" | "NOT", "conditions": [...]}                         NOT: not all of them hold
 
 A missing field (absent or null) is like Python's None: equal to null, different from every value, in no list without
-null, and neither smaller nor larger than anything. So != and "not in" also match documents without the field, and NOT
-matches exactly the documents that its conditions together do not.
+null, and neither smaller nor larger than anything, and it contains nothing. So != and "not in" also match documents
+without the field, and NOT matches exactly the documents that its conditions together do not.
 
 SQL's own logic has three values; here every comparison is true or not, and NOT moves down to the comparisons. That also
 keeps SQL from nesting NOTs: 20 of them, one inside the other, took the store 6 ms over 500,000 documents; 50 did not
@@ -14,11 +15,13 @@ end within minutes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tridex.index.errors import InvalidFilterError
 
-from .fields import PREFIX, Fields, FieldType, columns, short
+from .fields import PREFIX, FieldType, short
+from .spec import CollectionSpec
 
 MAX_DEPTH = 16
 """Conditions inside conditions; the store's SQL parser gives up between 16 and 24."""
@@ -30,29 +33,49 @@ MAX_VALUES = 10_000
 """Values of one list: 30 to 48 ms over 1,000 documents."""
 
 _LOGIC = ("AND", "OR", "NOT")
+_EQUAL = ("==", "!=")
 _ORDER = ("<", "<=", ">", ">=")
-_OPERATORS = ("==", "!=", *_ORDER, "in", "not in")
+_LIST = ("in", "not in")
+_TEXT = ("starts_with", "contains")
+"""`contains`: the text has the value as a part; letters count as they are written."""
+_STRINGS = ("contains", "contains_any", "contains_all")
+"""The list has the value as an item, any of the values, all of them."""
+_OF_LISTS = (*_LIST, "contains_any", "contains_all")
+_OPERATORS = tuple(dict.fromkeys((*_EQUAL, *_ORDER, *_LIST, *_TEXT, *_STRINGS)))
 
 
-def to_sql(filters: Any, fields: Fields) -> str:
+def _operators(kind: FieldType) -> tuple[str, ...]:
+    """Those that apply to a field of this type."""
+    match kind:
+        case FieldType.STRINGS:
+            return (*_EQUAL, *_STRINGS)
+        case FieldType.STR:
+            return (*_EQUAL, *_LIST, *_TEXT)
+        case FieldType.BOOL:
+            return (*_EQUAL, *_LIST)
+        case _:
+            return (*_EQUAL, *_ORDER, *_LIST)
+
+
+def to_sql(filters: Any, spec: CollectionSpec) -> str:
     """The SQL that selects the documents which match.
 
     Args:
         filters: A condition, as decoded from JSON.
-        fields: The fields that the collection declares.
+        spec: The collection's, for its fields.
 
     Raises:
         InvalidFilterError: Naming the place in the filter.
     """
-    return _Translation(fields).condition(filters, "filters", depth=1, negated=False)
+    return _Translation(spec).condition(filters, "filters", depth=1, negated=False)
 
 
 class _Translation:
     """One filter on its way to SQL; counts conditions."""
 
-    def __init__(self, fields: Fields) -> None:
-        self._fields = fields
-        self._columns = columns(fields)
+    def __init__(self, spec: CollectionSpec) -> None:
+        self._fields = spec.fields
+        self._columns = spec.columns
         self._conditions = 0
 
     def condition(self, condition: Any, place: str, depth: int, negated: bool) -> str:
@@ -87,31 +110,51 @@ class _Translation:
     def _comparison(self, field: Any, operator: str, value: Any, place: str, negated: bool) -> str:
         name = field.removeprefix(PREFIX) if isinstance(field, str) else ""
         if name not in self._fields:
-            declared = ", ".join(self._fields) or "none"
+            existing = ", ".join(self._fields) or "none"
             raise InvalidFilterError(
-                f"{place}.field is {short(field)}; expected a field that the collection declares: {declared}"
+                f"{place}.field is {short(field)}; expected a field of the collection: {existing}. Metadata that is no "
+                "field becomes one, without encoding anything, by add_fields or `tridex index fields`"
             )
         kind, column = self._fields[name], self._columns[name]
-        if operator in _ORDER:
-            if not kind.ordered:
-                raise InvalidFilterError(
-                    f"{place}.operator is {operator!r} on field {name!r}, which is {kind.value}; "
-                    "expected ==, !=, in or not in"
-                )
-            true = f"{column} {operator} {_literal(kind, value, name, place)}" if value is not None else "false"
-        elif operator in ("in", "not in"):
-            if not isinstance(value, list) or len(value) > MAX_VALUES:
-                raise InvalidFilterError(
-                    f"{place}.value is {short(value)}; expected a list of at most {MAX_VALUES} values"
-                )
-            literals = [_literal(kind, one, name, place) for one in value if one is not None]
-            alternatives = [f"{column} IN ({', '.join(literals)})"] if literals else []
-            alternatives += [f"{column} IS NULL"] if len(literals) < len(value) else []
-            true = " OR ".join(alternatives) or "false"
-        else:
-            true = f"{column} = {_literal(kind, value, name, place)}" if value is not None else f"{column} IS NULL"
+        if operator not in _operators(kind):
+            raise InvalidFilterError(
+                f"{place}.operator is {operator!r} on field {name!r}, which is {kind.value}; expected one of: "
+                f"{', '.join(_operators(kind))}"
+            )
+        if kind is FieldType.STRINGS and operator in _EQUAL and value is not None:
+            raise InvalidFilterError(
+                f"{place}.value is {short(value)} on field {name!r}, which is {kind.value}; expected null, or one of: "
+                f"{', '.join(_STRINGS)}"
+            )
+        if operator in _OF_LISTS and not (isinstance(value, list) and len(value) <= MAX_VALUES):
+            raise InvalidFilterError(f"{place}.value is {short(value)}; expected a list of at most {MAX_VALUES} values")
+        true = self._true(kind, column, operator, value, lambda one, of=kind: _literal(of, one, name, place))
         negated ^= operator in ("!=", "not in")
         return f"(({true}) IS NOT TRUE)" if negated else f"({true})"
+
+    @staticmethod
+    def _true(kind: FieldType, column: str, operator: str, value: Any, literal: Callable[..., str]) -> str:
+        """The SQL that is true where the condition holds, that of != and `not in` where it does not."""
+        if value is None:
+            return f"{column} IS NULL" if operator in _EQUAL else "false"
+        match operator:
+            case "in" | "not in":
+                literals = [literal(one) for one in value if one is not None]
+                alternatives = [f"{column} IN ({', '.join(literals)})"] if literals else []
+                alternatives += [f"{column} IS NULL"] if len(literals) < len(value) else []
+                return " OR ".join(alternatives) or "false"
+            case "contains" if kind is FieldType.STRINGS:
+                return f"array_has({column}, {literal(value, FieldType.STR)})"
+            case "contains_any":
+                return f"array_has_any({column}, {literal(value)})" if value else "false"
+            case "contains_all":
+                return f"array_has_all({column}, {literal(value)})" if value else f"{column} IS NOT NULL"
+            case "starts_with" | "contains":
+                return f"{operator}({column}, {literal(value)})"
+            case "==" | "!=":
+                return f"{column} = {literal(value)}"
+            case _:
+                return f"{column} {operator} {literal(value)}"
 
 
 def _literal(kind: FieldType, value: Any, name: str, place: str) -> str:

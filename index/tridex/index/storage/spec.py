@@ -6,13 +6,15 @@ the version of the store format:
     1    one Lance dataset per collection directly in the store's folder, without a registry; not read any more
     2    no specification of how documents are read: they were cut at the checkpoint's own length
     3    the checkpoint's fingerprint alone, without the hashes of its parts
-    4    residual codecs: centroids in float16 (codebook_file.py)
+    4    fields were fixed when the collection was made: their columns are field_0, field_1, ... in their order.
+         Residual codecs: centroids in float16 (codebook_file.py)
     5    this version's
 
 The policy:
 
 - A collection keeps the format that it was made with, and everything it needs is in its folder. Nothing converts a
-  store: an older format is read as it was written, and written to in that format.
+  store: an older format is read as it was written, and written to in that format. What changes a collection's fields
+  writes the specification anew, in this version's format.
 - The number rises with every change of the specification or of the rows, so that an older Tridex refuses what it might
   misread. A key that is added has a default that means what its absence meant.
 - A collection of a format that this version does not read is refused with that number, and the others are served. Its
@@ -34,16 +36,16 @@ import pyarrow as pa
 from tridex.index.errors import CheckpointMismatchError, TokenIndexError
 from tridex.kernels import Codec
 
-from .fields import Fields, columns, declared_fields
+from .fields import Fields, declared_fields, first_columns
 
-_SPEC_KEY = b"tridex"
+_SPEC_KEY = "tridex"
 _FORMAT = 5
 _READABLE = (2, 3, 4, _FORMAT)
 
 
 @dataclass(frozen=True)
 class CollectionSpec:
-    """What every document of a collection has in common; fixed when the collection is created.
+    """What every document of a collection has in common; fixed when the collection is created, but for its fields.
 
     Attributes:
         dim: Numbers of a token embedding.
@@ -56,6 +58,8 @@ class CollectionSpec:
         pooling_factor: One token is kept for this many that the encoder made.
         codebook: SHA-256 of the residual codecs' codebook; None for the other codecs.
         checkpoint: SHA-256 of each component of the checkpoint (weights, tokenizer, rules); empty in older collections.
+        columns: The store's column of each field, by the field's name; those of a new collection where left out.
+        infers_fields: Whether fields are inferred from the collection's first documents (inference.py).
         format: The store format that it was made with.
     """
 
@@ -68,7 +72,13 @@ class CollectionSpec:
     pooling_factor: int = 1
     codebook: str | None = None
     checkpoint: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, str] = field(default_factory=dict)
+    infers_fields: bool = False
     format: int = _FORMAT
+
+    def __post_init__(self) -> None:
+        if not self.columns:
+            object.__setattr__(self, "columns", first_columns(self.fields))
 
     def check_checkpoint(self, name: str, fingerprint: str, components: Mapping[str, str]) -> None:
         """Checks that a collection was made with the checkpoint that is served.
@@ -98,8 +108,6 @@ def _described(fingerprint: str, components: Mapping[str, str]) -> str:
 
 def schema_of(spec: CollectionSpec) -> pa.Schema:
     """The columns of a collection's dataset, with the specification in the metadata."""
-    fields = {name: kind.value for name, kind in spec.fields.items()}
-    described = {**asdict(spec), "codec": spec.codec.value, "fields": fields}
     return pa.schema(
         [
             pa.field("id", pa.string(), nullable=False),
@@ -108,15 +116,22 @@ def schema_of(spec: CollectionSpec) -> pa.Schema:
             pa.field("tokens", pa.int32(), nullable=False),
             # One document's codes, [tokens, bytes per token], row after row.
             pa.field("codes", pa.large_binary(), nullable=False),
-            *(pa.field(column, spec.fields[name].arrow) for name, column in columns(spec.fields).items()),
+            *(pa.field(column, spec.fields[name].arrow) for name, column in spec.columns.items()),
         ],
-        metadata={_SPEC_KEY: json.dumps(described).encode()},
+        metadata=written(spec),
     )
+
+
+def written(spec: CollectionSpec) -> dict[str, str | None]:
+    """A specification as the metadata of its dataset's schema, in this version's format."""
+    fields = {name: kind.value for name, kind in spec.fields.items()}
+    described = {**asdict(spec), "codec": spec.codec.value, "fields": fields, "format": _FORMAT}
+    return {_SPEC_KEY: json.dumps(described)}
 
 
 def read_spec(name: str, dataset: lance.LanceDataset) -> CollectionSpec:
     """The specification that a dataset was made with. Raises TokenIndexError where this version cannot read it."""
-    raw = (dataset.schema.metadata or {}).get(_SPEC_KEY)
+    raw = (dataset.schema.metadata or {}).get(_SPEC_KEY.encode())
     if raw is None:
         raise TokenIndexError(f"collection {name!r}: {dataset.uri} is a Lance dataset that Tridex did not write")
     spec = json.loads(raw)

@@ -268,6 +268,8 @@ def _prepared(
         torch.empty((batch, lines), dtype=torch.float32, device=device),
         torch.empty((batch, lines) if each_token else batch, dtype=torch.float64, device=device),
     )
+    if counters is None:
+        counters = torch.empty(0, dtype=torch.int32, device=device)
     prepare_queries[(batch,)](
         queries.float().contiguous(),
         None if mask is None else mask.contiguous().view(torch.int8),
@@ -275,7 +277,7 @@ def _prepared(
         counters,
         query_tokens,
         lines // SUBTILE,
-        0 if counters is None else len(counters),
+        len(counters),
         1.0 if segment.codebook is None else segment.codebook.step,
         EACH_TOKEN=each_token,
         **query_constants(segment.codec, dim),

@@ -76,7 +76,7 @@ def prepare_queries(
     p_numbers,  # out: [queries, subtiles * SUBTILE, DIM], what the codec multiplies
     p_weights,  # out: fp32 [queries, subtiles * SUBTILE]: what maxima are multiplied by, 0 where a token does not count
     p_units,  # out: fp64 [queries], or [queries, subtiles * SUBTILE] for EACH_TOKEN: what results are multiplied by
-    p_counters,  # out: int32 [counters]: 0; or None
+    p_counters,  # out: int32 [counters]: 0
     tokens,
     subtiles,
     counters,
@@ -94,9 +94,8 @@ def prepare_queries(
     """
     query = tl.program_id(0)
     dimension = tl.arange(0, WIDTH)
-    if p_counters is not None:
-        for i in range(query, counters, tl.num_programs(0)):
-            tl.store(p_counters + i, 0)
+    for i in range(query, counters, tl.num_programs(0)):
+        tl.store(p_counters + i, 0)
     largest = tl.full([], _SHORTEST, tl.int64)
     if not EACH_TOKEN:
         for first in range(0, tokens, TOKENS):

@@ -127,11 +127,21 @@ def query_constants(codec: Codec, dim: int) -> dict[str, object]:
     }
 
 
+_stood_for = 90
+
+
+def stand_for(capability: int) -> None:
+    """Sets what a CPU stands for, where its tensors are compiled for and not interpreted (ahead.py)."""
+    global _stood_for  # noqa: PLW0603
+    _stood_for = capability
+    capability_of.cache_clear()
+
+
 @cache
 def capability_of(device: torch.device) -> int:
     """80, 90 or 100 and so on; what a CPU interprets is taken for sm_90."""
     if device.type != "cuda":
-        return 90
+        return _stood_for
     major, minor = torch.cuda.get_device_capability(device)
     return 10 * major + minor
 

@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Hashable
 
+from . import device_failure
+
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 5.0
 """Between turns that fail: the first, doubled up to this."""
@@ -113,6 +115,7 @@ class LoggedErrors:
 
     def log(self, about: Hashable, error: BaseException, message: str, *, trace: bool = True) -> None:
         """Logs the message with the error, and its traceback where wanted."""
+        device_failure.note(error)
         words = f"{type(error).__name__}: {error}"
         if self._logged.get(about) == words:
             return

@@ -6,6 +6,7 @@ Whatever is wrong is a RequestError INVALID_ARGUMENT that names the field, its v
 from __future__ import annotations
 
 import json
+import math
 import reprlib
 from collections.abc import Collection, Sequence
 from enum import Enum
@@ -81,8 +82,30 @@ def json_value(request: Request, parameter: str) -> Any | None:
     return value
 
 
-def flag(request: Request, parameter: str, default: bool = True) -> bool:
-    """A bool."""
+def text(request: Request, parameter: str) -> str:
+    """A required parameter that is a string."""
+    value = request.parameters.get(parameter)
+    if not isinstance(value, str):
+        raise invalid(f"parameter {parameter} is {shortened(value)}; expected a string")
+    return value
+
+
+def number(request: Request, parameter: str) -> float | None:
+    """A finite number, which is sent as a string in decimal; None when absent."""
+    if parameter not in request.parameters:
+        return None
+    value = request.parameters[parameter]
+    try:
+        parsed = float(value) if isinstance(value, str) else math.nan
+    except ValueError:
+        parsed = math.nan
+    if not math.isfinite(parsed):
+        raise invalid(f"parameter {parameter} is {shortened(value)}; expected a finite number, as a string")
+    return parsed
+
+
+def flag(request: Request, parameter: str, *, default: bool = True) -> bool:
+    """A bool, `default` when absent."""
     value = request.parameters.get(parameter, default)
     if not isinstance(value, bool):
         raise invalid(f"parameter {parameter} is {shortened(value)}; expected true or false")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import logging
@@ -15,11 +16,14 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
+from tridex.common.device import AUTO, resolve_device
 from tridex.protocol.error_tags import ErrorTag, tagged
 from tridex.serving import run_folder
 from tridex.serving.gate import no_gate, open_gate
+from tridex.serving.memory import choose_budget
 from tridex.serving.settings import ModelSettings, variable
 
+from . import device_failure
 from .reporter import Reporter
 from .service import (
     Arrays,
@@ -32,6 +36,7 @@ from .service import (
     Sender,
     Service,
     as_request_error,
+    device_failed,
     invalid,
 )
 
@@ -49,16 +54,23 @@ def python_model(service_class: type[Service]) -> type:
             folder = Path(given) if (given := os.environ.get(run_folder.VARIABLE)) else None
             self._reporter = Reporter(args["model_name"], args["model_instance_name"], folder)
             settings = ModelSettings.load()
+            repository = Path(args["model_repository"]).parent
+            # Where tritonserver was started by hand, every model chooses the budget by itself.
+            budget = settings.memory_budget or choose_budget(None, resolve_device(AUTO), repository)
             on_gpu = args["model_instance_kind"] == "GPU"
+            if not on_gpu:
+                # A CUDA context would take half a gigabyte of the GPU, and turns from the searches.
+                os.environ["CUDA_VISIBLE_DEVICES"] = ""
             self._service = service_class(
                 Context(
-                    repository=Path(args["model_repository"]).parent,
+                    repository=repository,
                     device=f"cuda:{args['model_instance_device_id']}" if on_gpu else "cpu",
                     store=settings.store,
                     infer=_infer,
                     metrics=_Metrics(),
-                    memory_budget=settings.memory_budget,
+                    memory_budget=budget,
                     recall_sample_rate=settings.recall_sample_rate,
+                    shared=folder.parent if folder else None,
                     gate=open_gate(folder / run_folder.GATE) if folder else no_gate,
                 )
             )
@@ -66,12 +78,14 @@ def python_model(service_class: type[Service]) -> type:
             # What is loaded by now stays: collections need not walk through torch's and lance's objects again.
             gc.collect()
             gc.freeze()
+            _give_back()
 
         def execute(self, requests: Sequence[Any]) -> None:
             """Every request is answered by its own sender (0.01 ms more than by the returned list), now or later."""
             if not self._reporter.admit(len(requests)):
+                refusal = device_failed() if device_failure.failure() else _STOPPING
                 for request in requests:
-                    _send(request, _STOPPING)
+                    _send(request, refusal)
                 return
             good: dict[int, Request] = {}
             for i, request in enumerate(requests):
@@ -98,6 +112,12 @@ def python_model(service_class: type[Service]) -> type:
             self._reporter.close()
 
     return TritonPythonModel
+
+
+def _give_back() -> None:
+    """Returns to the system what starting took and has freed: the graph's file, compilers' memory. glibc keeps it."""
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
 
 
 class _Metrics:

@@ -13,6 +13,7 @@ from pathlib import Path
 from tridex.protocol.models import MODELS
 from tridex.serving.run_folder import CLOSING, DRAINING, SERVING, Report
 
+from . import device_failure
 from .service import Service
 
 _LOOK_S = 0.1
@@ -55,9 +56,10 @@ class Reporter:
     def admit(self, count: int) -> bool:
         """Whether the model may take `count` more requests; if so, `answered` must be called for each."""
         with self._lock:
-            if self._accepting:
+            accepting = self._accepting and device_failure.failure() is None
+            if accepting:
                 self._in_flight += count
-            return self._accepting
+            return accepting
 
     def answered(self, count: int = 1) -> None:
         """`count` admitted requests have been answered."""
@@ -96,7 +98,8 @@ class Reporter:
             self._close_service()
 
     def _report(self, folder: Path) -> None:
-        trouble = self.service.trouble() if self.service else None
+        failure = device_failure.failure()
+        trouble = failure or (self.service.trouble() if self.service else None)
         with self._lock:
             report = Report(
                 model=self._model,
@@ -106,6 +109,7 @@ class Reporter:
                 phase=self._phase,
                 closed=self._closed,
                 trouble=trouble and trouble[:_MAX_TROUBLE],
+                failure=failure,
             )
         text = json.dumps(asdict(report)).encode().ljust(_BYTES)
         file = os.open(folder / f"{self._instance}.json", os.O_WRONLY | os.O_CREAT, 0o600)

@@ -21,6 +21,8 @@ from tridex.protocol.error_tags import ErrorTag
 from tridex.protocol.tensors import Tensor
 from tridex.serving.gate import GateLane, Tell, no_gate
 
+from . import device_failure
+
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -62,7 +64,14 @@ def as_request_error(error: BaseException, event: str) -> RequestError:
     if isinstance(error, RequestError):
         return error
     _log.error(event, exc_info=error)
+    if device_failure.note(error):
+        return device_failed()
     return RequestError(ErrorCode.INTERNAL, f"internal error ({type(error).__name__}); the server's log says more")
+
+
+def device_failed() -> RequestError:
+    """What is answered when the GPU has failed: it may be sent again to the server that is started then."""
+    return RequestError(ErrorCode.UNAVAILABLE, "the server's GPU failed, and the server starts again")
 
 
 @dataclass(frozen=True)
@@ -136,10 +145,12 @@ class Context:
     """The folder that holds the collections."""
     infer: Infer
     metrics: Metrics
-    memory_budget: int | None = None
-    """Bytes for collections on the device that searches them; None: a share of what it has (admission.py)."""
+    memory_budget: int = 2**30
+    """Bytes for collections on the device that searches them."""
     recall_sample_rate: float = 0.01
     """Share of the approximate searches that the recall monitor repeats exactly."""
+    shared: Path | None = None
+    """A folder of the running server, by which its models' processes share memory."""
     gate: Callable[[GateLane], Tell] = no_gate
     """By which a lane tells the front ends how long requests wait."""
 

@@ -24,6 +24,13 @@ def serve(
         "model_repository"
     ),
     store: Annotated[Path, typer.Option(help="The folder that holds the collections.")] = Path(".tridex/store"),
+    device: Annotated[
+        str,
+        typer.Option(
+            help="What encodes and searches: cpu, cuda, cuda:1 or auto, which is the first GPU where it can be used, "
+            "and the CPU otherwise."
+        ),
+    ] = "auto",
     host: Annotated[str, typer.Option(help="The address to listen on, for clients and health checks.")] = "127.0.0.1",
     grpc_port: Annotated[int, typer.Option(help="For clients.")] = 8001,
     http_port: Annotated[int, typer.Option(help="For health checks.")] = 8000,
@@ -40,9 +47,13 @@ def serve(
     memory_budget: Annotated[
         str | None,
         typer.Option(
-            help="Memory for collections on the device, as 20GB or 512MiB; by default half of the host's memory, or "
-            "85 % of a GPU's."
+            help="Memory for collections on the device, as 20GB or 512MiB; by default half of the host's memory, or of "
+            "a GPU's what is free at start, less what encoder and searches need."
         ),
+    ] = None,
+    kernel_cache: Annotated[
+        Path | None,
+        typer.Option(help="Where a GPU's compiled kernels are kept; by default kernel-cache beside the store."),
     ] = None,
     recall_sample_rate: Annotated[
         float,
@@ -78,10 +89,14 @@ def serve(
         with console.status("starting the server and warming up its models"):
             server.start()
         if as_json:
-            typer.echo(json.dumps({"address": server.address, "pid": server.pid, "log": str(server.log)}))
+            typer.echo(
+                json.dumps(
+                    {"address": server.address, "device": server.device, "pid": server.pid, "log": str(server.log)}
+                )
+            )
         else:
             console.print(
-                f"[green]Ready[/] on {server.address} (gRPC), {chosen.host}:{chosen.http_port} "
+                f"[green]Ready[/] on {server.device}: {server.address} (gRPC), {chosen.host}:{chosen.http_port} "
                 f"({'HTTP' if chosen.http_inference else 'health'}), "
                 f"{chosen.metrics_host}:{chosen.metrics_port} (metrics). Log: {escape(str(server.log))}\n\n"
                 f"  tridex stats --address {server.address}\n"

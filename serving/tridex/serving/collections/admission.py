@@ -1,30 +1,12 @@
-"""The memory budget of the served collections, and the refusal of upserts that would exceed it."""
+"""The refusal of upserts that would exceed the memory budget of the served collections."""
 
 from __future__ import annotations
 
 import ctypes
-import os
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
 from tridex.index import Collection, MemoryBudget, Size, Store, TokenIndexError, check_room, needed_bytes
-
-_HOST_SHARE = 0.5
-_GPU_SHARE = 0.85
-"""Of the total, so that every process of a server computes the same budget; the encoder uses the rest."""
-
-_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
-
-
-def default_budget(device: torch.device) -> int:
-    """Bytes for collections on a device, where no budget is set."""
-    if device.type == "cuda":
-        return int(torch.cuda.get_device_properties(device).total_memory * _GPU_SHARE)
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = _CGROUP_LIMIT.read_text().strip() if _CGROUP_LIMIT.exists() else "max"
-    return int(min(total, int(limit) if limit.isdigit() else total) * _HOST_SHARE)
 
 
 def return_freed() -> None:

@@ -6,7 +6,6 @@ process, one merges segments, one builds the inverted lists that approximate sea
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Mapping
@@ -30,6 +29,8 @@ from tridex.serving.backend.error_translation import request_error, translated_e
 from tridex.serving.backend.service import ErrorCode, RequestError
 
 from .admission import return_freed
+from .compiled_codecs import CompiledCodecs
+from .device_memory import take
 
 _POLL_S = 0.05
 """How soon a write shows up in searches that do not wait for it. The times of two folders show whether there is one."""
@@ -49,8 +50,6 @@ _RETURN_S = 30.0
 
 _LONG_S = 900.0
 """More than it takes to load a collection, to merge its segments or to build its lists."""
-
-_log = logging.getLogger(__name__)
 
 
 class NotYetError(Exception):
@@ -80,6 +79,7 @@ class LoadedCollections:
         self._store = store
         self._budget = budget
         self._device = device
+        self._codecs = CompiledCodecs(device)
         self._names: dict[str, Path] = {}
         """The folder of each collection's name, as it could be read last."""
         self._followers: dict[Path, Follower] = {}
@@ -87,6 +87,7 @@ class LoadedCollections:
         self._failures: dict[Path, _Failure] = {}
         self._errors = LoggedErrors()
         self._list_errors = LoggedErrors()
+        self._merge_errors = LoggedErrors()
         self._to_open: dict[Path, str] = {}
         self._to_merge: set[Path] = set()
         self._wanted: set[Path] = set()
@@ -99,9 +100,9 @@ class LoadedCollections:
         self._opening = Background("open", "loads collections", self._open_all, stuck_after_s=_LONG_S)
         self._merging = Background("merge", "merges segments", self._merge_all, stuck_after_s=_LONG_S)
         self._making = Background("make-lists", "makes inverted lists", self._make_lists, stuck_after_s=_LONG_S)
+        take(budget, device)
         self._list_names()
-        for folder, name in self._by_folder().items():
-            self._open(folder, name)
+        self._open(self._by_folder())
         for thread in self._threads:
             thread.start()
 
@@ -238,23 +239,27 @@ class LoadedCollections:
         _stay_on_one_core()
         while self._to_open and not self._opening.closed:
             folder, name = next(iter(self._to_open.items()))
-            self._open(folder, name)
+            self._open({folder: name})
             self._to_open.pop(folder, None)
             self._want(folder)
             self._merging.wake()
             self._notify()
 
-    def _open(self, folder: Path, name: str) -> None:
-        try:
-            follower = Follower(self._store, name, self._device, budget=self._budget)
-        except BaseException as error:
-            if self._failed(folder, name, error):
-                self._budget.release(folder)
-            return
-        # Perhaps not that folder: the name may have been dropped and created again since it was resolved.
-        self._followers[follower.snapshot.collection.folder] = follower
-        self._worked(folder)
-        self._to_merge.add(folder)
+    def _open(self, collections: Mapping[Path, str]) -> None:
+        """Loads collections and compiles what they need; then they can be searched."""
+        followers: dict[Path, Follower] = {}
+        for folder, name in collections.items():
+            try:
+                followers[folder] = Follower(self._store, name, self._device, budget=self._budget)
+            except BaseException as error:
+                if self._failed(folder, name, error):
+                    self._budget.release(folder)
+        self._codecs.compile(follower.snapshot.collection.spec for follower in followers.values())
+        for folder, follower in followers.items():
+            # Perhaps not that folder: the name may have been dropped and created again since it was resolved.
+            self._followers[follower.snapshot.collection.folder] = follower
+            self._worked(folder)
+            self._to_merge.add(folder)
 
     def _failed(self, folder: Path, name: str, error: BaseException) -> bool:
         """Remembers it, and when to try again; False where there is nothing left to try."""
@@ -288,8 +293,10 @@ class LoadedCollections:
             try:
                 while follower and not self._merging.closed and follower.merge():
                     pass
-            except Exception:  # searches go on over the segments as they are
-                _log.exception("segments of %s could not be merged", folder)
+            except Exception as error:  # searches go on over the segments as they are
+                self._merge_errors.log(folder, error, f"segments of {folder} could not be merged")
+            else:
+                self._merge_errors.resolved(folder)
         if time.monotonic() >= self._next_return:
             self._next_return = time.monotonic() + _RETURN_S
             return_freed()

@@ -30,7 +30,7 @@ class Search:
     @property
     def depth(self) -> int:
         """Documents that the mode takes of each first-stage ranking."""
-        return self.request.mode.depth(self.request.top_k)
+        return self.request.mode.depth(self.request.ranked)
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ class Explainer:
                 matches = snapshot.explain(query, best.ids)
                 texts, _ = snapshot.collection.payload(best.addresses)
             rows = [
-                self._explanation(snapshot, key, text, query.cpu().numpy(), tokens, match, request.with_matrix)
+                self._explanation(snapshot, key, text, query.cpu().numpy(), tokens, match, request)
                 for key, text, match in zip(best.ids, texts, matches, strict=True)
             ]
             explanations[i, : len(rows)] = as_strings(rows)
@@ -87,7 +87,7 @@ class Explainer:
         query: NDArray[np.float32],
         query_tokens: Sequence[TextToken],
         match: TokenMatches | None,
-        with_matrix: bool,
+        request: SearchRequest,
     ) -> str:
         """JSON; empty for a document without tokens, of which there is nothing to say."""
         if match is None or not match.matrix.shape[1]:
@@ -104,11 +104,13 @@ class Explainer:
                 f"document {key!r} of collection {snapshot.collection.name!r} has {len(document.stored_as)} token "
                 f"embeddings, its text {len(document.tokens)} tokens that score: write it again to have it explained",
             )
-        described = document.described(text, query_tokens, 1 / max(1, len(query)) if self._mean else 1.0)
+        # As the score is made: of normalised scores, too.
+        weight = 1 / max(1, len(query)) if self._mean or request.normalize else 1.0
+        described = document.described(text, query_tokens, weight)
         read = [place for token in chain(*windows) if (place := token.place)]
         described["read"] = [min((start for start, _ in read), default=0), max((end for _, end in read), default=0)]
         described["exact"] = _is_exact(spec)
-        if with_matrix:
+        if request.with_matrix:
             described |= document.matrix(query_tokens)
         return json.dumps(described, allow_nan=False)
 

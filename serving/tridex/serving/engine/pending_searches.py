@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from tridex.serving.backend.background import Background
-from tridex.serving.backend.service import Arrays, ErrorCode, HasSender, RequestError
+from tridex.serving.backend.service import Arrays, ErrorCode, HasSender, RequestError, as_request_error
 from tridex.serving.collections.loaded_collections import NotYetError
 
 _DEFAULT_WAIT_S = 10.0
@@ -22,8 +21,6 @@ _SHARE = 0.9
 
 _RETRY_S = 0.02
 """How often pending searches are tried without a notification."""
-
-_log = logging.getLogger(__name__)
 
 
 R = TypeVar("R", bound=HasSender)
@@ -84,11 +81,9 @@ class PendingSearches(Generic[R]):
         searches = self._taken()
         try:
             results = self._answer([search.request for search in searches]) if searches else []
-        except BaseException:
+        except BaseException as error:
             # Of any kind: nothing else would answer them.
-            _log.exception("pending searches could not be answered")
-            failure = RequestError(ErrorCode.INTERNAL, "the search failed while it waited; the server's log says why")
-            results = [failure] * len(searches)
+            results = [as_request_error(error, "pending searches could not be answered")] * len(searches)
         for search, result in zip(searches, results, strict=True):
             if not isinstance(result, NotYetError):
                 search.answer.set_result(result)

@@ -16,7 +16,6 @@ from tridex.index import Location, MemoryBudget, Ranking, Snapshot, Store
 from tridex.protocol import models
 from tridex.serving.backend.error_translation import translated_errors
 from tridex.serving.backend.service import Arrays, Context, RequestError, Result, invalid
-from tridex.serving.collections.admission import default_budget
 from tridex.serving.collections.loaded_collections import LoadedCollections, NotYetError
 from tridex.serving.modes import FirstStage, Queries
 from tridex.serving.modes.scores import within_float32
@@ -48,15 +47,15 @@ class SearchEngine:
         self._dim = manifest.dim
         self._device = torch.device(context.device)
         self._stream = stream
-        self._collections = LoadedCollections(
-            Store(context.store), self._device, MemoryBudget(context.memory_budget or default_budget(self._device))
-        )
+        self._collections = LoadedCollections(Store(context.store), self._device, MemoryBudget(context.memory_budget))
         self._explainer = explainer
         self._recall_monitor = RecallMonitor(context.metrics, context.recall_sample_rate, stream)
         self._bm25 = ThreadPoolExecutor(_BM25_THREADS, "tridex-bm25")
         self._pending = PendingSearches(self._collections.changed, self._try_answer)
         self._codecs = [codec for codec in kernels.supported_codecs(self._device) if codec.fits(manifest.dim)]
-        kernels.warm_up(self._device, manifest.dim, self._codecs)
+        if self._device.type == "cpu":
+            # In the time that one takes; when a collection comes with another, that would stop searches.
+            kernels.warm_up(self._device, manifest.dim, self._codecs)
 
     def answer(self, requests: Sequence[SearchRequest]) -> Sequence[Result]:
         """IDS, SCORES, TEXTS, METADATA and EXPLANATIONS [queries, hits] and VERSION [queries, 1] of each request, whose
@@ -136,7 +135,7 @@ class SearchEngine:
                 f"on {self._device}: {supported}"
             )
         self._check_embeddings(request, snapshot)
-        depth = request.mode.depth(request.top_k)
+        depth = request.mode.depth(request.ranked)
         texts = request.texts if request.mode.needs_text else []
         by_bm25 = [self._bm25.submit(snapshot.search_texts, text, depth) for text in texts]
         return Search(request, snapshot, by_bm25)
@@ -181,15 +180,17 @@ class SearchEngine:
         scan = request.mode.scan()
         if scan is not None and not scan.exact:
             self._sample(search, queries, by_maxsim)
-        rankings = [
-            ranking.first(request.top_k) for ranking in request.mode.rank(search.snapshot, queries, first_stage)
-        ]
-        if self._mean and request.mode.scores_are_maxsim:
-            scoring_tokens = batch.scoring_tokens(i).clip(min=1).astype(np.float32)
-            rankings = [
-                replace(ranking, scores=ranking.scores / tokens)
-                for ranking, tokens in zip(rankings, scoring_tokens, strict=True)
-            ]
+        ranked = request.mode.rank(search.snapshot, queries, first_stage)
+        rankings = [ranking.first(request.ranked) for ranking in ranked]
+        if request.mode.scores_are_maxsim and (self._mean or request.normalize):
+            scoring_tokens = batch.scoring_tokens(i).clip(min=1)
+            rankings = [_divided(ranking, tokens) for ranking, tokens in zip(rankings, scoring_tokens, strict=True)]
+        if request.normalize:
+            largest = request.mode.largest_score or 1.0
+            rankings = [_within_one(_divided(ranking, largest)) for ranking in rankings]
+        rankings = [ranking.after(request.offset) for ranking in rankings]
+        if request.min_score is not None:
+            rankings = [ranking.at_least(request.min_score) for ranking in rankings]
         return Hits(search.snapshot, rankings, request.with_text, request.with_metadata)
 
     def _explained(
@@ -203,3 +204,12 @@ class SearchEngine:
     def _sample(self, search: Search, queries: Queries, rankings: Sequence[Ranking]) -> None:
         for query, mask, ranking in zip(queries.embeddings, queries.mask, rankings, strict=True):
             self._recall_monitor.sample(search.snapshot, query, mask, search.depth, ranking)
+
+
+def _divided(ranking: Ranking, by: float) -> Ranking:
+    return replace(ranking, scores=ranking.scores / np.float32(by))
+
+
+def _within_one(ranking: Ranking) -> Ranking:
+    """Cosines may be below 0, and products of embeddings that a client gave above 1."""
+    return replace(ranking, scores=ranking.scores.clip(0, 1))

@@ -8,6 +8,8 @@ from dataclasses import asdict
 from itertools import chain
 from typing import Any
 
+import numpy as np
+
 from tridex.building import document_reading
 from tridex.encoding import latest_version_dir, load_artifact
 from tridex.index import (
@@ -27,6 +29,7 @@ from tridex.serving.backend.service import (
     Arrays,
     Context,
     Request,
+    RequestError,
     Result,
     Service,
     as_strings,
@@ -39,8 +42,10 @@ from tridex.serving.requests.catalog import (
     CollectionRequest,
     CollectionsRequest,
     CountRequest,
+    FacetRequest,
     GetRequest,
     ManifestRequest,
+    MinMaxRequest,
     ScrollRequest,
     parse_catalog_request,
 )
@@ -50,15 +55,19 @@ _IDS_PER_READ = 64
 
 
 class CatalogService(Service):
-    """An operation, and IDS [1, ids] where it takes them, to ROWS [1, rows] of JSON."""
+    """An operation, and IDS [1, ids] where it takes them, to ROWS [1, rows] of JSON.
+
+    A get with embeddings answers with EMBEDDINGS [1, tokens, dim], too.
+    """
 
     def __init__(self, context: Context) -> None:
         self._manifest = load_artifact(latest_version_dir(context.repository / models.ENCODER.name)).manifest
         self._store = Store(context.store)
         self._rows: dict[type[CatalogRequest], Callable[[Any], list[str]]] = {
-            GetRequest: self._get,
             CountRequest: self._count,
             ScrollRequest: self._scroll,
+            FacetRequest: self._facet,
+            MinMaxRequest: self._min_max,
             CollectionRequest: self._collection,
             CollectionsRequest: self._collections,
             AliasesRequest: self._aliases,
@@ -71,21 +80,35 @@ class CatalogService(Service):
     def _answer_one(self, request: Request) -> Arrays:
         parsed = parse_catalog_request(request)
         with translated_errors():
-            rows = self._rows[type(parsed)](parsed)
-        # One empty string where there is no row: no answer has a tensor without elements.
-        return {models.CATALOG_ROWS.name: as_strings(rows or [""])[None]}
+            if isinstance(parsed, GetRequest):
+                return self._get(parsed)
+            return _answer(self._rows[type(parsed)](parsed))
 
-    def _get(self, request: GetRequest) -> list[str]:
+    def _get(self, request: GetRequest) -> Arrays:
         """Documents, null where there is none under an id."""
         collection, ids = self._store.open(request.collection), request.ids
         reads = (collection.get(ids[start : start + _IDS_PER_READ]) for start in range(0, len(ids), _IDS_PER_READ))
         found = _within(chain.from_iterable(reads), limits.MAX_ANSWER_BYTES)
         if len(found) < len(ids):
-            raise invalid(
-                f"input {models.CATALOG_IDS.name} asks for documents of more than {limits.MAX_ANSWER_BYTES} "
-                f"bytes; expected fewer ids, {len(found)} of these {len(ids)} at most"
-            )
-        return found
+            raise _too_large(len(found), len(ids))
+        return self._with_embeddings(collection, ids, found) if request.with_embeddings else _answer(found)
+
+    def _with_embeddings(self, collection: Collection, ids: Sequence[str], documents: Sequence[str]) -> Arrays:
+        room = limits.MAX_ANSWER_BYTES - sum(map(len, documents))
+        rows, embeddings = [], []
+        for start in range(0, len(ids), _IDS_PER_READ):
+            some = ids[start : start + _IDS_PER_READ]
+            stored = collection.get_embeddings(some)
+            for key, document in zip(some, documents[start : start + _IDS_PER_READ], strict=True):
+                own = stored.get(key)
+                if own is not None:
+                    embeddings.append(own)
+                    room -= own.nbytes
+                rows.append(document if own is None else json.dumps({**json.loads(document), "tokens": len(own)}))
+                if room < 0:
+                    raise _too_large(len(rows) - 1, len(ids))
+        packed = np.concatenate(embeddings or [np.zeros((1, collection.spec.dim), np.float32)])
+        return {**_answer(rows), models.CATALOG_EMBEDDINGS.name: packed[None]}
 
     def _scroll(self, request: ScrollRequest) -> list[str]:
         page = self._store.open(request.collection).scroll(request.page, request.after, request.filters)
@@ -94,6 +117,15 @@ class CatalogService(Service):
     def _count(self, request: CountRequest) -> list[str]:
         collection = self._store.open(request.collection)
         return [json.dumps({"count": collection.count(request.filters), "version": collection.version})]
+
+    def _facet(self, request: FacetRequest) -> list[str]:
+        collection = self._store.open(request.collection)
+        found = collection.facet(request.field, request.filters, request.limit)
+        return [json.dumps(asdict(value)) for value in found]
+
+    def _min_max(self, request: MinMaxRequest) -> list[str]:
+        found = self._store.open(request.collection).min_max(request.field, request.filters)
+        return [json.dumps(found)] if found else []
 
     def _collection(self, request: CollectionRequest) -> list[str]:
         return [json.dumps(self._description(self._store.open(request.collection)))]
@@ -130,6 +162,7 @@ class CatalogService(Service):
             "fingerprint": spec.fingerprint,
             "checkpoint": spec.checkpoint,
             "fields": {name: kind.value for name, kind in spec.fields.items()},
+            "infers_fields": spec.infers_fields,
             "document_length": reading.length,
             "long_documents": (LongDocuments.WINDOWS if reading.windows else LongDocuments.TRUNCATE).value,
             "pooling_factor": reading.pooling_factor,
@@ -138,6 +171,18 @@ class CatalogService(Service):
             "device_bytes": packed_bytes(spec, size),
             "budget_bytes": budget_for(needed_bytes(spec, size, collection.codebook)),
         }
+
+
+def _answer(rows: Sequence[str]) -> dict[str, Any]:
+    # One empty string where there is no row: no answer has a tensor without elements.
+    return {models.CATALOG_ROWS.name: as_strings(rows or [""])[None]}
+
+
+def _too_large(fit: int, wanted: int) -> RequestError:
+    return invalid(
+        f"input {models.CATALOG_IDS.name} asks for documents of more than {limits.MAX_ANSWER_BYTES} bytes; expected "
+        f"fewer ids, {fit} of these {wanted} at most"
+    )
 
 
 def _within(documents: Iterable[Document | None], most: int) -> list[str]:

@@ -19,7 +19,7 @@ class EncoderService(Service):
 
     def __init__(self, context: Context) -> None:
         artifact = load_artifact(latest_version_dir(context.repository / models.ENCODER.name))
-        self._encoder = create_encoder(artifact, context.device, threads=os.cpu_count() or 1)
+        self._encoder = create_encoder(artifact, context.device, threads=os.cpu_count() or 1, shared=context.shared)
         self._tokenizer = artifact.tokenizer()
         self._encoder.encode(self._tokenizer.queries(["warm up"]))
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from tridex.building import document_reading, new_collection_spec
@@ -18,17 +18,21 @@ from tridex.index import (
     Collection,
     CollectionNotFoundError,
     Document,
+    FieldInference,
     ReadOnlyStoreError,
     Size,
     Store,
     WriterLock,
+    check_metadata,
 )
-from tridex.protocol import limits, models
+from tridex.protocol import limits, models, parameters
+from tridex.protocol.parameters import IfExists
 from tridex.serving.backend.error_translation import translated_errors
 from tridex.serving.backend.remote_encoder import RemoteEncoder
 from tridex.serving.backend.scheduler import Lane, Scheduler, Task
 from tridex.serving.backend.service import (
     Context,
+    ErrorCode,
     Request,
     RequestError,
     Result,
@@ -36,10 +40,12 @@ from tridex.serving.backend.service import (
     each,
     invalid,
 )
-from tridex.serving.collections.admission import Admission, default_budget
+from tridex.serving.collections.admission import Admission
 from tridex.serving.collections.maintenance import Maintenance
 from tridex.serving.gate import GateLane
 from tridex.serving.requests.ingest import (
+    ChangeFieldsRequest,
+    ClearRequest,
     CompactRequest,
     CreateRequest,
     DeleteMatchingRequest,
@@ -48,6 +54,8 @@ from tridex.serving.requests.ingest import (
     DropRequest,
     IngestRequest,
     SetAliasRequest,
+    UpdateMatchingRequest,
+    UpdateMetadataRequest,
     UpsertRequest,
     parse_ingest_request,
 )
@@ -58,15 +66,30 @@ class _UpsertTask(Task[UpsertRequest]):
     """An upsert, and how its documents were read."""
 
     reading: DocumentReading | None = None
+    read: list[Document] = field(default_factory=list)
+    """Those of its documents that are encoded: all but those that it skips."""
     windows: list[int] = field(default_factory=list)
-    """In how many windows each document was read."""
+    """In how many windows each of them was read."""
+    added: AbstractSet[str] = frozenset()
+    """Ids that it added, once it is done."""
+    replaced: AbstractSet[str] = frozenset()
+    """Ids whose documents it replaced."""
+
+
+class _Change(NamedTuple):
+    """What an operation did: the version that it made or saw, 0 where there is none, and how many documents."""
+
+    version: int
+    replaced: int = 0
+    deleted: int = 0
 
 
 class IngestService(Service):
     """ID, TEXT and METADATA (JSON), [batch, 1] each, to VERSION [batch, 1]: the version that holds them all.
 
-    Operations without documents take an ID of [1, 0] and answer with a VERSION of [1, 1]. They, and the documents of
-    other clients, do not wait for a long document to be encoded.
+    ADDED, REPLACED and DELETED [batch, 1] count the documents. Operations without documents take an ID of [1, 0] and
+    answer with tensors of [1, 1]. They, and the documents of other clients, do not wait for a long document to be
+    encoded.
     """
 
     def __init__(self, context: Context) -> None:
@@ -77,22 +100,25 @@ class IngestService(Service):
         with suppress(ReadOnlyStoreError):  # tried again when a write comes
             self._writer.acquire()
         self._maintenance = Maintenance(self._store, self._writer)
-        searching = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._admission = Admission(self._store, context.memory_budget or default_budget(searching))
+        self._admission = Admission(self._store, context.memory_budget)
         self._transactions: dict[type[IngestRequest], Callable[[list[Any]], None]] = {
             UpsertRequest: self._upsert,
             DeleteRequest: self._delete,
         }
         """Writes of documents, of which consecutive ones are one transaction."""
-        self._operations: dict[type[IngestRequest], Callable[[Any], int]] = {
+        self._operations: dict[type[IngestRequest], Callable[[Any], _Change]] = {
             DeleteMatchingRequest: self._delete_matching,
+            ClearRequest: self._clear,
+            UpdateMetadataRequest: self._update_metadata,
+            UpdateMatchingRequest: self._update_matching,
+            ChangeFieldsRequest: self._change_fields,
             CreateRequest: self._create,
             DropRequest: self._drop,
             CompactRequest: self._compact,
             SetAliasRequest: self._set_alias,
             DropAliasRequest: self._drop_alias,
         }
-        """The rest, one by one: each makes a version or sees one, or has none, which is 0."""
+        """The rest, one by one."""
         self._lane: Lane[Any] = Lane(
             self._carry_out,
             name="the ingest",
@@ -132,8 +158,9 @@ class IngestService(Service):
     def _rows(self, task: _UpsertTask) -> Iterator[TokenBatch]:
         """The documents' windows, read as the collection reads its documents."""
         task.reading, task.windows = self._reading(task.request), []
+        task.read = self._to_encode(task.request)
         tokens = 0
-        for document in task.request.documents:
+        for document in task.read:
             batch, _ = self._tokenizer.read([document.text], task.reading)
             task.windows.append(len(batch.input_ids))
             tokens += int(batch.attention_mask.sum())
@@ -143,6 +170,15 @@ class IngestService(Service):
                     "expected at most so many in one request: send fewer documents at a time"
                 )
             yield from batch.rows()
+
+    def _to_encode(self, request: UpsertRequest) -> list[Document]:
+        """The documents that the request is to write, as far as it is known before it is its turn."""
+        if request.if_exists is IfExists.OVERWRITE:
+            return request.documents
+        with translated_errors():
+            collection = self._open(request.collection)
+            ids = [document.id for document in request.documents]
+            return _to_write(request, collection.existing(ids) if collection else set())
 
     def _reading(self, request: UpsertRequest) -> DocumentReading:
         with translated_errors():
@@ -162,7 +198,9 @@ class IngestService(Service):
                     if transaction := self._transactions.get(type(request)):
                         transaction(run)
                     else:
-                        run[0].answer.set_result(_version(self._operations[type(request)](request), 1))
+                        change = self._operations[type(request)](request)
+                        deleted, replaced = [change.deleted], [change.replaced]
+                        run[0].answer.set_result(_answer(change.version, replaced=replaced, deleted=deleted))
             except RequestError as error:
                 for task in run:
                     task.answer.set_result(error)
@@ -175,72 +213,143 @@ class IngestService(Service):
     def _delete(self, tasks: list[Task[DeleteRequest]]) -> None:
         """One transaction for all of these."""
         name = tasks[0].request.collection
+        ids = [key for task in tasks for key in task.request.ids]
         with self._writer:
-            version = self._store.open(name).delete([key for task in tasks for key in task.request.ids])
+            collection = self._store.open(name)
+            existing = collection.existing(ids)
+            version = collection.delete(ids)
         self._maintenance.wrote(name)
         for task in tasks:
-            task.answer.set_result(_version(version, len(task.request.ids)))
+            deleted = []
+            for key in task.request.ids:
+                deleted.append(int(key in existing))
+                existing.discard(key)
+            task.answer.set_result(_answer(version, len(deleted), deleted=deleted))
 
     def _upsert(self, tasks: list[_UpsertTask]) -> None:
         """One transaction for all of these, but for those that cannot be in it, which are taken out of the list."""
-        first = tasks[0].request
-        collection = self._open_or_create(first)
-        tasks[:] = [task for task in tasks if self._accepts(collection, task)]
-        version = self._write(collection, tasks)
-        self._maintenance.wrote(first.collection)
+        name = tasks[0].request.collection
+        collection = self._open(name) or self._create_for(tasks)
+        if collection is None:
+            return
+        existing = collection.existing([document.id for task in tasks for document in task.request.documents])
+        to_write: dict[str, tuple[Document, NDArray[np.float32]]] = {}
+        for task in [*tasks]:
+            try:
+                documents = _to_write(task.request, existing)
+                with translated_errors():
+                    collection = self._fitted(collection, documents)
+            except RequestError as error:
+                task.answer.set_result(error)
+                tasks.remove(task)
+                continue
+            written = {document.id for document in documents}
+            if self._is_outdated(task, collection, written):
+                task.rows, task.encoded = self._rows(task), []
+                self._scheduler.resubmit(task, self._lane)
+                tasks.remove(task)
+                continue
+            task.added, task.replaced = written - existing, written & existing
+            # A later request's document replaces an earlier one's.
+            to_write |= {key: pair for key, pair in _embedded(task).items() if key in written}
+            existing |= written
+        version = self._write(collection, to_write)
+        self._maintenance.wrote(name)
         for task in tasks:
-            task.answer.set_result(_version(version, len(task.request.documents)))
+            ids = [document.id for document in task.request.documents]
+            added, replaced = ([int(key in some) for key in ids] for some in (task.added, task.replaced))
+            task.answer.set_result(_answer(version, len(ids), added=added, replaced=replaced))
 
-    def _accepts(self, collection: Collection, task: _UpsertTask) -> bool:
-        """Whether the task can be in the transaction. It is refused where the collection refuses its documents, and put
-        back to be read again where they were read as another collection of that name, or one that did not exist yet,
-        reads its documents."""
-        try:
-            with translated_errors():
-                collection.check_metadata(task.request.documents)
-        except RequestError as error:
-            task.answer.set_result(error)
-            return False
-        if task.reading != document_reading(collection.spec, self._artifact.manifest):
-            task.rows, task.encoded = self._rows(task), []
-            self._scheduler.resubmit(task, self._lane)
-            return False
-        return True
+    def _create_for(self, tasks: list[_UpsertTask]) -> Collection | None:
+        """A new collection with the fields of these tasks' documents. Those whose metadata cannot be stored are refused
+        and taken out of the list; without any left, there is no collection."""
+        inference = FieldInference()
+        for task in [*tasks]:
+            try:
+                with translated_errors():
+                    inference.add_all(task.request.documents)
+                    for document in task.request.documents:
+                        check_metadata({}, document.id, document.metadata)
+            except RequestError as error:
+                task.answer.set_result(error)
+                tasks.remove(task)
+        if not tasks:
+            return None
+        spec = new_collection_spec(self._artifact, tasks[0].request.codec)
+        return self._store.create(tasks[0].request.collection, replace(spec, fields=inference.fields))
 
-    def _write(self, collection: Collection, tasks: Sequence[_UpsertTask]) -> int:
-        # A later request's document replaces an earlier one's.
-        distinct: dict[str, tuple[Document, NDArray[np.float32]]] = {}
-        for task in tasks:
-            windows = [one.scoring for one in task.encoded]
-            factor = task.reading.pooling_factor if task.reading else 1
-            for document, array in zip(
-                task.request.documents, join_windows(windows, task.windows, factor), strict=True
-            ):
-                distinct[document.id] = document, array
-        if not distinct:
+    def _fitted(self, collection: Collection, documents: Sequence[Document]) -> Collection:
+        """The collection with the fields that it infers from these documents. Raises InvalidDocumentError."""
+        fields = collection.inferred_fields(documents)
+        if fields != collection.spec.fields:
+            with self._writer:
+                collection = collection.change_fields(fields)
+        collection.check_metadata(documents)
+        return collection
+
+    def _is_outdated(self, task: _UpsertTask, collection: Collection, written: AbstractSet[str]) -> bool:
+        """Whether the task's documents were read as another collection of that name, or one that did not exist yet,
+        reads its documents, or without some that were there then and are not now."""
+        read_otherwise = task.reading != document_reading(collection.spec, self._artifact.manifest)
+        return read_otherwise or not written <= {document.id for document in task.read}
+
+    def _write(self, collection: Collection, to_write: Mapping[str, tuple[Document, NDArray[np.float32]]]) -> int:
+        if not to_write:
             return collection.version
-        documents, embeddings = zip(*distinct.values(), strict=True)
-        id_bytes = sum(len(key.encode()) for key in distinct)
-        more = Size(len(distinct), sum(map(len, embeddings)), id_bytes)
+        documents, embeddings = zip(*to_write.values(), strict=True)
+        id_bytes = sum(len(key.encode()) for key in to_write)
+        more = Size(len(to_write), sum(map(len, embeddings)), id_bytes)
         self._admission.check(collection, more)
         with self._writer:
             version = collection.latest().upsert(documents, embeddings)
         self._admission.wrote(collection, more)
         return version
 
-    def _open_or_create(self, request: UpsertRequest) -> Collection:
+    def _open(self, name: str) -> Collection | None:
+        """The collection of that name, made with the served checkpoint; None where there is none."""
         try:
-            collection = self._store.open(request.collection)
+            collection = self._store.open(name)
         except CollectionNotFoundError:
-            return self._store.create(request.collection, new_collection_spec(self._artifact, request.codec))
+            return None
         manifest = self._artifact.manifest
         collection.spec.check_checkpoint(collection.name, manifest.fingerprint, manifest.component_hashes)
         return collection
 
-    def _delete_matching(self, request: DeleteMatchingRequest) -> int:
-        return self._store.open(request.collection).delete_matching(request.filters)
+    def _delete_matching(self, request: DeleteMatchingRequest) -> _Change:
+        with self._writer:
+            collection = self._store.open(request.collection)
+            deleted = collection.count(request.filters)
+            version = collection.delete_matching(request.filters)
+        self._maintenance.wrote(request.collection)
+        return _Change(version, deleted=deleted)
 
-    def _create(self, request: CreateRequest) -> int:
+    def _clear(self, request: ClearRequest) -> _Change:
+        with self._writer:
+            collection = self._store.open(request.collection)
+            deleted = collection.count()
+            version = collection.clear()
+        self._maintenance.wrote(request.collection)
+        return _Change(version, deleted=deleted)
+
+    def _update_metadata(self, request: UpdateMetadataRequest) -> _Change:
+        with self._writer:
+            collection = self._store.open(request.collection)
+            updated = collection.update_metadata(request.changes, limits.MAX_METADATA_BYTES)
+        self._maintenance.wrote(request.collection)
+        return _Change(collection.version, replaced=updated)
+
+    def _update_matching(self, request: UpdateMatchingRequest) -> _Change:
+        with self._writer:
+            collection = self._store.open(request.collection)
+            updated = collection.update_metadata_matching(request.filters, request.change, limits.MAX_METADATA_BYTES)
+        self._maintenance.wrote(request.collection)
+        return _Change(collection.version, replaced=updated)
+
+    def _change_fields(self, request: ChangeFieldsRequest) -> _Change:
+        with self._writer:
+            return _Change(self._store.open(request.collection).change_fields(request.changes).version)
+
+    def _create(self, request: CreateRequest) -> _Change:
         try:
             spec = new_collection_spec(
                 self._artifact,
@@ -252,23 +361,62 @@ class IngestService(Service):
             )
         except ValueError as error:
             raise invalid(f"parameter {error}") from error
-        return self._store.create(request.collection, spec).version
+        return _Change(self._store.create(request.collection, spec).version)
 
-    def _drop(self, request: DropRequest) -> int:
+    def _drop(self, request: DropRequest) -> _Change:
         self._store.drop(request.collection)
-        return 0
+        return _Change(0)
 
-    def _compact(self, request: CompactRequest) -> int:
-        return self._maintenance.compact(self._store.open(request.collection))
+    def _compact(self, request: CompactRequest) -> _Change:
+        return _Change(self._maintenance.compact(self._store.open(request.collection)))
 
-    def _set_alias(self, request: SetAliasRequest) -> int:
+    def _set_alias(self, request: SetAliasRequest) -> _Change:
         self._store.set_alias(request.alias, request.collection)
-        return self._store.open(request.collection).version
+        return _Change(self._store.open(request.collection).version)
 
-    def _drop_alias(self, request: DropAliasRequest) -> int:
+    def _drop_alias(self, request: DropAliasRequest) -> _Change:
         self._store.drop_alias(request.alias)
-        return 0
+        return _Change(0)
 
 
-def _version(version: int, rows: int) -> dict[str, NDArray[np.int64]]:
-    return {models.VERSION.name: np.full((rows, 1), version, np.int64)}
+def _to_write(request: UpsertRequest, existing: AbstractSet[str]) -> list[Document]:
+    """The documents that a request writes where these ids exist. Raises RequestError ALREADY_EXISTS."""
+    if request.if_exists is IfExists.OVERWRITE:
+        return request.documents
+    kept = [document for document in request.documents if document.id not in existing]
+    if request.if_exists is IfExists.FAIL and len(kept) < len(request.documents):
+        key = next(document.id for document in request.documents if document.id in existing)
+        raise RequestError(
+            ErrorCode.ALREADY_EXISTS,
+            f"document {key!r} is in collection {request.collection!r} already; expected new ids, as parameter "
+            f"{parameters.IF_EXISTS} is {IfExists.FAIL.value}",
+        )
+    return kept
+
+
+def _embedded(task: _UpsertTask) -> dict[str, tuple[Document, NDArray[np.float32]]]:
+    """The documents that were encoded, by id, with their token embeddings [tokens, dim]."""
+    windows = [one.scoring for one in task.encoded]
+    embeddings = join_windows(windows, task.windows, task.reading.pooling_factor if task.reading else 1)
+    return {document.id: (document, array) for document, array in zip(task.read, embeddings, strict=True)}
+
+
+def _answer(
+    version: int,
+    rows: int = 1,
+    *,
+    added: Sequence[int] = (),
+    replaced: Sequence[int] = (),
+    deleted: Sequence[int] = (),
+) -> dict[str, NDArray[np.int64]]:
+    """The tensors of an answer, [rows, 1] each; zeros for what is not given."""
+
+    def column(counts: Sequence[int]) -> NDArray[np.int64]:
+        return np.array(counts or [0] * rows, np.int64)[:, None]
+
+    return {
+        models.VERSION.name: np.full((rows, 1), version, np.int64),
+        models.ADDED.name: column(added),
+        models.REPLACED.name: column(replaced),
+        models.DELETED.name: column(deleted),
+    }

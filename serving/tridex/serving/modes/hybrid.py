@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tridex.index import Ranking, Snapshot, fuse_ranks, fuse_scores
+from tridex.index import RRF_K, Ranking, Snapshot, fuse_ranks, fuse_scores
 from tridex.protocol import parameters
 from tridex.serving.backend import fields
 from tridex.serving.backend.service import Request, invalid
@@ -33,6 +33,11 @@ class Hybrid(Mode):
     """Documents of each ranking that are fused."""
     maxsim_weight: float | None
     """MaxSim's share of a weighted sum of scores; None fuses by reciprocal rank."""
+
+    @property
+    def largest_score(self) -> float:
+        # First of both rankings; and the larger of the normalised scores is 1.
+        return 2 / (RRF_K + 1) if self.maxsim_weight is None else 1.0
 
     @classmethod
     def parse(cls, request: Request, top_k: int) -> Hybrid:

@@ -66,6 +66,11 @@ class Mode(ABC):
     scores_are_maxsim: ClassVar[bool] = True
     """Whether the scores of the ranking are MaxSim, which some checkpoints divide by the query's number of tokens."""
 
+    @property
+    def largest_score(self) -> float | None:
+        """Of scores that are not MaxSim: the best that there can be; None where there is none."""
+        return None
+
     @classmethod
     @abstractmethod
     def parse(cls, request: Request, top_k: int) -> Mode:

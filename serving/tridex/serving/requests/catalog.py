@@ -18,11 +18,16 @@ class GetRequest:
 
     collection: str
     ids: list[str]
+    with_embeddings: bool
 
     @classmethod
     def parse(cls, request: Request) -> GetRequest:
         """Raises RequestError INVALID_ARGUMENT."""
-        return cls(fields.name(request, parameters.COLLECTION), fields.ids(request, models.CATALOG_IDS))
+        return cls(
+            fields.name(request, parameters.COLLECTION),
+            fields.ids(request, models.CATALOG_IDS),
+            fields.flag(request, parameters.WITH_EMBEDDINGS, default=False),
+        )
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,44 @@ class ScrollRequest:
             after=ids[0] if ids else None,
             page=fields.integer(request, parameters.PAGE, 1, limits.MAX_PAGE, default=limits.DEFAULT_PAGE),
             filters=fields.json_value(request, parameters.FILTERS),
+        )
+
+
+@dataclass(frozen=True)
+class FacetRequest:
+    """The most frequent values of a field."""
+
+    collection: str
+    field: str
+    filters: Any | None
+    limit: int
+
+    @classmethod
+    def parse(cls, request: Request) -> FacetRequest:
+        """Raises RequestError INVALID_ARGUMENT."""
+        return cls(
+            fields.name(request, parameters.COLLECTION),
+            fields.text(request, parameters.FIELD),
+            fields.json_value(request, parameters.FILTERS),
+            fields.integer(request, parameters.LIMIT, 1, limits.MAX_FACET_VALUES, default=limits.DEFAULT_FACET_VALUES),
+        )
+
+
+@dataclass(frozen=True)
+class MinMaxRequest:
+    """The smallest and the largest value of a field."""
+
+    collection: str
+    field: str
+    filters: Any | None
+
+    @classmethod
+    def parse(cls, request: Request) -> MinMaxRequest:
+        """Raises RequestError INVALID_ARGUMENT."""
+        return cls(
+            fields.name(request, parameters.COLLECTION),
+            fields.text(request, parameters.FIELD),
+            fields.json_value(request, parameters.FILTERS),
         )
 
 
@@ -110,6 +153,8 @@ CatalogRequest = (
     GetRequest
     | CountRequest
     | ScrollRequest
+    | FacetRequest
+    | MinMaxRequest
     | CollectionRequest
     | CollectionsRequest
     | AliasesRequest
@@ -120,6 +165,8 @@ _PARSERS: Mapping[CatalogOperation, Callable[[Request], CatalogRequest]] = {
     CatalogOperation.GET: GetRequest.parse,
     CatalogOperation.COUNT: CountRequest.parse,
     CatalogOperation.SCROLL: ScrollRequest.parse,
+    CatalogOperation.FACET: FacetRequest.parse,
+    CatalogOperation.MIN_MAX: MinMaxRequest.parse,
     CatalogOperation.COLLECTION: CollectionRequest.parse,
     CatalogOperation.COLLECTIONS: CollectionsRequest.parse,
     CatalogOperation.ALIASES: AliasesRequest.parse,

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from tridex.building import DEFAULT_CODEC
-from tridex.index import Document, Fields, declared_fields
+from tridex.index import Document, Fields, FieldType, declared_fields, field_changes
 from tridex.kernels import Codec
 from tridex.protocol import limits, models, parameters
-from tridex.protocol.parameters import IngestOperation, LongDocuments
+from tridex.protocol.parameters import IfExists, IngestOperation, LongDocuments
 from tridex.serving.backend import fields
 from tridex.serving.backend.error_translation import translated_errors
 from tridex.serving.backend.service import Request, Sender, invalid
@@ -20,11 +20,12 @@ from tridex.serving.backend.service import Request, Sender, invalid
 
 @dataclass(frozen=True)
 class UpsertRequest:
-    """Documents to write over those of the same ids."""
+    """Documents to write."""
 
     sender: Sender
     collection: str
     documents: list[Document]
+    if_exists: IfExists
     codec: Codec
     """Of the collection, where this creates it."""
 
@@ -41,7 +42,8 @@ class UpsertRequest:
         if request.get(models.DOCUMENT_METADATA) is not None:
             metadata = fields.json_objects(request, models.DOCUMENT_METADATA)
         documents = [Document(*columns) for columns in zip(ids, texts, metadata, strict=True)]
-        return cls(request.sender, collection, documents, _codec(request))
+        if_exists = fields.choice(request, parameters.IF_EXISTS, IfExists, IfExists.OVERWRITE)
+        return cls(request.sender, collection, documents, if_exists, _codec(request))
 
 
 @dataclass(frozen=True)
@@ -78,13 +80,86 @@ class DeleteMatchingRequest:
 
 
 @dataclass(frozen=True)
+class ClearRequest:
+    """A collection all of whose documents are to be deleted."""
+
+    sender: Sender
+    collection: str
+
+    @classmethod
+    def parse(cls, request: Request) -> ClearRequest:
+        """Raises RequestError INVALID_ARGUMENT."""
+        _expect_no_ids(request, IngestOperation.CLEAR.value)
+        return cls(request.sender, fields.name(request, parameters.COLLECTION))
+
+
+@dataclass(frozen=True)
+class UpdateMetadataRequest:
+    """Changes of metadata, by id."""
+
+    sender: Sender
+    collection: str
+    changes: dict[str, dict[str, Any]]
+
+    @classmethod
+    def parse(cls, request: Request) -> UpdateMetadataRequest:
+        """Raises RequestError INVALID_ARGUMENT."""
+        collection = fields.name(request, parameters.COLLECTION)
+        ids = _document_ids(request)
+        changes = dict(zip(ids, fields.json_objects(request, models.DOCUMENT_METADATA), strict=True))
+        if len(changes) < len(ids):
+            raise invalid(f"input {models.DOCUMENT_ID.name} holds an id twice; expected distinct ids")
+        return cls(request.sender, collection, changes)
+
+
+@dataclass(frozen=True)
+class UpdateMatchingRequest:
+    """A change of the metadata of all documents that match."""
+
+    sender: Sender
+    collection: str
+    filters: Any | None
+    change: dict[str, Any]
+
+    @classmethod
+    def parse(cls, request: Request) -> UpdateMatchingRequest:
+        """Raises RequestError INVALID_ARGUMENT."""
+        _expect_no_ids(request, f"{IngestOperation.UPDATE_METADATA.value} by filters")
+        collection = fields.name(request, parameters.COLLECTION)
+        filters = fields.json_value(request, parameters.FILTERS)
+        change, *others = fields.json_objects(request, models.DOCUMENT_METADATA)
+        if others:
+            raise invalid(f"input {models.DOCUMENT_METADATA.name} holds {1 + len(others)} objects; expected one")
+        return cls(request.sender, collection, filters, change)
+
+
+@dataclass(frozen=True)
+class ChangeFieldsRequest:
+    """Fields that get a type, or go."""
+
+    sender: Sender
+    collection: str
+    changes: Mapping[str, FieldType | None]
+
+    @classmethod
+    def parse(cls, request: Request) -> ChangeFieldsRequest:
+        """Raises RequestError INVALID_ARGUMENT."""
+        _expect_no_ids(request, IngestOperation.CHANGE_FIELDS.value)
+        collection = fields.name(request, parameters.COLLECTION)
+        with translated_errors():
+            changes = field_changes(fields.json_value(request, parameters.FIELDS))
+        return cls(request.sender, collection, changes)
+
+
+@dataclass(frozen=True)
 class CreateRequest:
     """A new collection, and how it reads and stores its documents."""
 
     sender: Sender
     collection: str
     codec: Codec
-    fields: Fields
+    fields: Fields | None
+    """None to infer them from the first documents."""
     document_length: int | None
     """Tokens; None for the checkpoint's own length."""
     long_documents: LongDocuments
@@ -97,7 +172,7 @@ class CreateRequest:
         _expect_no_ids(request, IngestOperation.CREATE.value)
         declaration = fields.json_value(request, parameters.FIELDS)
         with translated_errors():
-            declared = declared_fields({} if declaration is None else declaration)
+            declared = None if declaration is None else declared_fields(declaration)
         return cls(
             sender=request.sender,
             collection=fields.name(request, parameters.COLLECTION),
@@ -171,6 +246,10 @@ IngestRequest = (
     UpsertRequest
     | DeleteRequest
     | DeleteMatchingRequest
+    | ClearRequest
+    | UpdateMetadataRequest
+    | UpdateMatchingRequest
+    | ChangeFieldsRequest
     | CreateRequest
     | DropRequest
     | CompactRequest
@@ -184,9 +263,17 @@ def _parse_delete(request: Request) -> DeleteRequest | DeleteMatchingRequest:
     return DeleteMatchingRequest.parse(request) if by_filter else DeleteRequest.parse(request)
 
 
+def _parse_update(request: Request) -> UpdateMetadataRequest | UpdateMatchingRequest:
+    by_filter = parameters.FILTERS in request.parameters
+    return UpdateMatchingRequest.parse(request) if by_filter else UpdateMetadataRequest.parse(request)
+
+
 _PARSERS: Mapping[IngestOperation, Callable[[Request], IngestRequest]] = {
     IngestOperation.UPSERT: UpsertRequest.parse,
     IngestOperation.DELETE: _parse_delete,
+    IngestOperation.CLEAR: ClearRequest.parse,
+    IngestOperation.UPDATE_METADATA: _parse_update,
+    IngestOperation.CHANGE_FIELDS: ChangeFieldsRequest.parse,
     IngestOperation.CREATE: CreateRequest.parse,
     IngestOperation.DROP: DropRequest.parse,
     IngestOperation.COMPACT: CompactRequest.parse,

@@ -33,6 +33,10 @@ class SearchRequest:
     mask: Any | None
     """[queries, tokens], 0 where a token does not count; None where every token of the embeddings does."""
     top_k: int
+    offset: int
+    """Hits of each query that are left out, the best ones."""
+    min_score: float | None
+    normalize: bool
     filters: Any | None
     """Conditions on metadata, decoded from JSON and not checked further."""
     min_version: int
@@ -49,7 +53,14 @@ class SearchRequest:
         """Raises RequestError INVALID_ARGUMENT."""
         collection = fields.name(request, parameters.COLLECTION)
         top_k = fields.integer(request, parameters.TOP_K, 1, limits.MAX_TOP_K, default=limits.DEFAULT_TOP_K)
-        mode = parse_mode(request, top_k)
+        offset = fields.integer(request, parameters.OFFSET, 0, limits.MAX_TOP_K - top_k, default=0)
+        mode = parse_mode(request, top_k + offset)
+        normalize = fields.flag(request, parameters.NORMALIZE, default=False)
+        if normalize and not mode.scores_are_maxsim and mode.largest_score is None:
+            raise invalid(
+                f"parameter {parameters.NORMALIZE} is true in a search of mode {mode.name}, whose scores have no "
+                "largest one; expected another mode, or false"
+            )
         embeddings, mask = _embeddings(request)
         texts = []
         if mode.needs_text or embeddings is None or request.get(models.QUERY) is not None:
@@ -64,6 +75,9 @@ class SearchRequest:
             embeddings=embeddings,
             mask=mask,
             top_k=top_k,
+            offset=offset,
+            min_score=fields.number(request, parameters.MIN_SCORE),
+            normalize=normalize,
             filters=fields.json_value(request, parameters.FILTERS),
             min_version=fields.integer(request, parameters.MIN_VERSION, 0, _MAX_VERSION, default=0),
             last_write=fields.integer(request, parameters.LAST_WRITE, 0, _MAX_VERSION, default=0),
@@ -73,10 +87,11 @@ class SearchRequest:
             with_matrix=fields.flag(request, parameters.EXPLAIN_MATRIX, default=False),
         )
         parsed._check_explained()
-        if parsed.queries * top_k > limits.MAX_HITS:
+        if parsed.queries * parsed.ranked > limits.MAX_HITS:
             raise invalid(
-                f"parameter {parameters.TOP_K} is {top_k} for {parsed.queries} queries; expected at most "
-                f"{limits.MAX_HITS} hits in one request, {limits.MAX_HITS // parsed.queries} a query"
+                f"parameter {parameters.TOP_K} is {top_k} for {parsed.queries} queries"
+                f"{f', after {offset}' if offset else ''}; expected at most {limits.MAX_HITS} hits in one request, "
+                f"{limits.MAX_HITS // parsed.queries} a query"
             )
         return parsed
 
@@ -101,6 +116,11 @@ class SearchRequest:
     def queries(self) -> int:
         """How many there are."""
         return len(self.texts) if self.embeddings is None else len(self.embeddings)
+
+    @property
+    def ranked(self) -> int:
+        """Documents of each query's ranking, up to the last hit."""
+        return self.offset + self.top_k
 
     @property
     def must_be_encoded(self) -> bool:

@@ -17,6 +17,7 @@ from .errors import ServerError
 from .guard import guard_environment
 from .leftovers import own_prefix
 from .log import Log
+from .placement import Placement
 from .runtime import Runtime, find_runtime
 from .tritonserver import TritonProcess
 
@@ -34,7 +35,6 @@ class LaunchOptions:
     grpc_port: int
     http_port: int
     http_inference: bool
-    memory_budget: int | None
     recall_sample_rate: float | None
     arguments: tuple[str, ...]
     start_timeout_s: float
@@ -46,8 +46,11 @@ class Launch:
     `folder` is where backends and run folders go, `metrics` the host and port that tritonserver serves metrics on.
     """
 
-    def __init__(self, options: LaunchOptions, folder: Path, metrics: tuple[str, int], log: Log) -> None:
+    def __init__(
+        self, options: LaunchOptions, placement: Placement, folder: Path, metrics: tuple[str, int], log: Log
+    ) -> None:
         self._options = options
+        self._placement = placement
         self._folder = folder
         self._metrics = metrics
         self._log = log
@@ -81,16 +84,17 @@ class Launch:
             **os.environ,
             **runtime.environment,
             **guard_environment(self._folder, run.folder / run_folder.GATE),
+            **self._placement.environment,
             **environment(
                 store=options.store,
-                memory_budget=options.memory_budget,
+                memory_budget=self._placement.memory_budget,
                 recall_sample_rate=options.recall_sample_rate,
             ),
             run_folder.VARIABLE: str(run.folder),
         }
         memory_prefix = f"{own_prefix()}{options.grpc_port}-"
         host = "127.0.0.1" if options.host == "0.0.0.0" else options.host
-        self._log.write(f"{runtime.name} starts with store {options.store}")
+        self._log.write(f"{runtime.name} starts on {self._placement.device} with store {options.store}")
         return TritonProcess(
             self._command(runtime, memory_prefix),
             variables,

@@ -12,6 +12,9 @@ from pathlib import Path
 
 from .errors import ServerError
 
+_WITHOUT_A_GPU = re.compile("CudaDriverHelper|unable to create stream")
+"""What tritonserver reports on every start where it sees no GPU."""
+
 
 class Log:
     """An open log, appended to; its owner alone can read it."""
@@ -38,9 +41,10 @@ class Log:
                 log.seek(since)
                 lines = log.read().decode(errors="replace").splitlines()
         errors = [re.sub(r"^E\d{4} .*?\] ", "", line) for line in lines if re.match(r"E\d{4} ", line)]
-        # Without a GPU the server reports a missing CUDA driver on every start.
         others = [line for line in lines if line and not re.match(r"[A-Z]\d{4} |[-+|]", line)]
-        causes = [error for error in errors if "cuda" not in error.lower()] or others[-1:] or ["No error was logged."]
+        causes = (
+            [error for error in errors if not _WITHOUT_A_GPU.search(error)] or others[-1:] or ["No error was logged."]
+        )
         return f"{causes[0]} The log: {self.path}"
 
 

@@ -8,11 +8,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
+from tridex.common.device import AUTO
+from tridex.serving.kernel_cache import default_folder
+
 from . import endpoint
 from .errors import ServerError
 from .launch import Launch, LaunchOptions
 from .leftovers import own_prefix, remove_leftovers
 from .log import open_log
+from .placement import place
 from .ports import hidden, reserved
 from .preflight import check_repository, check_store
 from .supervisor import Supervisor
@@ -26,12 +30,14 @@ _logger = logging.getLogger(__name__)
 class TritonServer:
     """A tritonserver over one model repository and one store, started again whenever it or a model's process dies.
 
-    `memory_budget` is how many bytes collections may take on the device; a share of what it has where left out.
+    `device` is what encodes and searches, by the names of tridex.common.device.
+    `kernel_cache` is where a GPU's compiled kernels are kept; beside the store where left out.
+    `memory_budget` is how many bytes collections may take on the device; by tridex.serving.memory where left out.
     `recall_sample_rate` is the share of the approximate searches that are repeated exactly.
     `http_inference` turns on Triton server's own HTTP front end, which takes requests to models; where it is off, the
     HTTP port serves health checks alone. `stop_timeout_s` is how long requests in flight may take when it stops.
     A context manager: ready on entry, gone on exit. Raises ServerError where a port is taken, where the repository has
-    no usable encoder, or where a model does not load.
+    no usable encoder, where the device cannot be used or has too little memory, or where a model does not load.
     """
 
     def __init__(
@@ -39,6 +45,8 @@ class TritonServer:
         repository: Path,
         store: Path,
         *,
+        device: str = AUTO,
+        kernel_cache: Path | None = None,
         host: str = "127.0.0.1",
         grpc_port: int = 8001,
         http_port: int = 8000,
@@ -56,8 +64,13 @@ class TritonServer:
         self.store = store.resolve()
         self.host = host
         self.metrics_host = metrics_host
+        self.device = device
+        """As it was asked for, and once the server has started, "cpu" or "cuda:N"."""
+        self._asked_for = device
         self.ports = {"grpc": grpc_port, "http": http_port, "metrics": metrics_port}
         self.log = (log or self.store.parent / "tritonserver.log").resolve()
+        self._kernel_cache = kernel_cache.resolve() if kernel_cache else default_folder(self.store)
+        self._memory_budget = memory_budget
         self._options = LaunchOptions(
             repository=self.repository,
             store=self.store,
@@ -65,7 +78,6 @@ class TritonServer:
             grpc_port=grpc_port,
             http_port=http_port,
             http_inference=http_inference,
-            memory_budget=memory_budget,
             recall_sample_rate=recall_sample_rate,
             arguments=arguments,
             start_timeout_s=start_timeout_s,
@@ -107,6 +119,7 @@ class TritonServer:
             raise ServerError("the server is running already")
         check_repository(self.repository)
         check_store(self.store)
+        placement = place(self._asked_for, self._memory_budget, self.repository, self._kernel_cache)
         hosts = {"grpc": self.host, "http": self.host, "metrics": self.metrics_host}
         with ExitStack() as held:
             held.enter_context(reserved({name: (hosts[name], port) for name, port in self.ports.items()}))
@@ -123,14 +136,19 @@ class TritonServer:
                 _logger.warning("tridex serve: %s", text)
                 log.write(text)
 
-            supervisor = Supervisor(Launch(self._options, folder, metrics, log), notify, self._stop_timeout_s)
+            supervisor = Supervisor(
+                Launch(self._options, placement, folder, metrics, log), notify, self._stop_timeout_s
+            )
             listen = [(self.metrics_host, self.ports["metrics"], endpoint.metrics(*metrics))]
             if not self._options.http_inference:
                 listen.append((self.host, self.ports["http"], endpoint.health(lambda: supervisor.is_ready)))
             for address in listen:
                 held.callback(endpoint.Endpoint(*address).close)
             held.callback(supervisor.stop)
+            if placement.remark:
+                log.write(f"the GPU is not used: {placement.remark}")
             supervisor.start()
+            self.device = placement.device
             self._supervisor = supervisor
             self._held = held.pop_all()
 

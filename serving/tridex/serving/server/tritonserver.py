@@ -93,7 +93,8 @@ class TritonProcess:
         return False
 
     def failure(self) -> str | None:
-        """Why another server has to take the place of this one, where it has to: a process died, or is stuck."""
+        """Why another server has to take the place of this one, where it has to: a process died or is stuck, or its GPU
+        failed."""
         if (status := self._process.poll()) is not None:
             return f"tritonserver ended with status {status}"
         for stub, model in self._stubs.items():
@@ -101,6 +102,8 @@ class TritonProcess:
                 return f"model {model}: its process {stub.pid} died"
         self._silence.look()
         for report in self._run.reports():
+            if report.failure:
+                return f"model {report.model}: {report.failure}"
             if self._silence.since(report.at_s) > _STUCK_S:
                 return f"model {report.model}: its process {report.pid} said nothing for {_STUCK_S:.0f} s"
         if self._silence.since(self._readiness.answered_s) > _STUCK_S:

@@ -1,0 +1,59 @@
+"""All checks, and what follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from tridex.common.device import AUTO, CPU, AskDriver, number_of
+from tridex.common.nvidia import ask_driver
+from tridex.serving.settings import ServerSettings
+
+from . import host, nvidia, packages
+from .finding import Finding
+
+
+@dataclass(frozen=True)
+class Report:
+    """Every finding, for the device that was asked for; of "auto", for the one that it comes to."""
+
+    device: str
+    """ "cpu" or "cuda:N"."""
+    has_gpu: bool
+    can_serve: bool
+    findings: tuple[Finding, ...]
+
+
+def examine(settings: ServerSettings, ask: AskDriver = ask_driver) -> Report:
+    """Looks at everything that `tridex serve` would need with these settings.
+
+    "auto" is the first GPU where all that it needs is there, and the CPU otherwise. Takes the seconds that importing
+    torch takes, and changes nothing.
+    """
+    wanted = settings.device
+    index = number_of(wanted)
+    driver, gpus = nvidia.driver_and_gpus(ask, index)
+    extra = "gpu" if wanted != CPU and (wanted != AUTO or gpus) else "embedded"
+    base = (
+        host.python(),
+        host.compiler(),
+        packages.tritonserver(extra),
+        packages.numpy(),
+        packages.onnx_runtime(extra),
+        packages.torch(extra),
+        host.memory(),
+        host.shared_memory(),
+        host.disk(settings.store),
+        host.port("grpc", settings.host, settings.grpc_port),
+        host.port("http", settings.host, settings.http_port),
+        host.port("metrics", settings.metrics_host, settings.metrics_port),
+        host.repository(settings.repository, extra),
+    )
+    on_gpu = (driver, *gpus, nvidia.torch_on_cuda(), packages.triton(), nvidia.cuda_provider())
+    use_gpu = wanted != CPU and (wanted != AUTO or _all_ok(on_gpu))
+    findings = (*base, *(finding if use_gpu else replace(finding, needed=False) for finding in on_gpu))
+    return Report(f"cuda:{index}" if use_gpu else CPU, bool(gpus), _all_ok(findings), findings)
+
+
+def _all_ok(findings: Iterable[Finding]) -> bool:
+    return all(finding.state == "ok" for finding in findings if finding.needed)

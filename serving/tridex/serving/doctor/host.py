@@ -1,0 +1,90 @@
+"""Checks of the host: Python, compiler, memory, disk, ports, model repository."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import psutil
+
+from tridex.serving.server.errors import ServerError
+from tridex.serving.server.guard import guard_environment
+from tridex.serving.server.leftovers import SHARED_MEMORY
+from tridex.serving.server.ports import reserved
+
+from .finding import Finding
+
+_GIB = 1 << 30
+_LEAST_MEMORY = 1 * _GIB
+_LEAST_SHARED_MEMORY = 256 << 20
+"""A model's process begins with 4 MiB and grows by what its requests need, at most 32 MiB each. A container has 64 MiB
+where it is not told otherwise."""
+_LEAST_DISK = 1 * _GIB
+
+
+def python() -> Finding:
+    """The interpreter. Which ones tritonserver runs is a question of its stubs."""
+    return Finding("Python", "ok", f"{platform.python_version()}, {sys.executable}")
+
+
+def compiler() -> Finding:
+    """Builds the guard, as every start does."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            guard_environment(Path(folder), Path(folder, "gate"))
+    except ServerError as error:
+        return Finding("C compiler", "missing", str(error), "apt-get install gcc libc6-dev")
+    return Finding("C compiler", "ok", "builds the server's guard")
+
+
+def memory() -> Finding:
+    """The host's memory: encoder, codes on a CPU, caches."""
+    has = psutil.virtual_memory()
+    return _room("memory", has.available, has.total, _LEAST_MEMORY, "end what uses it, or take a larger machine")
+
+
+def shared_memory() -> Finding:
+    """What tritonserver and its Python processes exchange requests through."""
+    has = shutil.disk_usage(SHARED_MEMORY)
+    return _room(str(SHARED_MEMORY), has.free, has.total, _LEAST_SHARED_MEMORY, "docker run --shm-size=1g ...")
+
+
+def disk(store: Path) -> Finding:
+    """Room where the store is, or will be made."""
+    folder = next(place for place in (store.absolute(), *store.absolute().parents) if place.is_dir())
+    has = shutil.disk_usage(folder)
+    return _room("disk", has.free, has.total, _LEAST_DISK, "tridex serve --store FOLDER", f" at {store}")
+
+
+def port(name: str, host: str, number: int) -> Finding:
+    """One of the ports that the launcher holds."""
+    try:
+        with reserved({name: (host, number)}):
+            return Finding(f"{name} port", "ok", f"{number} on {host} is free")
+    except ServerError as error:
+        return Finding(f"{name} port", "fault", str(error), f"tridex serve --{name}-port PORT")
+
+
+def repository(folder: Path, extra: str) -> Finding:
+    """The model repository with an exported encoder. `extra` installs what reads it."""
+    try:
+        from tridex.serving.server.preflight import check_repository
+    except (ImportError, OSError, AttributeError):
+        return Finding("encoder", "missing", "cannot be read without ONNX Runtime", f"pip install 'tridex[{extra}]'")
+    try:
+        check_repository(folder)
+    except ServerError as error:
+        remedy = f"pip install 'tridex[demo,export]' && tridex export default --repository {os.fspath(folder)}"
+        return Finding("encoder", "missing", str(error), remedy)
+    return Finding("encoder", "ok", f"exported, in {folder}")
+
+
+def _room(what: str, free: int, total: int, least: int, remedy: str, where: str = "") -> Finding:
+    detail = f"{free / _GIB:,.1f} of {total / _GIB:,.1f} GiB free{where}"
+    if free >= least:
+        return Finding(what, "ok", detail)
+    return Finding(what, "fault", f"{detail}; expected at least {least / _GIB:g}", remedy)

@@ -1,0 +1,81 @@
+"""Checks of the NVIDIA driver, the GPUs, and of what computes on them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from tridex.common.device import (
+    AskDriver,
+    DeviceError,
+    check_capability,
+    check_cuda_provider,
+    check_torch,
+    working_driver,
+)
+from tridex.common.nvidia import Gpu
+
+from .finding import Finding
+
+_GIB = 1 << 30
+_LOAD_PROVIDER = "from tridex.encoding import load_cuda_provider; load_cuda_provider()"
+_LOADED_WITHIN_S = 120.0
+
+
+def driver_and_gpus(ask: AskDriver, index: int) -> tuple[Finding, list[Finding]]:
+    """The driver, and each GPU, of which the one of that number is needed."""
+    what = "NVIDIA driver"
+    try:
+        driver = working_driver(ask)
+    except DeviceError as error:
+        return _failed(what, error), []
+    version = f"{driver.version}, " if driver.version else ""
+    finding = Finding(what, "ok", f"{version}knows CUDA {'.'.join(map(str, driver.cuda))}")
+    gpus = [_gpu(gpu, needed=gpu.index == index) for gpu in driver.gpus]
+    if index >= len(gpus):
+        gpus.append(Finding(f"cuda:{index}", "missing", "there is no such GPU", "choose another by --device"))
+    return finding, gpus
+
+
+def torch_on_cuda() -> Finding:
+    """Whether torch computes on a GPU."""
+    what = "torch on CUDA"
+    try:
+        check_torch()
+    except DeviceError as error:
+        return _failed(what, error)
+    import torch
+
+    if not torch.cuda.is_available():
+        return Finding(what, "fault", f"{torch.__version__} sees no GPU", "mend driver and GPU first")
+    return Finding(what, "ok", f"CUDA {torch.version.cuda}")
+
+
+def cuda_provider() -> Finding:
+    """Whether ONNX Runtime can encode on a GPU: loads its provider, in a process of its own."""
+    what = "encoder on CUDA"
+    try:
+        check_cuda_provider()
+    except DeviceError as error:
+        return _failed(what, error)
+    command = [sys.executable, "-c", _LOAD_PROVIDER]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_LOADED_WITHIN_S)
+    if done.returncode:
+        said = done.stderr.strip().splitlines()[-1:] or [f"status {done.returncode}"]
+        return Finding(what, "fault", said[0], "pip install --force-reinstall 'tridex[gpu]'")
+    return Finding(what, "ok", "the provider for CUDA can be loaded")
+
+
+def _gpu(gpu: Gpu, *, needed: bool) -> Finding:
+    what = f"cuda:{gpu.index}"
+    try:
+        check_capability(gpu)
+    except DeviceError as error:
+        return Finding(what, "fault", error.problem, error.remedy, needed)
+    free = "" if gpu.free_bytes is None else f"{gpu.free_bytes / _GIB:,.1f} of "
+    detail = f"{gpu.name}, sm_{''.join(map(str, gpu.capability))}, {free}{gpu.total_bytes / _GIB:,.1f} GiB free"
+    return Finding(what, "ok", detail, needed=needed)
+
+
+def _failed(what: str, error: DeviceError) -> Finding:
+    return Finding(what, "missing", error.problem, error.remedy)

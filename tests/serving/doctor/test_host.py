@@ -1,0 +1,55 @@
+"""Hosts without a compiler, without room, with an occupied port, or without an encoder."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import sys
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from tridex.serving.doctor import host
+
+Usage = namedtuple("Usage", "total used free")
+
+
+def test_no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    finding = host.compiler()
+    assert finding.state == "missing" and "no C compiler" in finding.detail and "install gcc" in finding.remedy
+
+
+def test_an_occupied_port() -> None:
+    with socket.socket() as user:
+        user.bind(("127.0.0.1", 0))
+        user.listen()
+        number = user.getsockname()[1]
+        finding = host.port("grpc", "127.0.0.1", number)
+    assert finding.state == "fault" and f"{number} on 127.0.0.1 is in use by process" in finding.detail
+    assert finding.remedy == "tridex serve --grpc-port PORT"
+
+
+def test_little_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(64 << 20, 0, 64 << 20))
+    assert host.shared_memory().state == host.disk(tmp_path / "not" / "yet").state == "fault"
+    assert host.shared_memory().detail == "0.1 of 0.1 GiB free; expected at least 0.25"
+    assert "--shm-size" in host.shared_memory().remedy
+
+
+def test_a_store_that_does_not_exist_yet_is_not_made(tmp_path: Path) -> None:
+    assert host.disk(tmp_path / "not" / "yet").state == "ok"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_encoder(tmp_path: Path) -> None:
+    finding = host.repository(tmp_path / "models", "embedded")
+    assert finding.state == "missing" and f"--repository {tmp_path / 'models'}" in finding.remedy
+
+
+def test_an_encoder_cannot_be_read_without_onnx_runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "tridex.serving.server.preflight", None)
+    finding = host.repository(tmp_path, "embedded")
+    assert (finding.state, finding.remedy) == ("missing", "pip install 'tridex[embedded]'")
