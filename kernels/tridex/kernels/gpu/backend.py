@@ -64,6 +64,8 @@ class _Plan:
     blocks: int
     most: int
     """Documents that a split takes."""
+    rounds: int
+    """Blocks that a split takes, at most."""
     kept: int
     """Keys that a split keeps of each query."""
     capacity: int
@@ -127,6 +129,7 @@ def search(
             last_documents=plan.last_documents,
             blocks=plan.blocks,
             most=plan.most,
+            rounds=plan.rounds,
             kept=plan.kept,
             capacity=plan.capacity,
             top_k=top_k,
@@ -220,6 +223,7 @@ def _plan(segment: Segment, batch: int, query_tokens: int, top_k: int) -> _Plan:
         last_documents,
         large_blocks + last_blocks,
         most,
+        most // last_documents,
         kept,
         capacity=2 * kept + 4 * BLOCK_DOCUMENTS,
     )
