@@ -22,6 +22,7 @@ from maxsim_data import (
 
 from tridex.kernels import (
     Codec,
+    SearchPlan,
     Segment,
     explain,
     pack,
@@ -175,6 +176,24 @@ def test_a_graph_that_was_captured_is_the_search(codec: Codec, device: torch.dev
         replayed = [result.clone() for result in captured]
         for one, other in zip(replayed, job(), strict=True):
             assert torch.equal(one, other)
+
+
+def test_a_plan_is_the_search_of_up_to_its_shape(device: torch.device) -> None:
+    segment = packed(documents(LENGTHS * 20, 128), Codec.INT8, device)
+    bitmap = segment.live.clone()
+    segment = segment.with_live(bitmap)
+    plan = SearchPlan(segment, 8, 32, 20)
+    for batch, tokens, words in [
+        (8, 32, torch.full_like(bitmap, -1)),
+        (3, 20, pack_bitmap(np.arange(segment.documents) % 3 == 0).to(device)),
+        (1, 32, torch.full_like(bitmap, -1)),
+    ]:
+        bitmap.copy_(words)
+        query, mask = queries(batch, tokens, 128, batch).to(device), masks(batch, tokens, batch).to(device)
+        expected = search(query, segment, 20, mask)
+        assert all(torch.equal(one, other) for one, other in zip(plan.search(query, mask), expected, strict=True))
+    with pytest.raises(ValueError, match=r"queries is \[9, 32, 128\] .*; expected up to \[8, 32, 128\]"):
+        plan.search(queries(9, 32, 128).to(device), masks(9, 32).to(device))
 
 
 def assert_neither_compiles_nor_waits(job: Callable[[], object]) -> None:

@@ -20,15 +20,16 @@ from triton.compiler import ASTSource
 
 from tridex.kernels import Codec
 from tridex.kernels.gpu import kernels, query_tile
+from tridex.kernels.gpu.queries import prepare_queries
 from tridex.kernels.gpu.query_tile import QueryTile, query_tiles
 
-CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
 SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 """Of a program, and of a multiprocessor less 1 KiB for each program."""
 
 HALVES = "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32"
 BYTES = "mma.sync.aligned.m16n8k32.row.col.satfinite.s32.s8.s8.s32"
-WGMMA = "wgmma.mma_async.sync.aligned.m64n32"
+WGMMA = "wgmma.mma_async.sync.aligned.m64n"
 TCGEN = "tcgen05.mma.cta_group::1.kind::"
 INSTRUCTIONS = {
     80: {
@@ -58,14 +59,24 @@ POINTERS = {
     "p_offsets": "*i64",
     "p_live": "*i32",
     "p_rows": "*i64",
+    "p_best_scores": "*fp32",
     "p_best_rows": "*i64",
     "p_keys": "*i64",
+    "p_merged": "*i64",
+    "p_least": "*i64",
+    "p_chunks": "*i64",
+    "p_ends": "*i8",
+    "p_sums": "*fp32",
+    "p_counters": "*i32",
+    "p_units": "*fp64",
     "p_scores": "*fp32",
     "p_tokens": "*i64",
     "p_similarities": "*fp32",
 }
-CALLERS = {"p_offsets", "p_live", "p_scales", "p_centroid_ids", "p_rows", "p_keys"}
-"""Tensors of the caller, of any alignment: a kernel that is specialised on it would be compiled at request time."""
+SCRATCH = {"p_keys", "p_merged", "p_least", "p_chunks", "p_ends", "p_sums", "p_counters"}
+CALLERS = {"p_offsets", "p_live", "p_scales", "p_centroid_ids", "p_rows"} | SCRATCH
+"""Tensors of the caller and parts of its workspace, of any alignment: a kernel that is specialised on it would be
+compiled at request time."""
 
 NUMBERS = {
     torch.float32: "fp32",
@@ -83,8 +94,8 @@ VARIANTS = [
         for tile in query_tiles(codec, 128, capability)[: 1 if codec is Codec.BFLOAT16 else None]
     ),
     *(
-        (kernel, codec, 128, query_tiles(codec, 128, 90)[0], 90)
-        for kernel in (kernels.score_candidates, kernels.explain_candidates)
+        (kernel, codec, 128, tile or query_tiles(codec, 128, 90)[0], 90)
+        for kernel, tile in ((kernels.score_candidates, None), (kernels.explain_candidates, query_tile.EXPLAIN))
         for codec in (Codec.FLOAT32, Codec.FLOAT16, Codec.FLOAT8, Codec.INT8, Codec.RESIDUAL2)
     ),
     *(
@@ -109,7 +120,7 @@ VARIANTS = [
 def compiled_variant(kernel: Any, codec: Codec, dim: int, tile: QueryTile, capability: int) -> Any:
     constants = query_tile.constants(codec, dim, tile)
     if kernel is not kernels.explain_candidates:
-        constants["BLOCK_DOCUMENTS"] = query_tile.BLOCK_DOCUMENTS
+        constants |= {"BLOCK_DOCUMENTS": query_tile.BLOCK_DOCUMENTS, "LIST": query_tile.LIST}
     options = {name: constants.pop(name) for name in ("num_warps", "maxnreg")}
     queries = NUMBERS[codec.description.operand]
     codes = "u8" if codec.residual_bits else queries
@@ -123,7 +134,12 @@ def compiled_variant(kernel: Any, codec: Codec, dim: int, tile: QueryTile, capab
 
 
 def compiled(
-    kernel: Any, constants: dict[str, Any], options: dict[str, Any], types: dict[str, str], capability: int
+    kernel: Any,
+    constants: dict[str, Any],
+    options: dict[str, Any],
+    types: dict[str, str],
+    capability: int,
+    callers: set[str] = CALLERS,
 ) -> Any:
     """Compiles a kernel as gpu/backend.py has it compiled."""
     signature, attributes = {}, {}
@@ -132,13 +148,13 @@ def compiled(
             signature[parameter.name] = "constexpr"
         elif parameter.name.startswith("p_"):
             signature[parameter.name] = (POINTERS | types)[parameter.name]
-            aligned = parameter.name not in CALLERS
+            aligned = parameter.name not in callers
             assert parameter.do_not_specialize_on_alignment != aligned, f"{parameter.name}: see CALLERS"
             if aligned:
                 attributes[i,] = [["tt.divisibility", 16]]
         else:
             assert parameter.do_not_specialize, f"{parameter.name}: a new value would be compiled at request time"
-            signature[parameter.name] = "i32"
+            signature[parameter.name] = "fp32" if parameter.name == "step" else "i32"
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
     return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
 
@@ -158,41 +174,84 @@ def test_a_variant_compiles_to_what_the_hardware_is_for(
     assert_fits(variant, tile, capability, tmp_path / "cubin")
     ptx = variant.asm["ptx"]
     instructions = set(re.findall(r"\b(?:wgmma\.mma_async|mma\.sync|tcgen05\.mma)[\w.:]*", ptx))
+    instructions = {re.sub(rf"^{WGMMA}\d+", WGMMA, name) for name in instructions}
     assert instructions == INSTRUCTIONS[capability][codec.description.operand]
     assert "tf32" not in ptx
-    assert_addresses_are_64_bit(variant.asm["ttir"])
+    assert_addresses_are_64_bit(variant, kernel)
 
 
 @pytest.mark.parametrize("capability", [80, 90, 100])
-def test_the_merge_of_splits_compiles(capability: int, tmp_path: Path) -> None:
-    constants = dict(query_tile.MERGE)
-    tile = QueryTile(subtiles=1, warps=constants.pop("num_warps"), programs=1)
-    variant = compiled(kernels.best_documents, constants, {"num_warps": tile.warps}, {}, capability)
-    assert_fits(variant, tile, capability, tmp_path / "cubin")
-    assert re.search(r"tt\.addptr .* : tensor<512x!tt\.ptr<f32>>, tensor<512xi64>", variant.asm["ttir"])
+@pytest.mark.parametrize("codec", [Codec.FLOAT32, Codec.FLOAT8, Codec.INT8])
+def test_what_makes_queries_ready_compiles(codec: Codec, capability: int, tmp_path: Path) -> None:
+    constants = query_tile.query_constants(codec, 768) | {"EACH_TOKEN": False}
+    warps = constants.pop("num_warps")
+    operand = torch.float16 if codec is Codec.FLOAT8 and capability < 89 else codec.description.operand
+    types = {"p_queries": "*fp32", "p_mask": "*i8", "p_numbers": f"*{NUMBERS[operand]}"}
+    callers = {"p_queries", "p_mask", "p_counters"}
+    variant = compiled(prepare_queries, constants, {"num_warps": warps}, types, capability, callers)
+    assert not register_use(variant, tmp_path / "cubin")["STACK"]
+
+
+def register_use(variant: Any, cubin: Path) -> dict[str, int]:
+    """Registers of a thread, REG, and bytes of memory that stand in for registers, STACK and LOCAL."""
+    cubin.write_bytes(variant.asm["cubin"])
+    command = [TOOLS / "cuobjdump", "-res-usage", cubin]
+    report = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return {name: int(count) for name, count in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", report)}
 
 
 def assert_fits(variant: Any, tile: QueryTile, capability: int, cubin: Path) -> None:
-    """No register spills, and as many programs find room on a multiprocessor as the table says."""
-    cubin.write_bytes(variant.asm["cubin"])
-    report = subprocess.run([CUOBJDUMP, "-res-usage", cubin], capture_output=True, text=True, check=True).stdout
-    used = {name: int(count) for name, count in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", report)}
-    print(f"{used['REG']} registers, {variant.metadata.shared} bytes of shared memory")
-    assert (used["STACK"], used["LOCAL"]) == (0, 0), "registers spill"
+    """No register spills in the loop over tiles, and as many programs find room together as the table says.
+
+    What is kept for the next block of documents may wait in memory meanwhile.
+    """
+    used = register_use(variant, cubin)
+    print(f"{used['REG']} registers, {used['STACK']} bytes spilled, {variant.metadata.shared} bytes of shared memory")
+    assert not spills_in_the_loop_over_tiles(cubin)
     assert -(-used["REG"] // 8) * 8 * 32 * tile.warps * tile.programs <= query_tile.REGISTERS
     assert variant.metadata.shared * tile.programs <= SHARED_MEMORY[capability] - 1024 * (tile.programs - 1)
 
 
-def assert_addresses_are_64_bit(ttir: str) -> None:
-    """Rows of queries, codes and centroids, and numbers of a token or a document, are reached by int64 offsets.
+def spills_in_the_loop_over_tiles(cubin: Path) -> list[str]:
+    """The loads and stores of spilled registers in the smallest loop that loads tiles (LDGSTS: past the registers)."""
+    code = subprocess.run([TOOLS / "nvdisasm", "-c", cubin], capture_output=True, text=True, check=True).stdout
+    lines = [line for line in code.splitlines() if re.match(r"\.L\w+:|\s+/\*[0-9a-f]{4,}\*/ ", line)]
+    labels = {line.split(":")[0]: i for i, line in enumerate(lines) if line.startswith(".L")}
+    loops = []
+    for i, line in enumerate(lines):
+        jump = re.search(r"\bBRA\b.*`\((\.L\w+)\)", line)
+        if jump and labels.get(jump[1], i) < i:
+            body = lines[labels[jump[1]] : i]
+            if any("LDGSTS" in instruction for instruction in body):
+                loops.append(body)
+    return [instruction for instruction in min(loops, key=len, default=[]) if re.search(r"\b(LDL|STL)\b", instruction)]
 
-    int32 ones are dimensions, or places within a buffer of keys, which are int64 themselves.
+
+def assert_addresses_are_64_bit(variant: Any, kernel: Any) -> None:
+    """What is first added to a pointer argument is an int64: rows of queries, codes and centroids, numbers of a token,
+    a document, a query or a program. Offsets within such a row may be int32.
+
+    The counters, two for each group of queries, and the bucket weights are few.
     """
-    pointers = re.findall(r"tt\.addptr .*: tensor<(\S+)x!tt\.ptr<(\S+)>>, tensor<\S+x(i\d+)>", ttir)
-    rows = [offset for shape, pointee, offset in pointers if pointee != "i64" and re.fullmatch(r"\d+(x1)?", shape)]
-    assert len(rows) >= 3
-    assert set(rows) == {"i64"}
-    assert re.search(r"tt\.addptr %p_\w+, \S+ : !tt\.ptr<i64>, i64", ttir) or "p_keys" not in ttir
+    origins: dict[str, str] = {}
+    constants: set[str] = set()
+    offsets: dict[str, set[str]] = {}
+    for line in variant.asm["ttir"].splitlines():
+        # Names of values come again in other regions: the last one above is meant.
+        if reshaped := re.search(r"(%\w+) = tt\.(?:splat|broadcast|expand_dims|bitcast|reshape) (%\w+)", line):
+            origins[reshaped[1]] = origins.get(reshaped[2], reshaped[2])
+        elif constant := re.search(r"(%\w+) = arith.constant", line):
+            constants.add(constant[1])
+        elif added := re.search(r"(%\w+) = tt\.addptr (%\w+), (%\w+) .*, (?:tensor<[\dx]+x)?(i\d+)>? loc", line):
+            result, base, offset, offset_type = added.groups()
+            base = origins.get(base, base)
+            origins[result] = base if offset in constants else result
+            if offset not in constants:
+                offsets.setdefault(base.removeprefix("%"), set()).add(offset_type)
+    arguments = {parameter.name for parameter in kernel.params} & offsets.keys()
+    assert arguments >= {"p_queries", "p_codes", "p_weights", "p_offsets", "p_live"}
+    small = {name for name in arguments if offsets[name] != {"i64"}}
+    assert small <= {"p_counters", "p_bucket_weights"}
 
 
 AHEAD = """
@@ -218,7 +277,12 @@ def test_what_is_compiled_ahead_is_what_a_gpus_process_compiles(
 
     made = compile_ahead()
     tiles = query_tiles(codec, dim, capability)
-    assert len(made) == len(tiles) + 3  # a search by each query tile, the merge of its splits, rescore, explain
-    for kernel in (kernels.search_documents, kernels.score_candidates, kernels.explain_candidates):
-        assert compiled_variant(kernel, codec, dim, tiles[0], capability).asm["cubin"] in made.values()
+    assert len(made) == len(tiles) + 6  # a search by each query tile, rescore, explain, and what makes queries ready:
+    # for scores or for each token, with a mask or without one
+    for kernel, tile in [
+        (kernels.search_documents, tiles[0]),
+        (kernels.score_candidates, tiles[0]),
+        (kernels.explain_candidates, query_tile.EXPLAIN),
+    ]:
+        assert compiled_variant(kernel, codec, dim, tile, capability).asm["cubin"] in made.values()
     assert compile_ahead() == made, "it was not found in the cache"

@@ -74,7 +74,7 @@ def test_the_compiled_loops_refuse_what_they_have_no_branch_for(reading: Reading
 def test_a_gpu_refuses_it_before_a_launch(codec: Codec) -> None:
     assert not gpu.reads(codec)
     with pytest.raises(ValueError, match=r"codec is eighth; expected one that the GPU's kernels read: float32, .*"):
-        query_tile.constants(codec, 16, query_tile.QueryTile(1, 4, 2))
+        query_tile.constants(codec, 16, query_tile.QueryTile(2, 64, 4, 3, 2))
 
 
 @triton.jit

@@ -10,6 +10,7 @@ from .cost import search_bytes, search_flops
 from .k_means import train_codebook
 from .operator import compile_ahead, explain, rescore, search, search_workspace_bytes, supported_codecs, warm_up
 from .scaling import LARGEST_SCORE, ScaledQueries, scale_queries
+from .search_plan import SearchPlan
 from .segment import Segment, pack, pack_bitmap
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Codec",
     "Columns",
     "ScaledQueries",
+    "SearchPlan",
     "Segment",
     "TokenEmbeddings",
     "compile_ahead",

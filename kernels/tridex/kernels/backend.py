@@ -7,12 +7,11 @@ from typing import Protocol
 import torch
 
 from .codecs import Codec
-from .scaling import ScaledQueries
 from .segment import Segment
 
 
 class Backend(Protocol):
-    """The module `backend` of a folder. Arguments are checked before, and results are not `unscaled`.
+    """The module `backend` of a folder. Arguments are checked before; mask is None where all query tokens count.
 
     Every function raises ValueError for a codec that `reads` is False of.
     """
@@ -27,15 +26,22 @@ class Backend(Protocol):
         """tridex.kernels.search_workspace_bytes."""
 
     def search(
-        self, queries: ScaledQueries, segment: Segment, top_k: int, workspace: torch.Tensor | None
+        self,
+        queries: torch.Tensor,
+        mask: torch.Tensor | None,
+        segment: Segment,
+        top_k: int,
+        workspace: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """tridex.kernels.search."""
 
-    def rescore(self, queries: ScaledQueries, segment: Segment, rows: torch.Tensor) -> torch.Tensor:
+    def rescore(
+        self, queries: torch.Tensor, mask: torch.Tensor | None, segment: Segment, rows: torch.Tensor
+    ) -> torch.Tensor:
         """tridex.kernels.rescore."""
 
     def explain(
-        self, queries: ScaledQueries, segment: Segment, rows: torch.Tensor
+        self, queries: torch.Tensor, mask: torch.Tensor | None, segment: Segment, rows: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """tridex.kernels.explain."""
 

@@ -28,7 +28,6 @@ import torch
 from .backend import Backend, backend_ahead, backend_of
 from .codebook import Codebook
 from .codecs import Codec
-from .scaling import scale_queries, scale_tokens, unscaled
 from .segment import Segment, pack
 
 
@@ -61,7 +60,7 @@ def search(
     Raises:
         ValueError: An argument is not as said, or the device does not read the segment's codec.
     """
-    mask = _check_queries(queries, segment, query_mask)
+    _check_queries(queries, segment, query_mask)
     _check_top_k(top_k)
     backend = _backend(segment)
     if workspace is not None:
@@ -72,9 +71,7 @@ def search(
                 f"workspace is {_described(workspace)} at address {workspace.data_ptr()}; expected contiguous "
                 f"torch.uint8 [{needed} or more] on {segment.device} at a multiple of 8"
             )
-    scaled = scale_queries(queries, mask)
-    scores, rows = backend.search(scaled, segment, top_k, workspace)
-    return unscaled(scores, scaled.units), rows
+    return backend.search(queries, query_mask, segment, top_k, workspace)
 
 
 def search_workspace_bytes(segment: Segment, batch: int, query_tokens: int, top_k: int) -> int:
@@ -107,10 +104,9 @@ def rescore(
     Raises:
         ValueError: As `search` does.
     """
-    mask = _check_queries(queries, segment, query_mask)
+    _check_queries(queries, segment, query_mask)
     _check_rows(rows, queries, segment)
-    scaled = scale_queries(queries, mask)
-    return unscaled(_backend(segment).rescore(scaled, segment, rows), scaled.units)
+    return _backend(segment).rescore(queries, query_mask, segment, rows)
 
 
 def explain(
@@ -132,11 +128,9 @@ def explain(
     Raises:
         ValueError: As `search` does.
     """
-    mask = _check_queries(queries, segment, query_mask)
+    _check_queries(queries, segment, query_mask)
     _check_rows(rows, queries, segment)
-    scaled = scale_tokens(queries, mask)
-    tokens, similarities = _backend(segment).explain(scaled, segment, rows)
-    return tokens, unscaled(similarities, scaled.units)
+    return _backend(segment).explain(queries, query_mask, segment, rows)
 
 
 def supported_codecs(device: torch.device) -> tuple[Codec, ...]:
@@ -194,22 +188,13 @@ def _variants(
     token = np.ones((1, dim), np.float32) / np.float32(dim) ** 0.5
     segment = pack([token], codec, device, _any_codebook(codec, dim))
     backend = backend or _backend(segment)
-    rows = torch.zeros((1, 1), dtype=torch.int64, device=device)
     for batch in backend.batches_of_each_variant(segment):
-        yield partial(_search_once, backend, segment, torch.ones((batch, 1, dim), device=device))
-    yield partial(_score_once, backend, segment, torch.ones((1, 1, dim), device=device), rows)
-
-
-def _search_once(backend: Backend, segment: Segment, queries: torch.Tensor) -> None:
-    scaled = scale_queries(queries, _all_count(queries))
-    unscaled(backend.search(scaled, segment, 1, None)[0], scaled.units)
-
-
-def _score_once(backend: Backend, segment: Segment, queries: torch.Tensor, rows: torch.Tensor) -> None:
-    scaled = scale_queries(queries, _all_count(queries))
-    unscaled(backend.rescore(scaled, segment, rows), scaled.units)
-    scaled = scale_tokens(queries, _all_count(queries))
-    unscaled(backend.explain(scaled, segment, rows)[1], scaled.units)
+        yield partial(backend.search, torch.ones((batch, 1, dim), device=device), None, segment, 1, None)
+    query = torch.ones((1, 1, dim), device=device)
+    rows = torch.zeros((1, 1), dtype=torch.int64, device=device)
+    for mask in (None, torch.ones((1, 1), dtype=torch.bool, device=device)):
+        yield partial(backend.rescore, query, mask, segment, rows)
+        yield partial(backend.explain, query, mask, segment, rows)
 
 
 def _any_codebook(codec: Codec, dim: int) -> Codebook | None:
@@ -219,8 +204,8 @@ def _any_codebook(codec: Codec, dim: int) -> Codebook | None:
     return Codebook(torch.ones((1, dim), dtype=torch.int8), bucket_weights, step=1.0)
 
 
-def _check_queries(queries: torch.Tensor, segment: Segment, query_mask: torch.Tensor | None) -> torch.Tensor:
-    """Raises ValueError for bad queries or a bad mask, and returns the mask."""
+def _check_queries(queries: torch.Tensor, segment: Segment, query_mask: torch.Tensor | None) -> None:
+    """Raises ValueError for bad queries or a bad mask."""
     if (
         queries.dtype not in (torch.float32, torch.float16, torch.bfloat16)
         or queries.ndim != 3
@@ -232,18 +217,12 @@ def _check_queries(queries: torch.Tensor, segment: Segment, query_mask: torch.Te
             f"queries is {_described(queries)}; expected torch.float32, float16 or bfloat16 "
             f"[batch, tokens, {segment.dim}], none of them 0, on {segment.device}"
         )
-    if query_mask is None:
-        return _all_count(queries)
-    if query_mask.dtype != torch.bool or query_mask.shape != queries.shape[:2] or query_mask.device != segment.device:
+    if query_mask is not None and (
+        query_mask.dtype != torch.bool or query_mask.shape != queries.shape[:2] or query_mask.device != segment.device
+    ):
         raise ValueError(
             f"query_mask is {_described(query_mask)}; expected torch.bool {list(queries.shape[:2])} on {segment.device}"
         )
-    return query_mask
-
-
-def _all_count(queries: torch.Tensor) -> torch.Tensor:
-    """The mask of queries all of whose tokens count."""
-    return torch.ones(queries.shape[:2], dtype=torch.bool, device=queries.device)
 
 
 def _check_top_k(top_k: int) -> None:

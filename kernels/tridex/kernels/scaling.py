@@ -38,27 +38,29 @@ class ScaledQueries(NamedTuple):
     tokens; where tokens are told apart [batch, 1, tokens]."""
 
 
-def scale_queries(queries: torch.Tensor, mask: torch.Tensor) -> ScaledQueries:
+def scale_queries(queries: torch.Tensor, mask: torch.Tensor | None = None) -> ScaledQueries:
     """Scales queries for sums over tokens; waits for no device.
 
     A token 2**149 times shorter than the query's longest counts for nothing.
 
     Args:
         queries: float32, float16 or bfloat16 [batch, tokens, dim].
-        mask: bool [batch, tokens], False where a token does not count.
+        mask: bool [batch, tokens], False where a token does not count; all count where None.
 
     Returns:
         Tokens, one unit for each query, and the tokens' weights, 1 at most.
     """
     tokens, units = _scaled(queries)
-    counted = units.where(mask, 0.0)
+    counted = units if mask is None else units.where(mask, 0.0)
     largest = pad(counted, (0, 1), value=_SHORTEST).amax(dim=1, keepdim=True)
     return ScaledQueries(tokens, (counted / largest).float(), largest)
 
 
-def scale_tokens(queries: torch.Tensor, mask: torch.Tensor) -> ScaledQueries:
+def scale_tokens(queries: torch.Tensor, mask: torch.Tensor | None = None) -> ScaledQueries:
     """For results of each token alone: its own unit, and the weight 1."""
     tokens, units = _scaled(queries)
+    if mask is None:
+        return ScaledQueries(tokens, torch.ones_like(tokens[..., 0]), units[:, None])
     return ScaledQueries(tokens, mask.float(), units.where(mask, 1.0)[:, None])
 
 

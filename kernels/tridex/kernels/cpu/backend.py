@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from tridex.kernels.arrays import NUMBERS_AT_A_TIME
 from tridex.kernels.codecs import Codec
-from tridex.kernels.scaling import ScaledQueries
+from tridex.kernels.scaling import ScaledQueries, scale_queries, scale_tokens, unscaled
 from tridex.kernels.segment import Segment
 from tridex.kernels.top_k import sort_keys, top_k_of_keys
 
@@ -70,50 +70,56 @@ def search_workspace_bytes(segment: Segment, batch: int, query_tokens: int, top_
 
 
 def search(
-    queries: ScaledQueries,
+    queries: torch.Tensor,
+    mask: torch.Tensor | None,
     segment: Segment,
     top_k: int,
     workspace: torch.Tensor | None,  # noqa: ARG001
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """tridex.kernels.search."""
+    scaled = scale_queries(queries, mask)
     rows = np.flatnonzero(_live(segment))
-    scores = np.empty((len(queries.tokens), len(rows)), np.float32)
-    for first, end in _passes(queries):
-        packed = _pack(queries, first, end, segment, groups=1)
+    scores = np.empty((len(scaled.tokens), len(rows)), np.float32)
+    for first, end in _passes(scaled):
+        packed = _pack(scaled, first, end, segment, groups=1)
         _score(segment, packed, rows[None], scores[first:end])
     best = [  # One query at a time, so that torch does not wake its threads: see NUMBERS_AT_A_TIME.
         top_k_of_keys(sort_keys(query_scores, torch.from_numpy(rows)), top_k)
         for query_scores in torch.split(torch.from_numpy(scores), 1)
     ]
     best_scores, best_rows = zip(*best, strict=True)
-    return torch.cat(best_scores), torch.cat(best_rows)
+    return unscaled(torch.cat(best_scores), scaled.units), torch.cat(best_rows)
 
 
-def rescore(queries: ScaledQueries, segment: Segment, rows: torch.Tensor) -> torch.Tensor:
+def rescore(queries: torch.Tensor, mask: torch.Tensor | None, segment: Segment, rows: torch.Tensor) -> torch.Tensor:
     """tridex.kernels.rescore."""
+    scaled = scale_queries(queries, mask)
     wanted = _live_rows(segment, rows)
     scores = np.empty(wanted.shape, np.float32)
-    for first, end in _passes(queries):
-        packed = _pack(queries, first, end, segment, groups=end - first)
+    for first, end in _passes(scaled):
+        packed = _pack(scaled, first, end, segment, groups=end - first)
         _score(segment, packed, wanted[first:end], scores[first:end])
-    return torch.from_numpy(scores)
+    return unscaled(torch.from_numpy(scores), scaled.units)
 
 
-def explain(queries: ScaledQueries, segment: Segment, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def explain(
+    queries: torch.Tensor, mask: torch.Tensor | None, segment: Segment, rows: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """tridex.kernels.explain."""
+    scaled = scale_tokens(queries, mask)
     wanted = _live_rows(segment, rows)
-    counts = _counts(queries)
+    counts = _counts(scaled)
     tokens = np.full((*wanted.shape, counts.shape[1]), -1, np.int64)
     similarities = np.zeros(tokens.shape, np.float32)
-    for i, mask in enumerate(counts):
-        packed = _pack(queries, i, i + 1, segment, groups=1)
+    for i, own in enumerate(counts):
+        packed = _pack(scaled, i, i + 1, segment, groups=1)
         nearest = np.empty((len(packed.scales), wanted.shape[1]), np.int64)
         largest = np.empty(nearest.shape, np.float32)
         reading, stored, offsets = _described(segment)
         explain_rows(reading, stored, offsets, packed, wanted[i : i + 1], nearest, largest)
-        tokens[i][:, mask] = nearest[: mask.sum()].T
-        similarities[i][:, mask] = largest[: mask.sum()].T
-    return torch.from_numpy(tokens), torch.from_numpy(similarities)
+        tokens[i][:, own] = nearest[: own.sum()].T
+        similarities[i][:, own] = largest[: own.sum()].T
+    return torch.from_numpy(tokens), unscaled(torch.from_numpy(similarities), scaled.units)
 
 
 def _live(segment: Segment) -> NDArray[np.bool_]:

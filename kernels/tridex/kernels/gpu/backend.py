@@ -8,24 +8,26 @@ candidates are not specialised on, so warm_up compiles all there is.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import triton
-from torch.nn.functional import pad
 
-from tridex.kernels.scaling import ScaledQueries
 from tridex.kernels.segment import Segment
 
 from . import kernels
 from .codes import reads
+from .queries import prepare_queries
 from .query_tile import (
     BLOCK_DOCUMENTS,
-    MERGE,
+    EXPLAIN,
+    LIST,
     SUBTILE,
     QueryTile,
     capability_of,
     constants,
     multiprocessors,
+    query_constants,
     query_tile_of,
     query_tiles,
 )
@@ -33,10 +35,13 @@ from .query_tile import (
 __all__ = ["batches_of_each_variant", "explain", "reads", "rescore", "search", "search_workspace_bytes"]
 
 _BLOCKS_PER_SPLIT = 8
-"""So that a split that got the long documents is not waited for."""
+"""So that a split that got the long documents can leave blocks to others."""
 
-_TOKENS_PER_BLOCK = 4096
-"""A block of more has nothing to gain: 1 MiB of float16 at 128 dimensions."""
+_LAST_QUARTERS = 4
+"""The last quarter of the documents is in blocks a quarter as large: no split is waited for longer."""
+
+_TOKENS_PER_BLOCK = 8192
+"""A block of more has nothing to gain: 2 MiB of float16 at 128 dimensions."""
 
 FLOAT8_PRODUCTS = 89
 """The first capability that multiplies float8; before it, codes become float16 in registers, which is exact."""
@@ -47,15 +52,38 @@ class _Plan:
     """How a search is cut up. Known from shapes alone, so that nothing is read back from the device."""
 
     query_tile: QueryTile
+    subtiles: int
+    """Of a query."""
     groups: int
     """Of queries that share a query tile."""
     splits: int
-    """Of the documents, so that all splits for all groups run at the same time."""
+    """Programs that share the documents, so that all splits for all groups run at the same time."""
     block_documents: int
+    large_blocks: int
+    last_documents: int
+    """In each block behind the large ones."""
+    blocks: int
+    most: int
+    """Documents that a split takes."""
+    rounds: int
+    """Blocks that a split takes, at most."""
     kept: int
     """Keys that a split keeps of each query."""
     capacity: int
     """Keys in a buffer: filled up in vain some `kept` times before its least key is looked for."""
+
+    def scratch(self, batch: int) -> dict[str, tuple[torch.dtype, int]]:
+        """What the kernel's arguments point to: numbers of a type, the largest types first."""
+        programs = self.splits * self.groups
+        return {
+            "p_keys": (torch.int64, batch * self.splits * self.capacity),
+            "p_merged": (torch.int64, batch * self.splits * self.kept),
+            "p_least": (torch.int64, batch * self.splits),
+            "p_chunks": (torch.int64, programs * LIST),
+            "p_ends": (torch.int8, programs * LIST),
+            "p_sums": (torch.float32, programs * _sums(self.query_tile, self.subtiles)),
+            "p_counters": (torch.int32, 2 * self.groups),
+        }
 
 
 def batches_of_each_variant(segment: Segment) -> tuple[int, ...]:
@@ -64,88 +92,108 @@ def batches_of_each_variant(segment: Segment) -> tuple[int, ...]:
 
 
 def search_workspace_bytes(segment: Segment, batch: int, query_tokens: int, top_k: int) -> int:
-    """8 bytes for each key of each split's buffers, and for each that is kept."""
-    plan = _plan(segment, batch, query_tokens, top_k)
-    return 8 * batch * plan.splits * (plan.capacity + plan.kept)
+    """Room for each program's lists of chunks and sums, and for each split's keys."""
+    scratch = _plan(segment, batch, query_tokens, top_k).scratch(batch)
+    return -(-sum(dtype.itemsize * count for dtype, count in scratch.values()) // 8) * 8
 
 
 def search(
-    queries: ScaledQueries, segment: Segment, top_k: int, workspace: torch.Tensor | None
+    queries: torch.Tensor,
+    mask: torch.Tensor | None,
+    segment: Segment,
+    top_k: int,
+    workspace: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """tridex.kernels.search."""
-    batch, query_tokens = queries.weights.shape
+    batch, query_tokens, _ = queries.shape
     plan = _plan(segment, batch, query_tokens, top_k)
     if workspace is None:
         size = search_workspace_bytes(segment, batch, query_tokens, top_k)
         workspace = torch.empty(size, dtype=torch.uint8, device=segment.device)
-    appended, merged = batch * plan.splits * plan.capacity, batch * plan.splits * plan.kept
-    keys = workspace[: 8 * (appended + merged)].view(torch.int64)
-    buffers, kept = keys[:appended], keys[appended:]
+    scratch = _carved(workspace, plan.scratch(batch))
     scores = torch.empty((batch, top_k), dtype=torch.float32, device=segment.device)
     rows = torch.empty((batch, top_k), dtype=torch.int64, device=segment.device)
     with torch.cuda.device_of(segment.codes):  # type: ignore[no-untyped-call]
+        prepared = _prepared(queries, mask, segment, scratch["p_counters"])
         kernels.search_documents[(plan.splits * plan.groups,)](
-            *_inputs(queries, segment),
-            buffers,
-            batch,
-            triton.cdiv(query_tokens, SUBTILE),
-            segment.documents,
-            plan.block_documents,
-            plan.groups,
-            plan.kept,
-            plan.capacity,
+            *prepared,
+            *_stored(segment),
+            scores,
+            rows,
+            **scratch,
+            queries=batch,
+            subtiles=plan.subtiles,
+            documents=segment.documents,
+            groups=plan.groups,
+            block_documents=plan.block_documents,
+            large_blocks=plan.large_blocks,
+            last_documents=plan.last_documents,
+            blocks=plan.blocks,
+            most=plan.most,
+            rounds=plan.rounds,
+            kept=plan.kept,
+            capacity=plan.capacity,
+            top_k=top_k,
             BLOCK_DOCUMENTS=BLOCK_DOCUMENTS,
+            LIST=LIST,
             **constants(segment.codec, segment.dim, plan.query_tile),
         )
-        kept.view(-1, plan.kept).copy_(buffers.view(-1, plan.capacity)[:, : plan.kept])
-        kernels.best_documents[(batch,)](kept, scores, rows, plan.splits * plan.kept, top_k, **MERGE)
     return scores, rows
 
 
-def rescore(queries: ScaledQueries, segment: Segment, rows: torch.Tensor) -> torch.Tensor:
+def rescore(queries: torch.Tensor, mask: torch.Tensor | None, segment: Segment, rows: torch.Tensor) -> torch.Tensor:
     """tridex.kernels.rescore."""
-    batch, query_tokens = queries.weights.shape
+    batch, query_tokens, _ = queries.shape
     candidates = rows.shape[1]
     scores = torch.empty((batch, candidates), dtype=torch.float32, device=segment.device)
     if not candidates:
         return scores
     query_tile = _smallest_tile(segment)
-    programs = query_tile.programs * multiprocessors(segment.device)
-    block = min(max(batch * candidates // programs, 1), BLOCK_DOCUMENTS)
+    subtiles = triton.cdiv(query_tokens, SUBTILE)
+    block = batch * candidates // (query_tile.programs * multiprocessors(segment.device))
+    block = min(max(block, 1), BLOCK_DOCUMENTS)
+    programs = batch * triton.cdiv(candidates, block)
     with torch.cuda.device_of(segment.codes):  # type: ignore[no-untyped-call]
-        kernels.score_candidates[(batch * triton.cdiv(candidates, block),)](
-            *_inputs(queries, segment),
+        kernels.score_candidates[(programs,)](
+            *_prepared(queries, mask, segment),
+            *_stored(segment),
             rows.contiguous(),
             scores,
-            triton.cdiv(query_tokens, SUBTILE),
+            torch.empty((programs, LIST), dtype=torch.int64, device=segment.device),
+            torch.empty((programs, LIST), dtype=torch.int8, device=segment.device),
+            torch.empty((programs, _sums(query_tile, subtiles)), dtype=torch.float32, device=segment.device),
+            subtiles,
             segment.documents,
             candidates,
             block,
             BLOCK_DOCUMENTS=BLOCK_DOCUMENTS,
+            LIST=LIST,
             **constants(segment.codec, segment.dim, query_tile),
         )
     return scores
 
 
-def explain(queries: ScaledQueries, segment: Segment, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def explain(
+    queries: torch.Tensor, mask: torch.Tensor | None, segment: Segment, rows: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """tridex.kernels.explain."""
-    batch, query_tokens = queries.weights.shape
+    batch, query_tokens, _ = queries.shape
     candidates = rows.shape[1]
     subtiles = triton.cdiv(query_tokens, SUBTILE)
     tokens = torch.empty((batch, candidates, subtiles * SUBTILE), dtype=torch.int64, device=segment.device)
     similarities = torch.empty(tokens.shape, dtype=torch.float32, device=segment.device)
-    query_tile = _smallest_tile(segment)
     if candidates:
         with torch.cuda.device_of(segment.codes):  # type: ignore[no-untyped-call]
-            kernels.explain_candidates[(batch * candidates * triton.cdiv(subtiles, query_tile.subtiles),)](
-                *_inputs(queries, segment),
+            kernels.explain_candidates[(batch * candidates * triton.cdiv(subtiles, EXPLAIN.subtiles),)](
+                *_prepared(queries, mask, segment, each_token=True),
+                *_stored(segment),
                 rows.contiguous(),
                 tokens,
                 similarities,
                 subtiles,
                 segment.documents,
                 candidates,
-                **constants(segment.codec, segment.dim, query_tile),
+                **constants(segment.codec, segment.dim, EXPLAIN),
             )
     return tokens[..., :query_tokens], similarities[..., :query_tokens]
 
@@ -155,13 +203,42 @@ def _plan(segment: Segment, batch: int, query_tokens: int, top_k: int) -> _Plan:
     query_tile = query_tile_of(segment.codec, segment.dim, capability_of(segment.device), batch * subtiles)
     groups = triton.cdiv(batch, query_tile.subtiles // min(subtiles, query_tile.subtiles))
     programs = query_tile.programs * multiprocessors(segment.device)
-    splits = min(max(programs // groups, 1), max(segment.documents, 1))
-    by_tokens = _TOKENS_PER_BLOCK * segment.documents // max(segment.tokens, 1)
-    by_splits = segment.documents // (splits * _BLOCKS_PER_SPLIT)
+    documents = segment.documents
+    splits = min(max(programs // groups, 1), max(documents, 1))
+    by_tokens = _TOKENS_PER_BLOCK * documents // max(segment.tokens, 1)
+    by_splits = documents // (splits * _BLOCKS_PER_SPLIT)
     block_documents = min(max(min(by_tokens, by_splits), 1), BLOCK_DOCUMENTS)
-    most = triton.cdiv(triton.cdiv(segment.documents, block_documents), splits) * block_documents
-    kept = min(top_k, max(most, 1))
-    return _Plan(query_tile, groups, splits, block_documents, kept, capacity=2 * kept + 4 * BLOCK_DOCUMENTS)
+    large_blocks = (documents - documents // _LAST_QUARTERS) // block_documents
+    last_documents = max(block_documents // _LAST_QUARTERS, 1)
+    last_blocks = triton.cdiv(documents - large_blocks * block_documents, last_documents)
+    most = 2 * triton.cdiv(documents, splits) + block_documents
+    kept = min(top_k, most)
+    return _Plan(
+        query_tile,
+        subtiles,
+        groups,
+        splits,
+        block_documents,
+        large_blocks,
+        last_documents,
+        large_blocks + last_blocks,
+        most,
+        most // last_documents,
+        kept,
+        capacity=2 * kept + 4 * BLOCK_DOCUMENTS,
+    )
+
+
+def _sums(query_tile: QueryTile, subtiles: int) -> int:
+    """Numbers that a program has in p_sums."""
+    return -(-subtiles // query_tile.subtiles) * BLOCK_DOCUMENTS * query_tile.warps
+
+
+def _carved(workspace: torch.Tensor, scratch: dict[str, tuple[torch.dtype, int]]) -> dict[str, torch.Tensor]:
+    """Tensors that lie in a workspace one behind the other."""
+    sizes = [dtype.itemsize * count for dtype, count in scratch.values()]
+    parts = torch.split(workspace[: sum(sizes)], sizes)
+    return {name: part.view(dtype) for (name, (dtype, _)), part in zip(scratch.items(), parts, strict=True)}
 
 
 def _smallest_tile(segment: Segment) -> QueryTile:
@@ -169,27 +246,60 @@ def _smallest_tile(segment: Segment) -> QueryTile:
     return query_tiles(segment.codec, segment.dim, capability_of(segment.device))[0]
 
 
-def _inputs(queries: ScaledQueries, segment: Segment) -> tuple[torch.Tensor | None, ...]:
-    """The arguments that the kernels share.
+class _Prepared(NamedTuple):
+    """What queries.py makes of queries, in the order of the kernels' arguments."""
 
-    Queries are filled up to whole subtiles, so that each lies in memory as it stands in a query tile. What a token's
-    products have in common goes into its weight.
-    """
+    numbers: torch.Tensor
+    weights: torch.Tensor
+    units: torch.Tensor
+
+
+def _prepared(
+    queries: torch.Tensor,
+    mask: torch.Tensor | None,
+    segment: Segment,
+    counters: torch.Tensor | None = None,
+    *,
+    each_token: bool = False,
+) -> _Prepared:
+    """Queries for the kernels; sets the counters to 0. Each token has its own unit, or each query."""
+    codec, device = segment.codec.description, segment.device
+    batch, query_tokens, dim = queries.shape
+    lines = triton.cdiv(query_tokens, SUBTILE) * SUBTILE
+    operand = torch.float16 if _reads_bytes_as_halves(segment) else codec.operand
+    prepared = _Prepared(
+        torch.empty((batch, lines, dim), dtype=operand, device=device),
+        torch.empty((batch, lines), dtype=torch.float32, device=device),
+        torch.empty((batch, lines) if each_token else batch, dtype=torch.float64, device=device),
+    )
+    if counters is None:
+        counters = torch.empty(0, dtype=torch.int32, device=device)
+    prepare_queries[(batch,)](
+        queries.float().contiguous(),
+        None if mask is None else mask.contiguous().view(torch.int8),
+        *prepared,
+        counters,
+        query_tokens,
+        lines // SUBTILE,
+        len(counters),
+        1.0 if segment.codebook is None else segment.codebook.step,
+        EACH_TOKEN=each_token,
+        **query_constants(segment.codec, dim),
+    )
+    return prepared
+
+
+def _reads_bytes_as_halves(segment: Segment) -> bool:
+    operand = segment.codec.description.operand
+    return operand == torch.float8_e4m3fn and capability_of(segment.device) < FLOAT8_PRODUCTS
+
+
+def _stored(segment: Segment) -> tuple[torch.Tensor | None, ...]:
+    """The arguments that the kernels share, of what the segment holds."""
     codec, codebook = segment.codec.description, segment.codebook
-    missing = -queries.weights.shape[1] % SUBTILE
-    tokens, weights = pad(queries.tokens, (0, 0, 0, missing)), pad(queries.weights, (0, missing)).contiguous()
-    numbers, scales = codec.round_queries(tokens)
-    codes = segment.codes if codec.has_codebook else segment.codes.view(codec.operand)
-    if scales is not None:
-        weights = weights * (scales if codebook is None else scales * codebook.step)
-    elif codec.operand == torch.float8_e4m3fn and capability_of(segment.device) < FLOAT8_PRODUCTS:
-        numbers, codes = (numbers.float() / codec.unit).half(), segment.codes
-    elif codec.unit != 1:
-        weights = weights / codec.unit**2
+    as_bytes = codec.has_codebook or _reads_bytes_as_halves(segment)
     return (
-        numbers,
-        weights,
-        codes,
+        segment.codes if as_bytes else segment.codes.view(codec.operand),
         segment.scales,
         segment.centroid_ids,
         None if codebook is None else codebook.centroids,

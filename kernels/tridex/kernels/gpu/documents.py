@@ -1,50 +1,72 @@
 """Maxima and sums over documents: device code.
 
-A tile is TOKENS neighbouring tokens of one document. A document's last tile repeats its last token, which changes no
-maximum, needs no mask and reads nothing new. So a document of 68 tokens costs 96 in products (128 in tiles of 64) and
-68 in memory, whatever the longest one has, and what is deleted or filtered out has no tiles at all. The tiles of a
-block of documents are one loop, so that the tokens of the next document are on their way before the last one is done.
+The columns of a tile are chunks of 16 tokens, each of one document: a chunk never crosses a document's end, so nothing
+is masked in the loop, and a document of 68 tokens costs 80 columns, whatever the longest one has. A document's last
+chunk repeats its last token, and a block's last document repeats its last chunk until the last tile is full: neither
+changes a maximum, and neither reads anything new.
+
+A program lists the chunks of a block of documents in its own scratch memory, from offsets and the bitmap; what is
+deleted or filtered out has no chunks. Then it walks over the list tile by tile. A thread keeps a running maximum for
+each of its rows, and where a document ends, one branch for the whole program takes the maxima away.
 """
 
 # mypy: disable-error-code="no-untyped-def,untyped-decorator"
-# ruff: noqa: N803
+# ruff: noqa: N803, N806, SIM108
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
-from .similarity import similarities
+from .similarity import load_query_tile, similarities
+
+CHUNK = tl.constexpr(16)
+"""Tokens in a chunk. Chunks of 8 leave fewer columns idle and cost more in branches: slower on an H200."""
+
+_COUNT_BITS = tl.constexpr(4)
+"""Of a list's entry: a chunk's tokens less 1; the first token's place is above."""
+
+_CHUNKS_AT_A_TIME = tl.constexpr(8)
+"""Of one document that are listed at a time."""
 
 
 @triton.jit
-def query_tile_rows(first_query, end_query, subtiles, query_tile, SUBTILE: tl.constexpr, SUBTILES: tl.constexpr):
-    """A query tile's rows: where in [queries * subtiles * SUBTILE] each query token lies.
-
-    A query tile holds as many whole queries as it can, or else subtiles of one query; either lies in memory as it
-    stands in the query tile. Rows behind it repeat a row.
-    """
-    first = (first_query.to(tl.int64) * subtiles + query_tile * SUBTILES) * SUBTILE
-    lane = tl.arange(0, SUBTILES * SUBTILE)
-    positions = first + lane
-    if SUBTILES > 1:  # A query tile of one subtile has no rows behind it, and the compiler no registers left.
-        positions = tl.where(
-            lane < ((end_query - first_query) * subtiles - query_tile * SUBTILES) * SUBTILE, positions, 0
-        )
-    return positions
-
-
-@triton.jit
-def query_tile_weights(
-    p_weights, first_query, end_query, subtiles, query_tile, SUBTILE: tl.constexpr, SUBTILES: tl.constexpr
+def query_tile_rows(
+    first_query, end_query, subtiles, query_tile, SUBTILE: tl.constexpr, SUBTILES: tl.constexpr, WARPS: tl.constexpr
 ):
-    """What the maxima of a query tile's rows are multiplied by: 0 where a query token does not count, or there is none.
+    """Where in [queries * subtiles * SUBTILE] the query tokens of a query tile's rows lie, and which rows have one.
 
-    Read at each document's end: kept from tile to tile, they made some variants spill.
+    A query tile holds as many whole queries as it can, or else subtiles of one query; either lies in memory side by
+    side. Rows behind them repeat a row.
+
+    A product's row 64 b + 16 w + r is in warp w (of four at a time), so it holds token 16 b + r of subtile w: a
+    subtile's maxima are added within a warp. With 64 rows for four warps there is one b alone, and two warps share a
+    subtile: one has its even tokens.
     """
+    tl.static_assert(SUBTILE == 32)
+    row = tl.arange(0, SUBTILES * SUBTILE)
+    warp = row // 64 % (WARPS // 4) * 4 + row // 16 % 4
+    if SUBTILES == WARPS:
+        lane = warp * SUBTILE + row // (16 * WARPS) * 16 + row % 16
+    else:
+        tl.static_assert(2 * SUBTILES == WARPS)
+        lane = warp // 2 * SUBTILE + row % 16 * 2 + warp % 2
     first = (first_query.to(tl.int64) * subtiles + query_tile * SUBTILES) * SUBTILE
-    lane = tl.arange(0, SUBTILES * SUBTILE)
     own = lane < ((end_query - first_query) * subtiles - query_tile * SUBTILES) * SUBTILE
-    return tl.load(p_weights + (first + lane), mask=own, other=0.0)
+    return first + tl.where(own, lane, 0), own
+
+
+@triton.jit
+def block_rows(p_rows, first, size, documents, BLOCK_DOCUMENTS: tl.constexpr):
+    """A block's rows int64 [BLOCK_DOCUMENTS], and which of them there are.
+
+    From row `first` on, or p_rows from place `first` on: `size` of them.
+    """
+    place = tl.arange(0, BLOCK_DOCUMENTS)
+    if p_rows is None:
+        rows = first + place
+    else:
+        rows = tl.load(p_rows + first + place, mask=place < size, other=-1)
+    return rows, (place < size) & (rows >= 0) & (rows < documents)
 
 
 @triton.jit
@@ -58,26 +80,109 @@ def document_spans(p_offsets, p_live, rows, wanted):
 
 
 @triton.jit
-def _sums_of_subtiles(values, SUBTILE: tl.constexpr):
-    """[subtiles * SUBTILE] to [subtiles].
-
-    Always two at a time: a sum of two has the same bits in every layout of the numbers in registers, and the layout
-    depends on the size of the query tile.
-    """
-    tl.static_assert(SUBTILE == 32)
-    sums = tl.reshape(values, [values.shape[0] // SUBTILE, 2, 2, 2, 2, 2])
-    for _ in tl.static_range(5):
-        sums = tl.sum(sums, axis=1)
-    return sums
+def _chunk_spans(lengths, TILE_CHUNKS: tl.constexpr):
+    """The numbers of each document's first chunk and of the one behind its last, and of all: int64."""
+    counts = tl.cdiv(lengths, CHUNK).to(tl.int64)
+    ends = tl.cumsum(counts)
+    total = tl.max(ends)
+    padded = tl.cdiv(total, TILE_CHUNKS) * TILE_CHUNKS
+    return ends - counts, tl.where((ends == total) & (counts > 0), padded, ends), padded
 
 
 @triton.jit
-def block_scores(
-    starts,
-    lengths,
+def _list_chunks(
+    p_chunks,
+    p_ends,
+    p_offsets,
+    p_live,
+    p_rows,
+    first_document,
+    size,
+    documents,
+    first,
+    TILE_CHUNKS: tl.constexpr,
+    LIST: tl.constexpr,
+    BLOCK_DOCUMENTS: tl.constexpr,
+):
+    """Lists the chunks number `first` to `first` + LIST of a block of documents.
+
+    p_chunks: out: int64 [LIST], first token << 4 | tokens - 1. p_ends: out: int8 [LIST], 1 where a document ends.
+    Offsets are read anew for each list: kept from list to list they took registers that the tiles need.
+    """
+    rows, wanted = block_rows(p_rows, first_document, size, documents, BLOCK_DOCUMENTS)
+    starts, lengths = document_spans(p_offsets, p_live, rows, wanted)
+    begins, ends, _ = _chunk_spans(lengths, TILE_CHUNKS)
+    low = tl.maximum(begins, first)
+    high = tl.minimum(ends, first + LIST)
+    lasts = (lengths - 1) // CHUNK
+    tl.debug_barrier()
+    for k in range(0, tl.max(high - low), _CHUNKS_AT_A_TIME):
+        number = low[:, None] + k + tl.arange(0, _CHUNKS_AT_A_TIME)[None, :]
+        own = number < high[:, None]
+        passed = tl.minimum(number - begins[:, None], lasts[:, None]) * CHUNK
+        tokens = tl.minimum(lengths[:, None] - passed, CHUNK)
+        entries = ((starts[:, None] + passed) << _COUNT_BITS) | (tokens - 1)
+        tl.store(p_chunks + (number - first), entries, mask=own)
+        tl.store(p_ends + (number - first), (number + 1 == ends[:, None]).to(tl.int8), mask=own)
+    tl.debug_barrier()
+
+
+@triton.jit
+def _subtile_sums(values, SUBTILES: tl.constexpr, WARPS: tl.constexpr):
+    """[rows] to [WARPS]: the sums of subtiles, or of their even and their odd tokens where two warps share one.
+
+    Always two at a time, and first those whose tokens are farthest apart: the same bits in every query tile.
+    """
+    if SUBTILES == WARPS:
+        values = tl.sum(tl.reshape(values, [2, values.shape[0] // 2]), axis=0)
+    values = tl.reshape(values, [WARPS, 2, 2, 2, 2])
+    for _ in tl.static_range(4):
+        values = tl.sum(values, axis=1)
+    return values
+
+
+@triton.jit
+def _halves(maxima):
+    """[rows, chunks, 4] to the first and the second half of the chunks. The compiler moves no number for it."""
+    rows: tl.constexpr = maxima.shape[0]
+    chunks: tl.constexpr = maxima.shape[1]
+    return tl.split(tl.permute(tl.reshape(maxima, [rows, 2, chunks // 2, 4]), [0, 2, 3, 1]))
+
+
+@triton.jit
+def _take_chunks(chunk_maxima, running, documents, ends, weights, p_sums, SUBTILES: tl.constexpr, WARPS: tl.constexpr):
+    """Takes the maxima [rows, chunks, 4] of a tile's chunks to the running ones, one after the other.
+
+    documents: How many have ended. ends: int64, the chunks' bytes of p_ends. Where one ends, its sums are stored.
+    """
+    if chunk_maxima.shape[1] > 1:
+        first, second = _halves(chunk_maxima)
+        running, documents = _take_chunks(first, running, documents, ends, weights, p_sums, SUBTILES, WARPS)
+        ends = ends >> 4 * chunk_maxima.shape[1]
+        running, documents = _take_chunks(second, running, documents, ends, weights, p_sums, SUBTILES, WARPS)
+    else:
+        running = tl.maximum(running, tl.reshape(chunk_maxima, running.shape))
+        if (ends & 1) != 0:
+            # `where` also keeps the compiler from fusing product and sum, which would round otherwise.
+            values = tl.where(weights != 0, tl.max(running, axis=1) * weights, 0.0)
+            tl.store(p_sums + documents * WARPS + tl.arange(0, WARPS), _subtile_sums(values, SUBTILES, WARPS))
+            running = tl.full(running.shape, float("-inf"), tl.float32)
+            documents += 1
+    return running, documents
+
+
+@triton.jit
+def store_sums(
+    p_rows,  # of the block, as in block_rows
+    first_document,
+    size,
+    documents,
     first_query,
     end_query,
     subtiles,
+    p_chunks,  # scratch: int64 [LIST]
+    p_ends,  # scratch: int8 [LIST], at a multiple of 8
+    p_sums,  # out: fp32 [query tiles of a query, documents, WARPS]
     p_queries,
     p_weights,
     p_codes,
@@ -85,67 +190,98 @@ def block_scores(
     p_centroid_ids,
     p_centroids,
     p_bucket_weights,
+    p_offsets,
+    p_live,
     CODES: tl.constexpr,
     CODES_PER_BYTE: tl.constexpr,
     DIM: tl.constexpr,
     BLOCK_DIM: tl.constexpr,
     SUBTILE: tl.constexpr,
     SUBTILES: tl.constexpr,
+    WARPS: tl.constexpr,
     TOKENS: tl.constexpr,
-    TOKENS_AS_ROWS: tl.constexpr,
+    BLOCK_DOCUMENTS: tl.constexpr,
+    LIST: tl.constexpr,
     STAGES: tl.constexpr,
 ):
-    """The scores of the queries from first_query on with a block of documents: fp32 [SUBTILES, documents].
-
-    starts, lengths: of the documents. The first SUBTILES / (subtiles of a query) rows are those queries' scores, at
-    most up to end_query. A document without tokens scores 0 here. The subtiles of a query are added in their order.
-    """
-    token_axis: tl.constexpr = 0 if TOKENS_AS_ROWS else 1
-    shape: tl.constexpr = (TOKENS, SUBTILES * SUBTILE) if TOKENS_AS_ROWS else (SUBTILES * SUBTILE, TOKENS)
-    tiles = tl.cdiv(lengths, TOKENS)
-    ends = tl.cumsum(tiles)
-    begins = ends - tiles
-    per_tile = tl.minimum(subtiles, SUBTILES)
-    index = tl.arange(0, SUBTILES)
-    scores = tl.zeros([SUBTILES, starts.shape[0]], tl.float32)
+    """The sums over subtiles, for the queries from first_query on, of those of a block's documents that have tokens."""
+    TILE_CHUNKS: tl.constexpr = TOKENS // CHUNK
+    ROWS: tl.constexpr = SUBTILES * SUBTILE
     for number in tl.range(tl.cdiv(subtiles, SUBTILES), disable_licm=True):
-        positions = query_tile_rows(first_query, end_query, subtiles, number, SUBTILE, SUBTILES)
-        sums = tl.zeros([SUBTILES, starts.shape[0]], tl.float32)
-        maxima = tl.full(shape, float("-inf"), tl.float32)
-        for tile in tl.range(0, tl.max(ends), num_stages=STAGES):
-            owner = (begins <= tile) & (tile < ends)
-            start = tl.sum(tl.where(owner, starts, 0))
-            length = tl.sum(tl.where(owner, lengths, 0))
-            begin = tl.sum(tl.where(owner, begins, 0))
-            place = (tile - begin) * TOKENS + tl.arange(0, TOKENS)
-            dots = similarities(
-                positions,
-                start + tl.minimum(place, length - 1),
-                p_queries,
-                p_codes,
-                p_scales,
-                p_centroid_ids,
-                p_centroids,
-                p_bucket_weights,
-                CODES,
-                CODES_PER_BYTE,
-                DIM,
-                BLOCK_DIM,
-                TOKENS_AS_ROWS,
+        positions, own = query_tile_rows(first_query, end_query, subtiles, number, SUBTILE, SUBTILES, WARPS)
+        query_tile = load_query_tile(p_queries, positions, CODES_PER_BYTE, DIM, BLOCK_DIM)
+        weights = tl.load(p_weights + positions, mask=own, other=0.0)
+        running = tl.full([ROWS, 4], float("-inf"), tl.float32)
+        ended = 0
+        p_own_sums = p_sums + number * BLOCK_DOCUMENTS * WARPS
+        rows, wanted = block_rows(p_rows, first_document, size, documents, BLOCK_DOCUMENTS)
+        _, lengths = document_spans(p_offsets, p_live, rows, wanted)
+        _, _, chunks = _chunk_spans(lengths, TILE_CHUNKS)
+        for first in tl.range(0, chunks, LIST, disable_licm=True):
+            _list_chunks(
+                p_chunks,
+                p_ends,
+                p_offsets,
+                p_live,
+                p_rows,
+                first_document,
+                size,
+                documents,
+                first,
+                TILE_CHUNKS,
+                LIST,
+                BLOCK_DOCUMENTS,
             )
-            maxima = tl.maximum(maxima, dots)
-            if (tile - begin + 1) * TOKENS >= length:
-                weights = query_tile_weights(p_weights, first_query, end_query, subtiles, number, SUBTILE, SUBTILES)
-                values = tl.where(weights != 0, tl.max(maxima, axis=token_axis) * weights, 0.0)
-                subtile_sums = _sums_of_subtiles(values, SUBTILE)
-                if (
-                    SUBTILES == 1
-                ):  # A number, not a tensor: the compiler would have each thread keep all documents' sums.
-                    sums = tl.where(owner[None, :], tl.sum(subtile_sums), sums)
+            tiles = (tl.minimum(chunks - first, LIST) // TILE_CHUNKS).to(tl.int32)
+            for tile in tl.range(0, tiles, num_stages=STAGES):
+                column = tl.arange(0, TOKENS)
+                entries = tl.load(p_chunks + (tile * TILE_CHUNKS + column // CHUNK))
+                tokens = (entries >> _COUNT_BITS) + tl.minimum(column % CHUNK, entries & (CHUNK - 1))
+                if TILE_CHUNKS == 8:
+                    ends = tl.load(p_ends.to(tl.pointer_type(tl.int64)) + tile)
                 else:
-                    sums = tl.where(owner[None, :], subtile_sums[:, None], sums)
-                maxima = tl.full(shape, float("-inf"), tl.float32)
-        for i in range(per_tile):
-            own = index[None, :] == index[:, None] * per_tile + i
-            scores += tl.sum(tl.where(own[:, :, None], sums[None, :, :], 0.0), axis=1)
+                    tl.static_assert(TILE_CHUNKS == 4)
+                    ends = tl.load(p_ends.to(tl.pointer_type(tl.int32)) + tile)
+                dots = similarities(
+                    query_tile,
+                    positions,
+                    tokens,
+                    p_queries,
+                    p_codes,
+                    p_scales,
+                    p_centroid_ids,
+                    p_centroids,
+                    p_bucket_weights,
+                    CODES,
+                    CODES_PER_BYTE,
+                    DIM,
+                    BLOCK_DIM,
+                )
+                # What a thread holds of a row: in each eight columns two neighbours.
+                pairs = tl.max(tl.reshape(dots, [ROWS, TILE_CHUNKS, CHUNK // 8, 4, 2]), axis=4)
+                running, ended = _take_chunks(
+                    tl.max(pairs, axis=2), running, ended, ends, weights, p_own_sums, SUBTILES, WARPS
+                )
+    tl.debug_barrier()
+
+
+@triton.jit
+def query_scores(lengths, queries, wanted, subtiles, p_sums, SUBTILES: tl.constexpr, WARPS: tl.constexpr):
+    """Adds what store_sums stored: fp32 [queries, documents], the subtiles of each query in their order.
+
+    lengths: [documents]. queries: [n], places in the query tile, of which only the wanted ones are read. A document
+    without tokens scores anything.
+    """
+    ended = (lengths > 0).to(tl.int32)
+    place = tl.cumsum(ended) - ended
+    known = wanted[:, None] & (lengths > 0)[None, :]
+    scores = tl.zeros(known.shape, tl.float32)
+    for i in range(subtiles):
+        subtile = queries * subtiles + i
+        p_own = p_sums + ((subtile // SUBTILES * lengths.shape[0])[:, None] + place[None, :]) * WARPS
+        if SUBTILES == WARPS:
+            scores += tl.load(p_own + (subtile % SUBTILES)[:, None], mask=known, other=0.0)
+        else:
+            p_even = p_own + (subtile % SUBTILES * 2)[:, None]
+            scores += tl.load(p_even, mask=known, other=0.0) + tl.load(p_even + 1, mask=known, other=0.0)
     return scores

@@ -1,7 +1,7 @@
-"""Query tiles and the other tile shapes of the device code.
+"""Query tiles and the other tile shapes of the device code: the one table that says which tile serves which codec,
+batch and device.
 
-A static table, chosen by what the compiler says of it and not by a GPU's clock.
-
+Where an H200 measured a shape, it is that one; the others follow what the compiler says of them.
 tests/kernels/test_compilation.py compiles all of it and looks: no register spills, and registers and shared memory
 allow for the programs that are said to run together. docs/kernels.md has the figures.
 """
@@ -21,11 +21,15 @@ from .codes import code_constants
 SUBTILE = 32
 """Query tokens in a subtile; most checkpoints' queries are one subtile."""
 
-BLOCK_DOCUMENTS = 32
-"""Documents in a block at most: one for each lane of a warp, so that no warp waits for another to look one up."""
+BLOCK_DOCUMENTS = 64
+"""Documents in a block at most: with 68 tokens each 320 chunks, so that what a block costs before its first tile is two
+hundredths of what its tiles do."""
 
-MERGE = {"CHUNK": 512, "OTHERS": 16, "num_warps": 16}
-"""Of best_documents: one program for each query, so all the threads it can have."""
+LIST = 512
+"""Chunks that a program lists at a time."""
+
+_NUMBERS_AT_A_TIME = 4096
+"""Of queries that are made ready: 32 for each thread."""
 
 REGISTERS = 1 << 16
 """Of a multiprocessor."""
@@ -33,12 +37,18 @@ REGISTERS = 1 << 16
 
 @dataclass(frozen=True)
 class QueryTile:
-    """Query subtiles, of one or more queries, that documents are multiplied with at a time."""
+    """Query subtiles, of one or more queries, and the document tokens that they are multiplied with at a time."""
 
     subtiles: int
+    """As many as warps, or half as many (documents.py)."""
+    tokens: int
+    """Document tokens: 64 or 128."""
     warps: int
+    stages: int
+    """Tiles of document tokens that are on their way."""
     programs: int
-    """Programs of this query tile that run together on a multiprocessor: one's loads hide behind another's products."""
+    """Programs of this query tile that run together on a multiprocessor: one's loads and maxima hide behind another's
+    products."""
 
     @property
     def registers(self) -> int:
@@ -46,22 +56,35 @@ class QueryTile:
         return min(REGISTERS // (32 * self.warps * self.programs) // 8 * 8, 255)
 
 
+_HALVES = (QueryTile(2, 64, 4, 3, 4), QueryTile(4, 128, 4, 3, 2), QueryTile(8, 64, 8, 4, 2))
+_ON_SM_90 = {
+    "float32": (QueryTile(2, 64, 4, 2, 2), QueryTile(4, 64, 8, 2, 1)),
+    "float16": _HALVES,
+    "bfloat16": _HALVES,
+    "float8_e4m3": (QueryTile(2, 128, 4, 4, 4), QueryTile(4, 128, 4, 4, 2)),
+    "int8": (QueryTile(2, 128, 4, 4, 4), QueryTile(4, 128, 4, 4, 2)),
+    "buckets_4_bits": (QueryTile(2, 64, 4, 3, 3), QueryTile(4, 64, 4, 4, 2)),
+    "buckets_2_bits": (QueryTile(2, 64, 4, 3, 3), QueryTile(4, 64, 4, 4, 2)),
+}
+
+_ELSEWHERE = (QueryTile(2, 64, 4, 3, 2), QueryTile(4, 64, 8, 3, 1))
+"""Not measured. mma.sync (sm_80) takes its operands from registers."""
+_WIDE = (QueryTile(2, 64, 4, 2, 1),)
+
+EXPLAIN = QueryTile(2, 64, 4, 2, 1)
+"""Of explain, for every codec: where each maximum stands takes registers and shared memory, and it is asked for few
+documents."""
+
+
 def query_tiles(codec: Codec, dim: int, capability: int) -> tuple[QueryTile, ...]:
     """The query tiles for a codec, ascending.
 
-    Residuals are multiplied twice and float32 by scalar instructions, so query tiles of 8 subtiles would spill. More
-    than 128 dimensions are multiplied a block at a time and queries loaded again for each, which leaves room for small
-    query tiles alone. wgmma (sm_90) takes its operands from shared memory; elsewhere small query tiles need more
-    registers too.
+    More than 128 dimensions are multiplied a block at a time and queries loaded again for each, which leaves room for
+    a small one alone.
     """
-    if codec.description.operand == torch.float32:
-        tiles = (QueryTile(2, 8, 1), QueryTile(4, 8, 1))
-        return tiles if dim <= 128 else tiles[:1]
-    programs = 3 if 90 <= capability < 100 and dim <= 128 else 2
-    has_codebook = codec.description.has_codebook
-    small = (QueryTile(1, 4, 2 if has_codebook else programs), QueryTile(2, 4, programs))
-    larger = (QueryTile(4, 8, 1),) if has_codebook else (QueryTile(4, 4, 2), QueryTile(8, 8, 1))
-    return (*small, *larger) if dim <= 128 else small
+    codes = str(code_constants(codec)["CODES"])
+    tiles = _ON_SM_90[codes] if 90 <= capability < 100 or codes == "float32" else _ELSEWHERE
+    return tiles if dim <= 128 else _WIDE
 
 
 def query_tile_of(codec: Codec, dim: int, capability: int, subtiles: int) -> QueryTile:
@@ -74,26 +97,37 @@ def query_tile_of(codec: Codec, dim: int, capability: int, subtiles: int) -> Que
 
 
 def constants(codec: Codec, dim: int, query_tile: QueryTile) -> dict[str, object]:
-    """The kernels' constants and the compiler's options. A tile has 32 document tokens, 64 where they are the rows of
-    products: a document costs a multiple of them in products, though not in memory.
+    """The kernels' constants and the compiler's options.
 
     No tensor core keeps float32 exact: its products are scalar multiplications, on fewer dimensions at a time.
     """
     block_dim = min(max(triton.next_power_of_2(dim), 64 if codec.description.has_codebook else 32), 128)
-    tokens, stages = (64, 3) if query_tile.subtiles == 1 else (32, 4)
     if codec.description.operand == torch.float32:
-        block_dim, tokens, stages = 16, 16, 2
+        block_dim = 16
     return {
         **code_constants(codec),
         "DIM": dim,
         "BLOCK_DIM": block_dim,
         "SUBTILE": SUBTILE,
         "SUBTILES": query_tile.subtiles,
-        "TOKENS": tokens,
-        "TOKENS_AS_ROWS": query_tile.subtiles == 1,
-        "STAGES": stages,
+        "WARPS": query_tile.warps,
+        "TOKENS": query_tile.tokens,
+        "STAGES": query_tile.stages,
         "num_warps": query_tile.warps,
         "maxnreg": query_tile.registers,
+    }
+
+
+def query_constants(codec: Codec, dim: int) -> dict[str, object]:
+    """prepare_queries' constants and the compiler's options."""
+    width = triton.next_power_of_2(dim)
+    return {
+        "FLOAT8": codec.description.operand == torch.float8_e4m3fn,
+        "DIM": dim,
+        "WIDTH": width,
+        "TOKENS": max(min(_NUMBERS_AT_A_TIME // width, SUBTILE), 1),
+        "SUBTILE": SUBTILE,
+        "num_warps": 4,
     }
 
 

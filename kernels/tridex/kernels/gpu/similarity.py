@@ -1,11 +1,11 @@
 """The inner products of a query tile and a tile of document tokens, for every codec: device code.
 
-Query tokens are the rows of the matrix products and document tokens their columns, or the other way round
-(TOKENS_AS_ROWS). Either way a product's terms are added in the order of the dimensions.
+Query tokens are the rows of the matrix products and document tokens their columns. A product's terms are added in the
+order of the dimensions.
 """
 
-# mypy: disable-error-code="no-untyped-def,untyped-decorator"
-# ruff: noqa: N803, N806
+# mypy: disable-error-code="no-untyped-def,untyped-decorator,assignment"
+# ruff: noqa: N803, N806, RUF005
 from __future__ import annotations
 
 import triton
@@ -24,17 +24,46 @@ def _load_halves(p_column, tokens, dtype: tl.constexpr):
     return (words >> ((tokens & 1) * 16).to(tl.int32)).to(tl.int16).to(dtype, bitcast=True)
 
 
+@triton.constexpr_function
+def _block_of(BLOCK_DIM, CODES_PER_BYTE):
+    """Bytes, or numbers, of a token that are multiplied at a time: a matrix product takes 32 at the least."""
+    return max(BLOCK_DIM // CODES_PER_BYTE, min(BLOCK_DIM, 32))
+
+
 @triton.jit
-def _zeros(positions, tokens, dtype: tl.constexpr, TOKENS_AS_ROWS: tl.constexpr):
-    if TOKENS_AS_ROWS:
-        sums = tl.zeros([tokens.shape[0], positions.shape[0]], dtype)
-    else:
-        sums = tl.zeros([positions.shape[0], tokens.shape[0]], dtype)
-    return sums
+def _load_queries(
+    p_queries, positions, CODES_PER_BYTE: tl.constexpr, DIM: tl.constexpr, BLOCK_DIM: tl.constexpr, first
+):
+    """The rows' numbers from each part's column `first` on: [rows, block] for each code of a byte (codes.py)."""
+    WIDTH: tl.constexpr = DIM // CODES_PER_BYTE
+    BLOCK: tl.constexpr = _block_of(BLOCK_DIM, CODES_PER_BYTE)
+    parts = (load_rows(p_queries, positions, first, DIM, WIDTH, BLOCK),)
+    for part in tl.static_range(1, CODES_PER_BYTE):
+        parts = parts + (load_rows(p_queries + part * WIDTH, positions, first, DIM, WIDTH, BLOCK),)
+    return parts
+
+
+@triton.jit
+def load_query_tile(
+    p_queries,
+    positions,  # int64 [rows]: where in [queries * subtiles * SUBTILE] the rows' query tokens lie
+    CODES_PER_BYTE: tl.constexpr,
+    DIM: tl.constexpr,
+    BLOCK_DIM: tl.constexpr,
+):
+    """What of a query tile is loaded once and multiplied with many tiles.
+
+    More dimensions than a block are loaded again for each tile.
+    """
+    numbers = ()
+    if DIM <= BLOCK_DIM:
+        numbers = _load_queries(p_queries, positions, CODES_PER_BYTE, DIM, BLOCK_DIM, 0)
+    return numbers
 
 
 @triton.jit
 def _products(
+    numbers,  # what load_query_tile loaded, or ()
     p_queries,
     positions,
     p_codes,
@@ -46,32 +75,32 @@ def _products(
     CODES_PER_BYTE: tl.constexpr,
     DIM: tl.constexpr,
     BLOCK_DIM: tl.constexpr,
-    TOKENS_AS_ROWS: tl.constexpr,
 ):
-    """The inner products of rows of DIM numbers: int32 of int8 operands, else fp32.
+    """The inner products of rows of DIM numbers [rows, N]: int32 of int8 operands, else fp32.
 
     Each of a byte's codes belongs to another block of DIM / CODES_PER_BYTE neighbouring dimensions (codes.py).
     """
     WIDTH: tl.constexpr = DIM // CODES_PER_BYTE
-    BLOCK: tl.constexpr = BLOCK_DIM // CODES_PER_BYTE if CODES_PER_BYTE == 1 or BLOCK_DIM >= 32 * CODES_PER_BYTE else 32
-    if p_queries.dtype.element_ty == tl.int8:
-        sums = _zeros(positions, tokens, tl.int32, TOKENS_AS_ROWS)
-    else:
-        sums = _zeros(positions, tokens, tl.float32, TOKENS_AS_ROWS)
-    for k in range(0, WIDTH, BLOCK):
-        operands = load_operands(p_codes, tokens, k, p_centroids, centroids, p_bucket_weights, CODES, WIDTH, BLOCK)
+    BLOCK: tl.constexpr = _block_of(BLOCK_DIM, CODES_PER_BYTE)
+    SUM: tl.constexpr = tl.int32 if p_queries.dtype.element_ty == tl.int8 else tl.float32
+    sums = tl.zeros([positions.shape[0], tokens.shape[0]], SUM)
+    if DIM <= BLOCK_DIM:
+        operands = load_operands(p_codes, tokens, 0, p_centroids, centroids, p_bucket_weights, CODES, WIDTH, BLOCK)
         for part in tl.static_range(CODES_PER_BYTE):
-            queries = load_rows(p_queries + part * WIDTH, positions, k, DIM, WIDTH, BLOCK)
-            if TOKENS_AS_ROWS:
-                sums = tl.dot(operands[part], queries.T, sums, input_precision="ieee", out_dtype=sums.dtype)
-            else:
-                sums = tl.dot(queries, operands[part].T, sums, input_precision="ieee", out_dtype=sums.dtype)
+            sums = tl.dot(numbers[part], operands[part].T, sums, input_precision="ieee", out_dtype=SUM)
+    else:
+        for k in range(0, WIDTH, BLOCK):
+            operands = load_operands(p_codes, tokens, k, p_centroids, centroids, p_bucket_weights, CODES, WIDTH, BLOCK)
+            queries = _load_queries(p_queries, positions, CODES_PER_BYTE, DIM, BLOCK_DIM, k)
+            for part in tl.static_range(CODES_PER_BYTE):
+                sums = tl.dot(queries[part], operands[part].T, sums, input_precision="ieee", out_dtype=SUM)
     return sums
 
 
 @triton.jit
 def similarities(
-    positions,  # int64 [query tokens], what query_tile_rows returned
+    query_tile,  # what load_query_tile returned for the positions
+    positions,
     tokens,  # int64 [N]
     p_queries,
     p_codes,
@@ -83,13 +112,13 @@ def similarities(
     CODES_PER_BYTE: tl.constexpr,
     DIM: tl.constexpr,
     BLOCK_DIM: tl.constexpr,
-    TOKENS_AS_ROWS: tl.constexpr,
 ):
-    """fp32 [query tokens, N], or [N, query tokens] where tokens are rows: times a query token's weight, <Q_i, D_j>."""
+    """fp32 [rows, N]: times a query token's weight, <Q_i, D_j>."""
     centroids = tokens
     if p_centroids is not None:
         centroids = _load_halves(p_centroid_ids, tokens, tl.int16).to(tl.int64) & 0xFFFF
     sums = _products(
+        query_tile,
         p_queries,
         positions,
         p_codes,
@@ -101,9 +130,8 @@ def similarities(
         CODES_PER_BYTE,
         DIM,
         BLOCK_DIM,
-        TOKENS_AS_ROWS,
     )
     dots = sums.to(tl.float32)
     if p_scales is not None:
-        dots *= tl.expand_dims(_load_halves(p_scales, tokens, tl.float16).to(tl.float32), 1 if TOKENS_AS_ROWS else 0)
+        dots *= _load_halves(p_scales, tokens, tl.float16).to(tl.float32)[None, :]
     return dots

@@ -12,8 +12,15 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from .queries import unscaled
+
 LOWEST_KEY = tl.constexpr(-(2**63))
 """Below every key."""
+
+_FEW = tl.constexpr(512)
+"""Keys whose order is found sooner by comparing all of them than by halving an interval first."""
+
+_MERGE_CHUNK = tl.constexpr(512)
 
 _HIGHEST_KEY = tl.constexpr(2**63 - 1)
 _NO_DOCUMENT = tl.constexpr(-(2**63) + (0x7FFFFF << 32))
@@ -33,6 +40,29 @@ def scores_and_rows(keys):
     ordered = (keys >> 32).to(tl.int32)
     scores = (ordered ^ ((ordered >> 31) & 0x7FFFFFFF)).to(tl.float32, bitcast=True)
     return scores, tl.where(scores == float("-inf"), -1, 0xFFFFFFFF - (keys & 0xFFFFFFFF))
+
+
+@triton.jit
+def best_of_keys(p_keys, count, top_k, unit, p_scores, p_rows, CHUNK: tl.constexpr, OTHERS: tl.constexpr):
+    """Stores scores, times `unit`, and rows of the largest of `count` different keys, in order; overwrites the keys.
+
+    A key's place is the number of larger ones.
+    """
+    if count > tl.maximum(top_k, _FEW):
+        keep_largest(p_keys, count, top_k, _MERGE_CHUNK)
+        count = tl.minimum(count, top_k)
+    for first in range(0, tl.maximum(count, top_k), CHUNK):
+        place = first + tl.arange(0, CHUNK)
+        keys = tl.load(p_keys + place, mask=place < count, other=LOWEST_KEY)
+        larger = tl.zeros([CHUNK], tl.int32)
+        for first_other in range(0, count, OTHERS):
+            other = first_other + tl.arange(0, OTHERS)
+            others = tl.load(p_keys + other, mask=other < count, other=LOWEST_KEY)
+            larger += tl.sum((others[None, :] > keys[:, None]).to(tl.int32), axis=1)
+        scores, rows = scores_and_rows(keys)
+        out = tl.where(place < count, larger, place)
+        tl.store(p_scores + out, tl.where(place < count, unscaled(scores, unit), float("-inf")), mask=out < top_k)
+        tl.store(p_rows + out, tl.where(place < count, rows, -1), mask=out < top_k)
 
 
 @triton.jit
