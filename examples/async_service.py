@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -46,11 +45,8 @@ async def search(query: str, top_k: int = 3) -> list[dict[str, object]]:
 async def users() -> None:
     transport = httpx.ASGITransport(app)
     async with lifespan(app), httpx.AsyncClient(transport=transport, base_url="http://service", timeout=30) as http:
-        began = time.perf_counter()
         answers = await asyncio.gather(*(http.get("/search", params={"query": QUESTION}) for _ in range(USERS)))
-        print(
-            f"{USERS} users, {1000 * (time.perf_counter() - began):.0f} ms: {answers[0].raise_for_status().json()[0]}"
-        )
+        print(f"{USERS} users: {answers[0].raise_for_status().json()[0]}")
         assert all(answer.json()[0]["id"] == "maxsim" for answer in answers)
 
 

@@ -29,7 +29,7 @@ def main() -> None:
         rows = ({"_id": name, "text": text, "words": len(text.split())} for name, text in PASSAGES.items())
         corpus.write_text("\n".join(map(json.dumps, rows)))
         tridex = Path(sys.executable).with_name("tridex")
-        command = [tridex, "index", "build", corpus, "--codec", "int8"]
+        command = [str(tridex), "index", "build", str(corpus), "--codec", "int8"]
         command += ["--collection", arguments.collection, "--store", arguments.store]
         subprocess.run([*command, "--repository", arguments.repository], check=True)  # interrupted, it goes on later
     with Client(arguments.address) as client:
