@@ -37,8 +37,7 @@ class Launch:
     """Starts a tritonserver at each call.
 
     `settings` have absolute paths. `arguments` are further ones of tritonserver's. `folder` is where backends and run
-    folders go, `metrics` and
-    `http` the hosts and ports that tritonserver serves metrics and HTTP on.
+    folders go, `metrics` and `http` the hosts and ports that tritonserver serves metrics and HTTP on.
     """
 
     def __init__(
