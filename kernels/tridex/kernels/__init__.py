@@ -1,6 +1,7 @@
 """MaxSim over packed token embeddings, on the CPU and on CUDA devices; `reference` is slow and obviously right."""
 
 from . import reference
+from .approximation import Approximation, approximate, approximation_bytes
 from .arrays import TokenEmbeddings, concatenated, on_host
 from .clustering import spherical_k_means
 from .codebook import Codebook
@@ -8,13 +9,23 @@ from .codecs import Codec
 from .columns import Columns
 from .cost import search_bytes, search_flops
 from .k_means import train_codebook
-from .operator import compile_ahead, explain, rescore, search, search_workspace_bytes, supported_codecs, warm_up
+from .operator import (
+    approximates,
+    compile_ahead,
+    explain,
+    rescore,
+    search,
+    search_workspace_bytes,
+    supported_codecs,
+    warm_up,
+)
 from .scaling import LARGEST_SCORE, ScaledQueries, scale_queries
 from .search_plan import SearchPlan
 from .segment import Segment, pack, pack_bitmap
 
 __all__ = [
     "LARGEST_SCORE",
+    "Approximation",
     "Codebook",
     "Codec",
     "Columns",
@@ -22,6 +33,9 @@ __all__ = [
     "SearchPlan",
     "Segment",
     "TokenEmbeddings",
+    "approximate",
+    "approximates",
+    "approximation_bytes",
     "compile_ahead",
     "concatenated",
     "explain",

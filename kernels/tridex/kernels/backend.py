@@ -6,6 +6,7 @@ from typing import Protocol
 
 import torch
 
+from .approximation import Approximation
 from .codecs import Codec
 from .segment import Segment
 
@@ -18,6 +19,9 @@ class Backend(Protocol):
 
     def reads(self, codec: Codec) -> bool:
         """Whether there are loops for the codec's codes."""
+
+    def approximates(self, codec: Codec) -> bool:
+        """Whether a search of the codec's codes is quicker with an approximation."""
 
     def batches_of_each_variant(self, segment: Segment) -> tuple[int, ...]:
         """Batches of short queries that together run every variant of the code: what warm_up has to search with."""
@@ -32,6 +36,7 @@ class Backend(Protocol):
         segment: Segment,
         top_k: int,
         workspace: torch.Tensor | None,
+        approximation: Approximation | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """tridex.kernels.search."""
 

@@ -25,6 +25,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from .approximation import Approximation
 from .backend import Backend, backend_ahead, backend_of
 from .codebook import Codebook
 from .codecs import Codec
@@ -38,6 +39,7 @@ def search(
     query_mask: torch.Tensor | None = None,
     *,
     workspace: torch.Tensor | None = None,
+    approximation: Approximation | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The best live documents of a segment for each query, exactly.
 
@@ -51,6 +53,8 @@ def search(
         query_mask: bool [batch, tokens], False where a token does not count; all count where None.
         workspace: uint8 [search_workspace_bytes(...) or more], contiguous, on the segment's device and at a multiple of
             8, with any content; allocated where None. Two searches at the same time need two.
+        approximation: What `approximate` made of this segment, or of one with another bitmap: the same results to the
+            last bit, sooner. For a segment that `approximates` is True of.
 
     Returns:
         Scores float32 [batch, top_k], descending, and rows int64 [batch, top_k], ties by lower row. Places beyond the
@@ -71,7 +75,9 @@ def search(
                 f"workspace is {_described(workspace)} at address {workspace.data_ptr()}; expected contiguous "
                 f"torch.uint8 [{needed} or more] on {segment.device} at a multiple of 8"
             )
-    return backend.search(queries, query_mask, segment, top_k, workspace)
+    if approximation is not None:
+        _check_approximation(approximation, segment, backend)
+    return backend.search(queries, query_mask, segment, top_k, workspace, approximation)
 
 
 def search_workspace_bytes(segment: Segment, batch: int, query_tokens: int, top_k: int) -> int:
@@ -131,6 +137,11 @@ def explain(
     _check_queries(queries, segment, query_mask)
     _check_rows(rows, queries, segment)
     return _backend(segment).explain(queries, query_mask, segment, rows)
+
+
+def approximates(segment: Segment) -> bool:
+    """Whether a `search` of the segment is quicker with an approximation."""
+    return _backend(segment).approximates(segment.codec)
 
 
 def supported_codecs(device: torch.device) -> tuple[Codec, ...]:
@@ -228,6 +239,17 @@ def _check_queries(queries: torch.Tensor, segment: Segment, query_mask: torch.Te
 def _check_top_k(top_k: int) -> None:
     if top_k < 1:
         raise ValueError(f"top_k is {top_k}; expected at least 1")
+
+
+def _check_approximation(approximation: Approximation, segment: Segment, backend: Backend) -> None:
+    if not backend.approximates(segment.codec):
+        raise ValueError(f"approximation is given; expected None for {segment.codec.value} on {segment.device}")
+    made_of = approximation.segment
+    if (made_of.documents, made_of.tokens, made_of.dim) != (segment.documents, segment.tokens, segment.dim):
+        raise ValueError(
+            f"approximation is of {made_of.documents} documents, {made_of.tokens} tokens and dim {made_of.dim}; "
+            f"expected the segment's: {segment.documents}, {segment.tokens} and {segment.dim}"
+        )
 
 
 def _check_rows(rows: torch.Tensor, queries: torch.Tensor, segment: Segment) -> None:

@@ -2,6 +2,7 @@
 
 backend.py         lays queries out, shares documents among threads, selects the best
 kernels.py         the compiled loops: scores of blocks of documents, explanations
+margins.py         how far a score over an approximation may be from the score
 similarity.py      products of a token tile with a panel of query tokens
 token_tile.py      tokens of neighbouring documents, made ready
 codes.py           what is multiplied of each codec's codes

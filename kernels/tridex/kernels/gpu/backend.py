@@ -13,6 +13,8 @@ from typing import NamedTuple
 import torch
 import triton
 
+from tridex.kernels.approximation import Approximation
+from tridex.kernels.codecs import Codec
 from tridex.kernels.segment import Segment
 
 from . import kernels
@@ -32,7 +34,15 @@ from .query_tile import (
     query_tiles,
 )
 
-__all__ = ["batches_of_each_variant", "explain", "reads", "rescore", "search", "search_workspace_bytes"]
+__all__ = [
+    "approximates",
+    "batches_of_each_variant",
+    "explain",
+    "reads",
+    "rescore",
+    "search",
+    "search_workspace_bytes",
+]
 
 _BLOCKS_PER_SPLIT = 8
 """So that a split that got the long documents can leave blocks to others."""
@@ -86,6 +96,11 @@ class _Plan:
         }
 
 
+def approximates(codec: Codec) -> bool:  # noqa: ARG001
+    """Never: what came back from a filter would have to be waited for."""
+    return False
+
+
 def batches_of_each_variant(segment: Segment) -> tuple[int, ...]:
     """Queries of one subtile, a batch for each query tile."""
     return tuple(tile.subtiles for tile in query_tiles(segment.codec, segment.dim, capability_of(segment.device)))
@@ -103,6 +118,7 @@ def search(
     segment: Segment,
     top_k: int,
     workspace: torch.Tensor | None,
+    approximation: Approximation | None = None,  # noqa: ARG001
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """tridex.kernels.search."""
     batch, query_tokens, _ = queries.shape
