@@ -21,6 +21,7 @@ from tridex.index import (
     Store,
     needed_bytes,
 )
+from tridex.index.resident import approximations, snapshot
 from tridex.index.resident.inverted_lists import InvertedLists, lists_bytes
 from tridex.kernels import Codec
 
@@ -145,3 +146,44 @@ def test_inverted_lists_take_what_is_left_and_give_way_to_documents(tmp_path: Pa
     ):
         follower.make_lists()
     assert lists_of(follower.snapshot) == [None] * len(follower.snapshot.segments)
+
+
+def big(collection: Collection, count: int) -> None:
+    """So many tokens that an approximation is worth its memory."""
+    rng = np.random.default_rng(count)
+    keys = [f"{i:04}" for i in range(256)]
+    documents = [Document(key, "text", {}) for key in keys]
+    collection.upsert(documents, rng.normal(size=(256, count // 256, DIM)).astype(np.float32))
+
+
+def test_an_approximation_takes_what_is_left_and_gives_way_to_lists_and_documents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(approximations, "approximates", lambda segment: segment.codec is Codec.FLOAT32)
+    monkeypatch.setattr(approximations, "_MIN_NUMBERS", 1 << 12)
+    monkeypatch.setattr(snapshot, "MIN_LISTED_DOCUMENTS", 1)
+    store = Store(tmp_path)
+    big(store.create("c", CollectionSpec(DIM, Codec.FLOAT32, "f" * 64)), 4096)
+    need = needed_bytes(store.open("c").spec, store.open("c").size())
+    budget = MemoryBudget(int((need + 130_000) / (1 - 1 / 8)))
+    follower = Follower(store, "c", CPU, segment_bytes=2**30, budget=budget)
+    slots = [segment.approximated for segment in follower.snapshot.segments]
+    follower.make_approximations()
+    made = [slot.approximation for slot in slots]
+    assert any(made)
+    size = sum(
+        kernels.approximation_bytes(segment.packed)
+        for segment in follower.snapshot.segments
+        if segment.approximated.approximation
+    )
+    assert budget.taken(store.open("c").folder) == need + size
+    mask = torch.ones((1, 2), dtype=torch.bool)
+    follower.snapshot.search_candidates(torch.ones((1, 2, DIM)), mask, 5, 4, 10)
+    follower.make_lists()
+    assert any(segment.inverted.lists for segment in follower.snapshot.segments)
+    assert not any(slot.approximation for slot in slots), "the lists needed the room"
+    assert budget.used <= budget.usable
+    for slot in slots:
+        slot.retry_at = 0
+    follower.make_approximations()
+    assert not any(slot.approximation for slot in slots), "no room, and no error"

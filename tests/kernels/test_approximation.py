@@ -63,7 +63,7 @@ def filter_always(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs_quads
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(
     data=st.data(),
     codec=st.sampled_from(FLOATS),

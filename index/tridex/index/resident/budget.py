@@ -8,16 +8,17 @@ A collection is held as packed segments, so what it needs follows from its size 
 The sum of needs is kept below the budget less SPARE_SHARE. The spare is for what exists twice for a moment: a merge
 copies live rows into a new segment, of at most SEGMENT_SHARE of the budget, while searches still read the old ones.
 
-Inverted lists (inverted_lists.py) take what the needs leave, and are let go where a collection needs more: without them
-searches are slower, and not wrong.
+Inverted lists (inverted_lists.py) and approximations (approximations.py) take what the needs leave, and are let go
+where a collection needs more: without them searches are slower, and not wrong.
 """
 
 from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 from tridex.index.errors import MemoryBudgetError
@@ -57,9 +58,16 @@ def budget_for(need: int) -> int:
     return math.ceil(need / (1 - SPARE_SHARE))
 
 
+class Extra(Enum):
+    """What makes a collection's searches quicker and can be done without; the first to go comes last."""
+
+    INVERTED_LISTS = "inverted lists"
+    APPROXIMATIONS = "approximations"
+
+
 @dataclass(frozen=True)
-class _Lists:
-    """What a collection's inverted lists take, and what drops them."""
+class _Taken:
+    """What an extra takes, and what drops it."""
 
     taken: int
     drop: Callable[[], None]
@@ -81,13 +89,13 @@ class MemoryBudget:
         self.usable = int(size * (1 - SPARE_SHARE))
         self.segment_bytes = max(int(size * SEGMENT_SHARE), 1)
         self._taken: dict[Path, int] = {}
-        self._lists: dict[Path, _Lists] = {}
+        self._extras: dict[Extra, dict[Path, _Taken]] = {extra: {} for extra in Extra}
         self._lock = threading.Lock()
 
     def reserve(self, collection: Collection, need: int) -> None:
         """Makes `need` bytes the collection's, whatever it had.
 
-        Inverted lists are dropped where they are in the way.
+        Extras are dropped where they are in the way.
 
         Raises:
             MemoryBudgetError: There is no room; it keeps what it had.
@@ -96,37 +104,42 @@ class MemoryBudget:
             others = sum(taken for folder, taken in self._taken.items() if folder != collection.folder)
             check_room(collection, need, others, self)
             self._taken[collection.folder] = need
-            while self._lists and self._left() < 0:
-                self._lists.popitem()[1].drop()
+            self._make_room([*Extra])
 
-    def reserve_lists(self, collection: Collection, need: int, drop: Callable[[], None]) -> None:
-        """Makes `need` bytes the collection's for its inverted lists, whatever they had.
+    def reserve_extra(self, collection: Collection, extra: Extra, need: int, drop: Callable[[], None]) -> None:
+        """Makes `need` bytes the collection's for one of its extras, whatever that had.
 
         Args:
-            drop: Called, by any thread, when a collection needs the room: the lists have to go.
+            drop: Called, by any thread, when the room is needed: the extra has to go.
 
         Raises:
-            MemoryBudgetError: There is no room; they keep what they had.
+            MemoryBudgetError: There is no room, not even without the extras that are to go before this one; it keeps
+                what it had.
         """
         with self._lock:
-            had = self._lists.get(collection.folder)
+            extras = [*Extra]
+            lesser = extras[extras.index(extra) + 1 :]
+            had = self._extras[extra].get(collection.folder)
             left = self._left() + (had.taken if had else 0)
-            if need > left:
+            reachable = left + sum(other.taken for kind in lesser for other in self._extras[kind].values())
+            if need > reachable:
                 raise MemoryBudgetError(
-                    f"the inverted lists of collection {collection.name!r} need {_bytes(need)} of device memory; "
-                    f"{_bytes(max(left, 0))} are left of the budget of {_bytes(self.size)}: its searches stay exact"
+                    f"the {extra.value} of collection {collection.name!r} need {_bytes(need)} of device memory; "
+                    f"{_bytes(max(reachable, 0))} are left of the budget of {_bytes(self.size)}: its searches stay "
+                    "exact, and go on without"
                 )
-            self._lists[collection.folder] = _Lists(need, drop)
+            self._extras[extra][collection.folder] = _Taken(need, drop)
+            self._make_room(lesser)
 
     def taken(self, folder: Path) -> int:
-        """Bytes that the collection in that folder has, its inverted lists included."""
+        """Bytes that the collection in that folder has, its extras included."""
         with self._lock:
-            lists = self._lists.get(folder)
-            return self._taken.get(folder, 0) + (lists.taken if lists else 0)
+            extras = [of_folder[folder].taken for of_folder in self._extras.values() if folder in of_folder]
+            return self._taken.get(folder, 0) + sum(extras)
 
     @property
     def used(self) -> int:
-        """Bytes that collections and inverted lists have."""
+        """Bytes that collections and their extras have."""
         with self._lock:
             return self.usable - self._left()
 
@@ -134,10 +147,18 @@ class MemoryBudget:
         """Gives back what the collection in that folder had."""
         with self._lock:
             self._taken.pop(folder, None)
-            self._lists.pop(folder, None)
+            for of_folder in self._extras.values():
+                of_folder.pop(folder, None)
 
     def _left(self) -> int:
-        return self.usable - sum(self._taken.values()) - sum(lists.taken for lists in self._lists.values())
+        extras = sum(other.taken for of_folder in self._extras.values() for other in of_folder.values())
+        return self.usable - sum(self._taken.values()) - extras
+
+    def _make_room(self, extras: Sequence[Extra]) -> None:
+        """Drops extras of these kinds, from the last one on, while more is taken than there is."""
+        for extra in reversed(extras):
+            while self._extras[extra] and self._left() < 0:
+                self._extras[extra].popitem()[1].drop()
 
 
 def check_room(collection: Collection, need: int, others: int, budget: MemoryBudget) -> None:

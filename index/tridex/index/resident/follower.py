@@ -6,23 +6,29 @@ neither.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 
 import torch
 
+from tridex.index.errors import MemoryBudgetError
 from tridex.index.storage.file_errors import storage_errors
 from tridex.index.storage.root import Store
+from tridex.kernels import approximate, approximation_bytes
 
-from .budget import MemoryBudget
+from .approximations import is_worth_approximating
+from .budget import Extra, MemoryBudget
 from .catch_up import first_snapshot, later_snapshots
 from .inverted_lists import lists_bytes, make_lists
 from .merging import merge_segments, next_merge
 from .segment_loader import SegmentLoader
 from .snapshot import Snapshot
 
-_RETRY_LISTS_S = 60.0
-"""How long a segment is searched exactly before there may be room for its inverted lists."""
+_log = logging.getLogger(__name__)
+
+_RETRY_S = 60.0
+"""How long a segment is searched without inverted lists or an approximation before there may be room for them."""
 
 _SEGMENT_BYTES = 2**30
 """Codes of the largest segment: what a merge needs beside the segments that exist."""
@@ -61,8 +67,8 @@ class Follower:
         self._changing = threading.Lock()
         self._merging = threading.Lock()
         self._budget = budget
-        self._drops = 0
-        """How often the inverted lists had to go."""
+        self._drops = dict.fromkeys(Extra, 0)
+        """How often each had to go."""
         collection = store.open(name)
         self._loader = SegmentLoader(collection, device, segment_bytes, budget)
         with storage_errors(name, collection.folder):
@@ -117,18 +123,50 @@ class Follower:
         for segment in segments:
             slot = segment.inverted
             if slot.wanted and slot.lists is None and segment.packed.tokens and slot.retry_at <= time.monotonic():
-                drops = self._drops
+                drops = self._drops[Extra.INVERTED_LISTS]
                 if self._budget is not None:
                     listed = [other for other in segments if other.inverted.lists or other is segment]
                     need = sum(lists_bytes(other.packed) for other in listed)
-                    slot.retry_at = time.monotonic() + _RETRY_LISTS_S
-                    self._budget.reserve_lists(self.snapshot.collection, need, self._drop_lists)
+                    slot.retry_at = time.monotonic() + _RETRY_S
+                    self._budget.reserve_extra(self.snapshot.collection, Extra.INVERTED_LISTS, need, self._drop_lists)
                 slot.lists = make_lists(segment.packed)
-                if self._drops != drops:
+                if self._drops[Extra.INVERTED_LISTS] != drops:
                     slot.lists = None
+
+    def make_approximations(self) -> None:
+        """Makes the approximations that searches on this device gain by and miss: 2 s for a million tokens.
+
+        Not for the thread that refreshes, as `make_lists`. Where there is no room, they are tried again a minute later:
+        nobody has asked for them, so that is no error.
+        """
+        segments = [segment for segment in self.snapshot.segments if is_worth_approximating(segment.packed)]
+        for segment in segments:
+            slot = segment.approximated
+            if slot.approximation is None and slot.retry_at <= time.monotonic():
+                drops = self._drops[Extra.APPROXIMATIONS]
+                if self._budget is not None:
+                    made = [other for other in segments if other.approximated.approximation or other is segment]
+                    need = sum(approximation_bytes(other.packed) for other in made)
+                    slot.retry_at = time.monotonic() + _RETRY_S
+                    try:
+                        self._budget.reserve_extra(
+                            self.snapshot.collection, Extra.APPROXIMATIONS, need, self._drop_approximations
+                        )
+                    except MemoryBudgetError as error:
+                        _log.info("%s", error)
+                        return
+                slot.approximation = approximate(segment.packed)
+                if self._drops[Extra.APPROXIMATIONS] != drops:
+                    slot.approximation = None
+
+    def _drop_approximations(self) -> None:
+        """Called by any thread, while approximations may be being made."""
+        self._drops[Extra.APPROXIMATIONS] += 1
+        for segment in self.snapshot.segments:
+            segment.approximated.approximation = None
 
     def _drop_lists(self) -> None:
         """Called by any thread, while lists may be being made."""
-        self._drops += 1
+        self._drops[Extra.INVERTED_LISTS] += 1
         for segment in self.snapshot.segments:
             segment.inverted.lists = None

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tridex.index.storage.collection import Collection
 from tridex.kernels import Segment, pack_bitmap
 
+from .approximations import ApproximationSlot
 from .inverted_lists import ListsSlot
 
 _FEW = 100
@@ -33,6 +34,7 @@ class IndexedSegment:
         addresses: uint64 [documents]: where each row is in the store.
         live: bool [documents]: what the segment's bitmap says.
         inverted: The segment's inverted lists, once they are made.
+        approximated: Its approximation, once it is made.
     """
 
     packed: Segment
@@ -40,6 +42,7 @@ class IndexedSegment:
     addresses: NDArray[np.uint64]
     live: NDArray[np.bool_]
     inverted: ListsSlot = field(default_factory=ListsSlot)
+    approximated: ApproximationSlot = field(default_factory=ApproximationSlot)
 
     def rows_of(self, ids: pa.LargeStringArray) -> NDArray[np.int64]:
         """The live row that holds each id, [ids]; -1 where none does."""

@@ -239,7 +239,13 @@ _OnItsWay = tuple[IndexedSegment, Callable[[], list[NDArray[Any]]]]
 
 
 def _search(segment: IndexedSegment, queries: torch.Tensor, mask: torch.Tensor, top_k: int) -> _OnItsWay:
-    scores, rows = kernels.search(queries, segment.packed, min(top_k, len(segment.ids)), query_mask=mask)
+    scores, rows = kernels.search(
+        queries,
+        segment.packed,
+        min(top_k, len(segment.ids)),
+        query_mask=mask,
+        approximation=segment.approximated.approximation,
+    )
     return segment, copy_to_host(scores, rows)
 
 

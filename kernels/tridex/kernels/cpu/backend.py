@@ -183,7 +183,8 @@ def _candidates(
         threshold = np.partition(of_query - margin, -top_k)[-top_k]
         found.append(rows[~(of_query + margin < threshold)])  # So written, NaN is kept.
     remaining = sum(
-        int(lengths[some].sum()) * _whole_vectors(count) * segment.dim for some, count in zip(found, counts, strict=True)
+        int(lengths[some].sum()) * _whole_vectors(count) * segment.dim
+        for some, count in zip(found, counts, strict=True)
     )
     helped = remaining <= products // 2
     approximation.trials.judge(top_k, helped)

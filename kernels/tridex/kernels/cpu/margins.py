@@ -65,7 +65,9 @@ def margins(
     per_distance = (coarse * (1 + c)).astype(np.float32)
     least = np.float32(tokens * (2 * dim + 8) * _LEAST)
     with np.errstate(over="ignore", invalid="ignore"):  # inf, and NaN for inf times 0.
-        lengths, distances = (of_rows[rows] * np.float32(_UP) for of_rows in (approximation.lengths, approximation.distances))
+        lengths, distances = (
+            of_rows[rows] * np.float32(_UP) for of_rows in (approximation.lengths, approximation.distances)
+        )
         return [
             of_length * lengths + of_distance * distances + least
             for of_length, of_distance in zip(per_length, per_distance, strict=True)
