@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from .arrays import NUMBERS_AT_A_TIME
-from .codecs import Codec
+from .codec import Codec
+from .codecs import DESCRIPTIONS, decode_columns
 from .columns import Columns
 from .segment import Segment
 
@@ -80,11 +81,11 @@ def approximate(segment: Segment) -> Approximation:
     for first in range(0, segment.tokens, step):
         some = slice(first, first + step)
         held = Columns(segment.codes[some], None if segment.scales is None else segment.scales[some])
-        tokens = segment.codec.decode_columns(held, None, torch.float32)
-        made, fits = Codec.INT8.description.encode(tokens, None)
+        tokens = decode_columns(segment.codec, held, None, torch.float32)
+        made, fits = DESCRIPTIONS[Codec.INT8].encode(tokens, None)
         assert made.scales is not None
         made = Columns(made.codes, made.scales.where(fits[:, 0], 0.0))
-        off = tokens.double() - Codec.INT8.decode_columns(made, None, torch.float64)
+        off = tokens.double() - decode_columns(Codec.INT8, made, None, torch.float64)
         codes[some], scales[some] = made.codes, made.scales
         lengths[some] = torch.linalg.vector_norm(tokens, dim=1, dtype=torch.float64).numpy()
         distances[some] = torch.linalg.vector_norm(off, dim=1).where(fits[:, 0], torch.inf).numpy()

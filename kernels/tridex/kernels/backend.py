@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 
 from .approximation import Approximation
-from .codecs import Codec
+from .codec import Codec
 from .segment import Segment
 
 

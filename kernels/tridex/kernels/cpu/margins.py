@@ -35,7 +35,8 @@ from numpy.typing import NDArray
 
 from tridex.kernels.approximation import Approximation
 from tridex.kernels.arrays import by_parts
-from tridex.kernels.codecs import Codec
+from tridex.kernels.codec import Codec
+from tridex.kernels.codecs import DESCRIPTIONS
 from tridex.kernels.scaling import ScaledQueries
 
 _UP = 1 + 2.0**-20
@@ -47,7 +48,7 @@ _LEAST = 2.0**-126
 def margins(
     queries: ScaledQueries, codec: Codec, approximation: Approximation, rows: NDArray[np.int64]
 ) -> list[NDArray[np.float32]]:
-    """For each query, how far its score may be from the approximate one: [rows] each; inf or NaN where nothing is known.
+    """For each query, how far its scores may be from the approximate ones, [rows]; inf or NaN where nothing is known.
 
     Args:
         queries: The batch.
@@ -76,9 +77,9 @@ def margins(
 
 def _norms(codec: Codec, tokens: torch.Tensor) -> torch.Tensor:
     """|q - q'|, |q| and |q'| of query tokens: float64 [tokens, 3]."""
-    numbers, _ = codec.description.round_queries(tokens)
-    exact = numbers.double() / codec.description.unit
-    coarse, scales = Codec.INT8.description.round_queries(tokens)
+    numbers, _ = DESCRIPTIONS[codec].round_queries(tokens)
+    exact = numbers.double() / DESCRIPTIONS[codec].unit
+    coarse, scales = DESCRIPTIONS[Codec.INT8].round_queries(tokens)
     assert scales is not None
     rounded = coarse.double() * scales.double()[:, None]
     return torch.stack([torch.linalg.vector_norm(part, dim=1) for part in (exact - rounded, exact, rounded)], dim=1)
