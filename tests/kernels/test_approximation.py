@@ -63,7 +63,7 @@ def filter_always(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs_quads
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=50)
 @given(
     data=st.data(),
     codec=st.sampled_from(FLOATS),
@@ -168,7 +168,9 @@ def test_integers_are_not_approximated(codec: Codec) -> None:
 def test_an_approximation_of_something_else_is_refused() -> None:
     segment, other = pack(documents([3, 4], 16), Codec.FLOAT16), pack(documents([3, 5], 16), Codec.FLOAT16)
     query = queries(1, 2, 16)
-    with pytest.raises(ValueError, match=r"approximation is of 2 documents, 8 tokens and dim 16; expected .*: 2, 7 and"):
+    with pytest.raises(
+        ValueError, match=r"approximation is of 2 documents, 8 tokens and dim 16; expected .*: 2, 7 and"
+    ):
         search(query, segment, 1, approximation=approximate(other))
     integers = pack(documents([3, 4], 16), Codec.INT8)
     with pytest.raises(ValueError, match=r"approximation is given; expected None for int8 on cpu"):

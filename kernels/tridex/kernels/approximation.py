@@ -84,9 +84,8 @@ def approximate(segment: Segment) -> Approximation:
         tokens = decode_columns(segment.codec, held, None, torch.float32)
         made, fits = DESCRIPTIONS[Codec.INT8].encode(tokens, None)
         assert made.scales is not None
-        made = Columns(made.codes, made.scales.where(fits[:, 0], 0.0))
-        off = tokens.double() - decode_columns(Codec.INT8, made, None, torch.float64)
-        codes[some], scales[some] = made.codes, made.scales
+        codes[some], scales[some] = made.codes, made.scales.where(fits[:, 0], 0.0)
+        off = tokens.double() - decode_columns(Codec.INT8, Columns(codes[some], scales[some]), None, torch.float64)
         lengths[some] = torch.linalg.vector_norm(tokens, dim=1, dtype=torch.float64).numpy()
         distances[some] = torch.linalg.vector_norm(off, dim=1).where(fits[:, 0], torch.inf).numpy()
     offsets = segment.offsets.numpy()

@@ -60,7 +60,7 @@ _PRODUCTS_PER_THREAD = 1 << 24
 """Fewest multiplications worth a thread: 0.3 ms; waking one costs 0.05 ms."""
 
 _FEWEST_PRODUCTS = 1 << 27
-"""Of a search that is worth an approximation: 2 ms of float32 on two cores; what is done beside products takes 0.5 ms."""
+"""Of a search that is worth an approximation: 2 ms of float32 on two cores. What comes beside products takes 0.5 ms."""
 
 _DOCUMENTS_PER_HIT = 4
 """Fewest live documents for each of the top_k in such a search: there are always as many candidates."""

@@ -12,10 +12,10 @@ and no score by more than
 
 where length and distance are the largest |d| and |d - d'| of the document's tokens (approximation.py).
 
-Roundings, each by u = 2^-24 of what is rounded. The segment's similarity of `dim` products has up to 2 dim of them, if an
-instruction rounds product and sum; int8's has exact sums, and two for the scales; the sum over T query tokens has T + 1;
-taking the margin from a score or adding it, one. What is rounded is never more than w |q| length there and w |q'|
-(length + distance) here, summed up over the query. So they come to less than
+Roundings, each by u = 2^-24 of what is rounded. The segment's similarity of `dim` products has up to 2 dim of them, if
+an instruction rounds product and sum; int8's has exact sums, and two for the scales; the sum over T query tokens has
+T + 1; taking the margin from a score, or adding it, one. What is rounded is never more than w |q| length there and
+w |q'| (length + distance) here, summed up over the query. So they come to less than
 
     c * ((sum of w (|q| + |q'|)) * length + (sum of w |q'|) * distance)        c = 2 u (2 dim + T + 8)
 
