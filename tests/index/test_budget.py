@@ -183,9 +183,9 @@ def test_an_approximation_takes_what_is_left_and_gives_way_to_lists_and_document
     follower.make_lists()
     assert any(segment.inverted.lists for segment in follower.snapshot.segments)
     assert not any(slot.approximation for slot in slots), "the lists needed the room"
-    assert budget.used <= budget.usable
+    assert budget.used == need <= budget.taken(store.open("c").folder) <= budget.usable
     for slot in slots:
         slot.retry_at = 0
     follower.make_approximations()
     assert not all(slot.approximation for slot in slots), "no room for all, and no error"
-    assert budget.used <= budget.usable
+    assert budget.used == need <= budget.taken(store.open("c").folder) <= budget.usable

@@ -142,9 +142,9 @@ class MemoryBudget:
 
     @property
     def used(self) -> int:
-        """Bytes that collections and their extras have."""
+        """Bytes that collections have, less their extras: those give way."""
         with self._lock:
-            return self.usable - self._left()
+            return sum(self._taken.values())
 
     def release(self, folder: Path) -> None:
         """Gives back what the collection in that folder had."""
