@@ -8,7 +8,16 @@ from .codecs import Codec
 from .columns import Columns
 from .cost import search_bytes, search_flops
 from .k_means import train_codebook
-from .operator import compile_ahead, explain, rescore, search, search_workspace_bytes, supported_codecs, warm_up
+from .operator import (
+    Operator,
+    compile_ahead,
+    explain,
+    rescore,
+    search,
+    search_workspace_bytes,
+    supported_codecs,
+    warm_up,
+)
 from .scaling import LARGEST_SCORE, ScaledQueries, scale_queries
 from .search_plan import SearchPlan
 from .segment import Segment, pack, pack_bitmap
@@ -18,6 +27,7 @@ __all__ = [
     "Codebook",
     "Codec",
     "Columns",
+    "Operator",
     "ScaledQueries",
     "SearchPlan",
     "Segment",

@@ -289,6 +289,7 @@ class LoadedCollections:
             self._want(folder)
             self._merging.wake()
             self._notify()
+        self._codecs.compile_explanations()
 
     def _open(self, collections: Mapping[Path, str]) -> None:
         """Loads collections and compiles what they need; then they can be searched."""
