@@ -107,6 +107,16 @@ def test_a_score_has_the_same_bits_in_every_batch(codec: Codec, device: torch.de
     assert torch.equal(rescore(query, segment, rows, mask), scores)
 
 
+@pytest.mark.parametrize("dim", [48, 128, 304])
+def test_float32_is_within_a_millionth_of_a_similarity(dim: int, device: torch.device) -> None:
+    """Products of tf32 alone would be a hundred times as far off."""
+    docs, query = documents([1, 40, 300, 64], dim), queries(3, 64, dim)
+    query[0, :40] = torch.from_numpy(docs[1])  # similarities of 1
+    segment, rows = packed(docs, Codec.FLOAT32, device), torch.arange(4).expand(3, -1).contiguous()
+    _, similarities = explain(query.to(device), segment, rows.to(device))
+    close(similarities, reference.explain(query, segment, rows)[1], 1e-6)
+
+
 @pytest.mark.parametrize("codec", [Codec.RESIDUAL4, Codec.RESIDUAL2])
 def test_residual_codes_score_as_the_int8_numbers_that_they_stand_for(codec: Codec, device: torch.device) -> None:
     """To the last bit: sums are integers, whatever reads them."""
