@@ -29,7 +29,6 @@ from tridex.index import (
     declared_fields,
     needed_bytes,
 )
-from tridex.index.resident import follower as followers
 from tridex.index.resident import search_plans, snapshot
 from tridex.kernels import Codec, SearchPlan, pack, search_plan
 from tridex.kernels.operator import search
@@ -197,14 +196,23 @@ def test_a_search_that_cannot_be_captured_goes_on_being_launched(
     monkeypatch.setattr(search_plan, "_captured", fails)
     monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
     with caplog.at_level(logging.WARNING):
+        ask_often(follower, 2)
         ask_often(follower)
-        ask_often(follower)  # Not tried again within a minute.
     assert caplog.text.count("cannot be captured") == len(waited) == 1
     assert follower.snapshot.search(*asked(1, 5), 3)
-    monkeypatch.setattr(search_plan, "_captured", called_again)
-    monkeypatch.setattr(followers.time, "monotonic", lambda: 1e9)
-    follower.make_plans()
-    assert planned(follower.snapshot, 1, 32, 16)
+
+
+def test_plans_that_had_to_go_while_they_were_made_are_not_kept(
+    follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meanwhile_dropped(*arguments: object) -> tuple[Callable[[], None], Results]:
+        follower._drop_plans()
+        return called_again(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(search_plan, "_captured", meanwhile_dropped)
+    ask_often(follower)
+    assert not follower.snapshot.segments[0].plans._plans
+    assert follower.snapshot.search(*asked(1, 5), 3)
 
 
 def test_threads_get_their_own_answers_while_plans_come_and_go(follower: Follower) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import torch
 
@@ -90,6 +91,12 @@ class SearchPlan:
         return scores[:batch], rows[:batch]
 
 
+@cache
+def _capturing_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all plans: the allocator keeps memory for each stream."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call, no-any-return]
+
+
 def _captured(
     call: Callable[[], _Results], memory: Sequence[torch.Tensor], device: torch.device
 ) -> tuple[Callable[[], None], _Results]:
@@ -102,7 +109,7 @@ def _captured(
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.device(device):
         torch.cuda.current_stream(device).synchronize()  # What the call reads has been written.
-        with torch.cuda.stream(torch.cuda.Stream(device)):  # type: ignore[no-untyped-call]
+        with torch.cuda.stream(_capturing_stream(device)):
             expected = call()
             torch.cuda.current_stream(device).synchronize()
             # Not torch.cuda.graph: it gives back all memory that the allocator keeps for others, waits for their work,

@@ -56,8 +56,10 @@ class PlansSlot:
         """That had no plan."""
         self._stream: int | None = None
         """Where the plans are replayed, one after the other: the first to ask for one."""
+        self._failed = False
+        """Whether a search could not be captured; then no other is tried."""
         self.retry_at = 0.0
-        """By the monotonic clock, where a plan could not be made."""
+        """By the monotonic clock, where there was no memory for plans."""
 
     def search(self, segment: Segment, queries: torch.Tensor, mask: torch.Tensor, top_k: int) -> Found | None:
         """The search of this slot's segment as a replay; None where there is no plan for it.
@@ -87,7 +89,7 @@ class PlansSlot:
     def wanted(self) -> list[Shape]:
         """Shapes that are worth a plan and have none."""
         with self._lock:
-            return [shape for shape, count in self._searches.items() if count >= _WORTHWHILE]
+            return [shape for shape, count in self._searches.items() if count >= _WORTHWHILE and not self._failed]
 
     def needed_bytes(self, segment: Segment) -> int:
         """Device memory of the plans that there are and of those that are wanted."""
@@ -105,14 +107,12 @@ class PlansSlot:
                 plan = SearchPlan(segment, *shape)
             except RuntimeError as error:
                 torch.cuda.synchronize(segment.device)  # raises where the device itself has failed
-                message = (
-                    "a search of %s cannot be captured as a CUDA graph, so its kernels are launched each time (%s)"
-                )
-                _log.warning(message, shape, error)
+                _log.warning("searches of a segment cannot be captured, so their kernels are launched (%s)", error)
+                self._failed = True
                 return
             with self._lock:
                 self._plans[shape] = plan
-                del self._searches[shape]
+                self._searches.pop(shape, None)  # gone where another thread has dropped all meanwhile
 
     def drop(self) -> None:
         """Lets the plans go; those that work just now live until their results are there."""
