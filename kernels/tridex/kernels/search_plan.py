@@ -94,7 +94,7 @@ class SearchPlan:
 @cache
 def _capturing_stream(device: torch.device) -> torch.cuda.Stream:
     """One for all plans: the allocator keeps memory for each stream."""
-    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call, no-any-return]
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def _captured(

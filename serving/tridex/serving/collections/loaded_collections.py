@@ -116,7 +116,9 @@ class LoadedCollections:
         self._following = Background("follow", "follows the store", self._follow, stuck_after_s=60)
         self._opening = Background("open", "loads collections", self._open_all, stuck_after_s=_LONG_S)
         self._merging = Background("merge", "merges segments", self._merge_all, stuck_after_s=_LONG_S)
-        self._making = Background("make-extras", "makes inverted lists", self._make_extras, stuck_after_s=_LONG_S)
+        self._making = Background(
+            "make-extras", "makes inverted lists and search plans", self._make_extras, stuck_after_s=_LONG_S
+        )
         take(budget, device)
         metrics.gauges(self._gauges)
         self._list_names()
