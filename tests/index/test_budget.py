@@ -143,7 +143,7 @@ def test_inverted_lists_take_what_is_left_and_give_way_to_documents(tmp_path: Pa
     for segment in follower.snapshot.segments:
         segment.inverted.retry_at = 0
     with pytest.raises(
-        MemoryBudgetError, match=r"inverted lists of collection 'c' need .* of the budget of .* stay exact"
+        MemoryBudgetError, match=r"inverted lists of collection 'c' need .* of the budget of .* do without"
     ):
         follower.make_lists()
     assert lists_of(follower.snapshot) == [None] * len(follower.snapshot.segments)
@@ -183,9 +183,9 @@ def test_an_approximation_takes_what_is_left_and_gives_way_to_lists_and_document
     follower.make_lists()
     assert any(segment.inverted.lists for segment in follower.snapshot.segments)
     assert not any(slot.approximation for slot in slots), "the lists needed the room"
-    assert budget.used == need <= budget.taken(store.open("c").folder) <= budget.usable
+    assert need < budget.used <= budget.usable
     for slot in slots:
         slot.retry_at = 0
     follower.make_approximations()
     assert not all(slot.approximation for slot in slots), "no room for all, and no error"
-    assert budget.used == need <= budget.taken(store.open("c").folder) <= budget.usable
+    assert need < budget.used <= budget.usable

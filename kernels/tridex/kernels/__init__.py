@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .cost import search_bytes, search_flops
     from .k_means import train_codebook
     from .operator import (
+        Operator,
         approximates,
         compile_ahead,
         explain,
@@ -38,6 +39,7 @@ __all__ = [
     "Codebook",
     "Codec",
     "Columns",
+    "Operator",
     "ScaledQueries",
     "SearchPlan",
     "Segment",
@@ -82,6 +84,7 @@ if not TYPE_CHECKING:  # which would take any name for an exported one
             "cost": ["search_bytes", "search_flops"],
             "k_means": ["train_codebook"],
             "operator": [
+                "Operator",
                 "approximates",
                 "compile_ahead",
                 "explain",
@@ -91,6 +94,7 @@ if not TYPE_CHECKING:  # which would take any name for an exported one
                 "supported_codecs",
                 "warm_up",
             ],
+            "reference": [],
             "scaling": ["LARGEST_SCORE", "ScaledQueries", "scale_queries"],
             "search_plan": ["SearchPlan"],
             "segment": ["Segment", "pack", "pack_bitmap"],

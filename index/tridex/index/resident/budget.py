@@ -8,8 +8,9 @@ A collection is held as packed segments, so what it needs follows from its size 
 The sum of needs is kept below the budget less SPARE_SHARE. The spare is for what exists twice for a moment: a merge
 copies live rows into a new segment, of at most SEGMENT_SHARE of the budget, while searches still read the old ones.
 
-Inverted lists (inverted_lists.py) and approximations (approximations.py) take what the needs leave, and are let go
-where a collection needs more: without them searches are slower, and not wrong.
+Inverted lists (inverted_lists.py), search plans (search_plans.py) and approximations (approximations.py) are extras:
+they take what the needs leave, and are let go where a collection needs more. Without them searches are slower, and not
+wrong.
 """
 
 from __future__ import annotations
@@ -62,15 +63,16 @@ def budget_for(need: int) -> int:
 
 
 class Extra(Enum):
-    """What makes a collection's searches quicker and can be done without; the first to go comes last."""
+    """Kinds of extras; the last one gives way to all others. Searches have asked for the others."""
 
     INVERTED_LISTS = "inverted lists"
+    SEARCH_PLANS = "search plans"
     APPROXIMATIONS = "approximations"
 
 
 @dataclass(frozen=True)
 class _Taken:
-    """What an extra takes, and what drops it."""
+    """What a collection's extras of one kind take, and what drops them."""
 
     taken: int
     drop: Callable[[], None]
@@ -92,7 +94,7 @@ class MemoryBudget:
         self.usable = int(size * (1 - SPARE_SHARE))
         self.segment_bytes = max(int(size * SEGMENT_SHARE), 1)
         self._taken: dict[Path, int] = {}
-        self._extras: dict[Extra, dict[Path, _Taken]] = {extra: {} for extra in Extra}
+        self._extras: dict[tuple[Path, Extra], _Taken] = {}
         self._lock = threading.Lock()
 
     def reserve(self, collection: Collection, need: int) -> None:
@@ -107,61 +109,62 @@ class MemoryBudget:
             others = sum(taken for folder, taken in self._taken.items() if folder != collection.folder)
             check_room(collection, need, others, self)
             self._taken[collection.folder] = need
+            self._make_room([Extra.APPROXIMATIONS])
             self._make_room([*Extra])
 
     def reserve_extra(self, collection: Collection, extra: Extra, need: int, drop: Callable[[], None]) -> None:
-        """Makes `need` bytes the collection's for one of its extras, whatever that had.
+        """Makes `need` bytes the collection's for its extras of one kind, whatever they had.
 
         Args:
-            drop: Called, by any thread, when the room is needed: the extra has to go.
+            collection: Whose they are.
+            extra: Their kind.
+            need: Bytes.
+            drop: Called, by any thread, when the room is needed: the extras have to go.
 
         Raises:
-            MemoryBudgetError: There is no room, not even without the extras that are to go before this one; it keeps
-                what it had.
+            MemoryBudgetError: There is no room; they keep what they had.
         """
         with self._lock:
-            extras = [*Extra]
-            lesser = extras[extras.index(extra) + 1 :]
-            had = self._extras[extra].get(collection.folder)
+            had = self._extras.get((collection.folder, extra))
+            lesser = [] if extra is Extra.APPROXIMATIONS else [Extra.APPROXIMATIONS]
             left = self._left() + (had.taken if had else 0)
-            reachable = left + sum(other.taken for kind in lesser for other in self._extras[kind].values())
-            if need > reachable:
+            left += sum(other.taken for (_, kind), other in self._extras.items() if kind in lesser)
+            if need > left:
                 raise MemoryBudgetError(
                     f"the {extra.value} of collection {collection.name!r} need {_bytes(need)} of device memory; "
-                    f"{_bytes(max(reachable, 0))} are left of the budget of {_bytes(self.size)}: its searches stay "
-                    "exact, and go on without"
+                    f"{_bytes(max(left, 0))} are left of the budget of {_bytes(self.size)}: its searches do without"
                 )
-            self._extras[extra][collection.folder] = _Taken(need, drop)
+            self._extras[collection.folder, extra] = _Taken(need, drop)
             self._make_room(lesser)
 
     def taken(self, folder: Path) -> int:
         """Bytes that the collection in that folder has, its extras included."""
         with self._lock:
-            extras = [of_folder[folder].taken for of_folder in self._extras.values() if folder in of_folder]
-            return self._taken.get(folder, 0) + sum(extras)
+            return self._taken.get(folder, 0) + sum(
+                extra.taken for (owner, _), extra in self._extras.items() if owner == folder
+            )
 
     @property
     def used(self) -> int:
-        """Bytes that collections have, less their extras: those give way."""
+        """Bytes that collections and their extras have."""
         with self._lock:
-            return sum(self._taken.values())
+            return self.usable - self._left()
 
     def release(self, folder: Path) -> None:
         """Gives back what the collection in that folder had."""
         with self._lock:
             self._taken.pop(folder, None)
-            for of_folder in self._extras.values():
-                of_folder.pop(folder, None)
+            for key in [key for key in self._extras if key[0] == folder]:
+                del self._extras[key]
 
     def _left(self) -> int:
-        extras = sum(other.taken for of_folder in self._extras.values() for other in of_folder.values())
-        return self.usable - sum(self._taken.values()) - extras
+        return self.usable - sum(self._taken.values()) - sum(extra.taken for extra in self._extras.values())
 
-    def _make_room(self, extras: Sequence[Extra]) -> None:
-        """Drops extras of these kinds, from the last one on, while more is taken than there is."""
-        for extra in reversed(extras):
-            while self._extras[extra] and self._left() < 0:
-                self._extras[extra].popitem()[1].drop()
+    def _make_room(self, kinds: Sequence[Extra]) -> None:
+        """Drops extras of these kinds, the newest first, while more is taken than there is."""
+        for key in reversed([key for key in self._extras if key[1] in kinds]):
+            if self._left() < 0:
+                self._extras.pop(key).drop()
 
 
 def check_room(collection: Collection, need: int, others: int, budget: MemoryBudget) -> None:

@@ -28,7 +28,7 @@ from .snapshot import Snapshot
 _log = logging.getLogger(__name__)
 
 _RETRY_S = 60.0
-"""How long a segment is searched without inverted lists or an approximation before there may be room for them."""
+"""How long a segment does without any of its extras before there may be room for them."""
 
 _SEGMENT_BYTES = 2**30
 """Codes of the largest segment: what a merge needs beside the segments that exist."""
@@ -67,8 +67,8 @@ class Follower:
         self._changing = threading.Lock()
         self._merging = threading.Lock()
         self._budget = budget
-        self._drops = dict.fromkeys(Extra, 0)
-        """How often each had to go."""
+        self._drops = self._plan_drops = self._approximation_drops = 0
+        """How often the inverted lists, the search plans and the approximations had to go."""
         collection = store.open(name)
         self._loader = SegmentLoader(collection, device, segment_bytes, budget)
         with storage_errors(name, collection.folder):
@@ -123,18 +123,54 @@ class Follower:
         for segment in segments:
             slot = segment.inverted
             if slot.wanted and slot.lists is None and segment.packed.tokens and slot.retry_at <= time.monotonic():
-                drops = self._drops[Extra.INVERTED_LISTS]
+                drops = self._drops
                 if self._budget is not None:
                     listed = [other for other in segments if other.inverted.lists or other is segment]
                     need = sum(lists_bytes(other.packed) for other in listed)
                     slot.retry_at = time.monotonic() + _RETRY_S
                     self._budget.reserve_extra(self.snapshot.collection, Extra.INVERTED_LISTS, need, self._drop_lists)
                 slot.lists = make_lists(segment.packed)
-                if self._drops[Extra.INVERTED_LISTS] != drops:
+                if self._drops != drops:
                     slot.lists = None
 
+    def _drop_lists(self) -> None:
+        """Called by any thread, while lists may be being made."""
+        self._drops += 1
+        for segment in self.snapshot.segments:
+            segment.inverted.lists = None
+
+    def make_plans(self) -> None:
+        """Captures the searches that have come often enough, milliseconds each; only a GPU has any.
+
+        For one thread at a time, and not for the one that refreshes: nothing waits for it.
+
+        Raises:
+            MemoryBudgetError: There is no room for them. They are tried again a minute later.
+            RuntimeError: The device has failed.
+        """
+        segments = self.snapshot.segments
+        for segment in segments:
+            slot = segment.plans
+            if slot.wanted() and slot.retry_at <= time.monotonic():
+                slot.retry_at = time.monotonic() + _RETRY_S
+                drops = self._plan_drops
+                if self._budget is not None:
+                    need = sum(other.plans.needed_bytes(other.packed) for other in segments)
+                    self._budget.reserve_extra(self.snapshot.collection, Extra.SEARCH_PLANS, need, self._drop_plans)
+                slot.make(segment.packed)
+                if self._plan_drops != drops:
+                    slot.drop()
+                elif not slot.wanted():
+                    slot.retry_at = 0.0
+
+    def _drop_plans(self) -> None:
+        """Called by any thread, while plans may be being made."""
+        self._plan_drops += 1
+        for segment in self.snapshot.segments:
+            segment.plans.drop()
+
     def make_approximations(self) -> None:
-        """Makes the approximations that searches on this device gain by and miss: 2 s for a million tokens.
+        """Makes the approximations that searches on this device gain by and miss: 2 to 3 s for a million tokens.
 
         Not for the thread that refreshes, as `make_lists`. Where there is no room, they are tried again a minute later:
         nobody has asked for them, so that is no error.
@@ -143,7 +179,7 @@ class Follower:
         for segment in segments:
             slot = segment.approximated
             if slot.approximation is None and slot.retry_at <= time.monotonic():
-                drops = self._drops[Extra.APPROXIMATIONS]
+                drops = self._approximation_drops
                 if self._budget is not None:
                     made = [other for other in segments if other.approximated.approximation or other is segment]
                     need = sum(approximation_bytes(other.packed) for other in made)
@@ -156,17 +192,11 @@ class Follower:
                         _log.info("%s", error)
                         return
                 slot.approximation = approximate(segment.packed)
-                if self._drops[Extra.APPROXIMATIONS] != drops:
+                if self._approximation_drops != drops:
                     slot.approximation = None
 
     def _drop_approximations(self) -> None:
         """Called by any thread, while approximations may be being made."""
-        self._drops[Extra.APPROXIMATIONS] += 1
+        self._approximation_drops += 1
         for segment in self.snapshot.segments:
             segment.approximated.approximation = None
-
-    def _drop_lists(self) -> None:
-        """Called by any thread, while lists may be being made."""
-        self._drops[Extra.INVERTED_LISTS] += 1
-        for segment in self.snapshot.segments:
-            segment.inverted.lists = None

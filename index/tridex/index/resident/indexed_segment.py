@@ -16,6 +16,7 @@ from tridex.kernels import Segment, pack_bitmap
 
 from .approximations import ApproximationSlot
 from .inverted_lists import ListsSlot
+from .search_plans import PlansSlot
 
 _FEW = 100
 """Ids that are looked up one by one, 13 µs each among a million; more of them all at once, in 1.4 ms and more."""
@@ -34,7 +35,8 @@ class IndexedSegment:
         addresses: uint64 [documents]: where each row is in the store.
         live: bool [documents]: what the segment's bitmap says.
         inverted: The segment's inverted lists, once they are made.
-        approximated: Its approximation, once it is made.
+        plans: Its captured searches, likewise.
+        approximated: Its approximation, likewise.
     """
 
     packed: Segment
@@ -42,6 +44,7 @@ class IndexedSegment:
     addresses: NDArray[np.uint64]
     live: NDArray[np.bool_]
     inverted: ListsSlot = field(default_factory=ListsSlot)
+    plans: PlansSlot = field(default_factory=PlansSlot)
     approximated: ApproximationSlot = field(default_factory=ApproximationSlot)
 
     def rows_of(self, ids: pa.LargeStringArray) -> NDArray[np.int64]:

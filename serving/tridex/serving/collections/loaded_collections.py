@@ -1,8 +1,8 @@
 """The collections that a service searches, each followed to its newest version in the background.
 
 Four threads keep searches from waiting: one asks the store for new versions, one loads collections that are new to this
-process, one merges segments, one makes what searches gain by: the inverted lists that approximate ones have asked for,
-and approximations.
+process, one merges segments, one makes what searches have asked for and do without until then: inverted lists, on a GPU
+search plans, on a CPU approximations.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _RETRY_S = 5.0
 """Until a collection that could not be loaded is tried again."""
 
 _EXTRAS_S = 0.5
-"""How often it is looked for inverted lists that searches have asked for, and for approximations that are missing."""
+"""How often it is checked what searches do without."""
 
 _RETURN_S = 30.0
 """How often freed memory is returned to the system, as long as collections change."""
@@ -117,7 +117,7 @@ class LoadedCollections:
         self._opening = Background("open", "loads collections", self._open_all, stuck_after_s=_LONG_S)
         self._merging = Background("merge", "merges segments", self._merge_all, stuck_after_s=_LONG_S)
         self._making = Background(
-            "make-extras", "makes inverted lists and approximations", self._make_extras, stuck_after_s=_LONG_S
+            "make-extras", "makes what searches do without", self._make_extras, stuck_after_s=_LONG_S
         )
         take(budget, device)
         metrics.gauges(self._gauges)
@@ -292,6 +292,7 @@ class LoadedCollections:
             self._want(folder)
             self._merging.wake()
             self._notify()
+        self._codecs.compile_explanations()
 
     def _open(self, collections: Mapping[Path, str]) -> None:
         """Loads collections and compiles what they need; then they can be searched."""
@@ -353,16 +354,20 @@ class LoadedCollections:
     def _make_extras(self) -> float:
         _stay_on_one_core()
         for folder, follower in list(self._followers.items()):
-            try:
-                follower.make_lists()
-                follower.make_approximations()
-            except Exception as error:
-                # Its searches stay exact.
-                name = follower.snapshot.collection.name
-                message = f"inverted lists or approximations of collection {name!r} could not be made"
-                self._extra_errors.log(folder, error, message, trace=not isinstance(error, TokenIndexError))
-            else:
-                self._extra_errors.resolved(folder)
+            for extra, make in (
+                ("inverted lists", follower.make_lists),
+                ("search plans", follower.make_plans),
+                ("approximations", follower.make_approximations),
+            ):
+                try:
+                    make()
+                except Exception as error:
+                    # Its searches do without.
+                    message = f"{extra} of collection {follower.snapshot.collection.name!r} could not be made"
+                    of_store = isinstance(error, TokenIndexError)
+                    self._extra_errors.log((folder, extra), error, message, trace=not of_store)
+                else:
+                    self._extra_errors.resolved((folder, extra))
         return _EXTRAS_S
 
 

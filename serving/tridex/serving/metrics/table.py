@@ -124,7 +124,7 @@ BUDGET_USED = Metric(
     "tridex_memory_budget_used_bytes",
     Kind.GAUGE,
     (),
-    "Device memory that documents have reserved; inverted lists and approximations take of the rest, and give way",
+    "Device memory that collections, inverted lists, search plans and approximations have reserved",
 )
 LOAD_FAILURES = Metric(
     "tridex_load_failures_total", Kind.COUNTER, (), "Attempts to load or to follow a collection that failed"
