@@ -170,7 +170,7 @@ class Follower:
             segment.plans.drop()
 
     def make_approximations(self) -> None:
-        """Makes the approximations that searches on this device gain by and miss: 2 to 3 s for a million tokens.
+        """Makes the approximations that searches on this device gain by and miss: some seconds for a million tokens.
 
         Not for the thread that refreshes, as `make_lists`. Where there is no room, they are tried again a minute later:
         nobody has asked for them, so that is no error.
