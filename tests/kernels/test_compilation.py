@@ -213,7 +213,12 @@ def assert_fits(variant: Any, tile: QueryTile, capability: int, cubin: Path) -> 
 
 
 def spills_in_the_loop_over_tiles(cubin: Path) -> list[str]:
-    """The loads and stores of spilled registers in the smallest loop that loads tiles (LDGSTS: past the registers)."""
+    """Those of the smallest loop that loads tiles (LDGSTS: past the registers)."""
+    return min(spills_in_loops_that("LDGSTS", cubin), default=(0, []))[1]
+
+
+def spills_in_loops_that(use: str, cubin: Path) -> list[tuple[int, list[str]]]:
+    """For each loop with such an instruction: its length, and its loads and stores of spilled registers."""
     code = subprocess.run([TOOLS / "nvdisasm", "-c", cubin], capture_output=True, text=True, check=True).stdout
     lines = [line for line in code.splitlines() if re.match(r"\.L\w+:|\s+/\*[0-9a-f]{4,}\*/ ", line)]
     labels = {line.split(":")[0]: i for i, line in enumerate(lines) if line.startswith(".L")}
@@ -222,9 +227,9 @@ def spills_in_the_loop_over_tiles(cubin: Path) -> list[str]:
         jump = re.search(r"\bBRA\b.*`\((\.L\w+)\)", line)
         if jump and labels.get(jump[1], i) < i:
             body = lines[labels[jump[1]] : i]
-            if any("LDGSTS" in instruction for instruction in body):
-                loops.append(body)
-    return [instruction for instruction in min(loops, key=len, default=[]) if re.search(r"\b(LDL|STL)\b", instruction)]
+            if any(use in instruction for instruction in body):
+                loops.append((len(body), [spill for spill in body if re.search(r"\b(LDL|STL)\b", spill)]))
+    return loops
 
 
 def assert_addresses_are_64_bit(ttir: str) -> None:

@@ -147,10 +147,11 @@ def warm_up(device: torch.device | str, dim: int, codecs: Iterable[Codec]) -> No
 
     Raises:
         ValueError: The device does not read a codec, or the dim does not fit it.
+        RuntimeError: A kernel that is compared with another (docs/kernels.md) does not come to an end on the device.
     """
     device = torch.device(device)
     # numba compiles one function at a time; triton gives the interpreter's lock away while it compiles.
-    _run_all([call for codec in codecs for call in _variants(device, dim, codec)], parallel=device.type == "cuda")
+    _make_ready(device, dim, codecs, None, parallel=device.type == "cuda")
 
 
 def compile_ahead(capability: int, dim: int, codecs: Iterable[Codec]) -> None:
@@ -163,9 +164,7 @@ def compile_ahead(capability: int, dim: int, codecs: Iterable[Codec]) -> None:
         dim: As in `warm_up`.
         codecs: As in `warm_up`.
     """
-    backend = backend_ahead(capability)
-    cpu = torch.device("cpu")
-    _run_all([call for codec in codecs for call in _variants(cpu, dim, codec, backend)], parallel=True)
+    _make_ready(torch.device("cpu"), dim, codecs, backend_ahead(capability), parallel=True)
 
 
 def _run_all(calls: Sequence[Callable[[], object]], *, parallel: bool) -> None:
@@ -181,13 +180,24 @@ def _run_all(calls: Sequence[Callable[[], object]], *, parallel: bool) -> None:
                 done.result()
 
 
-def _variants(
-    device: torch.device, dim: int, codec: Codec, backend: Backend | None = None
-) -> Iterator[Callable[[], object]]:
-    """Calls that together run every variant of the code for a codec; by the device's backend where None is given."""
+def _make_ready(
+    device: torch.device, dim: int, codecs: Iterable[Codec], backend: Backend | None, *, parallel: bool
+) -> None:
+    """By the device's backend where None is given."""
+    segments = [_one_token(device, dim, codec) for codec in codecs]
+    of_each = [(backend or _backend(segment), segment) for segment in segments]
+    _run_all([call for pair in of_each for call in _variants(*pair)], parallel=parallel)
+    _run_all([partial(backend.choose, segment) for backend, segment in of_each], parallel=parallel)
+
+
+def _one_token(device: torch.device, dim: int, codec: Codec) -> Segment:
     token = np.ones((1, dim), np.float32) / np.float32(dim) ** 0.5
-    segment = pack([token], codec, device, _any_codebook(codec, dim))
-    backend = backend or _backend(segment)
+    return pack([token], codec, device, _any_codebook(codec, dim))
+
+
+def _variants(backend: Backend, segment: Segment) -> Iterator[Callable[[], object]]:
+    """Calls that together run every variant of the code for a codec."""
+    device, dim = segment.device, segment.dim
     for batch in backend.batches_of_each_variant(segment):
         yield partial(backend.search, torch.ones((batch, 1, dim), device=device), None, segment, 1, None)
     query = torch.ones((1, 1, dim), device=device)
