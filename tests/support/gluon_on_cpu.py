@@ -2,8 +2,8 @@
 
 Each role of a warp-specialised kernel is a thread. Barriers in shared memory count arrivals and have phases as on the
 device: a role that waits for the wrong phase hangs, and fails by a timeout, or reads what is not there, for shared
-memory starts as the largest numbers, copies land when their barrier is told of them, and products are taken as late as they
-may be. Layouts, and the warps of one role among each other, are the compiler's business and not looked at.
+memory starts as the largest numbers, copies land when their barrier is told of them, and products are taken as late as
+they may be. Layouts, and the warps of one role among each other, are the compiler's business and not looked at.
 """
 
 from __future__ import annotations

@@ -7,4 +7,5 @@ documents.py       tiles of tokens, maxima and sums over a block of documents
 top_k.py           the best sort keys of a stream
 similarity.py      products of a query tile with a tile of tokens
 codes.py           what is multiplied of each codec's codes
+gluon/             batches on sm_90: kernels that stand for the plain ones where they agree
 """

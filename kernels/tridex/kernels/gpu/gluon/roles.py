@@ -66,7 +66,7 @@ class Roles:
 
 _FLOATS = Roles(consumers=4, stages=4, consumer_registers=104, producer_registers=64)
 _INTEGERS = Roles(consumers=2, stages=4, consumer_registers=216, producer_registers=72)
-"""Integers become floats before their maxima are taken: four consumers of 104 registers spill, and are a third slower."""
+"""Integers become floats before their maxima are taken: four consumers spilled, and were a third slower."""
 
 _ON_SM_90 = {
     Codec.FLOAT16: _FLOATS,
