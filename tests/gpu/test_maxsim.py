@@ -33,7 +33,6 @@ from tridex.kernels import (
     search_workspace_bytes,
     warm_up,
 )
-
 from tridex.kernels.gpu.gluon import probe
 from tridex.kernels.gpu.gluon.roles import roles_of, serves
 from tridex.kernels.gpu.query_tile import capability_of
