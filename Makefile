@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # A second environment with the client alone, on numpy 2: what a service that calls Tridex has.
 CLIENT_VENV := .venv-client
+DEPLOY_VENV := .venv-deploy
 # Where the demo and `make serve` keep collections, checkpoints and the server's log.
 DATA ?= .tridex
 MODEL ?= default
@@ -11,10 +12,13 @@ PRECISION ?= fp32
 COLLECTION ?= stdlib
 PORT ?= 8001
 ROUNDS ?= 300
+KILLS ?= 200
 MINUTES ?= 10
+EXPORTED = ls model_repository/encoder/*/manifest.json >/dev/null 2>&1 || \
+  $(BIN)/tridex export $(MODEL) --precision $(PRECISION)
 .DEFAULT_GOAL := help
 .PHONY: help install demo serve export index build search perf bench bench-build bench-kernels bench-index
-.PHONY: bench-candidates quality soak gpu test test-crash docs generate lint clean
+.PHONY: bench-candidates quality soak gpu test test-crash docs generate lint lint-deploy clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-17s\033[0m %s\n", $$1, $$2}'
@@ -41,7 +45,7 @@ export: install ## export a checkpoint: MODEL=<hub id or folder> PRECISION=fp32|
 	$(BIN)/tridex export $(MODEL) --precision $(PRECISION)
 
 serve: install ## run the server until Ctrl-C (exports the default checkpoint first if there is none)
-	@ls model_repository/encoder/*/manifest.json >/dev/null 2>&1 || $(BIN)/tridex export $(MODEL) --precision $(PRECISION)
+	@$(EXPORTED)
 	$(BIN)/tridex serve --store $(DATA)/store --grpc-port $(PORT)
 
 index: install ## index into a running server: FILE=<.jsonl, .csv, ... or BEIR folder> COLLECTION=<name>
@@ -80,7 +84,8 @@ quality: install ## measure ranking quality, codec by codec: CORPORA=<folder of 
 bench-index: install ## measure the mutable index: how soon a write is found, what searches pay for it, filters
 	$(BIN)/python -m benchmarks.mutable_index --data $(DATA)
 
-soak: install ## a mixed load for MINUTES=10: fails where memory or disk grow
+soak: install ## a mixed load for MINUTES=10: fails where memory, file descriptors or disk grow
+	@$(EXPORTED)
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES) --data $(DATA)
 
 gpu: install ## on a machine with a GPU: the kernels' tests on it, then bench-kernels
@@ -94,8 +99,8 @@ test: install $(CLIENT_VENV)/.done ## run every test, the real server included, 
 	  --numprocesses 2 --dist loadfile --cov --cov-report=term
 	TRIDEX_CLIENT_PYTHON=$(CURDIR)/$(CLIENT_VENV)/bin/python $(BIN)/pytest tests/end_to_end tests/crash
 
-test-crash: install ## kill writers and servers with SIGKILL at random moments: ROUNDS=300
-	$(BIN)/pytest tests/crash --crash-rounds $(ROUNDS)
+test-crash: install ## kill writers (ROUNDS=300) and a server's processes under load (KILLS=200) at random moments
+	$(BIN)/pytest tests/crash --crash-rounds $(ROUNDS) --crash-kills $(KILLS)
 
 generate: install ## write the synchronous client from the asynchronous one
 	$(BIN)/python client/generate_sync.py
@@ -110,6 +115,18 @@ lint: install docs ## ruff, mypy --strict, the arrows between the packages, the 
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# promtool is in Debian's package prometheus, of which nothing else is needed; where it is installed that one is taken.
+$(DEPLOY_VENV)/.done: deploy/requirements-lint.txt
+	$(PYTHON) -m venv $(DEPLOY_VENV)
+	$(DEPLOY_VENV)/bin/pip install --quiet --requirement $<
+	@command -v promtool >/dev/null || { cd $(DEPLOY_VENV) && apt-get download --quiet=2 prometheus \
+	  && dpkg-deb --extract prometheus_*.deb . ; }
+	ln -sf "$$(command -v promtool || echo ../usr/bin/promtool)" $(DEPLOY_VENV)/bin/promtool
+	@touch $@
+
+lint-deploy: $(DEPLOY_VENV)/.done ## check images, chart, alerts and dashboards (deploy/), without a container runtime
+	$(DEPLOY_VENV)/bin/python deploy/check.py
+
 clean: ## remove the environments, exported encoders and collections
-	rm -rf $(VENV) $(CLIENT_VENV) $(DATA) model_repository/encoder/[0-9]* model_repository/encoder/.staging-* \
+	rm -rf $(VENV) $(CLIENT_VENV) $(DEPLOY_VENV) $(DATA) model_repository/encoder/[0-9]* model_repository/encoder/.staging-* \
 	  .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .site .coverage

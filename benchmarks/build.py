@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -25,7 +25,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.markdown import Markdown
 
@@ -33,7 +32,7 @@ from tridex.building import Embed, Embedder, Progress, build_collection
 from tridex.encoding import Artifact, DocumentReading, create_encoder, latest_version_dir, load_artifact
 from tridex.export import export_default
 from tridex.index import CollectionSpec, Follower, Store
-from tridex.kernels import Codec
+from tridex.kernels import Codec, TokenEmbeddings
 from tridex.protocol.sources import open_source
 
 from .publishing import publish
@@ -80,7 +79,7 @@ def _stored(path: Path) -> Embed:
     """Reads what `_encode` wrote one document at a time, so that the peak memory is the build's."""
     spans: dict[str, tuple[int, int]] = json.loads(path.with_suffix(".json").read_text())
 
-    def embed(texts: Sequence[str], windows: bool) -> Iterator[NDArray[np.float32]]:  # noqa: ARG001
+    def embed(texts: Iterable[str], windows: bool) -> Iterator[TokenEmbeddings]:  # noqa: ARG001
         for text in texts:
             first, count = spans[text]
             yield np.fromfile(path, np.float32, count * DIM, offset=first * DIM * 4).reshape(-1, DIM)
@@ -98,7 +97,7 @@ def _encode(texts: Sequence[str], artifact: Artifact, path: Path) -> int:
         for start in range(0, len(texts), ENCODED_TOGETHER):
             batch = texts[start : start + ENCODED_TOGETHER]
             for text, array in zip(batch, embed(batch, True), strict=True):
-                array.tofile(file)
+                np.asarray(array).tofile(file)
                 spans[text] = (tokens, len(array))
                 tokens += len(array)
                 done(1)
@@ -106,7 +105,7 @@ def _encode(texts: Sequence[str], artifact: Artifact, path: Path) -> int:
     return tokens
 
 
-def _random(texts: Sequence[str], windows: bool) -> Iterator[NDArray[np.float32]]:  # noqa: ARG001
+def _random(texts: Iterable[str], windows: bool) -> Iterator[TokenEmbeddings]:  # noqa: ARG001
     for text in texts:
         rng = np.random.default_rng(int(text))
         tokens = rng.standard_normal((rng.integers(1, 2 * TOKENS), DIM), np.float32)

@@ -1,14 +1,17 @@
-"""A long mixed load: whether memory and disk stay constant after the first minutes.
+"""A long mixed load: whether memory, file descriptors and disk stay constant after the first minutes.
 
 python -m benchmarks.soak --minutes 10
 
 Searches in every mode, filters, replacing upserts, deletes, encodes, reranks, scrolls and occasional compactions, on a
-server of its own. Exit status 1 where a process grew, the disk use is not bounded, or a request failed.
+server of its own. Exit status 1 where a process grew, shared memory or the open files did, the disk use is not bounded,
+or a request failed. With --publish the figures join the tables of the documentation, as the other benchmarks' do, and a
+plot of them its pictures.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import itertools
 import random
 import sys
@@ -22,12 +25,15 @@ from pathlib import Path
 from statistics import mean
 
 import psutil
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from examples import stdlib_corpus
 from tridex.client import Client, Document, Overloaded, TridexError
+from tridex.evaluation.plots import STYLE as PLOT_STYLE
 from tridex.serving.server import TritonServer
 
 from .environment import free_ports, questions
@@ -35,6 +41,7 @@ from .processes import processes, resident_bytes, shared_bytes
 from .publishing import publish
 
 COLLECTION = "soak"
+PLOT = Path(__file__).parent.parent / "docs" / "images" / "soak.svg"
 DOCUMENTS = 600
 """Distinct ids: sooner or later every upsert replaces."""
 UPSERTS_PER_SECOND = 6
@@ -45,6 +52,8 @@ SAMPLE_S = 3.0
 WARM_UP_S = 120.0
 GROWTH = 0.05
 """Largest share by which a process's memory may grow after the warm-up."""
+DESCRIPTORS = 32
+"""File descriptors that a process may have more at the end: clients and files come and go."""
 DISK_GROWTH, DISK_BYTES = 1.25, 32 * 2**20
 """The largest disk use at the end may be so many times the one right after the warm-up, and so many bytes more."""
 
@@ -62,6 +71,8 @@ class Sample:
     memory: dict[str, int]
     shared_memory: int
     disk: int
+    descriptors: dict[str, int]
+    """Open file descriptors of each process, not in bytes."""
 
 
 class Load:
@@ -191,6 +202,7 @@ def main() -> None:
     if arguments.publish:
         results = {"requests": dict(load.done), "warm_up_s": warm_s, "samples": [asdict(sample) for sample in samples]}
         publish("soak", results, markdown, section="Soak")
+        PLOT.write_text(plot(samples))
     problems = [*grown(samples, warm_s), *load.failures[:10]]
     for line in problems:
         console.print(line, style="red", highlight=False, soft_wrap=True)
@@ -204,7 +216,8 @@ def sampled(pid: int, store: Path, seconds: float) -> Iterator[Sample]:
     for turn in itertools.count(1):
         time.sleep(max(0.0, began + turn * SAMPLE_S - time.monotonic()))
         second = time.monotonic() - began
-        yield Sample(second, resident_bytes(running), shared_bytes(pid), disk_bytes(store))
+        descriptors = {name: process.num_fds() for name, process in running.items()}
+        yield Sample(second, resident_bytes(running), shared_bytes(pid), disk_bytes(store), descriptors)
         if second + SAMPLE_S > seconds:
             return
 
@@ -240,11 +253,22 @@ def ends(samples: Sequence[Sample], warm_s: float) -> tuple[list[Sample], list[S
 
 
 def memory_at_ends(samples: Sequence[Sample], warm_s: float) -> dict[str, tuple[float, float]]:
-    """Each process's mean memory after the warm-up and at the end."""
+    """The mean memory of each process, and the shared memory, after the warm-up and at the end."""
     first, last = ends(samples, warm_s)
-    return {
+    memory = {
         name: (mean(sample.memory[name] for sample in first), mean(sample.memory[name] for sample in last))
         for name in samples[0].memory
+    }
+    shared = mean(sample.shared_memory for sample in first), mean(sample.shared_memory for sample in last)
+    return {**memory, "shared memory": shared}
+
+
+def descriptors_at_ends(samples: Sequence[Sample], warm_s: float) -> dict[str, tuple[int, int]]:
+    """The most file descriptors of each process after the warm-up and at the end."""
+    first, last = ends(samples, warm_s)
+    return {
+        name: (max(sample.descriptors[name] for sample in first), max(sample.descriptors[name] for sample in last))
+        for name in samples[0].descriptors
     }
 
 
@@ -262,6 +286,11 @@ def grown(samples: Sequence[Sample], warm_s: float) -> list[str]:
         for name, (before, after) in memory_at_ends(samples, warm_s).items()
         if after > (1 + GROWTH) * before
     ]
+    found += [
+        f"{name} had {before} open files, and has {after}; expected at most {DESCRIPTORS} more"
+        for name, (before, after) in descriptors_at_ends(samples, warm_s).items()
+        if after > before + DESCRIPTORS
+    ]
     before, after = disk_at_ends(samples, warm_s)
     if after > DISK_GROWTH * before + DISK_BYTES:
         found.append(f"the store grew from {before / MB:.0f} to {after / MB:.0f} MB; expected bounded use")
@@ -275,14 +304,38 @@ def table(samples: Sequence[Sample], warm_s: float, load: Load) -> str:
         "| --- | --- | --- | --- | --- |",
     ]
     for name, (before, after) in memory_at_ends(samples, warm_s).items():
-        largest = max(sample.memory[name] for sample in samples)
+        largest = max(sample.memory.get(name, sample.shared_memory) for sample in samples)
         lines.append(_row(name, before, after, largest))
-    first, last = ends(samples, warm_s)
-    before, after = mean(s.shared_memory for s in first), mean(s.shared_memory for s in last)
-    lines.append(_row("shared memory", before, after, max(sample.shared_memory for sample in samples)))
     lines.append(_row("the store", *disk_at_ends(samples, warm_s), max(sample.disk for sample in samples)))
+    files = ", ".join(f"{name} {b} and {a}" for name, (b, a) in descriptors_at_ends(samples, warm_s).items())
     requests = ", ".join(f"{count:,} x {name}" for name, count in sorted(load.done.items()))
-    return "\n".join([*lines, "", f"Requests: {requests}; {len(load.failures)} failed."])
+    return "\n".join([*lines, "", f"Open files: {files}.", "", f"Requests: {requests}; {len(load.failures)} failed."])
+
+
+def plot(samples: Sequence[Sample]) -> str:
+    """Memory, files and disk over time, as SVG."""
+    minutes = [sample.second / 60 for sample in samples]
+    names = list(samples[0].memory)
+    panels: dict[str, dict[str, list[float]]] = {
+        "memory, MB": {name: [sample.memory[name] / MB for sample in samples] for name in names},
+        "shared memory and store, MB": {
+            "shared memory": [sample.shared_memory / MB for sample in samples],
+            "the store's files": [sample.disk / MB for sample in samples],
+        },
+        "open files": {name: [sample.descriptors[name] for sample in samples] for name in names},
+    }
+    with rc_context(PLOT_STYLE):
+        figure = Figure(figsize=(7.2, 6.6), layout="constrained")
+        for axes, (title, lines) in zip(figure.subplots(len(panels), sharex=True), panels.items(), strict=True):
+            for name, values in lines.items():
+                axes.plot(minutes, values, label=name, linewidth=1.2)
+            axes.set_ylim(bottom=0)
+            axes.set_title(title, loc="left", fontsize=9)
+            axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+        axes.set_xlabel("minutes")
+        written = io.StringIO()
+        figure.savefig(written, format="svg", metadata={"Date": None})
+    return written.getvalue()
 
 
 def _row(name: str, before: float, after: float, largest: float) -> str:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -171,14 +172,10 @@ class InterruptedBuildError(Exception):
 def interrupted(artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, Store]]:
     """A source of 30 documents, and a store with a build of it that stopped after 20."""
     embed = Embedder.__call__
-    calls = 0
 
     def twice(*arguments: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls > 2:
-            raise InterruptedBuildError
-        return embed(*arguments)
+        yield from islice(embed(*arguments), 20)
+        raise InterruptedBuildError
 
     source, store = write(tmp_path / "rows.jsonl", rows_of(30)), Store(tmp_path / "store")
     with monkeypatch.context() as patched, pytest.raises(InterruptedBuildError):

@@ -1,19 +1,24 @@
-"""How often the crash tests kill: `--crash-rounds`."""
+"""How often the crash tests kill: `--crash-rounds`, `--crash-kills`."""
 
 from __future__ import annotations
 
 import pytest
 
 _ROUNDS = 30
+_KILLS = 3
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--crash-rounds", type=int, default=_ROUNDS, help="kills of a writer; a server takes a 14th, three at least"
-    )
+    parser.addoption("--crash-rounds", type=int, default=_ROUNDS, help="kills of a process that writes to a store")
+    parser.addoption("--crash-kills", type=int, default=_KILLS, help="kills of a process of a server under load")
+
+
+# Not known where this folder was not named on the command line.
+@pytest.fixture(scope="session")
+def crash_rounds(request: pytest.FixtureRequest) -> int:
+    return int(request.config.getoption("--crash-rounds", _ROUNDS))
 
 
 @pytest.fixture(scope="session")
-def crash_rounds(request: pytest.FixtureRequest) -> int:
-    # Not known where this folder was not named on the command line.
-    return int(request.config.getoption("--crash-rounds", _ROUNDS))
+def crash_kills(request: pytest.FixtureRequest) -> int:
+    return int(request.config.getoption("--crash-kills", _KILLS))

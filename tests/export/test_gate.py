@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from sentence_transformers import MultiVectorEncoder
 
 from tridex.encoding import EncodingRules, Expansion, TokenBatch, Tokenizer
+from tridex.encoding.parity import QUERIES, Parity
 from tridex.export import ParityError
 from tridex.export.checkpoint import backbone_of, load_checkpoint, rules_of, tokenizer_of
 from tridex.export.graph import EncoderGraph
 from tridex.export.measure import Measure
-from tridex.export.parity import QUERIES, Parity, check_parity
+from tridex.export.parity import check_parity
 from tridex.export.precision import Precision
 from tridex.export.source import find_source
 

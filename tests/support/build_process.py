@@ -1,4 +1,4 @@
-"""A build in a process of its own, to be killed: prints a line for every transaction that it encodes.
+"""A build in a process of its own, to be killed: prints a line for every transaction that it encodes: its first text.
 
 Arguments: source, store, repository, collection, codec. Transactions are small, and merged often.
 """
@@ -6,7 +6,8 @@ Arguments: source, store, repository, collection, codec. Transactions are small,
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from itertools import tee
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,22 @@ from tridex.index.storage import unfinished
 from tridex.kernels import Codec
 from tridex.protocol.sources import open_source
 
+DOCUMENTS_PER_COMMIT = 7
+
 
 def main(source: str, store: str, repository: str, collection: str, codec: str) -> None:
     artifact = load_artifact(latest_version_dir(Path(repository) / "encoder"))
     spec = new_collection_spec(artifact, Codec(codec))
     embedder = Embedder(artifact, create_encoder(artifact), document_reading(spec, artifact.manifest))
 
-    def announced(texts: Sequence[str], windows: bool) -> Iterator[Any]:
-        print(f"encode {texts[0]} | {texts[-1]}", flush=True)
-        yield from embedder(texts, windows)
+    def announced(texts: Iterable[str], windows: bool) -> Iterator[Any]:
+        texts, again = tee(texts)
+        for i, (text, array) in enumerate(zip(again, embedder(texts, windows), strict=False)):
+            if not windows and not i:
+                print("train", flush=True)
+            elif windows and i % DOCUMENTS_PER_COMMIT == 0:
+                print(f"encode {text}", flush=True)
+            yield array
 
     unfinished._COMMITS_PER_FRAGMENT = 4
     print("start", flush=True)
@@ -42,7 +50,7 @@ def main(source: str, store: str, repository: str, collection: str, codec: str) 
         spec,
         announced,
         progress=Progress(quiet=True),
-        documents_per_commit=7,
+        documents_per_commit=DOCUMENTS_PER_COMMIT,
     )
     print(f"done {done.documents} {done.resumed_after}", flush=True)
 

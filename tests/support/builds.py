@@ -15,7 +15,7 @@ from tridex.building import (
     document_reading,
     new_collection_spec,
 )
-from tridex.encoding import Artifact, create_encoder
+from tridex.encoding import Artifact, Encoder, create_encoder
 from tridex.index import Collection, Store
 from tridex.protocol.sources import open_source
 
@@ -36,9 +36,11 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def build(source: Path, store: Store, artifact: Artifact, name: str = "c", **options: Any) -> Summary:
+def build(
+    source: Path, store: Store, artifact: Artifact, name: str = "c", encoder: Encoder | None = None, **options: Any
+) -> Summary:
     spec = new_collection_spec(artifact, **options)
-    embed = Embedder(artifact, create_encoder(artifact), document_reading(spec, artifact.manifest))
+    embed = Embedder(artifact, encoder or create_encoder(artifact), document_reading(spec, artifact.manifest))
     progress = Progress(quiet=True)
     return build_collection(open_source(source), store, name, spec, embed, progress=progress, documents_per_commit=10)
 

@@ -15,6 +15,7 @@ class Counts:
 
     def counter(self, name: str, _description: str) -> Counter:
         def add(labels: Mapping[str, str], amount: float) -> None:
+            assert amount >= 0, f"{name} is given {amount}"
             key = (name, frozenset(labels.items()))
             self.amounts[key] = self.amounts.get(key, 0) + amount
 

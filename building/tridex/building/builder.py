@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, tee
 
 from tridex.index import Build, Collection, CollectionSpec, Document, Store
 from tridex.kernels import Codebook
@@ -88,8 +88,11 @@ def build_collection(
         collection = build.collection
         done = collection.count()
         with progress.stage("encode", checked.documents, done) as advance, Committing(build) as committing:
-            for chunk in _chunks(islice(documents(source), done, None), documents_per_commit):
-                committing.append(chunk, embed([document.text for document in chunk], spec.windows))
+            # One call for all, so that encoding goes on from one commit to the next.
+            rest, texts = tee(islice(documents(source), done, None))
+            embeddings = embed((document.text for document in texts), spec.windows)
+            for chunk in _chunks(rest, documents_per_commit):
+                committing.append(chunk, islice(embeddings, len(chunk)))
                 advance(len(chunk))
         if collection.count() != checked.documents:
             raise BuildError("the source changed while it was read: build it again with --restart")

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from math import isqrt
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tridex.kernels import Codebook, Codec, train_codebook
+from tridex.kernels import Codebook, Codec, TokenEmbeddings, concatenated, train_codebook
 
 from .errors import BuildError
 
@@ -28,7 +27,7 @@ def sampled_rows(documents: int) -> set[int]:
     return set(drawn.tolist())
 
 
-def train(sample: Sequence[NDArray[np.float32]], documents: int, codec: Codec) -> Codebook:
+def train(sample: Sequence[TokenEmbeddings], documents: int, codec: Codec) -> Codebook:
     """Trains a codebook.
 
     It has as many centroids as in ColBERTv2: the power of two below 16 * sqrt(tokens), and no more than the sample
@@ -45,7 +44,7 @@ def train(sample: Sequence[NDArray[np.float32]], documents: int, codec: Codec) -
     References:
         Santhanam et al. 2022, "ColBERTv2", "Indexing".
     """
-    tokens = np.concatenate(sample)
+    tokens = concatenated(sample)
     if not len(tokens):
         raise BuildError("no token of the sampled documents scores: there is nothing to train centroids on")
     corpus_tokens = len(tokens) * documents // len(sample)

@@ -6,10 +6,8 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tridex.index import Build, Document
+from tridex.kernels import TokenEmbeddings
 
 
 class Committing:
@@ -30,7 +28,7 @@ class Committing:
         if error is None:
             self._wait()
 
-    def append(self, documents: Sequence[Document], embeddings: Iterable[NDArray[np.float32]]) -> None:
+    def append(self, documents: Sequence[Document], embeddings: Iterable[TokenEmbeddings]) -> None:
         """Makes the documents' rows, and begins their transaction once the one before is done.
 
         Args and Raises as `Build.append`; also what the transaction before raised.

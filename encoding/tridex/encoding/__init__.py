@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from .manifest import Manifest, sha256_of_file
     from .onnx_encoder import create_encoder
     from .pooling import cluster_means, join_windows, pool_members, pool_tokens
-    from .providers import execution_providers, load_cuda_provider
+    from .providers import execution_providers, load_cuda_provider, load_tensorrt_provider
     from .rules import DocumentReading, EncodingRules, Expansion, TextRules
-    from .small_batches import encode_in_small_batches
+    from .small_batches import encode_in_small_batches, groups_of_texts
     from .text_tokens import TextToken
     from .tokenizer import TokenBatch, Tokenizer
 
@@ -39,10 +39,12 @@ __all__ = [
     "create_encoder",
     "encode_in_small_batches",
     "execution_providers",
+    "groups_of_texts",
     "join_windows",
     "latest_version_dir",
     "load_artifact",
     "load_cuda_provider",
+    "load_tensorrt_provider",
     "pool_members",
     "pool_tokens",
     "sha256_of_file",
@@ -58,9 +60,9 @@ if not TYPE_CHECKING:  # which would take any name for an exported one
             "manifest": ["Manifest", "sha256_of_file"],
             "onnx_encoder": ["create_encoder"],
             "pooling": ["cluster_means", "join_windows", "pool_members", "pool_tokens"],
-            "providers": ["execution_providers", "load_cuda_provider"],
+            "providers": ["execution_providers", "load_cuda_provider", "load_tensorrt_provider"],
             "rules": ["DocumentReading", "EncodingRules", "Expansion", "TextRules"],
-            "small_batches": ["encode_in_small_batches"],
+            "small_batches": ["encode_in_small_batches", "groups_of_texts"],
             "text_tokens": ["TextToken"],
             "tokenizer": ["TokenBatch", "Tokenizer"],
         },

@@ -5,6 +5,7 @@ Imported only where a CUDA device is asked for: it needs torch, which the encode
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,10 +16,11 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
-from tridex.protocol import models
+from tridex.protocol import limits, models
 
 from .errors import UnknownDeviceError
-from .providers import load_cuda_provider
+from .providers import load_cuda_provider, load_tensorrt_provider
+from .scoring_tokens import scoring_tokens
 from .small_batches import small_batches
 from .tokenizer import TokenBatch
 
@@ -32,6 +34,11 @@ _TEXTS_PER_RUN = 256
 
 _RUNS_TO_CAPTURE = 3
 """ONNX Runtime captures a graph when it has run without one."""
+
+_TENSORRT_TYPICAL = (16, 64)
+"""Texts and tokens that TensorRT chooses its kernels for."""
+
+_log = logging.getLogger(__name__)
 
 _INPUTS = tuple(tensor.name for tensor in models.ENCODER.inputs)
 
@@ -55,17 +62,19 @@ class CudaEncoder:
     differ in their last bits with what else is in its batch.
     """
 
-    def __init__(self, model_path: Path, device: str, dim: int, *, tensorrt: bool = False) -> None:
+    def __init__(self, model_path: Path, device: str, dim: int, *, tensorrt_tokens: int = 0) -> None:
         """Works on torch's current stream of the device, or on one of its own where that is the default one.
 
         Args:
             model_path: The exported graph.
             device: "cuda" or "cuda:N".
             dim: Of a token embedding.
-            tensorrt: Whether TensorRT runs the graph; its engines are kept beside the graph.
+            tensorrt_tokens: Where TensorRT is to run the graph, most tokens of a text: it compiles the graph for a
+                range of shapes, and keeps the engine beside the graph. 0 for ONNX Runtime's own kernels.
 
         Raises:
             UnknownDeviceError: ONNX Runtime cannot run the graph there.
+            ProviderError: A library is missing.
         """
         index = int(device.partition(":")[2] or 0)
         if index >= torch.cuda.device_count():
@@ -81,15 +90,17 @@ class CudaEncoder:
         self._dim = dim
         self._lock = threading.Lock()
         self._shapes: dict[tuple[int, int], _Shape] = {}
-        self._captures = not tensorrt
-        provider = "TensorrtExecutionProvider" if tensorrt else "CUDAExecutionProvider"
+        self._model_path = model_path
+        self._captures = not tensorrt_tokens
+        self._texts_per_run = limits.MAX_BATCH if tensorrt_tokens else _TEXTS_PER_RUN
+        provider = "TensorrtExecutionProvider" if tensorrt_tokens else "CUDAExecutionProvider"
+        (load_tensorrt_provider if tensorrt_tokens else load_cuda_provider)()  # ONNX Runtime would take the CPU
         try:
-            self._session = self._new_session(model_path, tensorrt)
+            self._session = self._new_session(*self._tensorrt(tensorrt_tokens))
         except Exception as error:  # whatever the graph has that cannot be captured: it runs without
-            if tensorrt:
+            if tensorrt_tokens:
                 raise UnknownDeviceError(f"device is {device!r}; TensorRT cannot run the encoder: {error}") from error
-            self._captures = False
-            self._session = self._new_session(model_path, tensorrt)
+            self._go_without_graphs(error)
         if provider not in self._session.get_providers():
             raise UnknownDeviceError(
                 f"device is {device!r}; expected one that ONNX Runtime's {provider} can be loaded for: it offers "
@@ -103,9 +114,13 @@ class CudaEncoder:
             return
         widths = [width for width in _WIDTHS if width < widest + _WIDTHS[0]]
         with self._lock, torch.cuda.stream(self._stream):
-            for batch in _BATCHES:
-                for width in widths:
-                    self._shapes[batch, width] = self._captured(batch, width)
+            try:
+                for batch in _BATCHES:
+                    for width in widths:
+                        self._shapes[batch, width] = self._captured(batch, width)
+            except Exception as error:  # as ONNX Runtime's, which has no classes of them
+                self._stream.synchronize()  # raises where the device itself has failed
+                self._go_without_graphs(error)
             self._stream.synchronize()
 
     def encode(self, batch: TokenBatch) -> NDArray[np.float32]:
@@ -126,6 +141,16 @@ class CudaEncoder:
                 end += texts
         return [found[i] for i in range(len(batches))]
 
+    def encode_scoring(self, batches: Sequence[TokenBatch]) -> torch.Tensor:
+        """The embeddings that score, of all texts in their order: float32 [tokens, dim] on the device.
+
+        Waits until they are there, so that any stream may read them.
+        """
+        with torch.cuda.stream(self._stream):
+            scoring = scoring_tokens(self.encode_on_device(batches), [batch.embedding_mask for batch in batches])
+        self._stream.synchronize()
+        return scoring
+
     def encode_on_device(self, batches: Sequence[TokenBatch]) -> list[torch.Tensor]:
         """Each batch's embeddings on the device, float32 [texts, tokens or more, dim], zeros behind a batch's tokens.
 
@@ -139,7 +164,7 @@ class CudaEncoder:
     def _runs(self, batches: Sequence[TokenBatch]) -> list[tuple[list[int], torch.Tensor]]:
         """Which batches run together, and their texts' embeddings one batch after the other."""
         texts, widths = np.array([batch.input_ids.shape for batch in batches], np.int64).reshape(-1, 2).T
-        together = [run.tolist() for run in small_batches(widths, _TOKENS_PER_RUN, _TEXTS_PER_RUN, texts)]
+        together = [run.tolist() for run in small_batches(widths, _TOKENS_PER_RUN, self._texts_per_run, texts)]
         with self._lock, torch.cuda.stream(self._stream):
             return [(members, self._run([batches[i] for i in members])) for members in together]
 
@@ -191,13 +216,40 @@ class CudaEncoder:
         binding.bind_output(models.EMBEDDINGS.name, *where, np.float32, tuple(embeddings.shape), embeddings.data_ptr())
         return binding
 
-    def _new_session(self, model_path: Path, tensorrt: bool) -> onnxruntime.InferenceSession:
-        load_cuda_provider()  # where it fails, ONNX Runtime would take the CPU
-        on_stream = {"device_id": str(self._device.index), "user_compute_stream": str(self._stream.cuda_stream)}
-        cuda = ("CUDAExecutionProvider", {**on_stream, "enable_cuda_graph": str(int(self._captures))})
-        engines = {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(model_path.parent)}
-        providers = [("TensorrtExecutionProvider", {**on_stream, **engines}), cuda] if tensorrt else [cuda]
-        return onnxruntime.InferenceSession(str(model_path), providers=providers)
+    def _go_without_graphs(self, error: Exception) -> None:
+        _log.warning(
+            "no CUDA graph of the encoder can be captured, so its operations are launched one by one: some 1 ms more "
+            "for each batch of searches (%s)",
+            error,
+        )
+        self._captures = False
+        self._shapes.clear()
+        self._session = self._new_session()
+
+    def _new_session(self, *preferred: tuple[str, dict[str, str]]) -> onnxruntime.InferenceSession:
+        cuda = ("CUDAExecutionProvider", {**self._where(), "enable_cuda_graph": str(int(self._captures))})
+        return onnxruntime.InferenceSession(str(self._model_path), providers=[*preferred, cuda])
+
+    def _where(self) -> dict[str, str]:
+        """A provider's options for the device and the stream."""
+        return {"device_id": str(self._device.index), "user_compute_stream": str(self._stream.cuda_stream)}
+
+    def _tensorrt(self, most_tokens: int) -> list[tuple[str, dict[str, str]]]:
+        """TensorRT's provider, for texts of up to so many tokens; none for 0."""
+        if not most_tokens:
+            return []
+        texts, tokens = _TENSORRT_TYPICAL
+        shapes = {
+            "min": (1, 1),
+            "opt": (texts, min(tokens, most_tokens)),
+            "max": (self._texts_per_run, most_tokens),
+        }
+        ranges = {
+            f"trt_profile_{which}_shapes": ",".join(f"{name}:{texts}x{tokens}" for name in _INPUTS)
+            for which, (texts, tokens) in shapes.items()
+        }
+        engines = {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(self._model_path.parent)}
+        return [("TensorrtExecutionProvider", {**self._where(), **engines, **ranges})]
 
 
 def _options(graph: int | None) -> onnxruntime.RunOptions:

@@ -39,6 +39,13 @@ class DeviceEncoder(Encoder, Protocol):
         """Prepares for queries of up to so many tokens; takes seconds."""
         ...
 
+    def encode_scoring(self, batches: Sequence[TokenBatch]) -> Any:
+        """The embeddings that score, of all texts in their order: torch float32 [tokens, dim] on the device.
+
+        Waits until they are there, so that any stream may read them.
+        """
+        ...
+
     def encode_on_device(self, batches: Sequence[TokenBatch]) -> list[Any]:
         """Each batch's embeddings, torch float32 [texts, tokens or more, dim] on the device, zeros behind its tokens.
 

@@ -18,6 +18,7 @@ from .artifact import Artifact
 from .encoder import Encoder
 from .errors import UnknownDeviceError
 from .mapped_weights import with_mapped_weights
+from .parity import check_against_the_cpu
 from .tokenizer import WIDTH_MULTIPLE, TokenBatch
 
 _CPU = ("CPUExecutionProvider",)
@@ -37,11 +38,13 @@ def create_encoder(
         artifact: The export; its graph is loaded as it is, whoever verified it.
         device: Where the graph runs: "cpu", or "cuda" or "cuda:N" for a DeviceEncoder, on torch's current stream.
         threads: CPU cores that one call uses.
-        tensorrt: Whether TensorRT runs the graph on a GPU; its libraries have to be installed.
+        tensorrt: Whether TensorRT runs the graph on a GPU; its libraries have to be installed. The first time it takes
+            minutes; what it computes is compared with the CPU's.
         shared: On a CPU, a folder by which this machine's processes share the weights' memory (mapped_weights.py).
 
     Raises:
         UnknownDeviceError: The encoder cannot run on `device`.
+        ProviderError: A provider cannot be loaded, or TensorRT computes something else.
     """
     if device == "cpu" and not tensorrt:
         graph = artifact.model_path if shared is None else with_mapped_weights(artifact.model_path, shared)
@@ -52,7 +55,12 @@ def create_encoder(
         )
     from .cuda_encoder import CudaEncoder  # needs torch, which takes two seconds to import
 
-    return CudaEncoder(artifact.model_path, device, artifact.manifest.dim, tensorrt=tensorrt)
+    if not tensorrt:
+        return CudaEncoder(artifact.model_path, device, artifact.manifest.dim)
+    widest = artifact.tokenizer().widest
+    encoder = CudaEncoder(artifact.model_path, device, artifact.manifest.dim, tensorrt_tokens=widest)
+    check_against_the_cpu(encoder, OnnxEncoder(artifact.model_path, _CPU, threads), artifact, "TensorRT")
+    return encoder
 
 
 class OnnxEncoder:

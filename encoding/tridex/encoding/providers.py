@@ -1,13 +1,18 @@
-"""What this installation of ONNX Runtime can run on, and whether its provider for CUDA can be loaded."""
+"""What this installation of ONNX Runtime can run on, and whether its providers for a GPU can be loaded."""
 
 from __future__ import annotations
 
 import ctypes
+import re
 from pathlib import Path
 
 import onnxruntime
 
+from tridex.common.installed import cuda_of_torch, package_folder
+
 from .errors import ProviderError
+
+_CAPI = Path(onnxruntime.__file__).parent / "capi"
 
 
 def execution_providers() -> list[str]:
@@ -27,10 +32,42 @@ def load_cuda_provider() -> None:
     import torch  # noqa: F401  # loads its own CUDA and cuDNN, of which there must be one in a process
 
     onnxruntime.preload_dlls()
-    folder = Path(onnxruntime.__file__).parent / "capi"
-    # The second takes symbols from the first; ONNX Runtime loads them in this way, too.
-    for name in ("libonnxruntime_providers_shared.so", "libonnxruntime_providers_cuda.so"):
-        try:
-            ctypes.CDLL(str(folder / name), mode=ctypes.RTLD_GLOBAL)
-        except OSError as error:
-            raise ProviderError(f"ONNX Runtime's provider for CUDA cannot be loaded: {error}") from error
+    try:
+        # The second takes symbols from the first; ONNX Runtime loads them in this way, too.
+        _load(_CAPI / "libonnxruntime_providers_shared.so")
+        _load(_CAPI / "libonnxruntime_providers_cuda.so")
+    except OSError as error:
+        raise ProviderError(f"ONNX Runtime's provider for CUDA cannot be loaded: {error}") from error
+
+
+def load_tensorrt_provider() -> None:
+    """Loads the provider for TensorRT, and the one for CUDA, which runs what TensorRT does not.
+
+    TensorRT's own libraries are those of its wheel, where that is installed, or of the system.
+
+    Raises:
+        ProviderError: As `load_cuda_provider`, or TensorRT is missing; with the command that mends it.
+    """
+    load_cuda_provider()
+    wheel = package_folder("tensorrt_libs")
+    try:
+        for pattern in ("libnvinfer.so.*", "libnvonnxparser.so.*"):
+            for library in sorted(wheel.glob(pattern)) if wheel else ():
+                _load(library)
+        _load(_CAPI / "libonnxruntime_providers_tensorrt.so")
+    except OSError as error:
+        raise ProviderError(
+            f"ONNX Runtime's provider for TensorRT cannot be loaded: {error}; {_tensorrt_wheel(str(error))}, or serve "
+            "without --tensorrt"
+        ) from error
+
+
+def _load(library: Path) -> None:
+    ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+
+
+def _tensorrt_wheel(error: str) -> str:
+    """The command that installs the missing library, whose name has TensorRT's major version."""
+    cuda = (cuda_of_torch() or "13").split(".")[0]
+    major = re.search(r"libnv\w+\.so\.(\d+)", error)
+    return f"pip install 'tensorrt-cu{cuda}-libs{f'=={major[1]}.*' if major else ''}'"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,21 +16,38 @@ _TOKENS_PER_BATCH = 1024
 a 6-layer MiniLM on two CPU cores (70 documents of the standard library a second)."""
 
 
+def groups_of_texts(texts: Iterable[str], most_characters: int) -> Iterator[list[str]]:
+    """The texts, in order, some at a time: of so many characters together, unless it is one text."""
+    group: list[str] = []
+    held = 0
+    for text in texts:
+        if group and held + len(text) > most_characters:
+            yield group
+            group, held = [], 0
+        group.append(text)
+        held += len(text)
+    if group:
+        yield group
+
+
 def encode_in_small_batches(
-    encode: Callable[[TokenBatch], NDArray[np.float32]], texts: Sequence[TokenBatch]
+    encode: Callable[[TokenBatch], NDArray[np.float32]],
+    texts: Sequence[TokenBatch],
+    most_tokens: int = _TOKENS_PER_BATCH,
 ) -> list[NDArray[np.float32]]:
     """Encodes texts in batches of similar lengths.
 
     Args:
         encode: A batch to its embeddings, as `Encoder.encode`.
         texts: One text each, [1, tokens].
+        most_tokens: Padded tokens of a batch, unless it is of one text.
 
     Returns:
         Each text's embeddings, float32 [1, tokens, dim], in the order of `texts`.
     """
     widths = np.array([text.input_ids.shape[1] for text in texts], np.int64)
     embeddings: dict[int, NDArray[np.float32]] = {}
-    for rows in small_batches(widths, _TOKENS_PER_BATCH, limits.MAX_BATCH):
+    for rows in small_batches(widths, most_tokens, limits.MAX_BATCH):
         padded = np.zeros((3, len(rows), widths[rows].max()), np.int64)
         for i, row in enumerate(rows):
             text = texts[row]

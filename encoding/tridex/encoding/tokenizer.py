@@ -101,7 +101,7 @@ class Tokenizer:
             ValueError: The length leaves no room for a text, or exceeds the checkpoint's own.
         """
         self.check_length(reading.length)
-        rows = [self._document.windows(text, reading) for text in texts]
+        rows = self._document.windows(texts, reading)
         of_text = np.repeat(np.arange(len(rows)), [len(windows) for windows in rows])
         return self._batch(self._document, [row for windows in rows for row in windows]), of_text
 
@@ -178,14 +178,14 @@ class _Side:
         encodings = self._tokenizer.encode_batch_fast([self._prefix + text for text in texts])
         return [encoding.ids for encoding in encodings]
 
-    def windows(self, text: str, reading: DocumentReading) -> list[list[int]]:
-        """The text's tokens, as one row or as several windows."""
-        (ids,) = self.token_ids([text])
-        if self._is_one_row(len(ids), reading):
-            return [ids]
-        whole = self._whole.encode(self._prefix + text)
-        ids = whole.ids
-        return [[ids[place] for place in window] for window in self._cut(whole.offsets, reading)]
+    def windows(self, texts: Sequence[str], reading: DocumentReading) -> list[list[list[int]]]:
+        """Each text's tokens, as one row or as several windows. Texts are tokenised side by side on all cores."""
+        rows = [[ids] for ids in self.token_ids(texts)]
+        long = [i for i, (ids,) in enumerate(rows) if not self._is_one_row(len(ids), reading)]
+        for i, whole in zip(long, self._whole.encode_batch([self._prefix + texts[i] for i in long]), strict=True):
+            ids = whole.ids
+            rows[i] = [[ids[place] for place in window] for window in self._cut(whole.offsets, reading)]
+        return rows
 
     def encode(self, text: str) -> tokenizers.Encoding:
         """The text as `token_ids` has it, with offsets."""

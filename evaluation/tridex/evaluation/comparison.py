@@ -14,6 +14,7 @@ from ir_measures.measures import Measure
 from rich.console import Console
 
 from tridex.client import Client, CollectionInfo
+from tridex.common.device import CPU
 from tridex.index import MIN_LISTED_DOCUMENTS
 
 from .dataset import Dataset
@@ -55,6 +56,7 @@ def compare_all(
     repository: Path,
     runs: Path | None,
     keep: bool = False,
+    device: str = CPU,
 ) -> Report:
     """Compares every system over every dataset. What is built for it is dropped at the end, whatever the end.
 
@@ -70,13 +72,14 @@ def compare_all(
         repository: The server's model repository.
         runs: A folder for the rankings, in TREC's format.
         keep: Whether what is built stays, for a next comparison.
+        device: "cpu" or "cuda:N", which encodes what is built.
 
     Raises:
         CollectionError: As of `prepared`.
     """
     running = {name: create() for name, create in local.items()}
     reports = []
-    with prepared(client, datasets, systems, store, repository, keep=keep) as collections:
+    with prepared(client, datasets, systems, store, repository, keep=keep, device=device) as collections:
         for dataset, held in zip(datasets, collections, strict=True):
             outcomes = run_systems(client, dataset, systems, measures, held, top_k=top_k, local=running)
             reports.append(report_on(dataset, outcomes, baseline))
@@ -95,6 +98,7 @@ def prepared(
     repository: Path,
     *,
     keep: bool,
+    device: str = CPU,
 ) -> Iterator[list[Collections]]:
     """The collections of each dataset. Those that are missing are built, and dropped at the end unless they are kept.
 
@@ -119,7 +123,7 @@ def prepared(
     try:
         if absent and store is not None:
             for dataset, held in zip(datasets, collections, strict=True):
-                build_missing(client, dataset, systems, held, store, repository)
+                build_missing(client, dataset, systems, held, store, repository, device)
         yield collections
     finally:
         if not keep:

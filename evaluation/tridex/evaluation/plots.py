@@ -18,7 +18,7 @@ from .report import Row
 from .strategies import EXACT
 
 _SIZE_INCHES = (7.2, 4.4)
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # Text stays text: small, and in the page's own font.
     "svg.hashsalt": "tridex",  # The same figures give the same file.
     "font.family": ["sans-serif"],
@@ -29,6 +29,7 @@ _STYLE: dict[Any, Any] = {
     "grid.color": "#e3e6ea",
     "axes.axisbelow": True,
 }
+"""How all plots of the documentation look."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def _plot(rows: Sequence[Row], measure: str, cost: Callable[[Row], float | None]
             lines.append(_Point(0, y, row.system, group))
         else:
             points.append(_Point(value / unit, y, row.system, group))
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         # 72 dots per inch, as in SVG: labels are placed by their size.
         figure = Figure(_SIZE_INCHES, dpi=72, layout="constrained")
         axes = figure.subplots()

@@ -91,12 +91,18 @@ def served_collections(client: Client, dataset: Dataset, systems: Sequence[Syste
 
 
 def build_missing(
-    client: Client, dataset: Dataset, systems: Sequence[System], existing: Collections, store: Path, repository: Path
+    client: Client,
+    dataset: Dataset,
+    systems: Sequence[System],
+    existing: Collections,
+    store: Path,
+    repository: Path,
+    device: str,
 ) -> None:
     """Builds what `systems` need and `existing` has not, and adds it there.
 
     Documents are encoded where there is no collection with all of their token embeddings, in float32 or float16, and
-    where float32 itself is missing. A rerun continues after a kill.
+    where float32 itself is missing, on `device`. A rerun continues after a kill.
 
     Raises:
         CollectionError: The exported encoder is not the served one, or `store` is not the server's.
@@ -120,7 +126,7 @@ def build_missing(
     if base.stored in absent or not sources:
         name = base.collection(dataset.name)
         spec = new_collection_spec(artifact, Codec(BASE_CODEC), fields={})
-        encoder = create_encoder(artifact, threads=os.cpu_count() or 1)
+        encoder = create_encoder(artifact, device, threads=os.cpu_count() or 1)
         embedder = Embedder(artifact, encoder, document_reading(spec, artifact.manifest))
         build_collection(_Source(dataset), collections, name, spec, embedder, progress=progress)
         existing.add(base, name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import chain
 from math import inf
 
@@ -12,51 +12,13 @@ from numpy.typing import NDArray
 from sentence_transformers import MultiVectorEncoder
 
 from tridex.encoding import Encoder, EncodingRules, TokenBatch, Tokenizer
+from tridex.encoding.parity import DOCUMENTS, QUERIES, Parity, cosines, differences, maxsim
 
 from .blind_tokens import blind_tokens, local_reach
 from .checkpoint import backbone_of
 from .errors import ParityError
 from .measure import Measure
 from .precision import Precision
-
-QUERIES = (
-    "late interaction",
-    "What is the capital of France?",
-    "crème brûlée recipe, naïve façade",
-    "東京 の 天気",
-    "How do I remove a directory and everything in it, on a machine where I may not install anything?",
-    "(x + y) ** 2 == x**2 + 2*x*y + y**2",
-    "COVID-19 vaccine efficacy against the B.1.617.2 (Delta) variant in adults aged 65 and over",
-    "a",
-)
-DOCUMENTS = (
-    "Paris.",
-    "Paris is the capital and largest city of France, on the river Seine.",
-    "Berlin is the capital of Germany. It has about 3.7 million inhabitants!",
-    "shutil.rmtree(path, ignore_errors=False) deletes an entire directory tree; path must point to a directory.",
-    "Crème brûlée: a custard base, topped with a layer of hardened caramelised sugar.",
-    "東京は日本の首都である。 Токио — столица Японии.",
-    "Late interaction keeps one embedding a token. A query's score for a document is the sum, over the query's tokens, "
-    "of the largest inner product with any of the document's tokens; so documents can be encoded ahead of time. ",
-    # Longer than most checkpoints read.
-    "The binomial theorem expands powers of a sum, and Pascal's triangle holds its coefficients, row by row. " * 40,
-)
-
-
-@dataclass(frozen=True)
-class Parity:
-    """Differences between the exported encoder and the checkpoint, over QUERIES x DOCUMENTS."""
-
-    score_error: float
-    """Largest difference of a score. Unit token embeddings score at most 1 per query token; where a checkpoint's are
-    longer, differences are divided by their actual scores."""
-    relative_score_error: float
-    """Largest difference of a score, as a share of the largest score."""
-    token_cosine: float
-    """Mean cosine between a token's two embeddings."""
-
-    def to_dict(self) -> dict[str, float]:
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -110,7 +72,7 @@ def check_parity(
         ours.append([rows[mask == 1] for rows, mask in zip(encoder.encode(batch), batch.embedding_mask, strict=True)])
         theirs.append([encoded.embeddings for encoded in expected])
     scores, expected_scores = maxsim(ours[0], ours[1], rules), reference.similarity(*theirs).numpy()
-    parity = _differences(ours, theirs, scores, expected_scores)
+    parity = differences(ours, theirs, scores, expected_scores)
     limits = TOLERANCES[precision]
     measures = (
         Measure("score error", parity.score_error, "at most", limits.score_error),
@@ -120,7 +82,7 @@ def check_parity(
     if beyond := [str(measure) for measure in measures if not measure.holds]:
         # argmax and argmin take NaN for what they look for.
         q, d = divmod(int(np.argmax(np.abs(scores - expected_scores))), len(DOCUMENTS))
-        alike = [float(np.mean(_cosines(a, b))) for a, b in zip(chain(*ours), chain(*theirs), strict=True)]
+        alike = [float(np.mean(cosines(a, b))) for a, b in zip(chain(*ours), chain(*theirs), strict=True)]
         least = int(np.argmin(alike))
         text = (*QUERIES, *DOCUMENTS)[least][:_SHOWN]
         cause = _blindness(queries, q, ours[0][q], theirs[0][q], reference, limits.token_cosine)
@@ -146,7 +108,7 @@ def _blindness(
     reach = local_reach(config)
     attention_mask, embedding_mask = queries.attention_mask[row], queries.embedding_mask[row]
     blind = blind_tokens(attention_mask, embedding_mask, reach)
-    if not blind.any() or np.mean(_cosines(ours[blind], theirs[blind])) >= least_cosine:
+    if not blind.any() or np.mean(cosines(ours[blind], theirs[blind])) >= least_cosine:
         return None
     distance = "" if reach is None else f" within {reach} (local_attention {2 * reach})"
     return (
@@ -179,42 +141,6 @@ def encode_reference(reference: MultiVectorEncoder, task: str, text: str) -> Enc
     ids, attended = seen["input_ids"].numpy(), seen["attention_mask"].numpy()
     tokens = TokenBatch(ids, attended.astype(np.int64), scored[None].numpy().astype(np.int64))
     return Encoded(tokens, features["token_embeddings"][scored].float().numpy())
-
-
-def maxsim(
-    queries: list[NDArray[np.float32]], documents: list[NDArray[np.float32]], rules: EncodingRules
-) -> NDArray[np.float64]:
-    """Scores [queries, documents]: sum over query tokens of the largest inner product with a document token (ColBERT,
-    section 3.3), for "meanmaxsim" divided by the query's tokens."""
-    scores = np.array([[(q @ d.T).max(axis=1).sum(dtype=np.float64) for d in documents] for q in queries])
-    return scores / _tokens(queries) if rules.similarity == "meanmaxsim" else scores
-
-
-def _tokens(queries: list[NDArray[np.float32]]) -> NDArray[np.int64]:
-    return np.array([[len(q)] for q in queries])
-
-
-def _differences(
-    ours: list[list[NDArray[np.float32]]],
-    theirs: list[list[NDArray[np.float32]]],
-    scores: NDArray[np.float64],
-    expected: NDArray[np.float32],
-) -> Parity:
-    error = np.abs(scores - expected)
-    a, b = (np.concatenate([*queries, *documents]) for queries, documents in (ours, theirs))
-    # numpy's max, unlike Python's, lets NaN through.
-    return Parity(
-        score_error=float(np.max(error / np.maximum(1, np.abs(expected) / _tokens(theirs[0])))),
-        relative_score_error=float(np.max(error) / np.max(np.abs(expected))),
-        token_cosine=float(np.mean(_cosines(a, b))),
-    )
-
-
-def _cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Of rows, [tokens]."""
-    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    cosines: NDArray[np.float32] = (a * b).sum(axis=1) / np.maximum(norms, 1e-12)
-    return cosines
 
 
 def _compare_tokens(text: str, batch: TokenBatch, row: int, expected: TokenBatch, pad_token_id: int) -> None:

@@ -4,6 +4,7 @@ What is not exported here may change: import nothing from `tridex.index.storage`
 """
 
 from .errors import (
+    BackupError,
     CheckpointMismatchError,
     CollectionExistsError,
     CollectionInUseError,
@@ -25,6 +26,8 @@ from .resident.host_copy import copy_to_host
 from .resident.inverted_lists import MIN_LISTED_DOCUMENTS
 from .resident.snapshot import Found, Snapshot
 from .resident.token_matches import TokenMatches
+from .storage.backup import KEPT, Backup, back_up, check_backups, restore
+from .storage.check import Checked, Corruption, check_store
 from .storage.collection import Collection, Size
 from .storage.document_rows import Document
 from .storage.failure_kinds import is_fault
@@ -39,10 +42,14 @@ from .storage.unfinished import Build
 from .storage.writer_lock import WriterLock
 
 __all__ = [
+    "KEPT",
     "MAX_QUERY_WORDS",
     "MIN_LISTED_DOCUMENTS",
     "RRF_K",
+    "Backup",
+    "BackupError",
     "Build",
+    "Checked",
     "CheckpointMismatchError",
     "Collection",
     "CollectionExistsError",
@@ -50,6 +57,7 @@ __all__ = [
     "CollectionNotFoundError",
     "CollectionSpec",
     "CorruptCollectionError",
+    "Corruption",
     "Document",
     "FacetValue",
     "FieldInference",
@@ -73,9 +81,12 @@ __all__ = [
     "TokenIndexError",
     "TokenMatches",
     "WriterLock",
+    "back_up",
     "budget_for",
+    "check_backups",
     "check_metadata",
     "check_room",
+    "check_store",
     "copy_to_host",
     "declared_fields",
     "field_changes",
@@ -84,4 +95,5 @@ __all__ = [
     "is_fault",
     "needed_bytes",
     "packed_bytes",
+    "restore",
 ]

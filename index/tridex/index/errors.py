@@ -10,6 +10,7 @@ TokenIndexError
 ├── ReadOnlyStoreError        this process may only read: another server writes, or the file system refuses
 ├── MemoryBudgetError         no room for a collection in the device's memory
 ├── CheckpointMismatchError   token embeddings of another checkpoint than the collection's
+├── BackupError               a backup that is not whole, or a folder that is not for backups or not for a restore
 ├── InvalidFieldError         a declaration of metadata fields that is not valid
 ├── InvalidDocumentError      a document that cannot be stored
 └── InvalidFilterError        a filter that cannot be evaluated
@@ -58,6 +59,10 @@ class MemoryBudgetError(TokenIndexError):
 
 class CheckpointMismatchError(TokenIndexError):
     """The collection holds token embeddings of another checkpoint: scores against it would mean nothing."""
+
+
+class BackupError(TokenIndexError):
+    """A backup that is not whole, or a folder that is not for backups or not for a restore."""
 
 
 class InvalidFieldError(TokenIndexError):

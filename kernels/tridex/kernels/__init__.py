@@ -1,6 +1,8 @@
 """MaxSim over packed token embeddings, on the CPU and on CUDA devices; `reference` is slow and obviously right."""
 
 from . import reference
+from .arrays import TokenEmbeddings, concatenated, on_host
+from .clustering import spherical_k_means
 from .codebook import Codebook
 from .codecs import Codec
 from .columns import Columns
@@ -19,8 +21,11 @@ __all__ = [
     "ScaledQueries",
     "SearchPlan",
     "Segment",
+    "TokenEmbeddings",
     "compile_ahead",
+    "concatenated",
     "explain",
+    "on_host",
     "pack",
     "pack_bitmap",
     "reference",
@@ -30,6 +35,7 @@ __all__ = [
     "search_bytes",
     "search_flops",
     "search_workspace_bytes",
+    "spherical_k_means",
     "supported_codecs",
     "train_codebook",
     "warm_up",

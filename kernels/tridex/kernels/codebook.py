@@ -103,7 +103,7 @@ class Codebook:
         """Encodes the direction of tokens; the scale gives the decoded token their length.
 
         Args:
-            embeddings: float32 [tokens, dim], finite.
+            embeddings: float32 [tokens, dim], finite, on the codebook's device.
 
         Returns:
             Codes uint8 [tokens, dim * bits / 8], scales float16 [tokens], and the centroids' ids int16 [tokens], the
@@ -118,7 +118,7 @@ class Codebook:
         decoded = self.step * (nearest_centroids + weights[buckets])
         scales = lengths / decoded.norm(dim=1, keepdim=True).clamp(min=torch.finfo(torch.float16).tiny)
         width = self.dim * self.bits // 8
-        codes = torch.zeros((len(embeddings), width), dtype=torch.uint8)
+        codes = torch.zeros((len(embeddings), width), dtype=torch.uint8, device=embeddings.device)
         for part in range(8 // self.bits):
             codes |= buckets[:, part * width : (part + 1) * width].to(torch.uint8) << self.bits * part
         return codes, scales[:, 0].half(), ids.to(torch.int16)
@@ -142,7 +142,7 @@ class Codebook:
 def nearest(tokens: torch.Tensor, centroids: torch.Tensor) -> torch.Tensor:
     """The ids int64 [tokens] of the centroids with the largest inner products."""
     if not len(tokens):
-        return torch.empty(0, dtype=torch.int64)
+        return torch.empty(0, dtype=torch.int64, device=tokens.device)
     chunks = torch.split(tokens, max(1, _TOKENS_PER_PRODUCT // len(centroids)))
     return torch.cat([(chunk @ centroids.T).argmax(dim=1) for chunk in chunks])
 

@@ -28,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 
 from . import columns
-from .arrays import tensor_over
+from .arrays import TokenEmbeddings, on_host, tensor_over
 from .codebook import Codebook
 from .columns import Columns
 
@@ -226,12 +226,12 @@ class Codec(Enum):
         """
         return columns.from_rows(rows, self.description.has_scales, self.description.has_codebook)
 
-    def encode(self, embeddings: NDArray[np.float32], codebook: Codebook | None = None) -> NDArray[np.uint8]:
-        """Rounds token embeddings to rows of the store.
+    def encode(self, embeddings: TokenEmbeddings, codebook: Codebook | None = None) -> NDArray[np.uint8]:
+        """Rounds token embeddings to rows of the store, on the device that they are on.
 
         Args:
             embeddings: float32 [tokens, dim].
-            codebook: The one of a codec with a codebook, None for the others.
+            codebook: The one of a codec with a codebook, None for the others; on any device.
 
         Returns:
             uint8 [tokens, bytes_per_token(dim)], which may share the embeddings' memory.
@@ -240,18 +240,17 @@ class Codec(Enum):
             ValueError: The embeddings have another dtype or shape, or a number that is not finite or not once it is
                 rounded (float8 holds up to 1.75), or the codebook is not the codec's.
         """
-        if embeddings.dtype != np.float32 or embeddings.ndim != 2 or not embeddings.shape[1]:
+        dtype = str(embeddings.dtype).removeprefix("torch.")
+        if dtype != "float32" or embeddings.ndim != 2 or not embeddings.shape[1]:
             raise ValueError(
-                f"embeddings has dtype {embeddings.dtype} and shape {list(embeddings.shape)}; "
-                "expected float32 [tokens, dim]"
+                f"embeddings has dtype {dtype} and shape {list(embeddings.shape)}; expected float32 [tokens, dim]"
             )
         self.check_codebook(codebook, embeddings.shape[1])
-        numbers = tensor_over(np.ascontiguousarray(embeddings))
+        numbers = embeddings if isinstance(embeddings, torch.Tensor) else tensor_over(np.ascontiguousarray(embeddings))
         self._check_range(numbers, torch.isfinite(numbers))  # Before a residual is looked up: NaN is near no centroid.
-        tokens, fits = self.description.encode(numbers, codebook)
+        tokens, fits = self.description.encode(numbers, None if codebook is None else codebook.to(numbers.device))
         self._check_range(numbers, fits)
-        rows: NDArray[np.uint8] = tokens.to_rows().numpy()
-        return rows
+        return on_host(tokens.to_rows())
 
     def _check_range(self, embeddings: torch.Tensor, fits: torch.Tensor) -> None:
         if not bool(fits.all()):

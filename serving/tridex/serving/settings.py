@@ -55,6 +55,12 @@ class ModelSettings(BaseSettings):
         description="Memory for collections on the device, as 20GB or 512MiB; by default half of the host's memory, or "
         "of a GPU's what is free at start, less what encoder and searches need.",
     )
+    tensorrt: bool = Field(
+        False,
+        title="true or false",
+        description="Have TensorRT encode searches on a GPU; its libraries have to be installed. The first start takes "
+        "minutes more.",
+    )
     recall_sample_rate: float = Field(
         0.01,
         ge=0,

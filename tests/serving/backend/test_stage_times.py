@@ -11,8 +11,9 @@ import pytest
 from counts import Counts
 from service_requests import answers, strings, upsert
 
+from tridex.serving.backend.scheduler import Task
 from tridex.serving.backend.service import Arrays, Context, Request, RequestError, Sender
-from tridex.serving.backend.stage_times import STAGES
+from tridex.serving.backend.stage_times import STAGES, StageTimes
 from tridex.serving.models.ingest import IngestService
 from tridex.serving.models.search import SearchService
 
@@ -87,3 +88,14 @@ def test_nobody_who_is_refused_is_counted(search: SearchService, context: Contex
     assert all(isinstance(result, RequestError) for result in results)
     search.close()
     assert counted(context, "requests") == {}
+
+
+def test_who_joins_a_unit_late_waited_no_negative_time(context: Context) -> None:
+    """Triton server's process for a model crashes where a counter is given less than 0."""
+    late = Task(request("planet"), iter(()), units=1.0, tokenising_s=60.0, encoding_s=1.0)
+    stage_times = StageTimes(context.metrics)
+    now = time.monotonic()
+    stage_times.add("search", [late], now, now)
+    stage_times.close()
+    assert counted(context, "requests")["wait"] == 1
+    assert "wait" not in counted(context, "seconds")

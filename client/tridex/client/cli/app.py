@@ -45,6 +45,9 @@ def create_app() -> typer.Typer:
     app.add_typer(index, name="index")
     add_extensions(app, "tridex.commands")
     add_extensions(index, "tridex.commands.index")
+    store = typer.Typer(help="Back up, restore and check a store, with or without a server.", no_args_is_help=True)
+    add_extensions(store, "tridex.commands.store")
+    app.add_typer(store, name="store")
     return app
 
 

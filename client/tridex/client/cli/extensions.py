@@ -1,5 +1,6 @@
 """Commands of other parts, found as entry points: name -> function. Those of the group "tridex.commands" stand beside
-the client's own, those of "tridex.commands.index" below `tridex index`.
+the client's own, those of "tridex.commands.index" below `tridex index`, those of "tridex.commands.store" below `tridex
+store`.
 
 A command whose packages are not installed stays in the help, and names the extra that installs them: the one of the
 entry point, "module:function [extra]", or the one that has the name of the command.

@@ -54,6 +54,13 @@ def compare(
     repository: Annotated[Path, typer.Option(help="The server's model repository, for building.")] = Path(
         "model_repository"
     ),
+    device: Annotated[
+        str,
+        typer.Option(
+            help="What encodes for building, and the bi-encoder's texts: cpu, cuda, cuda:1 or auto, which is the first "
+            "GPU where it can be used, and the CPU otherwise."
+        ),
+    ] = "auto",
     keep: Annotated[
         Path | None,
         typer.Option(help="A folder for the bi-encoder's vectors; what is built stays, too, for a next comparison."),
@@ -69,6 +76,7 @@ def compare(
     All but the bi-encoder are asked through the server. A query without hits counts with 0. Documents are encoded only
     where the server does not hold their token embeddings, and what is built is dropped at the end.
     """
+    from tridex.common.device import resolve_device
     from tridex.evaluation.comparison import compare_all, systems_at_hand
     from tridex.evaluation.loading import load_dataset
     from tridex.evaluation.measures import check_depth, parse_measures
@@ -77,6 +85,7 @@ def compare(
     from tridex.evaluation.systems import DEFAULT_SYSTEMS, choose_baseline, parse_systems
 
     with failing(), tempfile.TemporaryDirectory() as folder:
+        chosen_device = resolve_device(device)
         wanted = parse_systems(systems.split(",") if systems else DEFAULT_SYSTEMS)
         choose_baseline(wanted, baseline)
         chosen = parse_measures(measures.split(","))
@@ -87,7 +96,7 @@ def compare(
                 wanted = systems_at_hand(client, loaded, wanted)
             local = {}
             if any(not system.is_served for system in wanted):
-                local[BI_ENCODER] = partial(_bi_encoder, bi_encoder, keep or Path(folder))
+                local[BI_ENCODER] = partial(_bi_encoder, bi_encoder, keep or Path(folder), chosen_device)
             report = compare_all(
                 client,
                 loaded,
@@ -100,6 +109,7 @@ def compare(
                 repository=repository,
                 runs=runs,
                 keep=keep is not None,
+                device=chosen_device,
             )
     if as_json:
         print_json(report.to_dict())
@@ -125,8 +135,8 @@ def _show(report: Report) -> None:
         print_line(line)
 
 
-def _bi_encoder(model: str, cache: Path) -> LocalSystem:
+def _bi_encoder(model: str, cache: Path, device: str) -> LocalSystem:
     from tridex.evaluation.bi_encoder import BiEncoder
     from tridex.export import backbone_dir
 
-    return BiEncoder(str(backbone_dir()) if model == _DEFAULT_BI_ENCODER else model, cache)
+    return BiEncoder(str(backbone_dir()) if model == _DEFAULT_BI_ENCODER else model, cache, device)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from tridex.kernels import Columns, Segment, scale_queries
+from tridex.kernels import Columns, Segment, scale_queries, spherical_k_means
 
 MIN_LISTED_DOCUMENTS = 1024
 """Documents of a segment that is worth lists: fewer are scored exactly in milliseconds."""
@@ -150,15 +150,11 @@ def _centroids(tokens: int) -> int:
 
 def _train(segment: Segment) -> torch.Tensor:
     """Centroids float32 [centroids, dim] of unit length, by spherical k-means over a sample of the tokens."""
-    import faiss  # Takes a second to import, and exact search does without.
-
     count = _centroids(segment.tokens)
     wanted = min(_SAMPLE_PER_CENTROID * count, segment.tokens)
     sample = np.sort(np.random.default_rng(0).choice(segment.tokens, wanted, replace=False, shuffle=False))
-    directions = _directions(segment, torch.from_numpy(sample).to(segment.device)).cpu().numpy()
-    kmeans = faiss.Kmeans(segment.dim, count, niter=_ITERATIONS, spherical=True, seed=0, min_points_per_centroid=1)
-    kmeans.train(directions)
-    return torch.from_numpy(np.asarray(kmeans.centroids, np.float32)).to(segment.device)
+    directions = _directions(segment, torch.from_numpy(sample).to(segment.device))
+    return spherical_k_means(directions, count, iterations=_ITERATIONS)
 
 
 def _directions(segment: Segment, tokens: torch.Tensor) -> torch.Tensor:

@@ -34,7 +34,7 @@ def save_codebook(folder: Path, codebook: Codebook) -> str:
     np.savez(buffer, centroids=centroids, levels=bucket_weights, step=np.float32(codebook.step))
     sha256 = hashlib.sha256(buffer.getvalue()).hexdigest()
     folder.mkdir(parents=True, exist_ok=True)
-    with _file(folder, sha256).open("wb") as file:
+    with (folder / codebook_name(sha256)).open("wb") as file:
         file.write(buffer.getvalue())
         file.flush()
         os.fsync(file.fileno())
@@ -44,7 +44,7 @@ def save_codebook(folder: Path, codebook: Codebook) -> str:
 @lru_cache(maxsize=_REMEMBERED)
 def load_codebook(folder: Path, sha256: str) -> Codebook:
     """The codebook with that hash, on the CPU. Raises TokenIndexError where the file is missing or another."""
-    path = _file(folder, sha256)
+    path = folder / codebook_name(sha256)
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -60,5 +60,6 @@ def load_codebook(folder: Path, sha256: str) -> Codebook:
     return Codebook(centroids, bucket_weights, float(step))
 
 
-def _file(folder: Path, sha256: str) -> Path:
-    return folder / f"codebook-{sha256}.npz"
+def codebook_name(sha256: str) -> str:
+    """The name of the file of the codebook with that hash."""
+    return f"codebook-{sha256}.npz"

@@ -7,6 +7,7 @@ readers keep the version they opened, deletes are marks beside immutable files.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
@@ -22,7 +23,9 @@ from lance.dataset import ColumnOrdering
 from numpy.typing import NDArray
 
 from tridex.index.ranking import Ranking
+from tridex.kernels import TokenEmbeddings
 
+from .checksums import files_of, record_sums
 from .codebook_file import load_codebook
 from .compaction import clean_up, compact, compact_some, is_compaction
 from .document_rows import DOCUMENT_COLUMNS, Document, decode_documents, encode_documents, encode_metadata
@@ -30,10 +33,10 @@ from .duplicate_ids import delete_older
 from .field_changes import change_fields, changed_fields
 from .field_values import FacetValue, bounds, count_values
 from .fields import Fields, FieldType
-from .file_errors import reading, writing
+from .file_errors import reading, storage_errors, writing
 from .filters import to_sql
 from .inference import INFERRED_DOCUMENTS, FieldInference
-from .lance_session import open_dataset
+from .lance_session import forget_cached, open_dataset
 from .metadata import check_metadata, sendable
 from .spec import read_spec
 from .text_index import index_new_texts, search_texts
@@ -167,10 +170,31 @@ class Collection:
     @writing
     def clean_up(self, unread_for: timedelta) -> int:
         """Removes versions that have not been the newest one for that long; returns the bytes of their files."""
-        return clean_up(self.dataset, unread_for)
+        freed = clean_up(self.dataset, unread_for)
+        if freed:
+            # Lance's caches keep what they hold of removed files, open, until they are full.
+            forget_cached()
+        return freed
+
+    @reading
+    def files(self) -> list[str]:
+        """Every file that this version consists of, by its path in `folder`."""
+        return files_of(self.dataset, self.spec.codebook)
+
+    def record_checksums(self, most_bytes: float = math.inf) -> bool:
+        """Records the SHA-256 of files that have none yet, for `check_store` (checksums.py).
+
+        Args:
+            most_bytes: When so many were read, the rest is left to the next call.
+
+        Returns:
+            Whether a rest is left.
+        """
+        with storage_errors(self.name, self.folder, writes=True):
+            return record_sums(self.folder, self.files(), most_bytes)
 
     @writing
-    def upsert(self, documents: Sequence[Document], embeddings: Iterable[NDArray[np.float32]]) -> int:
+    def upsert(self, documents: Sequence[Document], embeddings: Iterable[TokenEmbeddings]) -> int:
         """Inserts documents, replacing those of the same ids, in one transaction.
 
         Args:
@@ -188,11 +212,11 @@ class Collection:
         self.dataset.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(rows)
         return self.version
 
-    def rows_of(self, documents: Sequence[Document], embeddings: Iterable[NDArray[np.float32]]) -> pa.Table:
+    def rows_of(self, documents: Sequence[Document], embeddings: Iterable[TokenEmbeddings]) -> pa.Table:
         """The rows of documents, for `append_rows`. Args and Raises as `upsert`."""
         return encode_documents(documents, embeddings, self.spec, self.codebook, self.dataset.schema)
 
-    def append(self, documents: Sequence[Document], embeddings: Iterable[NDArray[np.float32]]) -> int:
+    def append(self, documents: Sequence[Document], embeddings: Iterable[TokenEmbeddings]) -> int:
         """Inserts documents whose ids are not there yet, which is not looked up; else as `upsert`."""
         return self.append_rows(self.rows_of(documents, embeddings))
 

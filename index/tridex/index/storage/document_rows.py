@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from tridex.index.errors import InvalidDocumentError
-from tridex.kernels import Codebook
+from tridex.kernels import Codebook, TokenEmbeddings, concatenated
 
 from .fields import column_values, is_column, short
 from .metadata import decoded, encoded
@@ -21,6 +20,9 @@ DOCUMENT_COLUMNS = ("id", "text", "metadata")
 
 _TOKENS_TOGETHER = 1 << 12
 """Of documents whose codes are made together: 2 MiB of float32 at 128 dimensions, which stay in the caches."""
+
+_TOKENS_TOGETHER_ON_GPU = 1 << 16
+"""32 MiB: each operation is launched, and each copy to the host waited for."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Document:
 
 def encode_documents(
     documents: Sequence[Document],
-    embeddings: Iterable[NDArray[np.float32]],
+    embeddings: Iterable[TokenEmbeddings],
     spec: CollectionSpec,
     codebook: Codebook | None,
     schema: pa.Schema,
@@ -43,7 +45,7 @@ def encode_documents(
 
     Args:
         documents: Of distinct ids.
-        embeddings: Each document's token embeddings, float32 [tokens, dim].
+        embeddings: Each document's token embeddings, float32 [tokens, dim]; those of all on the host, or on one device.
         spec: The collection's.
         codebook: What a residual codec encodes with.
         schema: The dataset's, as `schema_of` made it.
@@ -73,7 +75,7 @@ def encode_documents(
 
 def _encoded(
     documents: Sequence[Document],
-    embeddings: Iterable[NDArray[np.float32]],
+    embeddings: Iterable[TokenEmbeddings],
     spec: CollectionSpec,
     codebook: Codebook | None,
 ) -> tuple[pa.ChunkedArray, list[int]]:
@@ -81,17 +83,18 @@ def _encoded(
     operations are as many for one as for all."""
     chunks: list[pa.LargeBinaryArray] = []
     tokens: list[int] = []
-    together: list[NDArray[np.float32]] = []
+    together: list[TokenEmbeddings] = []
     waiting = 0
     for document, array in zip(documents, embeddings, strict=True):
         if array.ndim != 2 or array.shape[1] != spec.dim:
             raise InvalidDocumentError(
-                f"embeddings of {document.id!r} have shape {array.shape}; expected [tokens, {spec.dim}]"
+                f"embeddings of {document.id!r} have shape {tuple(array.shape)}; expected [tokens, {spec.dim}]"
             )
         together.append(array)
         tokens.append(len(array))
         waiting += len(array)
-        if waiting >= _TOKENS_TOGETHER or len(tokens) == len(documents):
+        enough = _TOKENS_TOGETHER if isinstance(array, np.ndarray) else _TOKENS_TOGETHER_ON_GPU
+        if waiting >= enough or len(tokens) == len(documents):
             chunks.append(_codes(documents[len(tokens) - len(together) : len(tokens)], together, spec, codebook))
             together, waiting = [], 0
     return pa.chunked_array(chunks, pa.large_binary()), tokens
@@ -99,13 +102,13 @@ def _encoded(
 
 def _codes(
     documents: Sequence[Document],
-    embeddings: Sequence[NDArray[np.float32]],
+    embeddings: Sequence[TokenEmbeddings],
     spec: CollectionSpec,
     codebook: Codebook | None,
 ) -> pa.LargeBinaryArray:
     """The codes of documents, each a value. Raises InvalidDocumentError for the first that the codec refuses."""
     try:
-        codes = spec.codec.encode(np.concatenate(embeddings), codebook)
+        codes = spec.codec.encode(concatenated(embeddings), codebook)
     except ValueError as error:
         if len(documents) == 1:
             raise InvalidDocumentError(f"embeddings of {documents[0].id!r}: {error}") from error

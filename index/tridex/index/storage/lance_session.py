@@ -29,5 +29,6 @@ def open_dataset(folder: str | Path) -> lance.LanceDataset:
 
 
 def forget_cached() -> None:
-    """Empties the caches, for a store whose files a backup replaced: what is cached may be of another version now."""
+    """Empties the caches: of a store whose files a backup replaced, they may be of another version now; of files that
+    were removed, they keep some open."""
     _session.cache_clear()

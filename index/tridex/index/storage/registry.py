@@ -125,6 +125,14 @@ class Registry:
                 entries[name] = entry
         return entries
 
+    def all_at_once(self) -> dict[str, Entry]:
+        """As `all`, as they were at one moment."""
+        while True:
+            stamp = self.stamp()
+            entries = self.all()
+            if self.stamp() == stamp:
+                return entries
+
     def set(self, name: str, entry: Entry) -> None:
         """Gives the name this entry, whatever it stood for before."""
         staged = self._folder / _STAGED

@@ -241,6 +241,7 @@ class Store:
     def finish_build(self, build: Build) -> None:
         """Indexes the texts and gives the collection its name: from now on it is as any other."""
         build.collection.index_new_texts()
+        build.collection.latest().record_checksums()
         with self._registry.locked():
             finished = Entry(folder=build.collection.folder.name, made_from=build.source)
             self._registry.set(build.collection.name, finished)

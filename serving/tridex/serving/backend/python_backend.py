@@ -55,8 +55,10 @@ def python_model(service_class: type[Service]) -> type:
             self._reporter = Reporter(args["model_name"], args["model_instance_name"], folder)
             settings = ModelSettings.load()
             repository = Path(args["model_repository"]).parent
-            # Where tritonserver was started by hand, every model chooses the budget by itself.
-            budget = settings.memory_budget or choose_budget(None, resolve_device(AUTO), repository)
+            # The launcher shows one GPU or none; where tritonserver was started by hand, the first one is taken, and
+            # every model chooses the budget by itself.
+            server_device = resolve_device(AUTO)
+            budget = settings.memory_budget or choose_budget(None, server_device, repository)
             on_gpu = args["model_instance_kind"] == "GPU"
             if not on_gpu:
                 # A CUDA context would take half a gigabyte of the GPU, and turns from the searches.
@@ -68,8 +70,10 @@ def python_model(service_class: type[Service]) -> type:
                     store=settings.store,
                     infer=_infer,
                     metrics=_Metrics(),
+                    server_device=server_device,
                     memory_budget=budget,
                     recall_sample_rate=settings.recall_sample_rate,
+                    tensorrt=settings.tensorrt,
                     shared=folder.parent if folder else None,
                     gate=open_gate(folder / run_folder.GATE) if folder else no_gate,
                 )

@@ -16,8 +16,9 @@ from .service import Infer
 class RemoteEncoder:
     """An Encoder that calls the encoder model of the server that this process belongs to."""
 
-    def __init__(self, infer: Infer) -> None:
+    def __init__(self, infer: Infer, tokens_per_call: int) -> None:
         self._infer = infer
+        self._tokens_per_call = tokens_per_call
 
     def encode(self, batch: TokenBatch) -> NDArray[np.float32]:
         """One call: float32 [texts, tokens, dim]."""
@@ -31,4 +32,4 @@ class RemoteEncoder:
 
     def encode_many(self, batches: Sequence[TokenBatch]) -> list[NDArray[np.float32]]:
         """Calls of few tokens each, so that a search never waits long for the model. Batches are of one text each."""
-        return encode_in_small_batches(self.encode, batches)
+        return encode_in_small_batches(self.encode, batches, self._tokens_per_call)

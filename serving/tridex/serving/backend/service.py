@@ -145,10 +145,14 @@ class Context:
     """The folder that holds the collections."""
     infer: Infer
     metrics: Metrics
+    server_device: str = "cpu"
+    """What the server computes on, also where this model sees no GPU."""
     memory_budget: int = 2**30
     """Bytes for collections on the device that searches them."""
     recall_sample_rate: float = 0.01
     """Share of the approximate searches that the recall monitor repeats exactly."""
+    tensorrt: bool = False
+    """Whether TensorRT encodes searches, on a GPU."""
     shared: Path | None = None
     """A folder of the running server, by which its models' processes share memory."""
     gate: Callable[[GateLane], Tell] = no_gate

@@ -63,7 +63,11 @@ class StageTimes:
         answer_s = time.monotonic() - scored
         encoded = [task for task in tasks if task.units]
         units = sum(task.units for task in encoded)
-        wait_s = sum(began - task.request.sender.arrived_at - task.tokenising_s - task.encoding_s for task in tasks)
+        # A request that joins a unit while it is being filled did not wait for the tokenising before it. A counter may
+        # not be given less than 0: once it was, the model's process crashed in Triton server's code.
+        wait_s = sum(
+            max(0.0, began - task.request.sender.arrived_at - task.tokenising_s - task.encoding_s) for task in tasks
+        )
         together = len(tasks)
         with self._lock:
             self._add(lane, "wait", wait_s, together, 0)

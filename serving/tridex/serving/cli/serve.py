@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
+from tridex.common.terminal.ending import interrupt_on_ending
 from tridex.common.terminal.exits import USAGE, fail
-
-_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def serve(
@@ -55,6 +52,14 @@ def serve(
         Path | None,
         typer.Option(help="Where a GPU's compiled kernels are kept; by default kernel-cache beside the store."),
     ] = None,
+    tensorrt: Annotated[
+        bool,
+        typer.Option(
+            "--tensorrt",
+            help="Have TensorRT encode searches on a GPU; its libraries have to be installed. The first start takes "
+            "minutes more.",
+        ),
+    ] = False,
     recall_sample_rate: Annotated[
         float,
         typer.Option(help="Share of the approximate searches that are repeated exactly to measure their recall."),
@@ -82,9 +87,7 @@ def serve(
         fail(str(error), error, USAGE)
     server = TritonServer(**dict(chosen))
     console = Console(stderr=True)
-    for ending in _ENDING:
-        if signal.getsignal(ending) is not signal.SIG_IGN:  # as nohup has it
-            signal.signal(ending, _interrupt)
+    interrupt_on_ending()
     try:
         with console.status("starting the server and warming up its models"):
             server.start()
@@ -120,9 +123,3 @@ def _is_given(context: typer.Context, name: str) -> bool:
     source = context.get_parameter_source(name)
     # By name, as Typer carries a copy of Click with an enumeration of its own.
     return source is not None and source.name == "COMMANDLINE"
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    for ending in _ENDING:
-        signal.signal(ending, signal.SIG_IGN)  # stopping has a limit of time, and must not be interrupted
-    raise KeyboardInterrupt

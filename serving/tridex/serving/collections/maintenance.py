@@ -1,8 +1,8 @@
 """Maintenance of the store's files by ingest, the one writer: writes wait for one of its transactions at most.
 
 New texts are added to the text index that BM25 reads, small and half deleted files are rewritten, ids that an earlier
-version stored twice are repaired, and old versions are removed with their files when no search reads them any more. At
-start every collection is maintained once.
+version stored twice are repaired, SHA-256 sums of new files are recorded, and old versions are removed with their files
+when no search reads them any more. At start every collection is maintained once.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ _GATHER_S = 0.2
 
 _RETRY_S = 10.0
 """Until a collection whose maintenance failed is tried again."""
+
+_SUMMED_BYTES = 2**30
+"""Files without a sum that are read at a time: a store of an earlier version has many."""
 
 _LONG_S = 900.0
 """More than the maintenance of a collection takes."""
@@ -129,6 +132,8 @@ class Maintenance:
                 more = self._store.open(name).compact_some()
         with self._rewriting:
             self._store.open(name).index_new_texts()
+        if self._store.open(name).record_checksums(_SUMMED_BYTES):
+            self._due.setdefault(name, time.monotonic())
         self._expect_old(name)
 
     def _expect_old(self, name: str) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 from tridex.common.device import (
     AskDriver,
     DeviceError,
@@ -14,12 +11,11 @@ from tridex.common.device import (
     working_driver,
 )
 from tridex.common.nvidia import Gpu
+from tridex.serving.providers import why_not_loaded
 
 from .finding import Finding
 
 _GIB = 1 << 30
-_LOAD_PROVIDER = "from tridex.encoding import load_cuda_provider; load_cuda_provider()"
-_LOADED_WITHIN_S = 120.0
 
 
 def driver_and_gpus(ask: AskDriver, index: int) -> tuple[Finding, list[Finding]]:
@@ -58,11 +54,8 @@ def cuda_provider() -> Finding:
         check_cuda_provider()
     except DeviceError as error:
         return _failed(what, error)
-    command = [sys.executable, "-c", _LOAD_PROVIDER]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_LOADED_WITHIN_S)
-    if done.returncode:
-        said = done.stderr.strip().splitlines()[-1:] or [f"status {done.returncode}"]
-        return Finding(what, "fault", said[0], "pip install --force-reinstall 'tridex[gpu]'")
+    if reason := why_not_loaded("load_cuda_provider"):
+        return Finding(what, "fault", reason, "pip install --force-reinstall 'tridex[gpu]'")
     return Finding(what, "ok", "the provider for CUDA can be loaded")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,8 +19,9 @@ class QueryBatch(NamedTuple):
     queries: Queries
     scoring_tokens: NDArray[np.int64]
     """[queries]: tokens that count."""
-    finite: torch.Tensor
-    """bool [queries], on the device: whether all numbers of a query are finite. Not waited for before the search is."""
+    finite: Callable[[], list[NDArray[Any]]]
+    """Waits for one bool [queries]: whether all numbers of a query are finite. On its way to the host before the search
+    begins, so that whoever has waited for the search waits no longer, whatever the device was given since."""
 
     @classmethod
     def of(cls, given: Sequence[tuple[Any, Any | None]], dim: int, device: torch.device) -> QueryBatch:
@@ -41,7 +42,7 @@ class QueryBatch(NamedTuple):
             counts.numpy()[row, :width] = True if mask is None else _on_host(mask) != 0
         embeddings = _embeddings([one for one, _ in given], rows, (int(ends[-1]), tokens, dim), device)
         queries = Queries(embeddings, counts.to(device, non_blocking=True))
-        return cls(queries, counts.numpy().sum(axis=1), _finite(embeddings))
+        return cls(queries, counts.numpy().sum(axis=1), copy_to_host(_finite(embeddings)))
 
     def rows(self, rows: slice, tokens: int) -> Queries:
         """Some of the queries, which have so many tokens at most."""
@@ -49,7 +50,7 @@ class QueryBatch(NamedTuple):
 
     def are_finite(self) -> NDArray[np.bool_]:
         """bool [queries]; waits for the device."""
-        (finite,) = copy_to_host(self.finite)()
+        (finite,) = self.finite()
         return finite
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -13,7 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tridex.building import document_reading, new_collection_spec
-from tridex.encoding import DocumentReading, TokenBatch, join_windows, latest_version_dir, load_artifact
+from tridex.encoding import (
+    DocumentReading,
+    TokenBatch,
+    groups_of_texts,
+    join_windows,
+    latest_version_dir,
+    load_artifact,
+)
 from tridex.index import (
     Collection,
     CollectionNotFoundError,
@@ -29,7 +37,7 @@ from tridex.protocol import limits, models, parameters
 from tridex.protocol.parameters import IfExists
 from tridex.serving.backend.error_translation import translated_errors
 from tridex.serving.backend.remote_encoder import RemoteEncoder
-from tridex.serving.backend.scheduler import Lane, Scheduler, Task
+from tridex.serving.backend.scheduler import UNIT_TOKENS, Lane, Scheduler, Task, Wait
 from tridex.serving.backend.service import (
     Context,
     ErrorCode,
@@ -60,6 +68,16 @@ from tridex.serving.requests.ingest import (
     parse_ingest_request,
 )
 
+_TOKENS_PER_CALL = 1024
+"""Padded tokens of a call to the encoder on a CPU, whose cores searches want."""
+
+_GPU_TOKENS = 4096
+"""Of a unit, and of a call to the encoder, where that is on a GPU: 16 documents of 256 tokens took 1.9 ms on an H200.
+Searches, whose process takes turns with the encoder's there, wait no longer."""
+
+_CHARACTERS_TOGETHER = 1 << 16
+"""Of the documents that are tokenised together, on all cores: 0.02 s on two."""
+
 
 @dataclass(eq=False)
 class _UpsertTask(Task[UpsertRequest]):
@@ -74,6 +92,8 @@ class _UpsertTask(Task[UpsertRequest]):
     """Ids that it added, once it is done."""
     replaced: AbstractSet[str] = frozenset()
     """Ids whose documents it replaced."""
+    is_outdated: bool = False
+    """Whether it has to be encoded again."""
 
 
 class _Change(NamedTuple):
@@ -120,13 +140,16 @@ class IngestService(Service):
         }
         """The rest, one by one."""
         self._lane: Lane[Any] = Lane(
-            self._carry_out,
+            self._begin,
             name="the ingest",
             default_wait_s=60.0,
             max_weight=1024,
             tell_gate=context.gate(GateLane.INGEST),
         )
-        self._scheduler = Scheduler(RemoteEncoder(context.infer).encode_many, (self._lane,))
+        on_gpu = context.server_device != "cpu"
+        encoder = RemoteEncoder(context.infer, _GPU_TOKENS if on_gpu else _TOKENS_PER_CALL)
+        self._writes = ThreadPoolExecutor(1, "write")
+        self._scheduler = Scheduler(encoder.encode_many, (self._lane,), _GPU_TOKENS if on_gpu else UNIT_TOKENS)
 
     def answer(self, requests: Sequence[Request]) -> Sequence[Result]:
         tasks = each(requests, self._task)
@@ -138,6 +161,7 @@ class IngestService(Service):
 
     def close(self) -> None:
         self._scheduler.close()
+        self._writes.shutdown()
         self._maintenance.close()
         self._writer.release()
 
@@ -160,9 +184,9 @@ class IngestService(Service):
         task.reading, task.windows = self._reading(task.request), []
         task.read = self._to_encode(task.request)
         tokens = 0
-        for document in task.read:
-            batch, _ = self._tokenizer.read([document.text], task.reading)
-            task.windows.append(len(batch.input_ids))
+        for texts in groups_of_texts((document.text for document in task.read), _CHARACTERS_TOGETHER):
+            batch, of_text = self._tokenizer.read(texts, task.reading)
+            task.windows += np.bincount(of_text).tolist()
             tokens += int(batch.attention_mask.sum())
             if tokens > limits.MAX_DOCUMENT_TOKENS:
                 raise invalid(
@@ -187,6 +211,19 @@ class IngestService(Service):
             except CollectionNotFoundError:
                 return document_reading(new_collection_spec(self._artifact, request.codec), self._artifact.manifest)
             return document_reading(collection.spec, self._artifact.manifest)
+
+    def _begin(self, tasks: Sequence[Task[IngestRequest]]) -> Wait:
+        """Has tasks carried out while the next ones are encoded."""
+        done = self._writes.submit(self._carry_out, tasks)
+
+        def wait() -> None:
+            done.result()
+            for task in tasks:
+                if isinstance(task, _UpsertTask) and task.is_outdated:
+                    task.rows, task.encoded, task.is_outdated = self._rows(task), [], False
+                    self._scheduler.resubmit(task, self._lane)
+
+        return wait
 
     def _carry_out(self, tasks: Sequence[Task[IngestRequest]]) -> None:
         """In their order; consecutive writes of one kind to one collection are one transaction."""
@@ -245,8 +282,7 @@ class IngestService(Service):
                 continue
             written = {document.id for document in documents}
             if self._is_outdated(task, collection, written):
-                task.rows, task.encoded = self._rows(task), []
-                self._scheduler.resubmit(task, self._lane)
+                task.is_outdated = True
                 tasks.remove(task)
                 continue
             task.added, task.replaced = written - existing, written & existing

@@ -81,7 +81,13 @@ class SearchService(Service):
         if self._device.type == "cuda":
             self._stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         with torch.cuda.stream(self._stream):
-            encoder = create_encoder(artifact, context.device, threads=os.cpu_count() or 1, shared=context.shared)
+            encoder = create_encoder(
+                artifact,
+                context.device,
+                threads=os.cpu_count() or 1,
+                tensorrt=context.tensorrt,
+                shared=context.shared,
+            )
         encode = encode_queries = encoder.encode_many
         if isinstance(encoder, DeviceEncoder):
             encoder.capture(self._rules.query.length)

@@ -36,6 +36,7 @@ class LaunchOptions:
     http_port: int
     http_inference: bool
     recall_sample_rate: float | None
+    tensorrt: bool
     arguments: tuple[str, ...]
     start_timeout_s: float
 
@@ -89,6 +90,7 @@ class Launch:
                 store=options.store,
                 memory_budget=self._placement.memory_budget,
                 recall_sample_rate=options.recall_sample_rate,
+                tensorrt=options.tensorrt,
             ),
             run_folder.VARIABLE: str(run.folder),
         }

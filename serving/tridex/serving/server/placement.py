@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tridex.common import TridexError
-from tridex.common.device import AUTO, CPU, AskDriver, number_of, resolve_device, why_no_gpu
+from tridex.common.device import AUTO, CPU, AskDriver, DeviceError, number_of, resolve_device, why_no_gpu
 from tridex.common.nvidia import ask_driver
 from tridex.serving import kernel_cache
 from tridex.serving.memory import choose_budget
+from tridex.serving.providers import why_not_loaded
 
 from .errors import ServerError
 
@@ -33,15 +34,24 @@ class Placement:
 
 
 def place(
-    device: str, memory_budget: int | None, repository: Path, cache: Path, ask: AskDriver = ask_driver
+    device: str,
+    memory_budget: int | None,
+    repository: Path,
+    cache: Path,
+    ask: AskDriver = ask_driver,
+    *,
+    tensorrt: bool = False,
 ) -> Placement:
-    """Decides by `--device` and `--memory-budget`.
+    """Decides by `--device` and `--memory-budget`, and looks whether there is what `--tensorrt` needs.
 
     Raises:
-        ServerError: The device cannot be used, has too little memory, or the kernels' cache is not safe.
+        ServerError: The device cannot be used, has too little memory, or cannot run TensorRT; or the kernels' cache is
+            not safe.
     """
     try:
         chosen = resolve_device(device, ask)
+        if tensorrt:
+            _check_tensorrt(chosen, ask)
         budget = choose_budget(memory_budget, chosen, repository, ask)
         if chosen != CPU:
             kernel_cache.open_cache(cache)
@@ -52,6 +62,18 @@ def place(
         return Placement(chosen, budget, {_VISIBLE: ""}, str(reason) if reason else None)
     variables = {_VISIBLE: _visible(number_of(chosen)), kernel_cache.VARIABLE: str(cache)}
     return Placement(chosen, budget, variables, None)
+
+
+def _check_tensorrt(device: str, ask: AskDriver) -> None:
+    """Raises DeviceError where TensorRT cannot run there."""
+    if device == CPU:
+        reason = why_no_gpu(ask)
+        raise DeviceError(
+            f"--tensorrt is for a GPU, and the device is {device}{f': {reason.problem}' if reason else ''}",
+            "serve without --tensorrt, or with --device cuda",
+        )
+    if problem := why_not_loaded("load_tensorrt_provider"):
+        raise ServerError(problem)
 
 
 def _visible(index: int) -> str:

@@ -33,6 +33,7 @@ class TritonServer:
     `device` is what encodes and searches, by the names of tridex.common.device.
     `kernel_cache` is where a GPU's compiled kernels are kept; beside the store where left out.
     `memory_budget` is how many bytes collections may take on the device; by tridex.serving.memory where left out.
+    `tensorrt` has TensorRT encode searches on a GPU.
     `recall_sample_rate` is the share of the approximate searches that are repeated exactly.
     `http_inference` turns on Triton server's own HTTP front end, which takes requests to models; where it is off, the
     HTTP port serves health checks alone. `stop_timeout_s` is how long requests in flight may take when it stops.
@@ -56,6 +57,7 @@ class TritonServer:
         log: Path | None = None,
         memory_budget: int | None = None,
         recall_sample_rate: float | None = None,
+        tensorrt: bool = False,
         arguments: tuple[str, ...] = (),
         start_timeout_s: float = 180.0,
         stop_timeout_s: float = 20.0,
@@ -79,6 +81,7 @@ class TritonServer:
             http_port=http_port,
             http_inference=http_inference,
             recall_sample_rate=recall_sample_rate,
+            tensorrt=tensorrt,
             arguments=arguments,
             start_timeout_s=start_timeout_s,
         )
@@ -119,7 +122,13 @@ class TritonServer:
             raise ServerError("the server is running already")
         check_repository(self.repository)
         check_store(self.store)
-        placement = place(self._asked_for, self._memory_budget, self.repository, self._kernel_cache)
+        placement = place(
+            self._asked_for,
+            self._memory_budget,
+            self.repository,
+            self._kernel_cache,
+            tensorrt=self._options.tensorrt,
+        )
         hosts = {"grpc": self.host, "http": self.host, "metrics": self.metrics_host}
         with ExitStack() as held:
             held.enter_context(reserved({name: (hosts[name], port) for name, port in self.ports.items()}))

@@ -1,0 +1,279 @@
+"""Backups, made while others write, restore to what the store held; whatever bit changes in a store is found."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from full_disk import no_file_above
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tridex.index import (
+    BackupError,
+    CollectionSpec,
+    CorruptCollectionError,
+    Document,
+    Follower,
+    Store,
+    StoreFullError,
+    back_up,
+    check_backups,
+    check_store,
+    restore,
+)
+from tridex.index.storage import backup as backup_module
+from tridex.kernels import Codec, train_codebook
+
+DIM = 16
+SPEC = CollectionSpec(DIM, Codec.FLOAT32, fingerprint="f" * 64)
+CPU = torch.device("cpu")
+STORE_0_1 = Path(__file__).parents[1] / "data" / "store-0.1" / "store"
+
+
+def embeddings_of(key: str, revision: int) -> np.ndarray:
+    return np.random.default_rng([revision, *key.encode()]).integers(-3, 4, (3, DIM)).astype(np.float32)
+
+
+def put(store: Store, name: str, *keys: str, revision: int = 0) -> None:
+    documents = [Document(key, f"{key} word{revision}", {"revision": revision}) for key in keys]
+    store.open(name).upsert(documents, [embeddings_of(key, revision) for key in keys])
+
+
+def answers(store: Store, name: str) -> tuple[object, ...]:
+    """Everything that a collection holds and finds."""
+    collection, snapshot = store.open(name), Follower(store, name, CPU).snapshot
+    query = torch.from_numpy(np.random.default_rng(0).integers(-3, 4, (1, 4, collection.spec.dim)).astype(np.float32))
+    ranking = snapshot.search(query, torch.ones(query.shape[:2], dtype=torch.bool), 100)[0]
+    texts = snapshot.search_texts("word1 word2 river d1", 100)
+    return collection.scroll(1000), ranking.ids, ranking.scores.tolist(), texts.ids, texts.scores.tolist()
+
+
+def make(folder: Path) -> Store:
+    store = Store(folder)
+    store.create("c", SPEC)
+    put(store, "c", "d1", "d2", "d3")
+    store.create("other", SPEC)
+    put(store, "other", "x")
+    store.set_alias("live", "c")
+    return store
+
+
+def operations(store: Store) -> dict[str, Callable[[int], object]]:
+    """What may happen to a store while it is backed up, by name: each takes a number that no call before had."""
+
+    def make_anew(revision: int) -> None:
+        store.drop("other")
+        store.create("other", SPEC)
+        put(store, "other", "x", "y", revision=revision)
+
+    def build(revision: int) -> None:
+        with store.begin_build(f"built-{revision}", SPEC, "a" * 64) as build:
+            build.append([Document("b", "a text", {})], [embeddings_of("b", revision)])
+            store.finish_build(build)
+        store.set_alias("live", f"built-{revision}")
+
+    return {
+        "upsert": lambda revision: put(store, "c", "d1", f"e{revision}", revision=revision),
+        "delete": lambda revision: store.open("c").delete([f"e{revision - 1}", "d2"]),
+        "compact": lambda _: store.open("c").compact(),
+        "clean up": lambda _: store.open("c").clean_up(timedelta(0)),
+        "record": lambda _: store.open("c").record_checksums(),
+        "make anew": make_anew,
+        "build": build,
+    }
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.data())
+def test_what_is_backed_up_during_writes_is_what_the_store_held(data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        store = make(Path(folder, "store"))
+        do = operations(store)
+        held = {name: [answers(store, name)] for name in store.names()}
+        copied, revision = backup_module._copied, 0
+
+        def copied_amid_writes(source: Path, target: Path, expected: str | None = None) -> str:
+            nonlocal revision
+            if revision < 6:
+                for name in data.draw(st.lists(st.sampled_from(sorted(do)), max_size=2)):
+                    revision += 1
+                    do[name](revision)
+                    for collection in store.names():
+                        held.setdefault(collection, []).append(answers(store, collection))
+            return copied(source, target, expected)
+
+        patch.setattr(backup_module, "_copied", copied_amid_writes)
+        made = [back_up(store, Path(folder, "backups")) for _ in range(2)]
+        patch.setattr(backup_module, "_copied", copied)
+        for one in made:
+            restored = Store(Path(folder, one.name))
+            done = restore(Path(folder, "backups"), restored.folder, one.name)
+            assert (done.files, done.bytes) == (one.files, done.copied_bytes)
+            assert {"c", "other"} <= {*restored.names()} <= {*store.names()}
+            assert all(answers(restored, name) in held[name] for name in restored.names())
+            assert answers(restored, "live") in held[restored.aliases()["live"]]
+            checked = check_store(restored)
+            assert (checked.corrupt, checked.without_sum, checked.collections) == ([], 0, one.collections)
+            put(restored, "c", "afterwards")
+            assert restored.open("c").get(["afterwards"])[0] is not None
+        assert answers(store, "c")[0] == Store(store.folder).open("c").scroll(1000)
+
+
+def test_only_what_is_new_is_copied_and_the_oldest_backup_goes(tmp_path: Path) -> None:
+    store, destination = make(tmp_path / "store"), tmp_path / "backups"
+    first = back_up(store, destination, keep=2)
+    assert first.copied_bytes == first.bytes > 0
+    again = back_up(store, destination, keep=2)
+    assert (again.copied_bytes, again.bytes) == (0, first.bytes)
+    put(store, "c", "d4")
+    held = answers(store, "c")
+    assert 0 < back_up(store, destination, keep=2).copied_bytes < first.bytes
+    store.open("c").compact()
+    store.open("c").clean_up(timedelta(0))
+    last = back_up(store, destination, keep=1)
+    assert [path.name for path in (destination / "backups").iterdir()] == [last.name]
+    files = {str(path.relative_to(destination)) for path in destination.rglob("*") if path.is_file()}
+    assert len(files - {".lock"}) == last.files + 1  # and the file of sums
+    sums = destination / "backups" / last.name / "SHA256SUMS"
+    subprocess.run(["sha256sum", "--check", "--quiet", "--strict", sums], cwd=destination, check=True)
+    assert restore(destination, tmp_path / "new").collections == 2
+    assert answers(Store(tmp_path / "new"), "c")[0] == held[0]
+
+
+def test_stores_of_earlier_formats_are_backed_up_and_checked(tmp_path: Path) -> None:
+    store = Store(shutil.copytree(STORE_0_1, tmp_path / "store"))
+    checked = check_store(store)
+    assert checked.corrupt == [] and checked.formats == {4: 10} and checked.without_sum == checked.files
+    back_up(store, tmp_path / "backups")
+    restore(tmp_path / "backups", tmp_path / "new")
+    restored = Store(tmp_path / "new")
+    assert (restored.names(), restored.aliases()) == (store.names(), store.aliases())
+    for name in store.names():
+        assert answers(restored, name) == answers(store, name)
+
+
+def test_an_unfinished_build_is_left_out(tmp_path: Path) -> None:
+    store = make(tmp_path / "store")
+    with store.begin_build("half", SPEC, "a" * 64) as build:
+        build.append([Document("b", "a text", {})], [embeddings_of("b", 0)])
+    assert back_up(store, tmp_path / "backups").collections == 2
+    restore(tmp_path / "backups", tmp_path / "new")
+    assert Store(tmp_path / "new").resume_build("half") is None
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_changed_bit_is_found(tmp_path: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    store = make(tmp_path / "store")
+    codebook = train_codebook(np.concatenate([embeddings_of(str(i), 0) for i in range(99)]), Codec.RESIDUAL4, 4)
+    store.create("coded", CollectionSpec(DIM, Codec.RESIDUAL4, "f" * 64), codebook)
+    put(store, "coded", "d1")
+    store.open("c").delete(["d2"])
+    for name in store.names():
+        assert not store.open(name).record_checksums()
+    files = {str(store.open(name).folder / file): name for name in store.names() for file in store.open(name).files()}
+    path = sorted(files)[rng.integers(len(files))]
+    content = bytearray(Path(path).read_bytes())
+    content[rng.integers(len(content))] ^= 1 << rng.integers(8)
+    Path(path).write_bytes(content)
+    found = check_store(Store(store.folder)).corrupt
+    assert {corruption.collection for corruption in found} == {files[path]}
+    assert path in {corruption.file for corruption in found} or all(path in c.reason for c in found if c.file is None)
+    if "/data/" in path:
+        assert any(corruption.rows for corruption in found)
+    with pytest.raises(Exception, match=files[path]):
+        back_up(store, tmp_path / "backups")
+    with pytest.raises(BackupError, match="there is no backup"):
+        restore(tmp_path / "backups", tmp_path / "new")
+
+
+def test_rows_that_cannot_be_read_are_named_without_sums(tmp_path: Path) -> None:
+    store = make(tmp_path / "store")
+    (path,) = store.open("c").folder.glob("data/*.lance")
+    path.write_bytes(np.random.default_rng(0).bytes(path.stat().st_size))
+    (found,) = [c for c in check_store(Store(store.folder)).corrupt if c.file == str(path)]
+    assert (found.collection, found.rows) == ("c", "rows 1 to 3") and "cannot be read" in found.reason
+
+
+def test_names_that_lead_nowhere_are_found(tmp_path: Path) -> None:
+    store = make(tmp_path / "store")
+    names = store.folder / "names"
+    (names / "broken").write_text("{")
+    (names / "dangling").write_text('{"alias_of": "nobody"}')
+    (names / "gone").write_text('{"folder": "gone-00000000.lance"}')
+    found = {corruption.collection: corruption for corruption in check_store(store).corrupt}
+    assert found.keys() == {"broken", "dangling", "gone"}
+    assert "is corrupt" in found["broken"].reason and "'nobody', which does not exist" in found["dangling"].reason
+    assert "folder is missing" in found["gone"].reason
+    with pytest.raises(CorruptCollectionError, match="broken"):
+        back_up(store, tmp_path / "backups")
+
+
+def test_a_corrupt_backup_is_found_and_not_restored(tmp_path: Path) -> None:
+    store = make(tmp_path / "store")
+    back_up(store, tmp_path / "backups")
+    assert check_backups(tmp_path / "backups").corrupt == []
+    path = max((tmp_path / "backups").rglob("*.lance"), key=lambda path: path.stat().st_size if path.is_file() else 0)
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert [corruption.file for corruption in check_backups(tmp_path / "backups").corrupt] == [str(path)]
+    with pytest.raises(BackupError, match=f"{path} is corrupt"):
+        restore(tmp_path / "backups", tmp_path / "new")
+    path.unlink()
+    with pytest.raises(BackupError, match=f"{path} is missing"):
+        restore(tmp_path / "backups", tmp_path / "new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["backups", "store"]
+    # The next backup has all of it again.
+    back_up(store, tmp_path / "backups")
+    assert check_backups(tmp_path / "backups").corrupt == []
+
+
+def test_a_full_disk_leaves_the_backups_that_were_there(tmp_path: Path) -> None:
+    store, destination = make(tmp_path / "store"), tmp_path / "backups"
+    with no_file_above(500), pytest.raises(StoreFullError, match=r"the backup in .*backups cannot be written"):
+        back_up(store, destination)
+    with pytest.raises(BackupError, match="there is no backup"):
+        restore(destination, tmp_path / "new")
+    made = back_up(store, destination)
+    put(store, "c", "d4")
+    with no_file_above(500), pytest.raises(StoreFullError):
+        back_up(store, destination)
+    with no_file_above(500), pytest.raises(StoreFullError, match=r"the store .*new cannot be written"):
+        restore(destination, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    assert restore(destination, tmp_path / "new").name == made.name
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["backups", "new", "store"]
+
+
+def test_nothing_is_written_over(tmp_path: Path) -> None:
+    store = make(tmp_path / "store")
+    back_up(store, tmp_path / "backups")
+    before = answers(store, "c")
+    with pytest.raises(BackupError, match=r"store holds something, and a restore writes over nothing"):
+        restore(tmp_path / "backups", store.folder)
+    assert answers(store, "c") == before
+    for destination, message in (
+        (store.folder, "in each other"),
+        (store.folder / "backups", "in each other"),
+        (tmp_path, "in each other"),
+        (shutil.copytree(store.folder, tmp_path / "copy"), "holds 'names'; expected a folder for nothing else"),
+    ):
+        with pytest.raises(BackupError, match=message):
+            back_up(store, destination)
+    with pytest.raises(BackupError, match=r"no backup 'yesterday'.*expected one of: 20"):
+        restore(tmp_path / "backups", tmp_path / "new", "yesterday")
+    with pytest.raises(BackupError, match="nowhere is not there"):
+        back_up(Store(tmp_path / "nowhere"), tmp_path / "backups")
+    with (
+        backup_module._locked(tmp_path / "backups"),
+        pytest.raises(BackupError, match="another process is making a backup"),
+    ):
+        back_up(store, tmp_path / "backups")
