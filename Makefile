@@ -18,7 +18,7 @@ EXPORTED = ls model_repository/encoder/*/manifest.json >/dev/null 2>&1 || \
   $(BIN)/tridex export $(MODEL) --precision $(PRECISION)
 .DEFAULT_GOAL := help
 .PHONY: help install demo serve export index build search perf bench bench-build bench-kernels bench-index
-.PHONY: bench-candidates quality soak gpu test test-crash docs generate lint lint-deploy clean
+.PHONY: bench-candidates quality soak gpu try test test-browser test-crash docs generate lint lint-deploy clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-17s\033[0m %s\n", $$1, $$2}'
@@ -47,6 +47,10 @@ export: install ## export a checkpoint: MODEL=<hub id or folder> PRECISION=fp32|
 serve: install ## run the server until Ctrl-C (exports the default checkpoint first if there is none)
 	@$(EXPORTED)
 	$(BIN)/tridex serve --store $(DATA)/store --grpc-port $(PORT)
+
+try: install ## try it on a file of your own, in the browser: FILE=<.jsonl, .csv, ... or BEIR folder>
+	@test -n "$(FILE)" || { echo "make try FILE=films.csv"; exit 2; }
+	$(BIN)/tridex try $(FILE)
 
 index: install ## index into a running server: FILE=<.jsonl, .csv, ... or BEIR folder> COLLECTION=<name>
 	@test -n "$(FILE)" || { echo "make index FILE=corpus.jsonl COLLECTION=name"; exit 2; }
@@ -88,8 +92,13 @@ soak: install ## a mixed load for MINUTES=10: fails where memory, file descripto
 	@$(EXPORTED)
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES) --data $(DATA)
 
-gpu: install ## on a machine with a GPU: the kernels' tests on it, then bench-kernels
-	$(BIN)/pytest tests/gpu
+# Without a network it takes $(DATA)/perf_analyzer, which an earlier `make perf` has fetched. The first tests compile kernels
+# side by side; the others ask how much of the GPU's memory is free, and are alone on it.
+gpu: install ## on a machine with a GPU: the kernels' and the server's tests on it, a profile, then perf and bench-kernels
+	$(BIN)/pytest tests/gpu/test_maxsim.py --numprocesses 8
+	$(BIN)/pytest tests/gpu --ignore tests/gpu/test_maxsim.py
+	$(BIN)/python -m benchmarks.batch_profile --data $(DATA) --device cuda --publish
+	$(BIN)/python -m benchmarks.serving --data $(DATA) --seconds 1
 	$(BIN)/python -m benchmarks.maxsim
 
 # First what needs no server, in two processes of one thread each, with the lines that it reaches; what runs in a server
@@ -98,6 +107,9 @@ test: install $(CLIENT_VENV)/.done ## run every test, the real server included, 
 	OMP_NUM_THREADS=1 $(BIN)/pytest --ignore tests/end_to_end --ignore tests/crash \
 	  --numprocesses 2 --dist loadfile --cov --cov-report=term
 	TRIDEX_CLIENT_PYTHON=$(CURDIR)/$(CLIENT_VENV)/bin/python $(BIN)/pytest tests/end_to_end tests/crash
+
+test-browser: install ## try the playground in headless Chromium (Debian: apt-get install chromium-headless-shell)
+	$(BIN)/pytest tests/browser
 
 test-crash: install ## kill writers (ROUNDS=300) and a server's processes under load (KILLS=200) at random moments
 	$(BIN)/pytest tests/crash --crash-rounds $(ROUNDS) --crash-kills $(KILLS)

@@ -13,6 +13,7 @@ from tridex.client import Client, CodecName
 from tridex.encoding import ArtifactError, latest_version_dir
 from tridex.export import export_default
 from tridex.serving.server import TritonServer
+from tridex.serving.settings import ServerSettings
 
 CODECS: tuple[CodecName, ...] = ("float16", "int8")
 """Each has a collection of the corpus."""
@@ -46,14 +47,14 @@ def served_stdlib(
         export_default(repository)
     rows = stdlib_corpus.load(data / "stdlib.jsonl")
     grpc_port, http_port, metrics_port = free_ports(3)
-    server = TritonServer(
-        repository,
-        data / "store",
+    settings = ServerSettings(
+        repository=repository,
+        store=data / "store",
         grpc_port=grpc_port,
         http_port=http_port,
         metrics_port=metrics_port,
-        arguments=arguments,
     )
+    server = TritonServer(settings, arguments=arguments)
     with server, Client(server.address, timeout_s=120) as client:
         existing = {found.name: found.count for found in client.collections()}
         documents = [{"id": row["_id"], "text": row["text"], "metadata": row["metadata"]} for row in rows]

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -33,7 +32,7 @@ from .maxsim_contenders import CANDIDATES, Contender
 from .maxsim_corpus import SHAPES, Corpus, Shape
 from .maxsim_parity import SAMPLE, check_against_ours, check_against_reference
 from .maxsim_table import tables
-from .publishing import machine, publish
+from .publishing import device_name, publish
 from .timing import percentiles, side_by_side, take_turns
 
 BATCHES = (1, 8, 32)
@@ -107,12 +106,6 @@ def installed() -> list[str]:
     """The packages whose versions the figures depend on."""
     others = ("maxsim-cpu", "late-interaction-kernels", "flash-maxsim")
     return ["numpy", "torch", "triton", "numba", *(name for name in others if find_spec(name.replace("-", "_")))]
-
-
-def device_name() -> str:
-    """What the results are filed under: the GPU's name, else the CPU's with its number of cores."""
-    about = machine(())
-    return re.sub(r"\W+", "-", str(about.get("gpu", f"{about['cpu']} {about['cores']} cores"))).lower().strip("-")
 
 
 def measure(

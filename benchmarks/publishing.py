@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +28,12 @@ def machine(packages: Sequence[str] = SERVED) -> dict[str, str | int]:
         "python": platform.python_version(),
         **versions(packages),
     }
+
+
+def device_name() -> str:
+    """What results of this machine are filed under: the GPU's name, else the CPU's with its number of cores."""
+    about = machine(())
+    return re.sub(r"\W+", "-", str(about.get("gpu", f"{about['cpu']} {about['cores']} cores"))).lower().strip("-")
 
 
 def _cpu_name() -> str:

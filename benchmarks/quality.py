@@ -46,6 +46,7 @@ from tridex.evaluation import (
 )
 from tridex.export import BUILT_IN, backbone_dir, export_checkpoint, export_default
 from tridex.serving.server import TritonServer
+from tridex.serving.settings import ServerSettings
 
 from .environment import free_ports
 from .publishing import publish
@@ -118,7 +119,10 @@ def measured(
         manifest = load_artifact(latest_version_dir(repository / "encoder")).manifest
         store = data / manifest.fingerprint[:12] / "store"
         grpc_port, http_port, metrics_port = free_ports(3)
-        server = TritonServer(repository, store, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port)
+        settings = ServerSettings(
+            repository=repository, store=store, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port
+        )
+        server = TritonServer(settings)
         with server, Client(server.address, timeout_s=120) as client:
             if any(not system.is_served for system in systems):
                 local[BI_ENCODER] = BiEncoder(str(backbone_dir()), data / "bi-encoder")

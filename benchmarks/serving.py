@@ -24,17 +24,19 @@ from rich.markdown import Markdown
 
 from tridex import kernels
 from tridex.client.channel import DEFAULT_TIMEOUT_S
+from tridex.common.device import CPU
 from tridex.encoding import create_encoder, latest_version_dir, load_artifact
 from tridex.index import Follower, Store
 from tridex.kernels import Codec
-from tridex.serving.backend.stage_times import STAGES, StageTotal, read_stages
+from tridex.serving.metrics.stages import SEARCH_STAGES, StageTotal, read_stages
 from tridex.serving.server import TritonServer
 
 from . import perf_analyzer, trace
 from .environment import CODECS, collection, questions, served_stdlib
-from .publishing import publish
+from .publishing import device_name, publish
 
 CONCURRENCIES = (1, 4, 16, 64)
+GPU_CONCURRENCIES = (1, 16, 64, 256)
 TOP_K = 10
 
 console = Console()
@@ -56,14 +58,14 @@ def main() -> None:
             texts = [json.loads(line)["text"] for line in arguments.queries.read_text().splitlines()]
         else:
             texts = questions(rows, 500)
-        encoder = client.server_info().encoder
-        alone = direct(arguments.repository, server.store, texts)
+        encoder, device = client.encoder(), server.device
+        alone = direct(arguments.repository, server.store, texts, device)
         with console.status("one client, traced"):
             one_client = measure(binary, server, texts, CODECS[0], 1, False, arguments)
     measured = []
     with served_stdlib(arguments.repository, arguments.data) as (server, _, _):
         for codec, with_text in ((CODECS[0], False), (CODECS[0], True), (CODECS[1], False)):
-            for concurrency in CONCURRENCIES:
+            for concurrency in CONCURRENCIES if device == CPU else GPU_CONCURRENCIES:
                 with console.status(f"{codec}, {concurrency} clients, {'with' if with_text else 'without'} texts"):
                     measured.append(measure(binary, server, texts, codec, concurrency, with_text, arguments))
     added = overhead(trace.read(trace_file, "search"), one_client["stages"], alone)
@@ -78,7 +80,8 @@ def main() -> None:
         "one_client": added,
         "runs": measured,
     }
-    publish("serving", results, markdown)
+    # What was measured on a GPU stands beside what was on a CPU.
+    publish("serving" if device == CPU else f"serving-{device_name()}", results, markdown, section="Serving")
 
 
 def overhead(
@@ -90,8 +93,8 @@ def overhead(
         "total_ms": total,
         "triton_before_ms": fmean(request.before_ms for request in traced),
         "triton_after_ms": fmean(request.after_ms for request in traced),
-        **{f"{stage}_ms": stages[stage]["ms"] for stage in STAGES},
-        "beyond_encoding_and_scoring_ms": total - stages["encode"]["ms"] - stages["score"]["ms"],
+        **{f"{stage}_ms": stages[stage]["ms"] for stage in SEARCH_STAGES},
+        "beyond_encoding_and_scoring_ms": total - sum(stages[name]["ms"] for name in ("encode", "score", "fetch")),
         "beyond_the_same_work_in_one_process_ms": total - sum(alone.values()),
     }
 
@@ -150,15 +153,15 @@ def measure(
     except perf_analyzer.RefusedError as error:
         return {**row, "refused": str(error)}
     after = settled(metrics_url)
-    return {**row, **asdict(load), "stages": {name: stage(after[name].since(before[name])) for name in STAGES}}
+    return {**row, **asdict(load), "stages": {name: stage(after[name].since(before[name])) for name in SEARCH_STAGES}}
 
 
 def settled(metrics_url: str) -> dict[str, StageTotal]:
     """Each stage's total once the server is idle: a load that ends leaves requests that are still in progress."""
-    earlier, now = None, read_stages(metrics_url, "search")
+    earlier, now = None, read_stages(metrics_url)
     while now != earlier:
-        time.sleep(1.0)
-        earlier, now = now, read_stages(metrics_url, "search")
+        time.sleep(2.0)
+        earlier, now = now, read_stages(metrics_url)
     return now
 
 
@@ -168,21 +171,22 @@ def stage(total: StageTotal) -> dict[str, float]:
     return {"ms": 1000 * total.seconds / total.requests, **together}
 
 
-def direct(repository: Path, store: Path, texts: list[str]) -> dict[str, float]:
+def direct(repository: Path, store: Path, texts: list[str], name: str) -> dict[str, float]:
     """Mean milliseconds of the same work in this process, without a server: what encoding and scoring cost."""
     artifact = load_artifact(latest_version_dir(repository / "encoder"))
     tokenizer = artifact.tokenizer()
-    encoder = create_encoder(artifact, threads=os.cpu_count() or 1)
-    snapshot = Follower(Store(store), collection(CODECS[0]), torch.device("cpu")).snapshot
-    kernels.warm_up("cpu", artifact.manifest.dim, [Codec(CODECS[0])])
+    device = torch.device(name)
+    encoder = create_encoder(artifact, name, threads=os.cpu_count() or 1)
+    snapshot = Follower(Store(store), collection(CODECS[0]), device).snapshot
+    kernels.warm_up(device, artifact.manifest.dim, [Codec(CODECS[0])])
     times: dict[str, list[float]] = {"tokenise_ms": [], "encode_ms": [], "score_ms": []}
     for text in texts:
         marks = [time.perf_counter()]
         tokens = tokenizer.queries([text])
         marks.append(time.perf_counter())
-        embeddings = torch.from_numpy(encoder.encode(tokens))
+        embeddings = torch.from_numpy(encoder.encode(tokens)).to(device)
         marks.append(time.perf_counter())
-        snapshot.search(embeddings, torch.from_numpy(tokens.embedding_mask != 0), TOP_K)
+        snapshot.search(embeddings, torch.from_numpy(tokens.embedding_mask != 0).to(device), TOP_K)
         marks.append(time.perf_counter())
         for name, begin, end in zip(times, marks, marks[1:], strict=False):
             times[name].append(1000 * (end - begin))
@@ -192,7 +196,7 @@ def direct(repository: Path, store: Path, texts: list[str]) -> dict[str, float]:
 def table(measured: Sequence[dict[str, Any]]) -> str:
     """The rows as a Markdown table; a row whose load was refused has the reason in place of figures."""
     head = ["codec", "clients", "texts", "searches/s", "p50 ms", "p95 ms", "p99 ms"]
-    head += [f"{name} ms" if name == "wait" else f"{name} ms (batch)" for name in STAGES]
+    head += [f"{name} ms" if name == "wait" else f"{name} ms (batch)" for name in SEARCH_STAGES]
     lines = ["| " + " | ".join(head) + " |", "| " + " | ".join(["---"] * len(head)) + " |"]
     for row in measured:
         cells = [row["codec"], str(row["concurrency"]), "yes" if row["with_text"] else "no", *figures(row)]
@@ -206,7 +210,7 @@ def figures(row: Mapping[str, Any]) -> list[str]:
     load = [f"{row[name]:.1f}" for name in ("requests_per_s", "p50_ms", "p95_ms", "p99_ms")]
     return load + [
         f"{found['ms']:.1f}" + (f" ({found['requests_per_batch']:.1f})" if "requests_per_batch" in found else "")
-        for found in (row["stages"][name] for name in STAGES)
+        for found in (row["stages"][name] for name in SEARCH_STAGES)
     ]
 
 

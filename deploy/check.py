@@ -53,8 +53,9 @@ def main() -> None:
     run(BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", HERE / "compose.yaml")
     check_chart()
     check_prometheus()
-    run(BIN / "mypy", "--strict", "--ignore-missing-imports", "--follow-imports", "silent", HERE / "modal_app.py")
-    run(BIN / "mypy", "--strict", "--ignore-missing-imports", "--follow-imports", "silent", HERE / "cog" / "predict.py")
+    for file in ("modal_app.py", "cog/predict.py", "healthcheck.py", "observability/dashboards.py", "check.py"):
+        # cog brings no types of its classes, and Tridex is not installed here.
+        run(BIN / "mypy", "--strict", "--ignore-missing-imports", "--allow-subclassing-any", HERE / file)
     print("deploy/: no faults found")
 
 

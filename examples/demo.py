@@ -16,8 +16,9 @@ from examples import stdlib_corpus
 from tridex.client import Client, SearchResult
 from tridex.encoding import ArtifactError, latest_version_dir
 from tridex.export.cli.export import export
-from tridex.serving.backend.stage_times import STAGES, StageTotal, read_stages
+from tridex.serving.metrics.stages import SEARCH_STAGES, StageTotal, read_stages
 from tridex.serving.server import TritonServer
+from tridex.serving.settings import ServerSettings
 
 COLLECTION = "stdlib"
 QUESTIONS = (
@@ -44,13 +45,14 @@ def main() -> None:
     except ArtifactError:
         export(repository=arguments.repository)
 
-    server = TritonServer(
-        arguments.repository,
-        arguments.data / "store",
+    settings = ServerSettings(
+        repository=arguments.repository,
+        store=arguments.data / "store",
         grpc_port=arguments.port,
         http_port=arguments.port + 1,
         metrics_port=arguments.port + 2,
     )
+    server = TritonServer(settings)
     with console.status("starting Triton Inference Server"):
         started = time.perf_counter()
         server.start()
@@ -82,7 +84,7 @@ def index(client: Client, corpus: Path) -> None:
 
 def ask(client: Client, question: str, metrics_url: str) -> None:
     """Asks one question, and prints the hits and the time of each stage."""
-    before = read_stages(metrics_url, "search")
+    before = read_stages(metrics_url)
     started = time.perf_counter()
     result = client.search(COLLECTION, question, top_k=5)
     total_ms = 1000 * (time.perf_counter() - started)
@@ -94,13 +96,13 @@ def ask(client: Client, question: str, metrics_url: str) -> None:
 
 def spent_ms(metrics_url: str, before: dict[str, StageTotal]) -> dict[str, float]:
     """Milliseconds that one search has spent in each stage since `before`, by the server's own metrics."""
-    since = dict.fromkeys(STAGES, StageTotal())
-    deadline = time.monotonic() + 2.0
-    # The server counts a search some tenths of a second after answering it.
-    while not all(total.requests for total in since.values()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-        since = {stage: total.since(before[stage]) for stage, total in read_stages(metrics_url, "search").items()}
-    return {stage: 1000 * total.seconds for stage, total in since.items()}
+    since = dict.fromkeys(SEARCH_STAGES, StageTotal())
+    deadline = time.monotonic() + 3.0
+    # Models write what they have counted once a second.
+    while not all(since[stage].requests for stage in SEARCH_STAGES) and time.monotonic() < deadline:
+        time.sleep(0.1)
+        since = {stage: total.since(before[stage]) for stage, total in read_stages(metrics_url).items()}
+    return {stage: 1000 * since[stage].seconds for stage in SEARCH_STAGES}
 
 
 def hits_table(question: str, result: SearchResult) -> Table:

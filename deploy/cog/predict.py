@@ -31,7 +31,7 @@ class Predictor(BasePredictor):
     async def predict(
         self,
         query: str = Input(description="What is searched for."),
-        documents: list[str] = Input(description="The texts to rank."),
+        documents: list[str] = Input(description="The texts to rank."),  # noqa: B008 - Cog reads defaults
         top_n: int = Input(description="How many of the best ones.", default=10, ge=1),
     ) -> list[Ranked]:
         """The best documents, best first."""

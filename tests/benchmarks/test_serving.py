@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import perf_analyzer, serving, trace
-from tridex.serving.backend.stage_times import STAGES, StageTotal
+from tridex.serving.metrics.stages import SEARCH_STAGES, StageTotal
 
 TRACE = [
     {"id": 1, "model_name": "search", "model_version": 1},
@@ -31,9 +31,9 @@ def test_a_trace_says_what_triton_spends_around_the_model(tmp_path: Path) -> Non
         (tmp_path / f"trace.json.{i}").write_text(json.dumps(events))
     (traced,) = trace.read(file, "search")
     assert traced == trace.TracedRequest(total_ms=20.25, before_ms=0.5, after_ms=0.25)
-    stages = {name: {"ms": float(i)} for i, name in enumerate(STAGES)}
+    stages = {name: {"ms": float(i)} for i, name in enumerate(SEARCH_STAGES)}
     added = serving.overhead([traced], stages, {"encode_ms": 2.0, "score_ms": 3.0})
-    assert added["beyond_encoding_and_scoring_ms"] == 20.25 - 2 - 3
+    assert added["beyond_encoding_and_scoring_ms"] == 20.25 - 2 - 3 - 4
     assert added["beyond_the_same_work_in_one_process_ms"] == 20.25 - 5
 
 
@@ -59,11 +59,11 @@ def test_a_load_that_is_refused_says_so(tmp_path: Path, output: str, error: type
 
 def test_the_table_shows_what_was_refused() -> None:
     total = StageTotal(seconds=3.0, requests=30.0, batches=12.0)
-    stages = {name: serving.stage(StageTotal(3.0, 30.0) if name == "wait" else total) for name in STAGES}
+    stages = {name: serving.stage(StageTotal(3.0, 30.0) if name == "wait" else total) for name in SEARCH_STAGES}
     load = {"requests_per_s": 41.0, "p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 3.0}
     good = {"codec": "int8", "concurrency": 1, "with_text": False, **load, "stages": stages}
     bad = {"codec": "int8", "concurrency": 16, "with_text": False, "refused": REFUSAL}
     head, _, first, second = serving.table([good, bad]).splitlines()
-    assert first == "| int8 | 1 | no | 41.0 | 1.0 | 2.0 | 3.0 | 100.0 |" + " 100.0 (2.5) |" * 4
-    assert second == f"| int8 | 16 | no | refused: {REFUSAL} |" + " - |" * 8
+    assert first == "| int8 | 1 | no | 41.0 | 1.0 | 2.0 | 3.0 | 100.0 |" + " 100.0 (2.5) |" * 5
+    assert second == f"| int8 | 16 | no | refused: {REFUSAL} |" + " - |" * 9
     assert head.count("|") == first.count("|") == second.count("|")

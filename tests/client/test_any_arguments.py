@@ -187,6 +187,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "describe_collection": {"collection": "docs"},
     "aliases": {},
     "server_info": {},
+    "encoder": {},
 }
 
 

@@ -16,8 +16,8 @@ import grpc
 import numpy as np
 import pytest
 
-from tridex.client import AsyncClient, Client, InvalidArgument, Timeout, TridexError, Unavailable
-from tridex.client.channel import target
+from tridex.client import TLS, AsyncClient, Client, InvalidArgument, Timeout, TridexError, Unavailable
+from tridex.client.channel import headers_of, target
 
 COUNT = {"ROWS": [['{"count": 3}']]}
 
@@ -37,13 +37,42 @@ COUNT = {"ROWS": [['{"count": 3}']]}
     ],
 )
 def test_addresses(address, expected):
-    assert target(address, encrypted=False) == target(address, encrypted=True) == expected
+    assert target(address) == (expected, False)
 
 
-def test_an_address_with_https_needs_credentials():
-    assert target("https://host", encrypted=True) == target("grpcs://host:8001", encrypted=True) == "host:8001"
-    with pytest.raises(InvalidArgument, match=r"credentials=grpc\.ssl_channel_credentials\(\) for TLS, got 'https:"):
-        Client("https://host:443")
+def test_an_address_with_https_asks_for_tls():
+    assert target("https://host") == target("GRPCS://host:8001") == ("host:8001", True)
+
+
+def test_an_api_key_is_a_header():
+    assert headers_of({"A": "b"}, "tridex_key") == {"a": "b", "authorization": "Bearer tridex_key"}
+
+
+@pytest.mark.parametrize("key", ["", "two words", "schl\u00fcssel", "a\nb", 7])
+def test_a_bad_api_key_is_refused_and_not_repeated(key):
+    with pytest.raises(InvalidArgument) as caught:
+        Client(api_key=key)
+    assert str(caught.value) == f"api_key: expected printable ASCII without spaces, got {type(key).__name__}"
+
+
+def test_a_key_and_a_header_of_that_name_are_refused():
+    with pytest.raises(InvalidArgument, match="expected it, or a header 'authorization'; got both"):
+        Client(api_key="key", headers={"Authorization": "Bearer other"})
+
+
+def test_tls_that_cannot_be_used_is_named(tmp_path):
+    no_pem = tmp_path / "ca.pem"
+    no_pem.write_text("a certificate")
+    for tls, message in [
+        (TLS(ca=tmp_path / "none.pem"), r"tls\.ca: expected a PEM file, got .*none\.pem.*No such file"),
+        (TLS(ca=no_pem), r"tls\.ca: expected a PEM file, got '.*ca\.pem', which is none"),
+        (TLS(certificate=no_pem), "tls: expected certificate and key, or neither"),
+        ("ca.pem", r"tls: expected a TLS\(\), True or False, got 'ca\.pem'"),
+    ]:
+        with pytest.raises(InvalidArgument, match=message):
+            Client(tls=tls)
+    with pytest.raises(InvalidArgument, match="tls: expected it, or credentials; got both"):
+        Client(tls=True, credentials=grpc.ssl_channel_credentials())
 
 
 @pytest.mark.parametrize(

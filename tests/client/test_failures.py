@@ -17,11 +17,13 @@ from tridex.client import (
     InvalidArgument,
     NotFound,
     Overloaded,
+    PermissionDenied,
     ReadOnly,
     ResourceExhausted,
     ServerError,
     Timeout,
     TridexError,
+    Unauthenticated,
     Unavailable,
     retries,
     transport,
@@ -40,7 +42,7 @@ COUNT = {"ROWS": [['{"count": 3}']]}
         (grpc.StatusCode.DEADLINE_EXCEEDED, Timeout),
         (grpc.StatusCode.INTERNAL, ServerError),
         (grpc.StatusCode.UNKNOWN, ServerError),
-        (grpc.StatusCode.UNAUTHENTICATED, ServerError),
+        (grpc.StatusCode.UNAUTHENTICATED, Unauthenticated),
     ],
 )
 async def test_the_status_code_decides_the_class(client, triton, status, expected):
@@ -130,11 +132,15 @@ async def test_a_timeout_names_the_reason_of_the_attempt_before(client, triton):
         (grpc.StatusCode.INTERNAL, "READ_ONLY: process 7 writes to this store", ReadOnly),
         (grpc.StatusCode.INTERNAL, "DEADLINE_EXCEEDED: 2.0 s are over", Timeout),
         (grpc.StatusCode.INVALID_ARGUMENT, "parameter top_k is 0", InvalidArgument),
-        (grpc.StatusCode.UNAUTHENTICATED, "no", ServerError),
+        (grpc.StatusCode.UNAUTHENTICATED, "no", Unauthenticated),
+        (grpc.StatusCode.PERMISSION_DENIED, "no", PermissionDenied),
+        (grpc.StatusCode.UNIMPLEMENTED, "no", ServerError),
+        (grpc.StatusCode.INTERNAL, "UNAUTHENTICATED: the API key is not known", Unauthenticated),
+        (grpc.StatusCode.INTERNAL, "PERMISSION_DENIED: key 'a' does not have the right 'write'", PermissionDenied),
         (
             grpc.StatusCode.UNAVAILABLE,
             "This protocol is restricted, expecting header 'triton-grpc-protocol-key'",
-            InvalidArgument,
+            PermissionDenied,
         ),
     ],
 )
@@ -143,8 +149,21 @@ async def test_what_is_never_sent_again(client, triton, status, message, expecte
     with pytest.raises(TridexError) as caught:
         await client.count("docs")
     assert type(caught.value) is expected and len(triton.requests) == 1
-    if expected is InvalidArgument and "restricted" in message:
-        assert str(caught.value) == f"headers: {message}"
+
+
+@pytest.mark.parametrize(
+    ("message", "after_s"),
+    [
+        ("OVERLOADED: 9 requests are before this one; retry after 0.35 s", 0.35),
+        ("in ensemble 'maxsim', OVERLOADED: they take too long; retry after 12 s", 12.0),
+        ("OVERLOADED: requests that wait hold 9 bytes of texts", None),
+    ],
+)
+async def test_an_overload_says_when_to_retry(client, triton, message, after_s):
+    triton.failures = [(grpc.StatusCode.INTERNAL, message)]
+    with pytest.raises(Overloaded) as caught:
+        await client.count("docs")
+    assert caught.value.retry_after_s == after_s
 
 
 async def test_an_answer_that_is_too_large_is_no_overload(make_client, triton, monkeypatch):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from servers import new_server
+from servers import free_ports, new_server
 
 from examples import stdlib_corpus
 from tridex.client import Client
@@ -33,9 +33,17 @@ def repository(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 @pytest.fixture(scope="package")
-def server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
+def collector() -> str:
+    """Where the server sends traces. Nothing listens there unless a test does."""
+    return f"http://127.0.0.1:{free_ports(1)[0]}"
+
+
+@pytest.fixture(scope="package")
+def server(repository: Path, collector: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("TRIDEX_RECALL_SAMPLE_RATE", "1")
+        environment.setenv("TRIDEX_OTLP_ENDPOINT", collector)
+        environment.setenv("TRIDEX_TRACE_SAMPLE_RATE", "0")  # only where a caller asks for it
         with new_server(repository, tmp_path_factory.mktemp("data") / "store") as server:
             yield server
 

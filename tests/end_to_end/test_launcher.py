@@ -11,12 +11,13 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 import tritonclient.grpc as triton
+from control_calls import CLOSED
 from eventually import eventually
 from servers import free_ports
 from tritonclient.utils import InferenceServerException
@@ -94,25 +95,6 @@ def raw(served: Serve) -> Iterator[triton.InferenceServerClient]:
         yield raw
 
 
-CLOSED: dict[str, Callable[[triton.InferenceServerClient], object]] = {
-    "code upload": lambda raw: raw.load_model("new", config="{}", files={"file:1/model.py": b"raise SystemExit"}),
-    "load": lambda raw: raw.load_model("search"),
-    "unload": lambda raw: raw.unload_model("search"),
-    "repository index": lambda raw: raw.get_model_repository_index(),
-    "model config": lambda raw: raw.get_model_config("search"),
-    "shared memory": lambda raw: raw.register_system_shared_memory("region", "/region", 64),
-    "shared memory gone": lambda raw: raw.unregister_system_shared_memory(),
-    "shared memory status": lambda raw: raw.get_system_shared_memory_status(),
-    "CUDA memory": lambda raw: raw.register_cuda_shared_memory("region", b"", 0, 64),
-    "CUDA memory gone": lambda raw: raw.unregister_cuda_shared_memory(),
-    "CUDA memory status": lambda raw: raw.get_cuda_shared_memory_status(),
-    "log settings": lambda raw: raw.get_log_settings(),
-    "log to a file": lambda raw: raw.update_log_settings({"log_file": "/tmp/by-a-caller"}),
-    "trace settings": lambda raw: raw.get_trace_settings(),
-    "trace to a file": lambda raw: raw.update_trace_settings(settings={"trace_file": "/tmp/by-a-caller"}),
-}
-
-
 def test_what_administers_the_server_is_closed(raw: triton.InferenceServerClient) -> None:
     for name, call in CLOSED.items():
         with pytest.raises(InferenceServerException) as refused:
@@ -125,7 +107,8 @@ def test_what_administers_the_server_is_closed(raw: triton.InferenceServerClient
 
 
 def test_health_is_all_there_is_over_http(served: Serve) -> None:
-    assert served.get("/v2/health/live") == served.get("/v2/health/ready") == (200, "")
+    assert served.get("/v2/health/live") == (200, "")
+    eventually(lambda: served.get("/v2/health/ready") == (200, ""))
     assert served.get("/v2/models/search/infer", "POST", "{}")[0] == 501
     assert served.get("/v2/repository/index", "POST", "{}")[0] == 501
     tritonserver = psutil.Process(served.process_of("encoder").ppid())
@@ -160,6 +143,17 @@ def test_a_model_process_that_dies_is_seen_at_once_and_brought_back(served: Serv
     log = served.log.read_text()
     assert message in log
     assert log.count("starts on cpu with store") == 2
+
+
+def test_a_model_process_that_is_stuck_is_not_ready_until_it_goes_on(served: Serve) -> None:
+    victim = served.process_of("catalog")
+    victim.suspend()
+    try:
+        eventually(lambda: not served.ready)
+    finally:
+        victim.resume()
+    eventually(lambda: served.ready)
+    assert f"not ready: model catalog: its process {victim.pid} is stuck" in served.errors.read_text()
 
 
 def test_ending_it_under_load_tells_callers_that_it_is_unavailable(served: Serve) -> None:

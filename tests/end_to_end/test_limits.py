@@ -18,7 +18,7 @@ def documents(first: int, count: int) -> list[Document]:
 def test_little_memory_and_damaged_files(repository: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     budget = 1_000_000
-    with new_server(repository, store, budget) as server, Client(server.address, timeout_s=60) as client:
+    with new_server(repository, store, memory_budget=budget) as server, Client(server.address, timeout_s=60) as client:
         client.upsert("damaged", documents(0, 4))
         client.upsert("other", documents(0, 4))
         count = 0
@@ -34,7 +34,10 @@ def test_little_memory_and_damaged_files(repository: Path, tmp_path: Path) -> No
     for manifest in (Store(store).resolve("other").folder / "_versions").glob("*.manifest"):
         manifest.write_bytes(manifest.read_bytes()[:20])
     # A quarter of the memory: what was written does not fit any more.
-    with new_server(repository, store, budget // 4) as server, Client(server.address, timeout_s=60) as client:
+    with (
+        new_server(repository, store, memory_budget=budget // 4) as server,
+        Client(server.address, timeout_s=60) as client,
+    ):
         with pytest.raises(ResourceExhausted, match=r"^collection 'c' needs .* of the budget of 250\.00 kB"):
             client.search("c", "rivers")
         with pytest.raises(ServerError, match="collection 'damaged' cannot be read"):

@@ -140,7 +140,9 @@ def test_the_recall_of_approximate_search_is_monitored(client: Client, server: T
     deadline = time.monotonic() + 60
 
     def counted() -> tuple[float, float]:
-        return metric(server, "tridex_recall_hits_found", labels), metric(server, "tridex_recall_hits_expected", labels)
+        return metric(server, "tridex_recall_hits_found_total", labels), metric(
+            server, "tridex_recall_hits_expected_total", labels
+        )
 
     while (before := counted())[0] == before[1]:
         found = ids(client.search(places, "ember glacier", exact=False, n_probe=1, n_candidates=10))

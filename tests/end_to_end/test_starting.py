@@ -12,6 +12,7 @@ from servers import free_ports, new_server
 
 from tridex.export.repository import write
 from tridex.serving.server import ServerError, TritonServer
+from tridex.serving.settings import ServerSettings
 
 
 def test_a_port_in_use_is_named(repository: Path, tmp_path: Path) -> None:
@@ -20,9 +21,14 @@ def test_a_port_in_use_is_named(repository: Path, tmp_path: Path) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         http_port, metrics_port = free_ports(2)
-        server = TritonServer(
-            repository, tmp_path / "store", grpc_port=port, http_port=http_port, metrics_port=metrics_port
+        settings = ServerSettings(
+            repository=repository,
+            store=tmp_path / "store",
+            grpc_port=port,
+            http_port=http_port,
+            metrics_port=metrics_port,
         )
+        server = TritonServer(settings)
         with pytest.raises(ServerError, match=f"grpc port {port} .*in use by process {os.getpid()} .*--grpc-port"):
             server.start()
 

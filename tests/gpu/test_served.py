@@ -1,6 +1,6 @@
 """The served models' services on the GPU, against the same on the CPU: searches in every mode, filters, writes.
 
-What Triton server adds is tested on a CPU, by tests/end_to_end.
+What Triton server adds is tested by test_server.py.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from counts import Counts
+from device_encoders import HostDeviceEncoder
 from numpy.typing import NDArray
 from service_requests import answers, strings, upsert
 
-from tridex.encoding import DeviceEncoder, TokenBatch, create_encoder, latest_version_dir, load_artifact
-from tridex.export import export_default
+from tridex.encoding import DeviceEncoder, Encoder, TokenBatch, create_encoder, latest_version_dir, load_artifact
 from tridex.serving.backend.service import Arrays, Context, Request, RequestError, Sender
+from tridex.serving.metrics.registry import Metrics
 from tridex.serving.models.encoder import EncoderService
 from tridex.serving.models.ingest import IngestService
 from tridex.serving.models.search import SearchService
@@ -44,14 +44,6 @@ def texts() -> dict[str, str]:
     return {f"{i:03}": " ".join(random.choice(words, 3 + i % 40)) for i in range(300)}
 
 
-@pytest.fixture(scope="session")
-def gpu_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model repository with the default checkpoint exported."""
-    folder = tmp_path_factory.mktemp("repository")
-    export_default(folder)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def gpu_context(gpu_repository: Path, device: torch.device, tmp_path_factory: pytest.TempPathFactory) -> Context:
     """With a store of the collections c, in float16, and i, in int8."""
@@ -60,14 +52,14 @@ def gpu_context(gpu_repository: Path, device: torch.device, tmp_path_factory: py
     def no_infer(*_: Any) -> dict[str, NDArray[Any]]:
         raise AssertionError("the encoder calls no other model")
 
-    encoder = EncoderService(Context(gpu_repository, str(device), store, no_infer, Counts()))
+    encoder = EncoderService(Context(gpu_repository, str(device), store, no_infer, Metrics()))
 
     def infer(_model: str, inputs: Arrays, _outputs: Any) -> dict[str, NDArray[Any]]:
         (result,) = encoder.answer([Request(inputs)])
         assert isinstance(result, dict)
         return result
 
-    context = Context(gpu_repository, str(device), store, infer, Counts(), memory_budget=2**30)
+    context = Context(gpu_repository, str(device), store, infer, Metrics(), memory_budget=2**30)
     ingest = IngestService(context)
     for name, codec in (("c", "float16"), ("i", "int8")):
         created = Request(
@@ -186,8 +178,11 @@ def test_the_encoder_is_the_cpu_s(gpu_repository: Path, device: torch.device, ca
     """Every shape with a graph, and shapes without: more texts, or wider ones."""
     artifact = load_artifact(latest_version_dir(gpu_repository / "encoder"))
     tokenizer, on_cpu = artifact.tokenizer(), create_encoder(artifact)
-    with torch.cuda.stream(torch.cuda.Stream(device)):
-        encoder = create_encoder(artifact, str(device))
+    if device.type == "cpu":
+        encoder: Encoder = HostDeviceEncoder(create_encoder(artifact))
+    else:
+        with torch.cuda.stream(torch.cuda.Stream(device)):
+            encoder = create_encoder(artifact, str(device))
     assert isinstance(encoder, DeviceEncoder)
     if captured:
         encoder.capture(artifact.manifest.rules.query.length)
@@ -197,3 +192,7 @@ def test_the_encoder_is_the_cpu_s(gpu_repository: Path, device: torch.device, ca
         for found, expected in zip(encoder.encode_many(batches), on_cpu.encode_many(batches), strict=True):
             assert found.shape == expected.shape
             np.testing.assert_allclose(found, expected, atol=TOLERANCE)
+        scoring = [
+            array[batch.embedding_mask != 0] for array, batch in zip(on_cpu.encode_many(batches), batches, strict=True)
+        ]
+        np.testing.assert_allclose(encoder.encode_scoring(batches).cpu(), np.concatenate(scoring), atol=TOLERANCE)

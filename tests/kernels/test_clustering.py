@@ -26,7 +26,7 @@ def test_it_is_as_good_as_faiss() -> None:
     assert found.shape == (64, 32)
     torch.testing.assert_close(found.norm(dim=1), torch.ones(64))
     expected = mean_similarity(tokens, spherical_k_means(tokens, 64))
-    assert mean_similarity(tokens, found) == pytest.approx(expected, rel=0.01)
+    assert mean_similarity(tokens, found) >= 0.99 * expected
 
 
 def test_no_centroid_stays_without_tokens_while_a_cluster_can_be_split() -> None:

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import torch
 import triton
+from compiled_kernels import NUMBERS, POINTERS, SHARED_MEMORY, register_use, spills_in_loops_that
 from maxsim_data import documents, masks, queries
-from test_compilation import NUMBERS, POINTERS, SHARED_MEMORY, register_use, spills_in_loops_that
 from triton.backends.compiler import GPUTarget
 from triton.experimental.gluon._runtime import GluonASTSource
 
@@ -41,8 +41,8 @@ def interpreter() -> Iterator[ProcessPoolExecutor]:
         yield pool
 
 
-RAGGED = [0, 1, 15, 16, 17, 300, 31, 32, 33, 2] * 8
-LONG = [70] * 20 + [9000] + [5] * 10
+RAGGED = [0, 1, 15, 16, 17, 100, 31, 32, 33, 2] * 4
+LONG = [70] * 9 + [8300] + [5] * 5
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ LONG = [70] * 20 + [9000] + [5] * 10
         (Codec.FLOAT16, RAGGED, 8, 32, 10, 2),
         (Codec.INT8, RAGGED, 9, 20, 3, 2),
         (Codec.FLOAT16, LONG, 5, 40, 30, 3),
-        (Codec.INT8, [1] * 900, 2, 100, 1, 1),
+        (Codec.INT8, [1] * 400, 2, 100, 1, 1),
     ],
     ids=[
         "ragged documents",

@@ -5,14 +5,14 @@ from __future__ import annotations
 import inspect
 import os
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 import typer
+from pydantic import SecretStr
 from typer.testing import CliRunner
 
 from tridex.serving.cli.serve import serve
-from tridex.serving.server import TritonServer
 from tridex.serving.settings import InvalidSettingError, ModelSettings, ServerSettings, environment
 from tridex.serving.settings_table import settings_table
 
@@ -29,8 +29,8 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_flags_go_before_the_environment_and_that_before_the_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    file = tmp_path / "server.env"
-    file.write_text("# of the file\nTRIDEX_GRPC_PORT=1\nTRIDEX_HTTP_PORT=2\nTRIDEX_METRICS_PORT=3\n")
+    file = tmp_path / "server.toml"
+    file.write_text("# of the file\ngrpc_port = 1\nhttp_port = 2\nmetrics_port = 3\n")
     monkeypatch.setenv("TRIDEX_GRPC_PORT", "4")
     monkeypatch.setenv("TRIDEX_HTTP_PORT", "5")
     settings = ServerSettings.load({"grpc_port": 6}, file)
@@ -85,32 +85,28 @@ def test_a_bad_sample_rate_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, r
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"TRIDEX_GRPC_PORT=eight", "TRIDEX_GRPC_PORT is 'eight'; expected a port, 1 to 65535"),
-        (
-            b"TRIDEX_GRPC_PORTS=8",
-            "the settings file has TRIDEX_GRPC_PORTS, which is no setting; expected one of: TRI",
-        ),
-        (b"\xff", "--settings is '.*server.env'; expected a file of lines TRIDEX_NAME=value .*utf-8"),
-        (None, "--settings is '.*server.env'; expected a file of lines TRIDEX_NAME=value .*No such file"),
+        (b"grpc_port = 'eight'", r"grpc_port in .*server\.toml is 'eight'; expected a port, 1 to 65535"),
+        (b"[store]\na = 1", r"store in .*server\.toml is \{'a': 1\}; expected a folder"),
+        (b"grpc_ports = 8", r"server\.toml has grpc_ports, which is no setting; expected one of: store, "),
+        (b"\xff", r"--config is '.*server\.toml'; expected a TOML file of settings .*utf-8"),
+        (b"grpc_port", r"--config is '.*server\.toml'; expected a TOML file of settings .*Expected '='"),
+        (None, r"--config is '.*server\.toml'; expected a TOML file of settings .*No such file"),
     ],
 )
 def test_a_bad_file_is_refused_by_name(tmp_path: Path, content: bytes | None, message: str) -> None:
-    file = tmp_path / "server.env"
+    file = tmp_path / "server.toml"
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(InvalidSettingError, match=message):
         ServerSettings.load(file=file)
 
 
-def test_flags_and_server_have_every_setting() -> None:
+def test_there_is_a_flag_for_every_setting() -> None:
     flags = inspect.signature(serve, eval_str=True).parameters
-    options = inspect.signature(TritonServer).parameters
-    assert set(flags) - {"context", "settings", "as_json"} == set(ServerSettings.model_fields) <= set(options)
+    assert set(flags) - {"context", "config", "print_config", "as_json"} == set(ServerSettings.model_fields)
     for name, setting in ServerSettings.model_fields.items():
         _, option = get_args(flags[name].annotation)
         assert (option.help, flags[name].default) == (setting.description, setting.default)
-        default: Any = options[name].default
-        assert default in (inspect.Parameter.empty, None, setting.default)
 
 
 def test_the_command_takes_flags_before_the_environment_and_no_default_before_it(
@@ -130,6 +126,49 @@ def test_the_command_takes_flags_before_the_environment_and_no_default_before_it
     assert f"at {tmp_path}/flag;" in refused("--repository", str(tmp_path / "flag"))
     bad = CliRunner().invoke(app, ("--memory-budget", "potatoes"))
     assert bad.exit_code == 2 and "--memory-budget is 'potatoes'; expected a number of bytes" in bad.stderr
+
+
+def test_the_settings_are_printed_as_a_file_with_their_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    app = typer.Typer()
+    app.command()(serve)
+    file = tmp_path / "server.toml"
+    file.write_text('memory_budget = "1GB"\nlog = "a \\"log\\""\nhost = "0.0.0.0"\n')
+    monkeypatch.setenv("TRIDEX_HOST", "127.0.0.2")
+    printed = CliRunner().invoke(app, ("--print-config", "--config", str(file), "--http-inference")).stdout
+    lines = printed.splitlines()
+    assert f"memory_budget = 1000000000  # memory_budget in {file}" in lines
+    assert 'host = "127.0.0.2"  # TRIDEX_HOST' in lines
+    assert "http_inference = true  # --http-inference" in lines
+    assert "grpc_port = 8001  # default" in lines and "# tls_cert is not set" in lines
+    monkeypatch.delenv("TRIDEX_HOST")
+    again = tmp_path / "again.toml"
+    again.write_text(printed)
+    flags = {"host": "127.0.0.2", "http_inference": True}
+    assert ServerSettings.load(file=again) == ServerSettings.load(flags, file)
+
+
+def test_secrets_are_masked() -> None:
+    class WithSecret(ServerSettings):
+        token: SecretStr = SecretStr("a secret")
+
+    assert 'token = "**********"  # default' in WithSecret.load().to_toml({}, None)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"tls_cert": "a.pem"}, "--tls-cert is set and --tls-key is not; expected both or neither"),
+        ({"tls_key": "a.pem"}, "--tls-key is set and --tls-cert is not; expected both or neither"),
+        ({"client_ca": "a.pem"}, "--client-ca is set; expected --tls-cert and --tls-key, too"),
+        (
+            {"tls_key": "a.pem", "tls_cert": "b.pem", "http_inference": True},
+            "--http-inference and --tls-cert are set; expected one of them",
+        ),
+    ],
+)
+def test_tls_is_whole(flags: dict[str, object], message: str) -> None:
+    with pytest.raises(InvalidSettingError, match=message):
+        ServerSettings.load(flags)
 
 
 def test_the_docs_have_the_table_of_settings() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import socket
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from tridex.serving.server import TritonServer
+from tridex.serving.settings import ServerSettings
 
 
 def free_ports(count: int) -> list[int]:
@@ -18,14 +20,8 @@ def free_ports(count: int) -> list[int]:
         return [int(sock.getsockname()[1]) for sock in sockets]
 
 
-def new_server(repository: Path, store: Path, memory_budget: int | None = None) -> TritonServer:
+def new_server(repository: Path, store: Path, **settings: Any) -> TritonServer:
     """A server that is not started yet."""
     grpc_port, http_port, metrics_port = free_ports(3)
-    return TritonServer(
-        repository,
-        store,
-        grpc_port=grpc_port,
-        http_port=http_port,
-        metrics_port=metrics_port,
-        memory_budget=memory_budget,
-    )
+    ports = {"grpc_port": grpc_port, "http_port": http_port, "metrics_port": metrics_port}
+    return TritonServer(ServerSettings(repository=repository, store=store, **ports, **settings))

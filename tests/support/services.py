@@ -10,12 +10,12 @@ from typing import Any
 
 import checkpoints
 import pytest
-from counts import Counts
 from numpy.typing import NDArray
 
 from tridex.export import export_checkpoint
 from tridex.protocol import models
 from tridex.serving.backend.service import Arrays, Context, Request, RequestError
+from tridex.serving.metrics.registry import Metrics
 from tridex.serving.models.encoder import EncoderService
 
 CHECKPOINT = "native_min_expansion"
@@ -57,5 +57,5 @@ def context(repository: Path, tmp_path: Path) -> Context:
     def no_infer(*_: Any) -> dict[str, NDArray[Any]]:
         raise AssertionError("the encoder calls no other model")
 
-    encoder = EncoderService(Context(repository, "cpu", store, no_infer, Counts()))
-    return Context(repository, "cpu", store, Encoder(encoder), Counts())
+    encoder = EncoderService(Context(repository, "cpu", store, no_infer, Metrics()))
+    return Context(repository, "cpu", store, Encoder(encoder), Metrics())

@@ -20,10 +20,12 @@ if TYPE_CHECKING:
         InvalidArgument,
         NotFound,
         Overloaded,
+        PermissionDenied,
         ReadOnly,
         ResourceExhausted,
         ServerError,
         Timeout,
+        Unauthenticated,
         Unavailable,
     )
     from .explanation import DocumentToken, Explanation, QueryToken, Span, Token
@@ -43,8 +45,10 @@ if TYPE_CHECKING:
         UpsertResult,
     )
     from .search_options import Filters, SearchOptions
+    from .tls import TLS
 
 __all__ = [
+    "TLS",
     "AlreadyExists",
     "AsyncClient",
     "Client",
@@ -65,6 +69,7 @@ __all__ = [
     "ModelStatistics",
     "NotFound",
     "Overloaded",
+    "PermissionDenied",
     "QueryToken",
     "ReadOnly",
     "RerankResult",
@@ -78,6 +83,7 @@ __all__ = [
     "Timeout",
     "Token",
     "TridexError",
+    "Unauthenticated",
     "Unavailable",
     "UpdateResult",
     "UpsertResult",
@@ -97,10 +103,12 @@ if not TYPE_CHECKING:  # which would take any name for an exported one
                 "InvalidArgument",
                 "NotFound",
                 "Overloaded",
+                "PermissionDenied",
                 "ReadOnly",
                 "ResourceExhausted",
                 "ServerError",
                 "Timeout",
+                "Unauthenticated",
                 "Unavailable",
             ],
             "explanation": ["DocumentToken", "Explanation", "QueryToken", "Span", "Token"],
@@ -120,5 +128,6 @@ if not TYPE_CHECKING:  # which would take any name for an exported one
                 "UpsertResult",
             ],
             "search_options": ["Filters", "SearchOptions"],
+            "tls": ["TLS"],
         },
     )

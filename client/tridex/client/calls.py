@@ -63,7 +63,8 @@ def search(
             for *row, version in zip(ids, scores.tolist(), texts, metadata, explanations, versions, strict=True)
         ]
 
-    return infer(models.SEARCH, inputs, outputs, {parameters.COLLECTION: collection, **options}, read)
+    query = texts[0] if len(texts) == 1 else None
+    return infer(models.SEARCH, inputs, outputs, {parameters.COLLECTION: collection, **options}, read, query)
 
 
 def encode(model: Ensemble, texts: Sequence[bytes]) -> Call[list[Embeddings]]:
@@ -83,7 +84,7 @@ def rerank(query: bytes, texts: Sequence[bytes]) -> Call[list[RerankResult]]:
     def read(tensor: Answer) -> list[RerankResult]:
         return [RerankResult(index, score) for index, score in enumerate(tensor(models.SCORES)[0].tolist())]
 
-    return infer(models.RERANK, inputs, models.RERANK.outputs, {}, read)
+    return infer(models.RERANK, inputs, models.RERANK.outputs, {}, read, query)
 
 
 def upsert(

@@ -37,28 +37,27 @@ _GRPC_TARGET = re.compile(r"(?:dns|ipv4|ipv6|unix|unix-abstract):[!-~]+")
 """The schemes of gRPC's naming.md, beside HOST:PORT."""
 _HEADER_NAME = re.compile(r"(?!grpc-)[0-9a-z_.-]+")
 _HEADER_VALUE = re.compile(r"[ -~]*")
+_API_KEY = re.compile(r"[!-~]+")
 
 
-def target(address: str, encrypted: bool) -> str:
-    """`address` as gRPC takes it: HOST or HOST:PORT, perhaps behind http:// or grpc://, or a target with a gRPC scheme.
-
-    Raises InvalidArgument, also for https:// where the channel is not `encrypted`.
+def target(address: str) -> tuple[str, bool]:
+    """`address` as gRPC takes it: HOST or HOST:PORT, perhaps behind a scheme, or a target with a gRPC scheme; and
+    whether https:// or grpcs:// asks for TLS. Raises InvalidArgument.
     """
     expected = f"HOST:PORT, like {DEFAULT_ADDRESS}"
     if isinstance(address, str) and _GRPC_TARGET.fullmatch(address):
-        return address
+        return address, False
     parts = _ADDRESS.fullmatch(address) if isinstance(address, str) else None
     port = int(parts["port"] or DEFAULT_PORT) if parts else 0
     if not parts or not 0 < port < 1 << 16:
         raise invalid("address", address, expected)
-    if (parts["scheme"] or "").lower() in ("https", "grpcs") and not encrypted:
-        raise invalid("address", address, f"{expected}, and credentials=grpc.ssl_channel_credentials() for TLS")
     ipv6 = parts["bracketed"] or parts["ipv6"]
-    return f"{f'[{ipv6}]' if ipv6 else parts['name']}:{port}"
+    encrypted = (parts["scheme"] or "").lower() in ("https", "grpcs")
+    return f"{f'[{ipv6}]' if ipv6 else parts['name']}:{port}", encrypted
 
 
-def headers_of(given: Mapping[str, str] | None) -> dict[str, Any]:
-    """Headers as gRPC sends them, their names in lower case. Raises InvalidArgument."""
+def headers_of(given: Mapping[str, str] | None, api_key: str | None = None) -> dict[str, Any]:
+    """Headers as gRPC sends them, their names in lower case, with the key's. Raises InvalidArgument."""
     if not (given is None or isinstance(given, Mapping)):
         raise invalid("headers", given, "a mapping of names to values")
     headers: dict[str, Any] = {}
@@ -66,6 +65,13 @@ def headers_of(given: Mapping[str, str] | None) -> dict[str, Any]:
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name.lower()):
             raise invalid("headers", name, "names of ASCII letters, digits and _.- that do not begin with grpc-")
         headers[name.lower()] = _header_value(name, value)
+    if api_key is not None:
+        if not isinstance(api_key, str) or not _API_KEY.fullmatch(api_key):
+            # The key is a secret: it is not repeated.
+            raise InvalidArgument(f"api_key: expected printable ASCII without spaces, got {type(api_key).__name__}")
+        if "authorization" in headers:
+            raise InvalidArgument("api_key: expected it, or a header 'authorization'; got both")
+        headers["authorization"] = f"Bearer {api_key}"
     return headers
 
 

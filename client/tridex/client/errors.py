@@ -7,6 +7,8 @@
     ├── Overloaded          the server has no room for this request now
     ├── ResourceExhausted   the server's memory or disk has no room for it, until an operator makes some
     ├── ReadOnly            this server does not write to its store
+    ├── Unauthenticated     the server asks for an API key, and got none that it knows
+    ├── PermissionDenied    the API key does not allow the request
     ├── Timeout             no answer in time; the request may have been carried out
     ├── Unavailable         the server cannot be reached, or is not ready
     └── ServerError         everything else: the server failed
@@ -61,9 +63,18 @@ class AlreadyExists(ClientError):  # noqa: N818
 
 
 class Overloaded(ClientError):  # noqa: N818
-    """The server has no room for this request now; try again later or send less."""
+    """The server has no room for this request now; try again later or send less.
+
+    It is not sent again: what would be answered too late now is told so at once, so that the caller can decide.
+    """
 
     code = "OVERLOADED"
+
+    @property
+    def retry_after_s(self) -> float | None:
+        """Seconds after which the server expects to have room, None where it does not know."""
+        found = _RETRY_AFTER.search(super().__str__())
+        return float(found[1]) if found else None
 
 
 class ResourceExhausted(ClientError):  # noqa: N818
@@ -76,6 +87,18 @@ class ReadOnly(ClientError):  # noqa: N818
     """This server does not write to its store; the message says why, and who does. It is not sent again."""
 
     code = "READ_ONLY"
+
+
+class Unauthenticated(ClientError):  # noqa: N818
+    """The server asks for an API key, and got none that it knows. It is not sent again."""
+
+    code = "UNAUTHENTICATED"
+
+
+class PermissionDenied(ClientError):  # noqa: N818
+    """The API key does not allow the request, or nobody's does. It is not sent again."""
+
+    code = "PERMISSION_DENIED"
 
 
 class Timeout(ClientError):  # noqa: N818
@@ -101,6 +124,9 @@ _BY_STATUS: dict[str | None, type[ClientError]] = {
     "StatusCode.RESOURCE_EXHAUSTED": Overloaded,
     "StatusCode.DEADLINE_EXCEEDED": Timeout,
     "StatusCode.UNAVAILABLE": Unavailable,
+    # Of a proxy in front of the server.
+    "StatusCode.UNAUTHENTICATED": Unauthenticated,
+    "StatusCode.PERMISSION_DENIED": PermissionDenied,
 }
 
 
@@ -109,9 +135,12 @@ _BY_TAG: dict[ErrorTag, type[ClientError]] = {
     ErrorTag.OVERLOADED: Overloaded,
     ErrorTag.READ_ONLY: ReadOnly,
     ErrorTag.DEADLINE_EXCEEDED: Timeout,
+    ErrorTag.UNAUTHENTICATED: Unauthenticated,
+    ErrorTag.PERMISSION_DENIED: PermissionDenied,
 }
 
 
+_RETRY_AFTER = re.compile(r"; retry after ([0-9]+(?:\.[0-9]+)?) s$")
 _TOO_LARGE = re.compile("message larger than max|metadata size exceeds")
 _RESTRICTED = "This protocol is restricted"
 
@@ -129,5 +158,5 @@ def from_triton(error: InferenceServerException, timeout_s: float) -> ClientErro
             "fewer queries or documents, or with_text=False"
         )
     if kind is Unavailable and message.startswith(_RESTRICTED):
-        return InvalidArgument(f"headers: {message}")
+        return PermissionDenied(message)
     return kind(message)

@@ -14,16 +14,23 @@ from tritonclient.grpc import InferenceServerClient, aio
 from .channel import CHANNEL_ARGUMENTS, Headers, target
 from .checks import invalid
 from .errors import InvalidArgument
+from .tls import TLS
 from .wire import Call
 
 
 class _Endpoint:
     """What a channel is opened with, checked, and whether its client is closed."""
 
-    def __init__(self, address: str, credentials: grpc.ChannelCredentials | None) -> None:
+    def __init__(self, address: str, tls: TLS | bool, credentials: grpc.ChannelCredentials | None) -> None:
         if not (credentials is None or isinstance(credentials, grpc.ChannelCredentials)):
             raise invalid("credentials", credentials, "grpc.ChannelCredentials, such as grpc.ssl_channel_credentials()")
-        self._address = target(address, encrypted=credentials is not None)
+        if not isinstance(tls, (TLS, bool)):
+            raise invalid("tls", tls, "a TLS(), True or False")
+        if tls and credentials is not None:
+            raise InvalidArgument("tls: expected it, or credentials; got both")
+        self._address, encrypted = target(address)
+        if tls or (encrypted and credentials is None):
+            credentials = (tls if isinstance(tls, TLS) else TLS()).credentials()
         self._credentials = credentials
         self._closed = False
 
@@ -41,9 +48,9 @@ class _Endpoint:
 class Transport(_Endpoint):
     """One channel, which threads may share."""
 
-    def __init__(self, address: str, credentials: grpc.ChannelCredentials | None) -> None:
-        super().__init__(address, credentials)
-        self._triton = InferenceServerClient(self._address, creds=credentials, channel_args=CHANNEL_ARGUMENTS)
+    def __init__(self, address: str, tls: TLS | bool, credentials: grpc.ChannelCredentials | None) -> None:
+        super().__init__(address, tls, credentials)
+        self._triton = InferenceServerClient(self._address, creds=self._credentials, channel_args=CHANNEL_ARGUMENTS)
 
     def send(self, call: Call[Any], timeout_s: float, headers: Headers) -> Any:
         """Tritonclient's answer, or the exception it raises."""
@@ -58,8 +65,8 @@ class Transport(_Endpoint):
 class AsyncTransport(_Endpoint):
     """A channel for each event loop: grpc.aio ties a channel to the loop that it was opened on."""
 
-    def __init__(self, address: str, credentials: grpc.ChannelCredentials | None) -> None:
-        super().__init__(address, credentials)
+    def __init__(self, address: str, tls: TLS | bool, credentials: grpc.ChannelCredentials | None) -> None:
+        super().__init__(address, tls, credentials)
         self._by_loop: dict[asyncio.AbstractEventLoop, aio.InferenceServerClient] = {}
 
     async def send(self, call: Call[Any], timeout_s: float, headers: Headers) -> Any:

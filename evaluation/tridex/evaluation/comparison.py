@@ -85,7 +85,7 @@ def compare_all(
             reports.append(report_on(dataset, outcomes, baseline))
             if runs:
                 write_runs(runs, dataset, outcomes)
-    encoder = str(client.server_info().encoder["source"])
+    encoder = str(client.encoder()["source"])
     return Report(encoder, baseline, [str(measure) for measure in measures], reports)
 
 

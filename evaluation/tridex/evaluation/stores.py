@@ -69,7 +69,7 @@ def served_collections(client: Client, dataset: Dataset, systems: Sequence[Syste
         CollectionError: One that has the name of a system's does not fit it.
     """
     expected = sum(1 for _ in dataset.documents())
-    encoder = client.server_info().encoder
+    encoder = client.encoder()
     found = Collections()
     for system in systems:
         if not system.is_served:
@@ -113,7 +113,7 @@ def build_missing(
         return
     collections = Store(store)
     artifact = load_artifact(latest_version_dir(repository / models.ENCODER.name))
-    served = client.server_info().encoder
+    served = client.encoder()
     if artifact.manifest.fingerprint != served["fingerprint"]:
         raise CollectionError(
             f"{repository} holds {artifact.manifest.source} ({artifact.manifest.fingerprint[:12]}), the server serves "

@@ -39,7 +39,7 @@ from .filter_controls import filter_controls
 from .local_ranking import LocalRanking
 from .searching import SERVED, ask
 from .snippets import Condition, filters_of, snippets
-from .timing import ReadStages, timed
+from .timing import SETTLING_S, ReadStages, timed
 
 _PAGE = Path(str(files(__package__))) / "page"
 _POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
@@ -144,6 +144,7 @@ async def _timing(request: Request) -> Response:
     filters = filters_of(conditions)
     spent = {}
     async with playground.timing:  # one after another, as the server adds up all searches
+        await asyncio.sleep(SETTLING_S)
         for system, mode in SERVED.items():
             search = partial(playground.client.search, playground.collection, query, filters=filters, mode=mode)
             spent[system] = await timed(search, playground.read_stages)

@@ -29,7 +29,7 @@ class FilterControl:
 
 
 async def filter_controls(client: AsyncClient, collection: str) -> list[FilterControl]:
-    """In the order of the fields, without those that tell no documents apart: one value for all, or nearly each its own."""
+    """In the order of the fields, without those that tell no documents apart: all have one value, or each its own."""
     info = await client.describe_collection(collection)
     controls = []
     for field, kind in info.fields.items():

@@ -41,17 +41,16 @@ def guess_columns(path: Path, columns: Columns) -> Columns:
         rows += 1
         for name, value in row.metadata.items():
             seen[name].add(value)
+    if not rows:
+        return columns  # which says what is wrong, or finds no document
+    key = columns.id or _ids(seen, rows, taken=columns.text)
     if not columns.text and _TEXT not in seen:
-        texts = _texts({name: column for name, column in seen.items() if name != columns.id})
-        if not texts and rows:
+        texts = _texts({name: column for name, column in seen.items() if name != key})
+        if not texts:
             raise CorpusError(f"{path} has the columns {[*seen]}, none of which holds text; expected --text with one")
         columns = replace(columns, text=texts)
-    if columns.id or not seen.keys().isdisjoint(_IDS):
-        return columns
-    named = [name for name in seen if _LIKE_AN_ID.fullmatch(name)]
-    for name in [*named, *list(seen)[:1]]:
-        if len(seen[name].ids) == rows and name not in columns.text:
-            return replace(columns, id=name)
+    if key is not None:
+        return replace(columns, id=key)
     return NumberedRows(id="(line)", text=columns.text, prefix=f"{path}/" if path.is_dir() else f"{path}, ")
 
 
@@ -64,7 +63,7 @@ class NumberedRows(Columns):
 
     def check(self, names: Sequence[str], source: str) -> None:
         """As of Columns, but for the id."""
-        super().check([*names, *([self.id] if self.id else [])], source)
+        Columns(names[0], self.text).check(names, source)
 
     def document(self, row: Mapping[str, Any], place: str) -> CorpusDocument:
         """As of Columns."""
@@ -110,6 +109,17 @@ class _Column:
     @property
     def mean_words(self) -> float:
         return self.words / self.texts if self.texts else 0.0
+
+
+def _ids(columns: Mapping[str, _Column], rows: int, *, taken: Sequence[str]) -> str | None:
+    """The column of ids; None where there is none."""
+    if usual := [name for name in _IDS if name in columns]:
+        return usual[0]
+    named = [name for name in columns if _LIKE_AN_ID.fullmatch(name)]
+    for name in [*named, *list(columns)[:1]]:
+        if len(columns[name].ids) == rows and name not in taken:
+            return name
+    return None
 
 
 def _texts(columns: Mapping[str, _Column]) -> list[str]:

@@ -25,6 +25,7 @@ from tridex.protocol.columns import Columns
 from tridex.protocol.corpus import CorpusDocument, CorpusError
 from tridex.protocol.sources import Source, open_source
 from tridex.serving.server import TritonServer
+from tridex.serving.settings import ServerSettings
 
 from .app import Playground, create_app
 from .codec_costs import EXACT, CodecCosts, served_costs
@@ -101,7 +102,7 @@ def run(choices: Choices) -> None:
 
 def in_words(columns: Columns) -> str:
     """Which columns ids and texts are read from."""
-    ids = "numbered by line" if isinstance(columns, NumberedRows) else f"ids from {columns.id or '_id or id'}"
+    ids = "numbered by line" if isinstance(columns, NumberedRows) else f"ids from {columns.id}"
     texts = " and ".join(columns.text) or "title and text"
     return printable(f"{ids}, texts from {texts}")
 
@@ -136,13 +137,20 @@ def _server(choices: Choices, store: Path, console: Console, held: ExitStack) ->
             one.bind((HOST, 0))
         grpc_port, http_port, metrics_port = (one.getsockname()[1] for one in sockets)
     server = TritonServer(
-        choices.repository,
-        store,
-        device=choices.device,
-        host=HOST,
-        grpc_port=grpc_port,
-        http_port=http_port,
-        metrics_port=metrics_port,
+        ServerSettings(
+            repository=choices.repository,
+            store=store,
+            device=choices.device,
+            host=HOST,
+            grpc_port=grpc_port,
+            http_port=http_port,
+            metrics_port=metrics_port,
+            # Loopback alone; keys and certificates of the environment are another server's.
+            api_key_file=None,
+            tls_cert=None,
+            tls_key=None,
+            client_ca=None,
+        )
     )
     held.callback(server.stop)
     with console.status("starting the server and warming up its models"):
@@ -181,7 +189,7 @@ def _index(
         columns=in_words(columns),
         local=LocalRanking(lambda advance: _bi_encoder(choices.bi_encoder, name, source, data, advance), total),
         costs=CodecCosts(served_costs(server.address, name, server.store, server.repository)),
-        read_stages=stages_at(f"http://{server.metrics_host}:{server.ports['metrics']}/metrics"),
+        read_stages=stages_at(f"http://{HOST}:{server.ports['metrics']}/metrics"),
         examples=example_questions(texts),
     )
 

@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable
 
 from starlette.concurrency import run_in_threadpool
 
-from tridex.serving.backend.stage_times import STAGES, StageTotal, read_stages
+from tridex.serving.metrics.stages import SEARCH_STAGES, StageTotal, read_stages
 
-_LAST = STAGES[-1]
-_SETTLING_S = 0.3
-"""The server counts a search within 0.2 s after it answered."""
-_PATIENCE_S = 2.0
+_LAST = SEARCH_STAGES[-1]
+SETTLING_S = 1.2
+"""Until earlier searches are counted: the server's models write what they have counted once a second."""
+_PATIENCE_S = 3.0
 _PAUSE_S = 0.05
 OUTSIDE = "client and network"
 
@@ -22,24 +22,24 @@ ReadStages = Callable[[], dict[str, StageTotal]]
 
 def stages_at(metrics_url: str) -> ReadStages:
     """Reads what searches have spent in each stage since the server started. Raises OSError where none answers."""
-    return lambda: read_stages(metrics_url, "search")
+    return lambda: read_stages(metrics_url)
 
 
 async def timed(search: Callable[[], Awaitable[object]], read: ReadStages) -> dict[str, float]:
-    """Milliseconds of one search by stage, and of what is outside the server.
+    """Milliseconds of one search by stage, and of what is outside the server; it returns when the search is counted.
 
-    Other searches at the same time count, too: the server adds up the stages of all of them.
+    Other searches that are not counted yet count, too: the server adds up the stages of all of them.
     """
-    await asyncio.sleep(_SETTLING_S)  # until earlier searches are counted
     before = await run_in_threadpool(read)
     began = time.perf_counter()
     await search()
     total_ms = 1000 * (time.perf_counter() - began)
     deadline = time.monotonic() + _PATIENCE_S
-    while True:  # The last stage of a search is counted last.
+    while True:
         now = await run_in_threadpool(read)
         if now[_LAST].requests > before[_LAST].requests or time.monotonic() > deadline:
             break
         await asyncio.sleep(_PAUSE_S)
-    spent = {stage: 1000 * now[stage].since(before[stage]).seconds for stage in STAGES}
+    since = {stage: total.since(before[stage]) for stage, total in now.items()}
+    spent = {stage: 1000 * total.seconds for stage, total in since.items() if total.requests}
     return {**spent, OUTSIDE: max(0.0, total_ms - sum(spent.values()))}

@@ -21,6 +21,10 @@ class ErrorTag(str, Enum):
     """This server does not write to its store."""
     DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
     """The request's timeout passed before there was an answer."""
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+    """The request has no API key, or one that the server does not know."""
+    PERMISSION_DENIED = "PERMISSION_DENIED"
+    """The request's API key does not allow it."""
 
 
 _TAGGED = re.compile(rf"({'|'.join(ErrorTag)}): ")

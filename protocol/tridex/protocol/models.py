@@ -143,4 +143,6 @@ MAXSIM = _of_search(
 )
 
 MODELS: tuple[Model, ...] = (SEARCH, ENCODER, INGEST, CATALOG)
+INTERNAL = frozenset(model.name for model in MODELS if model.internal)
+"""Called by other models alone, for requests that these have admitted."""
 ENSEMBLES: tuple[Ensemble, ...] = (ENCODE_QUERY, ENCODE_DOCUMENT, RERANK, MAXSIM)

@@ -7,17 +7,22 @@ refuse all requests and close their services. Files are overwritten and renamed,
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from .gate import create_gate
+from .metrics.registry import Snapshot
 
 VARIABLE = "TRIDEX_RUN"
 """The environment variable by which models learn their run folder."""
 
 _PAUSE_S = 5.0
+
+METRICS_SUFFIX = ".metrics"
+"""Of the file in which a model's process writes a snapshot of its metrics, as JSON."""
 
 GATE = "gate"
 """The file of gate.py."""
@@ -55,7 +60,8 @@ class RunFolder:
         self.folder = folder
         self._marker = folder / SERVING
         self._marker.touch(mode=0o600)
-        create_gate(folder / GATE)
+        self.gate = folder / GATE
+        create_gate(self.gate)
         self._reports: dict[Path, Report] = {}
 
     def reports(self) -> list[Report]:
@@ -66,6 +72,14 @@ class RunFolder:
             except (OSError, ValueError, TypeError):
                 continue  # read while it was written; if it stays so, the report before it gets old
         return list(self._reports.values())
+
+    def metrics(self) -> list[Snapshot]:
+        """What every model's process has counted, a second ago at most."""
+        snapshots = []
+        for file in self.folder.glob(f"*{METRICS_SUFFIX}"):
+            with contextlib.suppress(OSError, ValueError):
+                snapshots.append(json.loads(file.read_bytes()))
+        return snapshots
 
     def drain(self) -> None:
         """Makes models refuse new requests and answer those in flight."""

@@ -1,20 +1,31 @@
 """Every setting of `tridex serve` and of the models it serves, by command line flag, environment variable and file.
 
-A flag goes before the environment, which goes before the file of `--settings`. Environment and file name a setting
-TRIDEX_NAME: the file has a line TRIDEX_NAME=value for each. docs/reference/settings.md holds the table of them all.
+A flag goes before the environment, which goes before the TOML file of `--config`. A setting `name` is the flag --name,
+the environment variable TRIDEX_NAME, and the file's key name. docs/reference/settings.md holds the table of them all.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tridex.common import TridexError
 from tridex.common.device import AUTO, EXPECTED, is_device
+
+from .log_record import LogFormat
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 _PREFIX = "TRIDEX_"
 
@@ -68,38 +79,54 @@ class ModelSettings(BaseSettings):
         title="a number from 0 to 1",
         description="Share of the approximate searches that are repeated exactly to measure their recall.",
     )
+    otlp_endpoint: str | None = Field(
+        None,
+        pattern="https?://[^/]+",
+        title="a URL, as http://localhost:4318",
+        description="Where traces are sent, by OTLP over HTTP; nowhere by default. Needs the extra tracing.",
+    )
+    trace_sample_rate: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        title="a number from 0 to 1",
+        description="Share of the requests that are traced, of those whose caller sends no trace of its own.",
+    )
+
+    api_key_file: Path | None = Field(
+        None,
+        title="a file of API keys",
+        description="Who may call, and with which rights; `tridex api-key` writes it. Everybody may where there is "
+        "none.",
+    )
 
     @classmethod
-    def load(cls: type[S], flags: dict[str, Any] | None = None, file: Path | None = None) -> S:
+    def load(cls: type[S], flags: Mapping[str, Any] | None = None, file: Path | None = None) -> S:
         """The settings of flags, environment and file, in this order.
 
         Raises:
             InvalidSettingError: A value is missing, bad, or of a setting that does not exist.
         """
-        given = flags or {}
+        flags, written = flags or {}, _read(file)
         try:
-            if file is not None:
-                file.read_text()
-            return cls(_env_file=file, **given)  # type: ignore[call-arg]
+            return cls(**{name: value for name, value in written.items() if name not in _environment()} | {**flags})
         except ValidationError as error:
-            raise InvalidSettingError(cls._sentence(error, given)) from error
-        except (OSError, UnicodeDecodeError) as error:
-            raise InvalidSettingError(
-                f"--settings is {str(file)!r}; expected a file of lines TRIDEX_NAME=value ({error})"
-            ) from error
+            raise InvalidSettingError(cls._sentence(error, _Sources(flags, written, file))) from error
 
     @classmethod
-    def _sentence(cls, error: ValidationError, flags: dict[str, Any]) -> str:
+    def _sentence(cls, error: ValidationError, sources: _Sources) -> str:
         """What is wrong with the first bad setting, by the name that it was given under."""
         first = error.errors()[0]
+        if not first["loc"]:  # of several settings together
+            return str(first["ctx"]["error"])
         name = str(first["loc"][0])
         setting = cls.model_fields.get(name)
         if setting is None:
-            expected = ", ".join(map(variable, cls.model_fields))
-            return f"the settings file has {name.upper()}, which is no setting; expected one of: {expected}"
+            expected = ", ".join(cls.model_fields)
+            return f"{sources.file} has {name}, which is no setting; expected one of: {expected}"
         if first["type"] == "missing":
             return f"{variable(name)} is not set; expected {setting.title}: {setting.description}"
-        return f"{flag(name) if name in flags else variable(name)} is {first['input']!r}; expected {setting.title}"
+        return f"{sources.of(name)} is {first['input']!r}; expected {setting.title}"
 
 
 class ServerSettings(ModelSettings):
@@ -133,9 +160,116 @@ class ServerSettings(ModelSettings):
         description="Turn on Triton server's own HTTP on the HTTP port, for requests to models. In releases before "
         "25.07, as the embedded one, whoever reaches it can end the server.",
     )
+    tls_cert: Path | None = Field(
+        None,
+        title="a PEM file",
+        description="The server's certificate, and those between it and its authority: gRPC, health and metrics are "
+        "encrypted.",
+    )
+    tls_key: Path | None = Field(None, title="a PEM file", description="The certificate's private key.")
+    client_ca: Path | None = Field(
+        None,
+        title="a PEM file",
+        description="The authorities of clients' certificates: gRPC and metrics are for clients that have one (mutual "
+        "TLS).",
+    )
+    grpc_keepalive_s: float = Field(
+        7200.0,
+        gt=0,
+        title="seconds, more than 0",
+        description="A connection that is silent for this long is asked whether its client is there.",
+    )
+    grpc_max_connection_age_s: float | None = Field(
+        None,
+        gt=0,
+        title="seconds, more than 0",
+        description="A connection is closed, and its client connects anew, after this time, so that clients spread "
+        "over the servers behind one address.",
+    )
+    grpc_compression: Literal["none", "low", "medium", "high"] = Field(
+        "none", title="none, low, medium or high", description="How much answers are compressed."
+    )
+    log_verbosity: int = Field(
+        0, ge=0, le=9, title="a number from 0 to 9", description="How much Triton server logs beside errors."
+    )
+    start_timeout_s: float = Field(
+        180.0, gt=0, title="seconds, more than 0", description="How long a start may take until every model is ready."
+    )
+    stop_timeout_s: float = Field(
+        20.0, ge=0, title="seconds", description="How long requests in flight may take when the server stops."
+    )
     log: Path | None = Field(
         None, title="a file", description="The server's log; by default tritonserver.log beside the store."
     )
+    log_format: LogFormat = Field(
+        "plain", title="plain or json", description="One record a line in the log, as text or as JSON."
+    )
+    log_size: Annotated[int, BeforeValidator(_bytes), Field(ge=1)] = Field(
+        "100MB",
+        validate_default=True,
+        title="a number of bytes, as 100MB",
+        description="The log's size at which it is rotated; five older files are kept.",
+    )
+
+    @model_validator(mode="after")
+    def _tls_is_complete(self) -> ServerSettings:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            given, missing = ("tls_cert", "tls_key") if self.tls_cert else ("tls_key", "tls_cert")
+            raise ValueError(f"{flag(given)} is set and {flag(missing)} is not; expected both or neither")
+        if self.client_ca and not self.tls_cert:
+            raise ValueError(f"{flag('client_ca')} is set; expected {flag('tls_cert')} and {flag('tls_key')}, too")
+        if self.tls_cert and self.http_inference:
+            raise ValueError(
+                f"{flag('http_inference')} and {flag('tls_cert')} are set; expected one of them: Triton server's HTTP "
+                "has no TLS"
+            )
+        return self
+
+    def to_toml(self, flags: Mapping[str, Any], file: Path | None) -> str:
+        """A file for `--config` with every setting and where its value is from; secrets are masked."""
+        sources = _Sources(flags, _read(file), file)
+        return "".join(
+            f"# {name} is not set\n" if value is None else f"{name} = {_toml(value)}  # {sources.of(name)}\n"
+            for name, value in self
+        )
+
+
+class _Sources:
+    """Where settings' values are from."""
+
+    def __init__(self, flags: Mapping[str, Any], written: Mapping[str, Any], file: Path | None) -> None:
+        self._flags = flags
+        self._written = written
+        self.file = file
+
+    def of(self, name: str) -> str:
+        """The flag, variable or file that a setting was given by."""
+        if name in self._flags:
+            return flag(name)
+        if name in _environment():
+            return variable(name)
+        return f"{name} in {self.file}" if name in self._written else "default"
+
+
+def _environment() -> set[str]:
+    """The names of the settings that the environment has."""
+    given = {key.upper() for key, value in os.environ.items() if value}
+    return {key.removeprefix(_PREFIX).lower() for key in given if key.startswith(_PREFIX)}
+
+
+def _read(file: Path | None) -> dict[str, Any]:
+    """A TOML file's keys and values, none where there is no file. Raises InvalidSettingError."""
+    if file is None:
+        return {}
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidSettingError(f"--config is {str(file)!r}; expected a TOML file of settings ({error})") from error
+
+
+def _toml(value: object) -> str:
+    """A value as TOML; a secret is masked by its str()."""
+    return json.dumps(value if isinstance(value, bool | int | float) else str(value))
 
 
 def variable(setting: str) -> str:

@@ -85,7 +85,7 @@ def test_a_batch_in_which_the_gpu_fails_is_refused_as_a_whole_and_the_launcher_l
 
     run = RunFolder(tmp_path / "run")
     reporter = Reporter("search", "search_0_0", run.folder)
-    lane: Lane[Parsed] = Lane(finish, name="the search", default_wait_s=10, max_weight=8)
+    lane: Lane[Parsed] = Lane(finish, name="the search", label="search", default_wait_s=10, max_weight=8)
     scheduler = Scheduler(lambda _: [], (lane,))
     assert reporter.admit(1)
     with scheduler.together():

@@ -6,12 +6,15 @@ import importlib
 import json
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tridex.serving.access.access import Access
+from tridex.serving.access.key_file import Right, add_key
 from tridex.serving.backend.service import Request, Result
 
 
@@ -79,6 +82,8 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.delitem(sys.modules, "tridex.serving.backend.python_backend", raising=False)
     made = importlib.import_module("tridex.serving.backend.python_backend").python_model(Echo)()
     made._service = Echo()
+    made._recorder = None
+    made._model, made._access = "search", Access(None)
     made._reporter = SimpleNamespace(admit=lambda count: count > 0, answered=lambda: None)
     monkeypatch.delitem(sys.modules, "tridex.serving.backend.python_backend")
     return made
@@ -108,3 +113,19 @@ def test_what_nobody_expected_says_neither_path_nor_trace(model: Any) -> None:
     for request in batch:
         assert request.error is not None
         assert request.error.message == "internal error (OSError); the server's log says more"
+
+
+def test_a_request_without_its_key_fails_alone_and_no_service_sees_a_key(model: Any, tmp_path: Path) -> None:
+    file = tmp_path / "keys.toml"
+    key = add_key(file, "reader", [Right.READ], ["*"])
+    model._access = Access(file)
+    seen: list[Request] = []
+    model._service = SimpleNamespace(answer=lambda requests: seen.extend(requests) or Echo().answer(requests))
+    batch = [good(1), good(2, Authorization=f"Bearer {key}"), good(3, authorization="Bearer tridex_other")]
+    model.execute(batch)
+    assert [request.error and request.error.message for request in batch] == [
+        "UNAUTHENTICATED: expected an API key: the header authorization: Bearer KEY",
+        None,
+        "UNAUTHENTICATED: the API key is not known",
+    ]
+    assert [request.parameters for request in seen] == [{"value": 2}]

@@ -56,7 +56,7 @@ def encoder() -> Encoder:
 
 @pytest.fixture
 def lane() -> Lane:
-    return Lane(finish, name="a test", default_wait_s=5.0, max_weight=64)
+    return Lane(finish, name="a test", label="search", default_wait_s=5.0, max_weight=64)
 
 
 @pytest.fixture
@@ -131,7 +131,14 @@ def test_whoever_would_wait_too_long_is_refused_at_once(running: Scheduler, enco
 
 def test_the_gate_is_told_what_the_smallest_request_would_be_told(encoder: Encoder) -> None:
     told: list[tuple[float, bool]] = []
-    lane = Lane(finish, name="a test", default_wait_s=1.0, max_weight=64, tell_gate=lambda *state: told.append(state))
+    lane = Lane(
+        finish,
+        name="a test",
+        label="search",
+        default_wait_s=1.0,
+        max_weight=64,
+        tell_gate=lambda *state: told.append(state),
+    )
     running = Scheduler(encoder, [lane])
     encoder.go_on.clear()
     threading.Timer(0.2, encoder.go_on.set).start()
@@ -224,7 +231,7 @@ def test_an_answer_that_fails_fails_alone(encoder: Encoder) -> None:
                 raise ValueError("/a/path/that/callers/must/not/see")
             one.answer.set_result({})
 
-    lane = Lane(finish_even, name="a test", default_wait_s=5.0, max_weight=64)
+    lane = Lane(finish_even, name="a test", label="search", default_wait_s=5.0, max_weight=64)
     running = Scheduler(encoder, [lane])
     try:
         encoder.go_on.clear()
@@ -283,7 +290,7 @@ def test_a_unit_is_begun_while_a_device_works_on_the_one_before(encoder: Encoder
 
         return wait
 
-    lane = Lane(begin, name="a test", default_wait_s=5.0, max_weight=1)
+    lane = Lane(begin, name="a test", label="search", default_wait_s=5.0, max_weight=1)
     running = Scheduler(encoder, [lane])
     encoder.go_on.clear()
     first = running.submit(task(16), lane)

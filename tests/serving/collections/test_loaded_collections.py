@@ -20,6 +20,7 @@ from tridex.serving.backend.service import RequestError
 from tridex.serving.collections import compiled_codecs, loaded_collections
 from tridex.serving.collections.compiled_codecs import CompiledCodecs
 from tridex.serving.collections.loaded_collections import LoadedCollections, NotYetError
+from tridex.serving.metrics.registry import Metrics
 
 SPEC = CollectionSpec(4, Codec.FLOAT32, "f" * 64)
 
@@ -40,7 +41,7 @@ def followed(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoadedCo
     monkeypatch.setattr(loaded_collections, "_RETRY_S", 0.2)
     monkeypatch.setattr(loaded_collections, "_PASS_S", 0.2)
     put(store, "c", "a")
-    followed = LoadedCollections(store, torch.device("cpu"), MemoryBudget(10**8))
+    followed = LoadedCollections(store, torch.device("cpu"), MemoryBudget(10**8), Metrics())
     yield followed
     followed.close()
 
@@ -59,7 +60,7 @@ def test_a_collection_can_be_searched_once_what_it_needs_is_compiled(
     monkeypatch.setattr(CompiledCodecs, "compile", compile_)
     put(store, "c", "a")
     put(store, "d", "a")
-    followed = LoadedCollections(store, torch.device("cpu"), MemoryBudget(10**8))
+    followed = LoadedCollections(store, torch.device("cpu"), MemoryBudget(10**8), Metrics())
     try:
         assert compiled == [[SPEC, SPEC]], "together"
         put(store, "later", "a")
@@ -163,7 +164,7 @@ def test_many_collections_cost_little_while_nothing_happens(store: Store) -> Non
     """By counting what the store is asked, as times depend on the machine."""
     for i in range(20):
         store.create(f"c{i}", SPEC)
-    followed = LoadedCollections(store, torch.device("cpu"), MemoryBudget(10**9))
+    followed = LoadedCollections(store, torch.device("cpu"), MemoryBudget(10**9), Metrics())
     asked: list[str] = []
     latest_version = Collection.latest_version
 

@@ -18,6 +18,7 @@ from tridex.index import Collection, CollectionSpec, Document, Store, WriterLock
 from tridex.kernels import Codec
 from tridex.serving.collections import maintenance
 from tridex.serving.collections.maintenance import Maintenance
+from tridex.serving.metrics.registry import Metrics
 
 SPEC = CollectionSpec(4, Codec.FLOAT32, "f" * 64)
 ONE = np.ones((2, 4), np.float32)
@@ -38,7 +39,7 @@ def tending(store: Store, writer: WriterLock, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(maintenance, "UNREAD_FOR", timedelta(seconds=1))
     monkeypatch.setattr(maintenance, "_RETRY_S", 0.2)
     writer.acquire()
-    tending = Maintenance(store, writer)
+    tending = Maintenance(store, writer, Metrics())
     yield tending
     tending.close()
 
@@ -134,7 +135,7 @@ def test_it_leaves_a_store_alone_that_another_process_writes_to(store: Store, tm
     for i in range(20):
         put(collection, i)
     version = collection.version
-    tending = Maintenance(store, own)
+    tending = Maintenance(store, own, Metrics())
     try:
         time.sleep(0.3)
         assert store.open("c").version == version
@@ -151,7 +152,7 @@ def test_what_was_doubled_or_left_before_is_repaired_at_start(store: Store, writ
     for turn in range(3):
         collection.append([Document(f"{i}", f"turn {turn}", {}) for i in range(9)], [ONE] * 9)
     writer.acquire()
-    tending = Maintenance(store, writer)
+    tending = Maintenance(store, writer, Metrics())
     try:
         eventually(lambda: store.open("c").count() == 9)
     finally:

@@ -99,5 +99,5 @@ def test_json(settings: ServerSettings, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_bad_setting_is_a_sentence(settings: ServerSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    result = run(monkeypatch, settings, "--settings", "/nowhere")
+    result = run(monkeypatch, settings, "--config", "/nowhere")
     assert result.exit_code == 2 and len(result.stderr.splitlines()) == 1

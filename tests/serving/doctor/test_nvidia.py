@@ -12,6 +12,7 @@ import pytest
 from tridex.common import device
 from tridex.common.nvidia import Driver, DriverError
 from tridex.encoding import ProviderError, load_cuda_provider
+from tridex.serving import providers
 from tridex.serving.doctor import nvidia
 from tridex.serving.doctor.nvidia import cuda_provider, driver_and_gpus, torch_on_cuda
 
@@ -50,9 +51,9 @@ def test_torch_without_cuda_and_torch_that_sees_no_gpu(monkeypatch: pytest.Monke
 def test_the_cuda_provider_is_loaded_and_not_only_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cuda_provider().state == "missing" and "pip install 'tridex[gpu]'" in cuda_provider().remedy
     monkeypatch.setattr(nvidia, "check_cuda_provider", lambda: None)
-    missing = "ProviderError: libcudnn.so.9: cannot open shared object file"
+    missing = "libcudnn.so.9: cannot open shared object file"
     done = SimpleNamespace(returncode=1, stderr=f"Traceback\n{missing}\n")
-    monkeypatch.setattr(nvidia, "subprocess", SimpleNamespace(run=lambda *_, **__: done))
+    monkeypatch.setattr(providers, "subprocess", SimpleNamespace(run=lambda *_, **__: done))
     assert (cuda_provider().state, cuda_provider().detail) == ("fault", missing)
     done.returncode = 0
     assert cuda_provider().state == "ok"

@@ -7,11 +7,14 @@ import select
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from servers import free_ports
 
-from tridex.serving.server.endpoint import Answer, Answers, Endpoint, health, metrics
+from tridex.serving.access.access import Access
+from tridex.serving.access.key_file import Right, add_key
+from tridex.serving.server.endpoint import Answer, Answers, Endpoint, fetch, health, metrics
 
 
 @pytest.fixture
@@ -39,9 +42,9 @@ class serving:  # noqa: N801
         self._endpoint.close()
 
 
-def ask(port: int, path: str, method: str = "GET", body: bytes | None = None) -> tuple[int, str]:
+def ask(port: int, path: str, method: str = "GET", body: bytes | None = None, key: str = "") -> tuple[int, str]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    connection.request(method, path, body)
+    connection.request(method, path, body, {"Authorization": f"Bearer {key}"} if key else {})
     answer = connection.getresponse()
     return answer.status, answer.read().decode()
 
@@ -81,10 +84,26 @@ def test_connections_have_a_limit(port: int) -> None:
     assert len(closed) == 40 - 32
 
 
-def test_metrics_are_those_of_another_server() -> None:
-    answers = {"/metrics": lambda: Answer(body=b"nv_inference_count 1\n")}
-    with serving(answers) as inner, serving(metrics("127.0.0.1", inner)) as outer:
-        assert ask(outer, "/metrics") == (200, "nv_inference_count 1\n")
-        assert ask(outer, "/metrics", "POST")[0] == 501
-    with serving(metrics("127.0.0.1", inner)) as outer:
-        assert ask(outer, "/metrics") == (503, "")
+def found() -> Answer:
+    return Answer(body=b"tridex_ready 1\n")
+
+
+def test_what_another_server_answers_is_fetched() -> None:
+    with serving({"/metrics": lambda _: Answer(body=b"nv_inference_count 1\n")}) as port:
+        assert fetch("127.0.0.1", port, "/metrics") == (200, b"nv_inference_count 1\n")
+        assert fetch("127.0.0.1", port, "/other").status == 404
+    assert fetch("127.0.0.1", port, "/metrics") == (503, b"")
+
+
+def test_metrics_are_for_who_may_read_every_collection(tmp_path: Path) -> None:
+    file = tmp_path / "keys.toml"
+    prometheus = add_key(file, "prometheus", [Right.READ], ["*"])
+    reader = add_key(file, "reader", [Right.READ], ["docs"])
+    with serving(metrics(found, Access(file))) as port:
+        assert ask(port, "/metrics")[0] == 401
+        assert ask(port, "/metrics", key="tridex_wrong")[0] == 401
+        assert ask(port, "/metrics", key=reader)[0] == 403
+        assert ask(port, "/metrics", key=prometheus) == (200, "tridex_ready 1\n")
+    with serving(metrics(found, Access(None))) as port:
+        assert ask(port, "/metrics") == (200, "tridex_ready 1\n")
+        assert ask(port, "/metrics", "POST")[0] == 501

@@ -10,19 +10,19 @@ from tridex.serving.gate import LANES, GateLane, create_gate, open_gate
 
 
 def lanes(file: Path) -> list[tuple[int, ...]]:
-    return list(struct.iter_unpack("=II", file.read_bytes()))
+    return list(struct.iter_unpack("=IIQ", file.read_bytes()))
 
 
 def test_lanes_have_places_of_their_own_and_let_all_through_at_first(tmp_path: Path) -> None:
     file = tmp_path / "gate"
     create_gate(file)
-    assert lanes(file) == [(0, 0)] * len(GateLane)
+    assert lanes(file) == [(0, 0, 0)] * len(GateLane)
     gate = open_gate(file)
     gate(GateLane.BM25)(0.25, True)
     gate(GateLane.INGEST)(1e9, False)
-    assert lanes(file)[GateLane.BM25] == (250_000, 1)
-    assert lanes(file)[GateLane.INGEST] == (2**32 - 1, 0)
-    assert lanes(file)[GateLane.SEARCH] == (0, 0)
+    assert lanes(file)[GateLane.BM25] == (250_000, 1, 0)
+    assert lanes(file)[GateLane.INGEST] == (2**32 - 1, 0, 0)
+    assert lanes(file)[GateLane.SEARCH] == (0, 0, 0)
     assert file.stat().st_mode & 0o777 == 0o600
 
 

@@ -11,6 +11,8 @@ import pytest
 
 from tridex.common.nvidia import Driver
 from tridex.serving import memory
+from tridex.serving.providers import why_not_loaded
+from tridex.serving.server import placement
 from tridex.serving.server.errors import ServerError
 from tridex.serving.server.placement import Placement, place
 
@@ -103,3 +105,22 @@ def test_a_kernel_cache_that_cannot_be_made(models: Path) -> None:
     (models.parent / "kernel-cache").touch()
     with pytest.raises(ServerError, match=r"kernel cache .* cannot be made: .*--kernel-cache"):
         placed(models, "cuda")
+
+
+def test_tensorrt_needs_a_gpu_and_its_libraries(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def placed_with(device: str) -> Placement:
+        return place(device, None, models, models.parent / "kernel-cache", gpus.driver, tensorrt=True)
+
+    with pytest.raises(ServerError, match="--tensorrt is for a GPU, and the device is cpu; serve without --tensorrt"):
+        placed_with("cpu")
+    problem = "libnvinfer.so.10: cannot open shared object file; pip install 'tensorrt-cu13-libs==10.*'"
+    monkeypatch.setattr(placement, "why_not_loaded", lambda _: problem)
+    with pytest.raises(ServerError, match="tensorrt-cu13-libs"):
+        placed_with("cuda")
+    monkeypatch.setattr(placement, "why_not_loaded", lambda _: None)
+    assert placed_with("cuda").device == "cuda:0"
+
+
+def test_a_provider_is_asked_for_in_another_process() -> None:
+    """Here neither has been built."""
+    assert "provider for CUDA cannot be loaded" in str(why_not_loaded("load_tensorrt_provider"))

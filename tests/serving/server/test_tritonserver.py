@@ -33,7 +33,7 @@ def made(folder: Path, command: list[str]) -> TritonProcess:
         os.environ,
         log=log,
         run=RunFolder(folder / "run"),
-        address=f"127.0.0.1:{port}",
+        address=("127.0.0.1", port),
         memory_prefix=f"tridex-{os.getpid()}-{port}-",
     )
 

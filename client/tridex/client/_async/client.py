@@ -32,6 +32,8 @@ from tridex.client.results import (
 )
 from tridex.client.retries import Attempts
 from tridex.client.search_options import Filters, SearchOptions, search_parameters
+from tridex.client.tls import TLS
+from tridex.client.tracing import RequestSpan
 from tridex.client.transport import AsyncTransport
 from tridex.client.wire import Call
 from tridex.common.terminal.progress import expected_count, progress
@@ -71,10 +73,13 @@ class AsyncClient:
     Every error is a TridexError (see `tridex.client.errors`), except what the caller's own iterators raise.
 
     Args:
-        address: HOST:PORT of the server's gRPC endpoint, or HOST alone for port 8001; http:// may stand before it.
+        address: HOST:PORT of the server's gRPC endpoint, or HOST alone for port 8001; http://
+            or https:// may stand before it.
         timeout_s: Seconds that each request may take, its retries included. More than a day is a day.
         headers: Sent with every request, their names in lower case.
-        credentials: Encrypt the channel.
+        api_key: Of a server that asks for keys.
+        tls: Encrypt the channel: True, or which certificates. An address of https:// or grpcs:// stands for True.
+        credentials: gRPC's own, in place of `tls`.
     """
 
     def __init__(
@@ -83,10 +88,12 @@ class AsyncClient:
         *,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         headers: Mapping[str, str] | None = None,
+        api_key: str | None = None,
+        tls: TLS | bool = False,
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
-        self._headers = headers_of(headers)
-        self._transport = AsyncTransport(address, credentials)
+        self._headers = headers_of(headers, api_key)
+        self._transport = AsyncTransport(address, tls, credentials)
         self._timeout_s = checks.timeout(timeout_s)
         self._versions: dict[str, int] = {}
         """Of this client's last write to each collection."""
@@ -575,13 +582,25 @@ class AsyncClient:
             return False
 
     async def server_info(self, *, timeout_s: float | None = None) -> ServerInfo:
-        """The Triton server's name, version and extensions, and the manifest of the served encoder."""
+        """The Triton server's name, version and extensions, and the manifest of the served encoder.
+
+        Raises:
+            PermissionDenied: The server asks for API keys: what Triton server says of itself is closed then.
+        """
         allowed_s = self._allowed_s(timeout_s)
         name, version, extensions = await self._send(calls.server_metadata(), allowed_s)
         return ServerInfo(name, version, extensions, await self._send(calls.encoder(), allowed_s))
 
+    async def encoder(self, *, timeout_s: float | None = None) -> dict[str, Any]:
+        """The manifest of the served encoder."""
+        return await self._send(calls.encoder(), self._allowed_s(timeout_s))
+
     async def statistics(self, *, timeout_s: float | None = None) -> list[ModelStatistics]:
-        """What every served model did since it was loaded: where the time of a search goes, stage by stage."""
+        """What every served model did since it was loaded: where the time of a search goes, stage by stage.
+
+        Raises:
+            PermissionDenied: The server asks for API keys: its metrics have the same figures.
+        """
         return await self._send(calls.statistics(), self._allowed_s(timeout_s))
 
     async def _search(
@@ -684,13 +703,14 @@ class AsyncClient:
     async def _send(self, call: Call[T], allowed_s: float) -> T:
         """The call's result, after as many attempts as it takes."""
         attempts = Attempts(allowed_s, retried=call.retried)
-        while True:
-            self._transport.check_open()
-            try:
-                answer = await self._transport.send(call, attempts.left_s(), self._headers)
-            except Exception as error:
-                failure = error
-            else:
-                return call.result(answer)
-            self._transport.check_open()
-            await asyncio.sleep(attempts.pause_s(failure))
+        with RequestSpan(call, self._headers) as span:
+            while True:
+                self._transport.check_open()
+                try:
+                    answer = await self._transport.send(call, attempts.left_s(), span.headers)
+                except Exception as error:
+                    failure = error
+                else:
+                    return span.answered(call.result(answer))
+                self._transport.check_open()
+                await asyncio.sleep(attempts.pause_s(failure))

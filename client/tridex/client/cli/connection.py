@@ -6,6 +6,7 @@ Light to import: the client comes with gRPC, which the help does without.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,6 +32,9 @@ Filters = Annotated[
     ),
 ]
 
+API_KEY_VARIABLE = "TRIDEX_API_KEY"
+TLS_VARIABLES = {"ca": "TRIDEX_SERVER_CA", "certificate": "TRIDEX_CLIENT_CERT", "key": "TRIDEX_CLIENT_KEY"}
+
 ADDRESS = DEFAULT_ADDRESS
 TIMEOUT_S = DEFAULT_TIMEOUT_S
 
@@ -50,10 +54,16 @@ def read_filters(given: str | None) -> dict[str, Any] | None:
 
 @contextmanager
 def connected(address: str, timeout_s: float) -> Iterator[Client]:
-    """A client whose errors, and those of files read meanwhile, end the command with one line on stderr."""
-    from tridex.client import Client, Unavailable
+    """A client whose errors, and those of files read meanwhile, end the command with one line on stderr.
 
-    with failing(), Client(address, timeout_s=timeout_s) as client:
+    Keys and certificates are of the environment alone: every user of a machine can read its processes' arguments.
+    """
+    from tridex.client import TLS, Client, Unavailable
+
+    files = {name: os.environ.get(variable) or None for name, variable in TLS_VARIABLES.items()}
+    tls = TLS(**files) if any(files.values()) else False
+    api_key = os.environ.get(API_KEY_VARIABLE) or None
+    with failing(), Client(address, timeout_s=timeout_s, api_key=api_key, tls=tls) as client:
         try:
             yield client
         except Unavailable as error:

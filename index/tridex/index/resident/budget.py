@@ -118,6 +118,18 @@ class MemoryBudget:
                 )
             self._lists[collection.folder] = _Lists(need, drop)
 
+    def taken(self, folder: Path) -> int:
+        """Bytes that the collection in that folder has, its inverted lists included."""
+        with self._lock:
+            lists = self._lists.get(folder)
+            return self._taken.get(folder, 0) + (lists.taken if lists else 0)
+
+    @property
+    def used(self) -> int:
+        """Bytes that collections and inverted lists have."""
+        with self._lock:
+            return self.usable - self._left()
+
     def release(self, folder: Path) -> None:
         """Gives back what the collection in that folder had."""
         with self._lock:

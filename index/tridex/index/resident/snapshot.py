@@ -73,6 +73,14 @@ class Snapshot:
         """Live documents."""
         return int(sum(segment.live.sum() for segment in self.segments))
 
+    def rows(self) -> int:
+        """Rows in device memory, deleted ones included."""
+        return sum(len(segment.ids) for segment in self.segments)
+
+    def tokens(self) -> int:
+        """Tokens in device memory, those of deleted rows included."""
+        return sum(segment.packed.tokens for segment in self.segments)
+
     def filtered(self, filters: Any) -> Snapshot:
         """The documents of this version that match, as a snapshot of their own; the same one every time.
 

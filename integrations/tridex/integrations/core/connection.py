@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from tridex.client import AsyncClient, Client
+from tridex.client import TLS, AsyncClient, Client
 from tridex.client.channel import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S
 
 if TYPE_CHECKING:
@@ -30,7 +30,9 @@ class Connection:
         address: HOST:PORT of the server's gRPC endpoint, or HOST alone for port 8001.
         timeout_s: Seconds that each request may take, its retries included.
         headers: Sent with every request.
-        credentials: Encrypt the channel.
+        api_key: Of a server that asks for keys.
+        tls: Encrypt the channel: True, or which certificates.
+        credentials: gRPC's own, in place of `tls`.
     """
 
     def __init__(
@@ -39,10 +41,16 @@ class Connection:
         *,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         headers: Mapping[str, str] | None = None,
+        api_key: str | None = None,
+        tls: TLS | bool = False,
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
-        self.client = Client(address, timeout_s=timeout_s, headers=headers, credentials=credentials)
-        self.async_client = AsyncClient(address, timeout_s=timeout_s, headers=headers, credentials=credentials)
+        self.client = Client(
+            address, timeout_s=timeout_s, headers=headers, api_key=api_key, tls=tls, credentials=credentials
+        )
+        self.async_client = AsyncClient(
+            address, timeout_s=timeout_s, headers=headers, api_key=api_key, tls=tls, credentials=credentials
+        )
         # Each sees what the other one wrote.
         self.async_client._versions = self.client._versions
         # Few applications close their stores. A channel that Python's own end meets open complains there.

@@ -3,6 +3,7 @@
 import { byId, bytes, count, element, ms, request } from "./elements.js";
 
 const POLL_MS = 700;
+const STAGES = ["wait", "tokenise", "encode", "score", "bm25", "fetch", "answer", "client and network", "encode and compare"];
 const NAMES = { colbert: "ColBERT", bm25: "BM25", "bi-encoder": "Bi-encoder" };
 
 export function drawTiming(stages, biEncoderMs) {
@@ -11,14 +12,14 @@ export function drawTiming(stages, biEncoderMs) {
   const total = (spent) => Object.values(spent).reduce((sum, each) => sum + each, 0);
   for (const [system, spent] of Object.entries(stages)) byId(`ms-${system}`).textContent = ms(total(spent));
   const longest = Math.max(...all.map(([, spent]) => total(spent)));
-  const names = [...new Set(all.flatMap(([, spent]) => Object.keys(spent)))];
+  const colour = (stage) => `s${STAGES.indexOf(stage)}`;
   byId("timing").replaceChildren(
     element("dl", { className: "bars" }, all.flatMap(([system, spent]) => [
       element("dt", {}, NAMES[system], element("span", {}, ms(total(spent)))),
       element("dd", {}, Object.entries(spent).map(([stage, each]) =>
-        element("i", { className: `stage s${names.indexOf(stage)}`, "--share": each / longest, title: `${stage}: ${ms(each)}` })),
+        element("i", { className: `stage ${colour(stage)}`, "--share": each / longest, title: `${stage}: ${ms(each)}` })),
         element("p", { className: "soft" }, Object.entries(spent).filter(([, each]) => each >= 0.05)
-          .map(([stage, each]) => element("span", { className: `key s${names.indexOf(stage)}` }, `${stage} ${ms(each)}`)))),
+          .map(([stage, each]) => element("span", { className: `key ${colour(stage)}` }, `${stage} ${ms(each)}`)))),
     ])),
     element("p", { className: "soft" }, "One plain search each, without explanations: what your program would wait for."),
   );

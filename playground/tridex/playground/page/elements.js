@@ -25,7 +25,7 @@ export async function request(path, body) {
   } catch {
     throw new Error("tridex try has ended. Start it again, and reload this page.");
   }
-  const value = await answer.json();
+  const value = await answer.json().catch(() => ({ error: `The page's server failed (${answer.status}).` }));
   if (!answer.ok) throw new Error(value.error);
   return value;
 }

@@ -12,7 +12,7 @@ let latest = 0;
 
 async function begin() {
   const about = await request("/api/about");
-  document.title = `${about.source} – Tridex playground`;
+  document.title = `${about.source} · Tridex playground`;
   byId("source").textContent = about.source;
   byId("facts").textContent = `${count(about.count)} documents, ${count(about.tokens)} tokens of ${about.dim} dimensions · ${about.columns}`;
   byId("filters").open = matchMedia("(min-width: 60rem)").matches;

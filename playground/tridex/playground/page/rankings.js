@@ -59,7 +59,7 @@ function drawn(hit, rank, best, query) {
     metadata(hit.metadata),
     element("p", { className: "foot" },
       Object.entries(hit.ranks).map(([other, place]) => element("span", {
-        className: place ? "also" : "also none",
+        className: place ? "also" : "",
       }, `${SYSTEMS[other][0]} ${place ?? "–"}`)),
       element("a", { href: why, target: "_blank", rel: "noopener", "aria-label": `Why? ColBERT's view of ${hit.id}` }, "Why?")));
 }

@@ -61,6 +61,7 @@ def name(request: Request, parameter: str) -> str:
             f"parameter {parameter} is {shortened(value)}; expected a name of 1 to 64 letters, digits, "
             "'-' or '_' that starts with a letter or digit"
         )
+    request.sender.timeline.attributes[parameter] = value
     return value
 
 

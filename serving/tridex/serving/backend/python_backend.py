@@ -7,7 +7,7 @@ import gc
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,24 @@ from numpy.typing import NDArray
 
 from tridex.common.device import AUTO, resolve_device
 from tridex.protocol.error_tags import ErrorTag, tagged
+from tridex.protocol.models import INTERNAL
 from tridex.serving import run_folder
+from tridex.serving.access.access import Access
+from tridex.serving.forwarded_headers import AUTHORIZATION, TRACEPARENT, take_header
 from tridex.serving.gate import no_gate, open_gate
+from tridex.serving.log_record import ToLauncher
 from tridex.serving.memory import choose_budget
+from tridex.serving.metrics.registry import Gauge, Metrics
+from tridex.serving.metrics.table import IN_FLIGHT, Stage
 from tridex.serving.settings import ModelSettings, variable
 
 from . import device_failure
+from .metrics_file import MetricsFile
+from .recorder import Recorder
 from .reporter import Reporter
 from .service import (
     Arrays,
     Context,
-    Counter,
     ErrorCode,
     Request,
     RequestError,
@@ -39,6 +46,7 @@ from .service import (
     device_failed,
     invalid,
 )
+from .trace_context import parse_traceparent
 
 _log = logging.getLogger(__name__)
 
@@ -52,8 +60,14 @@ def python_model(service_class: type[Service]) -> type:
         def initialize(self, args: dict[str, str]) -> None:
             os.nice(service_class.NICENESS)
             folder = Path(given) if (given := os.environ.get(run_folder.VARIABLE)) else None
-            self._reporter = Reporter(args["model_name"], args["model_instance_name"], folder)
+            model, instance = args["model_name"], args["model_instance_name"]
+            if folder:
+                _log_to_launcher(model)
+            self._reporter = Reporter(model, instance, folder)
             settings = ModelSettings.load()
+            self._model = args["model_name"]
+            # The server's own models are called by the others alone, for requests that these have let in.
+            self._access = Access(None if self._model in INTERNAL else settings.api_key_file)
             repository = Path(args["model_repository"]).parent
             # The launcher shows one GPU or none; where tritonserver was started by hand, the first one is taken, and
             # every model chooses the budget by itself.
@@ -63,13 +77,16 @@ def python_model(service_class: type[Service]) -> type:
             if not on_gpu:
                 # A CUDA context would take half a gigabyte of the GPU, and turns from the searches.
                 os.environ["CUDA_VISIBLE_DEVICES"] = ""
+            self._metrics = Metrics()
+            self._metrics.gauges(lambda: [Gauge(IN_FLIGHT, (model,), self._reporter.in_flight)])
+            self._recorder = _recorder(self._metrics, settings, model, folder)
             self._service = service_class(
                 Context(
                     repository=repository,
                     device=f"cuda:{args['model_instance_device_id']}" if on_gpu else "cpu",
                     store=settings.store,
                     infer=_infer,
-                    metrics=_Metrics(),
+                    metrics=self._metrics,
                     server_device=server_device,
                     memory_budget=budget,
                     recall_sample_rate=settings.recall_sample_rate,
@@ -79,6 +96,7 @@ def python_model(service_class: type[Service]) -> type:
                 )
             )
             self._reporter.service = self._service
+            self._metrics_file = MetricsFile(self._metrics, folder, instance) if folder else None
             # What is loaded by now stays: collections need not walk through torch's and lance's objects again.
             gc.collect()
             gc.freeze()
@@ -94,26 +112,48 @@ def python_model(service_class: type[Service]) -> type:
             good: dict[int, Request] = {}
             for i, request in enumerate(requests):
                 try:
-                    good[i] = _request(request)
+                    good[i] = self._read(request)
                 except Exception as error:
-                    self._answer(request, as_request_error(error, "a request could not be read"))
+                    self._answer(request, Sender(), as_request_error(error, "a request could not be read"))
             try:
                 results: Sequence[Result] = self._service.answer(list(good.values()))
             except Exception as error:
                 results = [as_request_error(error, "requests failed")] * len(good)
             for i, result in zip(good, results, strict=True):
-                self._answer(requests[i], result)
+                self._answer(requests[i], good[i].sender, result)
 
-        def _answer(self, request: Any, result: Result) -> None:
+        def _read(self, request: Any) -> Request:
+            """Raises AccessError, and RequestError where the request cannot be read."""
+            parameters = _parameters(request)
+            trace = parse_traceparent(take_header(parameters, TRACEPARENT))
+            caller = self._access.caller(take_header(parameters, AUTHORIZATION))
+            caller.check(self._model, parameters)
+            return Request(
+                inputs={tensor.name(): _array(tensor) for tensor in request.inputs()},
+                parameters=parameters,
+                sender=Sender(
+                    timeout_s=request.timeout() / 1e6 or None, is_cancelled=request.is_cancelled, trace=trace
+                ),
+                may_read=caller.may_read,
+            )
+
+        def _answer(self, request: Any, sender: Sender, result: Result) -> None:
             """Answers a request that was admitted, now or when the result is there."""
             if isinstance(result, Future):
-                result.add_done_callback(lambda done: self._answer(request, done.result()))
+                result.add_done_callback(lambda done: self._answer(request, sender, done.result()))
                 return
-            _send(request, result)
+            with sender.timeline.stage(Stage.ANSWER):
+                error = _send(request, result)
+            if self._recorder:
+                self._recorder.answered(sender, error)
             self._reporter.answered()
 
         def finalize(self) -> None:
             self._reporter.close()
+            if self._recorder:
+                self._recorder.close()
+            if self._metrics_file:
+                self._metrics_file.close()
 
     return TritonPythonModel
 
@@ -124,20 +164,22 @@ def _give_back() -> None:
         trim(0)
 
 
-class _Metrics:
-    """The server's custom metrics."""
+def _log_to_launcher(model: str) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(ToLauncher(model))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
 
-    def counter(self, name: str, description: str) -> Counter:
-        family = pb_utils.MetricFamily(name=name, description=description, kind=pb_utils.MetricFamily.COUNTER)
-        counters: dict[tuple[tuple[str, str], ...], Any] = {}
 
-        def add(labels: Mapping[str, str], amount: float) -> None:
-            key = tuple(sorted(labels.items()))
-            if key not in counters:
-                counters[key] = family.Metric(labels=dict(labels))
-            counters[key].increment(amount)
+def _recorder(metrics: Metrics, settings: ModelSettings, model: str, folder: Path | None) -> Recorder | None:
+    """None for a model that others call for requests of their own."""
+    if model in INTERNAL:
+        return None
+    if not settings.otlp_endpoint:
+        return Recorder(metrics, None)
+    # Only where it is wanted, as it is an extra.
+    from .tracing import Tracer
 
-        return add
+    return Recorder(metrics, Tracer(settings.otlp_endpoint, settings.trace_sample_rate, model, folder))
 
 
 def _array(tensor: Any) -> Any:
@@ -149,27 +191,26 @@ def _array(tensor: Any) -> Any:
     return from_dlpack(tensor.to_dlpack())
 
 
-def _request(request: Any) -> Request:
+def _parameters(request: Any) -> dict[str, Any]:
     try:
-        parameters = json.loads(request.parameters() or "{}")
+        parameters: dict[str, Any] = json.loads(request.parameters() or "{}")
     except (ValueError, RecursionError) as error:
         raise invalid(
             f"the parameters are no valid UTF-8 or JSON ({error}); expected text, numbers and bools"
         ) from None
-    return Request(
-        inputs={tensor.name(): _array(tensor) for tensor in request.inputs()},
-        parameters=parameters,
-        sender=Sender(timeout_s=request.timeout() / 1e6 or None, is_cancelled=request.is_cancelled),
-    )
+    return parameters
 
 
-def _send(request: Any, result: Arrays | RequestError) -> None:
+def _send(request: Any, result: Arrays | RequestError) -> RequestError | None:
+    """The error that was sent, if it was one."""
     final = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
     try:
         request.get_response_sender().send(_response(request, result), flags=final)
+        return result if isinstance(result, RequestError) else None
     except Exception as error:
-        failure = pb_utils.InferenceResponse(error=_error(as_request_error(error, "an answer could not be sent")))
-        request.get_response_sender().send(failure, flags=final)
+        failure = as_request_error(error, "an answer could not be sent")
+        request.get_response_sender().send(pb_utils.InferenceResponse(error=_error(failure)), flags=final)
+        return failure
 
 
 def _response(request: Any, result: Arrays | RequestError) -> Any:

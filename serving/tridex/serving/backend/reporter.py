@@ -10,7 +10,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from tridex.protocol.models import MODELS
+from tridex.protocol.models import INTERNAL
 from tridex.serving.run_folder import CLOSING, DRAINING, SERVING, Report
 
 from . import device_failure
@@ -23,9 +23,6 @@ _BYTES = 4096
 """Of a report, padded: written at once and over the one before, so that the file never grows."""
 _MAX_TROUBLE = 300
 """Characters."""
-
-_INTERNAL = {model.name for model in MODELS if model.internal}
-"""Called by other models alone, for requests that these have admitted."""
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +63,11 @@ class Reporter:
         with self._lock:
             self._in_flight -= count
 
+    @property
+    def in_flight(self) -> int:
+        """Requests that were admitted and are not answered."""
+        return self._in_flight
+
     def close(self) -> None:
         """Closes the service, unless the launcher had it closed before, and reports no more."""
         self._close_service()
@@ -93,7 +95,7 @@ class Reporter:
         self._phase = next((word for word in (CLOSING, DRAINING) if (folder / word).exists()), SERVING)
         closing = self._phase == CLOSING
         with self._lock:
-            self._accepting = self._phase == SERVING or (self._model in _INTERNAL and not closing)
+            self._accepting = self._phase == SERVING or (self._model in INTERNAL and not closing)
         if closing:
             self._close_service()
 

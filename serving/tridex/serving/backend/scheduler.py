@@ -25,9 +25,11 @@ from numpy.typing import NDArray
 from tridex.encoding import TokenBatch
 from tridex.index import is_fault
 from tridex.serving.gate import Tell
+from tridex.serving.metrics.registry import Gauge
+from tridex.serving.metrics.table import QUEUE_WAIT, QUEUED, Stage
 
 from .background import Background
-from .service import Arrays, ErrorCode, HasSender, RequestError, as_request_error
+from .service import Arrays, ErrorCode, HasSender, RequestError, Sender, as_request_error
 
 UNIT_TOKENS = 512
 """Padded tokens of a unit: some 0.1 s of a 6-layer MiniLM on two CPU cores."""
@@ -96,11 +98,6 @@ class Task(Generic[R]):
     encoded: list[Encoded] = field(default_factory=list)
     tokens: int = 0
     """Of the rows taken."""
-    units: float = 0.0
-    """Its share of the units that it had rows in: of a unit of four tasks, each has a quarter."""
-    tokenising_s: float = 0.0
-    encoding_s: float = 0.0
-    """What those units took."""
     answer: Future[Arrays | RequestError] = field(default_factory=Future)
 
 
@@ -113,17 +110,23 @@ class Lane(Generic[R]):
         *,
         default_wait_s: float,
         name: str,
+        label: str,
         max_weight: int,
         tell_gate: Tell = lambda *_: None,
         encode: Encode | None = None,
+        encodes_meanwhile: bool = False,
     ) -> None:
         """`finish` answers tasks whose texts are encoded, together at most `max_weight` or one task; or it gives their
         work to a device and returns what waits for it, which is called when the next unit is begun or none is waiting.
-        A task without a timeout waits `default_wait_s` at most, and half the time after which other senders left
-        without an answer. `encode` is used in place of the scheduler's."""
+        `label` is the lane's in metrics. A task without a timeout waits `default_wait_s` at most, and half the time
+        after which other senders left without an answer. `encode` is used in place of the scheduler's. What `finish`
+        has begun is waited for after one unit more; with `encodes_meanwhile`, as for a write, not before other work is
+        to begin or nothing is waiting."""
+        self.encodes_meanwhile = encodes_meanwhile
         self.encode = encode
         self._tell_gate = tell_gate
         self.name = name
+        self.label = label
         self.finish = finish
         self.max_weight = max_weight
         self.patience_s = default_wait_s
@@ -238,9 +241,9 @@ class _Unit:
         now = time.monotonic()
         tasks = {task for task, _ in self.rows}
         for task in tasks:
-            task.units += 1 / len(tasks)
-            task.tokenising_s += began - self._began
-            task.encoding_s += now - began
+            timeline = task.request.sender.timeline
+            timeline.add(Stage.TOKENISE, self._began, began, 1 / len(tasks))
+            timeline.add(Stage.ENCODE, began, now, 1 / len(tasks))
 
 
 class Scheduler:
@@ -272,7 +275,8 @@ class Scheduler:
                 raise RequestError(
                     ErrorCode.OVERLOADED,
                     f"{lane.requests} requests are before this one at {lane.name}, some {wait_s:.1f} s; expected at "
-                    f"most {most:.1f} s, {'as this one says no timeout' if timeout_s is None else 'by its timeout'}",
+                    f"most {most:.1f} s, {'as this one says no timeout' if timeout_s is None else 'by its timeout'}; "
+                    f"retry after {wait_s - most:.2f} s",
                 )
             if self._held + task.size > _MAX_HELD_BYTES:
                 raise RequestError(
@@ -297,6 +301,14 @@ class Scheduler:
         """What keeps tasks from being done, None while nothing does."""
         return self._thread.trouble()
 
+    def gauges(self) -> Iterator[Gauge]:
+        """How much waits in each lane."""
+        for lane in self._lanes:
+            with self._changed:
+                requests, wait_s = lane.requests, lane.wait_s(1)
+            yield Gauge(QUEUED, (lane.label,), requests)
+            yield Gauge(QUEUE_WAIT, (lane.label,), wait_s)
+
     def close(self) -> None:
         """Ends after the current unit, and refuses the tasks that still wait."""
         self._thread.close()
@@ -316,8 +328,9 @@ class Scheduler:
         for lane in self._lanes:
             if lane.waiting:
                 begun = self._turn(lane)
-                self._complete()
-                self._begun = begun
+                if begun or not (self._begun and self._begun.lane.encodes_meanwhile):
+                    self._complete()
+                    self._begun = begun
         if any(lane.waiting for lane in self._lanes):
             return 0.0
         self._complete()
@@ -359,7 +372,8 @@ class Scheduler:
                 if not is_fault(error):
                     raise
                 unit.give_back(task)
-                self._drop(lane, task, as_request_error(error, "a request could not be tokenised"))
+                failure = as_request_error(error, "a request could not be tokenised", task.request.sender)
+                self._drop(lane, task, failure)
         self._tokens += unit.tokens
         tokenised = time.monotonic()
         self._encode_unit(lane, unit.rows, whole)
@@ -386,7 +400,7 @@ class Scheduler:
         except BaseException as error:
             if not is_fault(error):
                 raise
-            failure = as_request_error(error, f"{len(unit)} texts could not be encoded")
+            failure = as_request_error(error, f"{len(unit)} texts could not be encoded", _only(tasks))
             if len(tasks) > 1:
                 for task in tasks:  # each by itself, so that one alone can fail
                     self._encode_unit(lane, [(task, row) for other, row in unit if other is task], whole)
@@ -418,7 +432,7 @@ class Scheduler:
 
     def _finish_each(self, lane: Lane[R], tasks: list[Task[R]], error: BaseException) -> None:
         """Finishes the tasks of a failed batch by themselves, so that one alone can fail; one alone has failed."""
-        failure = as_request_error(error, f"{len(tasks)} requests could not be answered")
+        failure = as_request_error(error, f"{len(tasks)} requests could not be answered", _only(tasks))
         left = [task for task in tasks if not task.answer.done() and task not in lane.waiting]
         if len(tasks) == 1 and left:
             left[0].answer.set_result(failure)
@@ -436,3 +450,8 @@ class Scheduler:
         self._held -= task.size
         self._tokens -= task.tokens
         lane.remove(task)
+
+
+def _only(tasks: Sequence[Task[Any]]) -> Sender | None:
+    """Whose request it is, where it is one's alone."""
+    return tasks[0].request.sender if len(tasks) == 1 else None

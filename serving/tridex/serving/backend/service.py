@@ -19,9 +19,13 @@ from numpy.typing import NDArray
 
 from tridex.protocol.error_tags import ErrorTag
 from tridex.protocol.tensors import Tensor
+from tridex.serving.access.callers import AccessError
 from tridex.serving.gate import GateLane, Tell, no_gate
+from tridex.serving.metrics.registry import Metrics
 
 from . import device_failure
+from .timeline import Timeline
+from .trace_context import TraceContext
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +47,8 @@ class ErrorCode(str, Enum):
     OVERLOADED = ErrorTag.OVERLOADED.value
     READ_ONLY = ErrorTag.READ_ONLY.value
     DEADLINE_EXCEEDED = ErrorTag.DEADLINE_EXCEEDED.value
+    UNAUTHENTICATED = ErrorTag.UNAUTHENTICATED.value
+    PERMISSION_DENIED = ErrorTag.PERMISSION_DENIED.value
     INTERNAL = "INTERNAL"
 
 
@@ -59,11 +65,15 @@ def invalid(message: str) -> RequestError:
     return RequestError(ErrorCode.INVALID_ARGUMENT, message)
 
 
-def as_request_error(error: BaseException, event: str) -> RequestError:
-    """What a client is told of an error. The details of an unexpected one go to the log alone, under `event`."""
+def as_request_error(error: BaseException, event: str, sender: Sender | None = None) -> RequestError:
+    """What a client is told of an error. The details of an unexpected one go to the log alone, under `event`, with the
+    trace of the `sender` whose request it is, where it is one's alone."""
     if isinstance(error, RequestError):
         return error
-    _log.error(event, exc_info=error)
+    if isinstance(error, AccessError):
+        return RequestError(ErrorCode(error.tag.value), str(error))
+    trace_id = sender.trace.trace_id if sender and sender.trace else None
+    _log.error(event, exc_info=error, extra={"trace_id": trace_id})
     if device_failure.note(error):
         return device_failed()
     return RequestError(ErrorCode.INTERNAL, f"internal error ({type(error).__name__}); the server's log says more")
@@ -82,7 +92,14 @@ class Sender:
     """None where the request carries no timeout."""
     is_cancelled: Callable[[], bool] = bool
     """Whether the sender has cancelled the request (0.3 µs in the Python backend)."""
-    arrived_at: float = field(default_factory=time.monotonic)
+    trace: TraceContext | None = None
+    """The caller's trace, where the request belongs to one."""
+    timeline: Timeline = field(default_factory=Timeline)
+
+    @property
+    def arrived_at(self) -> float:
+        """By the monotonic clock."""
+        return self.timeline.arrived_at
 
     @property
     def has_left(self) -> bool:
@@ -105,6 +122,8 @@ class Request:
     inputs: Arrays
     parameters: Mapping[str, Any] = field(default_factory=dict)
     sender: Sender = field(default_factory=Sender)
+    may_read: Callable[[str], bool] = lambda _: True
+    """Whether its caller may know of a collection or alias of this name."""
 
     def get(self, tensor: Tensor) -> Any | None:
         """The input, or None where an optional one was not sent."""
@@ -119,18 +138,6 @@ class Infer(Protocol):
     """Calls another model of the same server."""
 
     def __call__(self, model: str, inputs: Arrays, outputs: Sequence[str]) -> dict[str, NDArray[Any]]: ...
-
-
-Counter = Callable[[Mapping[str, str], float], None]
-"""Adds an amount to the counter of these labels."""
-
-
-class Metrics(Protocol):
-    """Where a service's own metrics go."""
-
-    def counter(self, name: str, description: str) -> Counter:
-        """A family of counters, on the server's metrics endpoint as long as the function is kept."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -189,7 +196,8 @@ def each(requests: Sequence[T], handle: Callable[[T], R]) -> list[R | RequestErr
         try:
             results.append(handle(request))
         except Exception as error:
-            results.append(as_request_error(error, "a request failed"))
+            sender = getattr(request, "sender", None)
+            results.append(as_request_error(error, "a request failed", sender))
     return results
 
 

@@ -18,7 +18,7 @@ def doctor(
     ] = None,
     repository: Annotated[Path | None, typer.Option(help="The model repository, as `tridex serve` takes it.")] = None,
     store: Annotated[Path | None, typer.Option(help="The folder for the collections, likewise.")] = None,
-    settings: Annotated[Path | None, typer.Option(help="The file of settings, likewise.")] = None,
+    config: Annotated[Path | None, typer.Option(envvar="TRIDEX_CONFIG", help="The file of settings, likewise.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Say what this machine has and what is missing for `tridex serve`, with what mends it.
@@ -31,7 +31,7 @@ def doctor(
     given = {"device": device, "repository": repository, "store": store}
     flags = {name: value for name, value in given.items() if value is not None}
     try:
-        report = examine(ServerSettings.load(flags, settings))
+        report = examine(ServerSettings.load(flags, config))
     except InvalidSettingError as error:
         fail(str(error), error, USAGE)
     if as_json:

@@ -64,13 +64,71 @@ def serve(
         float,
         typer.Option(help="Share of the approximate searches that are repeated exactly to measure their recall."),
     ] = 0.01,
+    otlp_endpoint: Annotated[
+        str | None,
+        typer.Option(help="Where traces are sent, by OTLP over HTTP; nowhere by default. Needs the extra tracing."),
+    ] = None,
+    trace_sample_rate: Annotated[
+        float,
+        typer.Option(help="Share of the requests that are traced, of those whose caller sends no trace of its own."),
+    ] = 0.01,
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="Who may call, and with which rights; `tridex api-key` writes it. Everybody may where there is none."
+        ),
+    ] = None,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(
+            help="The server's certificate, and those between it and its authority: gRPC, health and metrics are "
+            "encrypted."
+        ),
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="The certificate's private key.")] = None,
+    client_ca: Annotated[
+        Path | None,
+        typer.Option(
+            help="The authorities of clients' certificates: gRPC and metrics are for clients that have one (mutual "
+            "TLS)."
+        ),
+    ] = None,
+    grpc_keepalive_s: Annotated[
+        float,
+        typer.Option(help="A connection that is silent for this long is asked whether its client is there."),
+    ] = 7200.0,
+    grpc_max_connection_age_s: Annotated[
+        float | None,
+        typer.Option(
+            help="A connection is closed, and its client connects anew, after this time, so that clients spread over "
+            "the servers behind one address."
+        ),
+    ] = None,
+    grpc_compression: Annotated[str, typer.Option(help="How much answers are compressed.")] = "none",
+    log_verbosity: Annotated[int, typer.Option(help="How much Triton server logs beside errors.")] = 0,
+    start_timeout_s: Annotated[
+        float, typer.Option(help="How long a start may take until every model is ready.")
+    ] = 180.0,
+    stop_timeout_s: Annotated[
+        float, typer.Option(help="How long requests in flight may take when the server stops.")
+    ] = 20.0,
     log: Annotated[
         Path | None, typer.Option(help="The server's log; by default tritonserver.log beside the store.")
     ] = None,
-    settings: Annotated[
+    log_format: Annotated[str, typer.Option(help="One record a line in the log, as text or as JSON.")] = "plain",
+    log_size: Annotated[
+        str, typer.Option(help="The log's size at which it is rotated; five older files are kept.")
+    ] = "100MB",
+    config: Annotated[
         Path | None,
-        typer.Option(help="A file of lines TRIDEX_NAME=value, for what neither flags nor the environment set."),
+        typer.Option(
+            envvar="TRIDEX_CONFIG", help="A TOML file of settings that neither flags nor the environment give."
+        ),
     ] = None,
+    print_config: Annotated[
+        bool,
+        typer.Option("--print-config", help="Print every setting and where it is from, as such a file, and exit."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output when ready.")] = False,
 ) -> None:
     """Run Triton Inference Server on a model repository until it is asked to end.
@@ -82,10 +140,13 @@ def serve(
 
     flags = {name: context.params[name] for name in ServerSettings.model_fields if _is_given(context, name)}
     try:
-        chosen = ServerSettings.load(flags, settings)
+        chosen = ServerSettings.load(flags, config)
     except InvalidSettingError as error:
         fail(str(error), error, USAGE)
-    server = TritonServer(**dict(chosen))
+    if print_config:
+        typer.echo(chosen.to_toml(flags, config), nl=False)
+        return
+    server = TritonServer(chosen)
     console = Console(stderr=True)
     interrupt_on_ending()
     try:

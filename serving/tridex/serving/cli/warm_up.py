@@ -35,7 +35,7 @@ def warm_up(
     kernel_cache: Annotated[
         Path | None, typer.Option(help="Where compiled kernels are kept, likewise.", show_default=False)
     ] = None,
-    settings: Annotated[Path | None, typer.Option(help="The file of settings, likewise.")] = None,
+    config: Annotated[Path | None, typer.Option(envvar="TRIDEX_CONFIG", help="The file of settings, likewise.")] = None,
 ) -> None:
     """Compile a GPU's kernels into the cache that `tridex serve` looks in, as for an image.
 
@@ -45,7 +45,7 @@ def warm_up(
 
     given = {"device": device, "repository": repository, "store": store, "kernel_cache": kernel_cache}
     try:
-        chosen = ServerSettings.load({name: value for name, value in given.items() if value is not None}, settings)
+        chosen = ServerSettings.load({name: value for name, value in given.items() if value is not None}, config)
         capabilities = [_capability(name) for name in gpus or ()]
     except (InvalidSettingError, ValueError) as error:
         fail(str(error), error, USAGE)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +29,19 @@ from tridex.index import (
 from tridex.serving.backend.background import Background, LoggedErrors
 from tridex.serving.backend.error_translation import request_error, translated_errors
 from tridex.serving.backend.service import ErrorCode, RequestError
+from tridex.serving.metrics.registry import Gauge, Metrics
+from tridex.serving.metrics.table import (
+    BUDGET,
+    BUDGET_USED,
+    COLLECTIONS,
+    DELETED_ROWS,
+    DEVICE_BYTES,
+    DOCUMENTS,
+    LOAD_FAILURES,
+    TOKENS,
+    VERSIONS_BEHIND,
+    Metric,
+)
 
 from .admission import return_freed
 from .compiled_codecs import CompiledCodecs
@@ -75,10 +90,11 @@ class LoadedCollections:
     `changed` is notified whenever a snapshot is at another version, or a collection could not be loaded.
     """
 
-    def __init__(self, store: Store, device: torch.device, budget: MemoryBudget) -> None:
+    def __init__(self, store: Store, device: torch.device, budget: MemoryBudget, metrics: Metrics) -> None:
         self._store = store
         self._budget = budget
         self._device = device
+        self._metrics = metrics
         self._codecs = CompiledCodecs(device)
         self._names: dict[str, Path] = {}
         """The folder of each collection's name, as it could be read last."""
@@ -101,6 +117,7 @@ class LoadedCollections:
         self._merging = Background("merge", "merges segments", self._merge_all, stuck_after_s=_LONG_S)
         self._making = Background("make-lists", "makes inverted lists", self._make_lists, stuck_after_s=_LONG_S)
         take(budget, device)
+        metrics.gauges(self._gauges)
         self._list_names()
         self._open(self._by_folder())
         for thread in self._threads:
@@ -153,6 +170,34 @@ class LoadedCollections:
         self._making.close(join=False)
         for thread in (self._following, self._opening, self._merging):
             thread.close()
+
+    def _gauges(self) -> Iterator[Gauge]:
+        followers, failures = dict(self._followers), dict(self._failures)
+        loading = len(set(self._names.values()) - followers.keys() - failures.keys())
+        for state, count in (("loaded", len(followers)), ("loading", loading), ("failed", len(failures))):
+            yield Gauge(COLLECTIONS, (state,), count)
+        yield Gauge(BUDGET, (), self._budget.size)
+        yield Gauge(BUDGET_USED, (), self._budget.used)
+        sums: defaultdict[str, Counter[Metric]] = defaultdict(Counter)
+        behind: defaultdict[str, int] = defaultdict(int)
+        for folder, follower in followers.items():
+            snapshot = follower.snapshot
+            label = self._metrics.collection(snapshot.collection.name)
+            documents = snapshot.count()
+            sums[label].update(
+                {
+                    DOCUMENTS: documents,
+                    TOKENS: snapshot.tokens(),
+                    DEVICE_BYTES: self._budget.taken(folder),
+                    DELETED_ROWS: snapshot.rows() - documents,
+                }
+            )
+            with suppress(TokenIndexError):  # as where it was dropped
+                behind[label] = max(behind[label], snapshot.collection.latest_version() - snapshot.version)
+        for label, amounts in sums.items():
+            for metric, amount in amounts.items():
+                yield Gauge(metric, (label,), amount)
+            yield Gauge(VERSIONS_BEHIND, (label,), behind[label])
 
     @property
     def _threads(self) -> tuple[Background, ...]:
@@ -267,6 +312,7 @@ class LoadedCollections:
             return False  # dropped since it was listed
         if not is_fault(error):
             raise error
+        self._metrics.add(LOAD_FAILURES)
         message = f"collection {name!r} could not be followed; next try in {_RETRY_S:g} s"
         self._errors.log(folder, error, message, trace=not isinstance(error, TokenIndexError))
         translated = request_error(error)

@@ -16,6 +16,8 @@ from pathlib import Path
 
 from tridex.index import Collection, CollectionNotFoundError, Store, TokenIndexError, WriterLock, is_fault
 from tridex.serving.backend.background import Background, LoggedErrors
+from tridex.serving.metrics.registry import Metrics
+from tridex.serving.metrics.table import COMPACTIONS, MAINTENANCE_FAILURES
 
 from .admission import return_freed
 
@@ -40,7 +42,8 @@ _log = logging.getLogger(__name__)
 class Maintenance:
     """A thread that maintains collections after writes. It does nothing while another process is the writer."""
 
-    def __init__(self, store: Store, writer: WriterLock) -> None:
+    def __init__(self, store: Store, writer: WriterLock, metrics: Metrics) -> None:
+        self._metrics = metrics
         self._store = store
         self._writer = writer
         self._rewriting = threading.Lock()
@@ -70,6 +73,7 @@ class Maintenance:
             # Old versions first, so that a full disk gets room for the rewritten files.
             collection.clean_up(UNREAD_FOR)
             version = collection.latest().compact()
+        self._metrics.add(COMPACTIONS)
         self.wrote(collection.name)
         return version
 
@@ -113,6 +117,7 @@ class Maintenance:
         except BaseException as error:
             if not is_fault(error):
                 raise
+            self._metrics.add(MAINTENANCE_FAILURES)
             # Nothing that is stored is lost, and no search waits for it.
             message = f"the files of collection {name!r} could not be maintained; next try in {_RETRY_S:g} s"
             self._errors.log((work, name), error, message, trace=not isinstance(error, TokenIndexError))
@@ -130,6 +135,8 @@ class Maintenance:
         while more and not self._thread.closed:
             with self._rewriting, self._writer:
                 more = self._store.open(name).compact_some()
+            if more:
+                self._metrics.add(COMPACTIONS)
         with self._rewriting:
             self._store.open(name).index_new_texts()
         if self._store.open(name).record_checksums(_SUMMED_BYTES):

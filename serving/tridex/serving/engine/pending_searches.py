@@ -59,6 +59,10 @@ class PendingSearches(Generic[R]):
             self._refuse()
         return pending.answer
 
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._searches)
+
     def trouble(self) -> str | None:
         """What keeps searches from being tried again, None while nothing does."""
         return self._thread.trouble()

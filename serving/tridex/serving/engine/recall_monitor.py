@@ -1,10 +1,8 @@
 """The recall monitor: a sample of the approximate searches is repeated exactly, and the difference is counted.
 
 It happens after the answers, one search at a time; a search that comes while four are waiting is not sampled. Two
-counters by collection and k come of it, and their quotient is recall@k, over any span of time that a monitor picks:
-
-    tridex_recall_hits_found     of the exact top k, the documents that the approximate search found
-    tridex_recall_hits_expected  the documents of the exact top k
+counters by collection and k come of it, RECALL_FOUND and RECALL_EXPECTED of the table of metrics, and their quotient is
+recall@k, over any span of time that a monitor picks.
 
 k is the largest of 1, 10, 100 and 1000 that the search asked for.
 """
@@ -20,10 +18,8 @@ import torch
 
 from tridex.index import Ranking, Snapshot
 from tridex.serving.backend.background import Background
-from tridex.serving.backend.service import Counter, Metrics
-
-FOUND = "tridex_recall_hits_found"
-EXPECTED = "tridex_recall_hits_expected"
+from tridex.serving.metrics.registry import Metrics
+from tridex.serving.metrics.table import RECALL_EXPECTED, RECALL_FOUND
 
 _CUTOFFS = (1000, 100, 10, 1)
 _MAX_WAITING = 4
@@ -50,8 +46,7 @@ class RecallMonitor:
         """`sample_rate`: the share of the searches that is repeated exactly, from 0 to 1. `stream`: the searches'."""
         self._stream = stream
         self._sample_rate = sample_rate
-        self._found: Counter = metrics.counter(FOUND, "Documents of the exact top k that approximate search found")
-        self._expected: Counter = metrics.counter(EXPECTED, "Documents of the exact top k of sampled searches")
+        self._metrics = metrics
         self._waiting: queue.Queue[_Sample] = queue.Queue(_MAX_WAITING)
         self._thread = Background("recall-monitor", "measures recall", self._measure, stuck_after_s=_LONG_S)
         self._thread.start()
@@ -81,6 +76,6 @@ class RecallMonitor:
             sample = self._waiting.get()
             with torch.cuda.stream(self._stream):  # where the sample was copied
                 (exact,) = sample.snapshot.search(sample.query, sample.mask, sample.k)
-            labels = {"collection": sample.snapshot.collection.name, "k": str(sample.k)}
-            self._found(labels, len({*exact.ids} & {*sample.found}))
-            self._expected(labels, len(exact.ids))
+            labels = (self._metrics.collection(sample.snapshot.collection.name), str(sample.k))
+            self._metrics.add(RECALL_FOUND, *labels, amount=len({*exact.ids} & {*sample.found}))
+            self._metrics.add(RECALL_EXPECTED, *labels, amount=len(exact.ids))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,6 +18,8 @@ from tridex.protocol import models
 from tridex.serving.backend.error_translation import translated_errors
 from tridex.serving.backend.service import Arrays, Context, RequestError, Result, invalid
 from tridex.serving.collections.loaded_collections import LoadedCollections, NotYetError
+from tridex.serving.metrics.registry import Gauge
+from tridex.serving.metrics.table import PENDING, Stage
 from tridex.serving.modes import FirstStage, Queries
 from tridex.serving.modes.scores import within_float32
 from tridex.serving.requests.search import SearchRequest
@@ -47,11 +50,14 @@ class SearchEngine:
         self._dim = manifest.dim
         self._device = torch.device(context.device)
         self._stream = stream
-        self._collections = LoadedCollections(Store(context.store), self._device, MemoryBudget(context.memory_budget))
+        self._collections = LoadedCollections(
+            Store(context.store), self._device, MemoryBudget(context.memory_budget), context.metrics
+        )
         self._explainer = explainer
         self._recall_monitor = RecallMonitor(context.metrics, context.recall_sample_rate, stream)
         self._bm25 = ThreadPoolExecutor(_BM25_THREADS, "tridex-bm25")
         self._pending = PendingSearches(self._collections.changed, self._try_answer)
+        context.metrics.gauges(lambda: [Gauge(PENDING, (), len(self._pending))])
         self._codecs = [codec for codec in kernels.supported_codecs(self._device) if codec.fits(manifest.dim)]
         if self._device.type == "cpu":
             # In the time that one takes; when a collection comes with another, that would stop searches.
@@ -96,6 +102,7 @@ class SearchEngine:
         self._bm25.shutdown()
 
     def _start(self, requests: Sequence[SearchRequest]) -> Callable[[], list[_Answer]]:
+        began = time.monotonic()
         # Within a batch a name leads to one collection, also when its alias is set meanwhile.
         resolve = cache(self._collections.resolve)
         results: dict[int, _Answer] = {}
@@ -111,7 +118,7 @@ class SearchEngine:
 
         def finish() -> list[_Answer]:
             with torch.cuda.stream(self._stream):
-                results.update(self._finish(searches, batch))
+                results.update(self._finish(searches, batch, began))
             return [results[i] for i in range(len(requests))]
 
         return finish
@@ -137,7 +144,7 @@ class SearchEngine:
         self._check_embeddings(request, snapshot)
         depth = request.mode.depth(request.ranked)
         texts = request.texts if request.mode.needs_text else []
-        by_bm25 = [self._bm25.submit(snapshot.search_texts, text, depth) for text in texts]
+        by_bm25 = [self._bm25.submit(_rank_by_words, request, snapshot, text, depth) for text in texts]
         return Search(request, snapshot, by_bm25)
 
     def _check_embeddings(self, request: SearchRequest, snapshot: Snapshot) -> None:
@@ -151,9 +158,13 @@ class SearchEngine:
                 f"[batch, tokens, {self._dim}], the dim of collection {snapshot.collection.name!r}"
             )
 
-    def _finish(self, searches: dict[int, Search], batch: Batch) -> dict[int, _Answer]:
-        """The answers, once the device is done."""
+    def _finish(self, searches: dict[int, Search], batch: Batch, began: float) -> dict[int, _Answer]:
+        """The answers, once the device is done, which has worked on them since `began`."""
         by_maxsim = batch.wait()
+        scored = time.monotonic()
+        scanned = [searches[i].request.sender.timeline for i in by_maxsim]
+        for timeline in scanned:
+            timeline.add(Stage.SCORE, began, scored, 1 / len(scanned))
         answers: dict[int, _Answer] = {}
         hits: dict[int, Hits] = {}
         for i, search in searches.items():
@@ -161,7 +172,12 @@ class SearchEngine:
                 hits[i] = self._ranked(i, search, batch, by_maxsim.get(i, []))
             except RequestError as error:
                 answers[i] = error.with_traceback(None)
-        for i, answer in zip(hits, hit_tensors(list(hits.values())), strict=True):
+        ranked = time.monotonic()
+        tensors = hit_tensors(list(hits.values()))
+        fetched = time.monotonic()
+        for i in hits:
+            searches[i].request.sender.timeline.add(Stage.FETCH, ranked, fetched, 1 / len(hits))
+        for i, answer in zip(hits, tensors, strict=True):
             try:
                 answers[i] = self._explained(answer, searches[i], batch.queries(i), hits[i])
             except RequestError as error:
@@ -180,7 +196,12 @@ class SearchEngine:
         scan = request.mode.scan()
         if scan is not None and not scan.exact:
             self._sample(search, queries, by_maxsim)
+        # A part of the scoring, where there was a scan before.
+        began = time.monotonic()
         ranked = request.mode.rank(search.snapshot, queries, first_stage)
+        if request.mode.needs_embeddings:
+            share = 0.0 if scan else 1.0
+            request.sender.timeline.add(Stage.SCORE, began, time.monotonic(), share)
         rankings = [ranking.first(request.ranked) for ranking in ranked]
         if request.mode.scores_are_maxsim and (self._mean or request.normalize):
             scoring_tokens = batch.scoring_tokens(i).clip(min=1)
@@ -199,11 +220,17 @@ class SearchEngine:
         """The answer, with explanations where they are asked for. Raises RequestError."""
         if isinstance(answer, RequestError) or not search.request.explained:
             return answer
-        return self._explainer.with_explanations(answer, search.request, queries, hits.snapshot, hits.rankings)
+        with search.request.sender.timeline.stage(Stage.EXPLAIN):
+            return self._explainer.with_explanations(answer, search.request, queries, hits.snapshot, hits.rankings)
 
     def _sample(self, search: Search, queries: Queries, rankings: Sequence[Ranking]) -> None:
         for query, mask, ranking in zip(queries.embeddings, queries.mask, rankings, strict=True):
             self._recall_monitor.sample(search.snapshot, query, mask, search.depth, ranking)
+
+
+def _rank_by_words(request: SearchRequest, snapshot: Snapshot, text: str, depth: int) -> Ranking:
+    with request.sender.timeline.stage(Stage.BM25):
+        return snapshot.search_texts(text, depth)
 
 
 def _divided(ranking: Ranking, by: float) -> Ranking:

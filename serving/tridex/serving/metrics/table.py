@@ -17,9 +17,9 @@ class Kind(str, Enum):
     HISTOGRAM = "histogram"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Metric:
-    """One metric family."""
+    """One metric family. Compared by identity: each is there once, and hashing its fields takes 2 µs."""
 
     name: str
     kind: Kind
@@ -34,6 +34,10 @@ OTHER = "other"
 
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds of every histogram's buckets: a stage may take 50 µs on a GPU, a write some seconds."""
+
+
+APPROXIMATE = "approximate_"
+"""Stands before a search's mode in the label `mode` where `exact` is false."""
 
 
 class Stage(str, Enum):

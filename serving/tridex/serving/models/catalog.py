@@ -36,6 +36,7 @@ from tridex.serving.backend.service import (
     each,
     invalid,
 )
+from tridex.serving.metrics.table import Stage
 from tridex.serving.requests.catalog import (
     AliasesRequest,
     CatalogRequest,
@@ -79,7 +80,7 @@ class CatalogService(Service):
 
     def _answer_one(self, request: Request) -> Arrays:
         parsed = parse_catalog_request(request)
-        with translated_errors():
+        with translated_errors(), request.sender.timeline.stage(Stage.FETCH):
             if isinstance(parsed, GetRequest):
                 return self._get(parsed)
             return _answer(self._rows[type(parsed)](parsed))
@@ -130,12 +131,16 @@ class CatalogService(Service):
     def _collection(self, request: CollectionRequest) -> list[str]:
         return [json.dumps(self._description(self._store.open(request.collection)))]
 
-    def _collections(self, _: CollectionsRequest) -> list[str]:
-        return [json.dumps(row) for name in self._store.names() if (row := self._described(name))]
+    def _collections(self, request: CollectionsRequest) -> list[str]:
+        names = filter(request.may_read, self._store.names())
+        return [json.dumps(row) for name in names if (row := self._described(name))]
 
-    def _aliases(self, _: AliasesRequest) -> list[str]:
-        aliases = self._store.aliases().items()
-        return [json.dumps({"alias": alias, "collection": collection}) for alias, collection in aliases]
+    def _aliases(self, request: AliasesRequest) -> list[str]:
+        return [
+            json.dumps({"alias": alias, "collection": collection})
+            for alias, collection in self._store.aliases().items()
+            if request.may_read(alias)
+        ]
 
     def _encoder_manifest(self, _: ManifestRequest) -> list[str]:
         return [json.dumps(self._manifest.to_dict())]

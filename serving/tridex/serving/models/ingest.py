@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
@@ -51,6 +52,7 @@ from tridex.serving.backend.service import (
 from tridex.serving.collections.admission import Admission
 from tridex.serving.collections.maintenance import Maintenance
 from tridex.serving.gate import GateLane
+from tridex.serving.metrics.table import Stage
 from tridex.serving.requests.ingest import (
     ChangeFieldsRequest,
     ClearRequest,
@@ -119,7 +121,7 @@ class IngestService(Service):
         self._writer = WriterLock(self._store.folder)
         with suppress(ReadOnlyStoreError):  # tried again when a write comes
             self._writer.acquire()
-        self._maintenance = Maintenance(self._store, self._writer)
+        self._maintenance = Maintenance(self._store, self._writer, context.metrics)
         self._admission = Admission(self._store, context.memory_budget)
         self._transactions: dict[type[IngestRequest], Callable[[list[Any]], None]] = {
             UpsertRequest: self._upsert,
@@ -142,14 +144,17 @@ class IngestService(Service):
         self._lane: Lane[Any] = Lane(
             self._begin,
             name="the ingest",
+            label="ingest",
             default_wait_s=60.0,
             max_weight=1024,
             tell_gate=context.gate(GateLane.INGEST),
+            encodes_meanwhile=True,
         )
         on_gpu = context.server_device != "cpu"
         encoder = RemoteEncoder(context.infer, _GPU_TOKENS if on_gpu else _TOKENS_PER_CALL)
         self._writes = ThreadPoolExecutor(1, "write")
         self._scheduler = Scheduler(encoder.encode_many, (self._lane,), _GPU_TOKENS if on_gpu else UNIT_TOKENS)
+        context.metrics.gauges(self._scheduler.gauges)
 
     def answer(self, requests: Sequence[Request]) -> Sequence[Result]:
         tasks = each(requests, self._task)
@@ -235,7 +240,8 @@ class IngestService(Service):
                     if transaction := self._transactions.get(type(request)):
                         transaction(run)
                     else:
-                        change = self._operations[type(request)](request)
+                        with request.sender.timeline.stage(Stage.WRITE):
+                            change = self._operations[type(request)](request)
                         deleted, replaced = [change.deleted], [change.replaced]
                         run[0].answer.set_result(_answer(change.version, replaced=replaced, deleted=deleted))
             except RequestError as error:
@@ -249,6 +255,7 @@ class IngestService(Service):
 
     def _delete(self, tasks: list[Task[DeleteRequest]]) -> None:
         """One transaction for all of these."""
+        began = time.monotonic()
         name = tasks[0].request.collection
         ids = [key for task in tasks for key in task.request.ids]
         with self._writer:
@@ -256,6 +263,7 @@ class IngestService(Service):
             existing = collection.existing(ids)
             version = collection.delete(ids)
         self._maintenance.wrote(name)
+        _wrote(tasks, began)
         for task in tasks:
             deleted = []
             for key in task.request.ids:
@@ -265,6 +273,7 @@ class IngestService(Service):
 
     def _upsert(self, tasks: list[_UpsertTask]) -> None:
         """One transaction for all of these, but for those that cannot be in it, which are taken out of the list."""
+        began = time.monotonic()
         name = tasks[0].request.collection
         collection = self._open(name) or self._create_for(tasks)
         if collection is None:
@@ -291,6 +300,7 @@ class IngestService(Service):
             existing |= written
         version = self._write(collection, to_write)
         self._maintenance.wrote(name)
+        _wrote(tasks, began)
         for task in tasks:
             ids = [document.id for document in task.request.documents]
             added, replaced = ([int(key in some) for key in ids] for some in (task.added, task.replaced))
@@ -413,6 +423,13 @@ class IngestService(Service):
     def _drop_alias(self, request: DropAliasRequest) -> _Change:
         self._store.drop_alias(request.alias)
         return _Change(0)
+
+
+def _wrote(tasks: Sequence[Task[Any]], began: float) -> None:
+    """These tasks were one transaction since `began`."""
+    ended = time.monotonic()
+    for task in tasks:
+        task.request.sender.timeline.add(Stage.WRITE, began, ended, 1 / len(tasks))
 
 
 def _to_write(request: UpsertRequest, existing: AbstractSet[str]) -> list[Document]:

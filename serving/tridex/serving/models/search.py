@@ -6,7 +6,6 @@ One encoder and one index in one process: a search crosses no process boundary b
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
@@ -34,10 +33,10 @@ from tridex.serving.backend.service import (
     each,
     invalid,
 )
-from tridex.serving.backend.stage_times import StageTimes
 from tridex.serving.engine.explanations import Explainer
 from tridex.serving.engine.search_engine import SearchEngine
 from tridex.serving.gate import GateLane
+from tridex.serving.metrics.table import Stage
 from tridex.serving.requests.encode import EncodeRequest
 from tridex.serving.requests.rerank import RerankRequest
 from tridex.serving.requests.search import SearchRequest
@@ -94,12 +93,12 @@ class SearchService(Service):
             encode_queries = encoder.encode_on_device
         explainer = Explainer(artifact.manifest, self._tokenizer, encode)
         self._engine = SearchEngine(context, artifact, explainer, self._stream)
-        self._stage_times = StageTimes(context.metrics)
         kernels.warm_up(self._device, artifact.manifest.dim, codecs=(Codec.FLOAT32,))
         encode_queries([self._tokenizer.queries(["warm up"])])
         self._searches = Lane(
             self._search,
             name="the search",
+            label="search",
             default_wait_s=1.0,
             max_weight=limits.MAX_BATCH,
             tell_gate=context.gate(GateLane.SEARCH),
@@ -108,6 +107,7 @@ class SearchService(Service):
         self._encodings = Lane(
             self._finish_encodings,
             name="the encoder",
+            label="encode",
             default_wait_s=5.0,
             max_weight=1024,
             tell_gate=context.gate(GateLane.ENCODING),
@@ -115,12 +115,13 @@ class SearchService(Service):
         self._text_searches = Lane(
             self._search,
             name="BM25",
+            label="bm25",
             default_wait_s=2.0,
             max_weight=limits.MAX_BATCH,
             tell_gate=context.gate(GateLane.BM25),
         )
         self._explained_searches = Lane(
-            self._search, name="explanations", default_wait_s=2.0, max_weight=limits.MAX_BATCH
+            self._search, name="explanations", label="explain", default_wait_s=2.0, max_weight=limits.MAX_BATCH
         )
         unit_tokens = UNIT_TOKENS if self._stream is None else _GPU_UNIT_TOKENS
         self._scheduler = Scheduler(encode, (self._searches, self._encodings), unit_tokens)
@@ -129,6 +130,8 @@ class SearchService(Service):
         # Explaining tokenises again, and encodes where a collection pools: other searches do not wait for that.
         self._explaining_scheduler = Scheduler(encode, (self._explained_searches,))
         self._schedulers = (self._scheduler, self._text_scheduler, self._explaining_scheduler)
+        for scheduler in self._schedulers:
+            context.metrics.gauges(scheduler.gauges)
         self._submit: dict[type[_Parsed], Callable[[Any], Future[Arrays | RequestError]]] = {
             SearchRequest: self._submit_search,
             EncodeRequest: self._submit_encoding,
@@ -149,7 +152,6 @@ class SearchService(Service):
         for scheduler in self._schedulers:
             scheduler.close()
         self._engine.close()
-        self._stage_times.close()
 
     def _admit(self, request: _Parsed | RequestError) -> Result:
         if isinstance(request, RequestError):
@@ -168,20 +170,16 @@ class SearchService(Service):
 
     def _search(self, tasks: Sequence[Task[SearchRequest]]) -> Wait | None:
         """One pass over the index, as far as their parameters allow, for all of these searches."""
-        began = time.monotonic()
         wait = self._engine.start(
             [task.request.encoded(*_stacked(task.encoded)) if task.encoded else task.request for task in tasks]
         )
 
         def answer() -> None:
-            results = wait()
-            scored = time.monotonic()
-            for task, result in zip(tasks, results, strict=True):
+            for task, result in zip(tasks, wait(), strict=True):
                 if isinstance(result, Future):
                     result.add_done_callback(partial(_hand_over, task.answer))
                 else:
                     task.answer.set_result(result)
-            self._stage_times.add("search", tasks, began, scored)
 
         if self._stream is None:
             answer()  # Nothing goes on meanwhile.
@@ -205,19 +203,17 @@ class SearchService(Service):
         return self._scheduler.submit(task, self._encodings)
 
     def _finish_encodings(self, tasks: Sequence[_EncodingTask]) -> None:
-        began = time.monotonic()
         results = [self._encoded_answer(task) for task in tasks]
-        scored = time.monotonic()
         for task, result in zip(tasks, results, strict=True):
             task.answer.set_result(result)
-        self._stage_times.add("encode", tasks, began, scored)
 
     def _encoded_answer(self, task: _EncodingTask) -> Arrays | RequestError:
         if isinstance(task.request, EncodeRequest):
             embeddings, mask = _stacked(task.encoded)
             return {models.EMBEDDINGS.name: embeddings, models.EMBEDDING_MASK.name: mask}
         try:
-            return self._reranked(task.encoded)
+            with task.request.sender.timeline.stage(Stage.SCORE):
+                return self._reranked(task.encoded)
         except RequestError as error:
             return error
 

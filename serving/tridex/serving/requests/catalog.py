@@ -121,22 +121,26 @@ class CollectionRequest:
 
 @dataclass(frozen=True)
 class CollectionsRequest:
-    """Every collection's description."""
+    """The description of every collection that its caller may know of."""
+
+    may_read: Callable[[str], bool]
 
     @classmethod
-    def parse(cls, _: Request) -> CollectionsRequest:
+    def parse(cls, request: Request) -> CollectionsRequest:
         """It has no fields."""
-        return cls()
+        return cls(request.may_read)
 
 
 @dataclass(frozen=True)
 class AliasesRequest:
-    """Every alias."""
+    """Every alias that its caller may know of."""
+
+    may_read: Callable[[str], bool]
 
     @classmethod
-    def parse(cls, _: Request) -> AliasesRequest:
+    def parse(cls, request: Request) -> AliasesRequest:
         """It has no fields."""
-        return cls()
+        return cls(request.may_read)
 
 
 @dataclass(frozen=True)
@@ -176,4 +180,6 @@ _PARSERS: Mapping[CatalogOperation, Callable[[Request], CatalogRequest]] = {
 
 def parse_catalog_request(request: Request) -> CatalogRequest:
     """The request of the parameter `operation`. Raises RequestError INVALID_ARGUMENT."""
-    return _PARSERS[fields.choice(request, parameters.OPERATION, CatalogOperation)](request)
+    operation = fields.choice(request, parameters.OPERATION, CatalogOperation)
+    request.sender.timeline.is_about(operation.value)
+    return _PARSERS[operation](request)

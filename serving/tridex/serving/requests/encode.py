@@ -23,9 +23,11 @@ class EncodeRequest:
     @classmethod
     def parse_queries(cls, request: Request) -> EncodeRequest:
         """Raises RequestError INVALID_ARGUMENT."""
+        request.sender.timeline.is_about(models.ENCODE_QUERY.name)
         return cls(request.sender, fields.texts(request, models.QUERY_TO_ENCODE), True, models.QUERY.name)
 
     @classmethod
     def parse_documents(cls, request: Request) -> EncodeRequest:
         """Raises RequestError INVALID_ARGUMENT."""
+        request.sender.timeline.is_about(models.ENCODE_DOCUMENT.name)
         return cls(request.sender, fields.texts(request, models.DOCUMENT), False, models.DOCUMENT.name)

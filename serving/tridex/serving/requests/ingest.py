@@ -284,7 +284,9 @@ _PARSERS: Mapping[IngestOperation, Callable[[Request], IngestRequest]] = {
 
 def parse_ingest_request(request: Request) -> IngestRequest:
     """The request of the parameter `operation`. Raises RequestError INVALID_ARGUMENT."""
-    return _PARSERS[fields.choice(request, parameters.OPERATION, IngestOperation)](request)
+    operation = fields.choice(request, parameters.OPERATION, IngestOperation)
+    request.sender.timeline.is_about(operation.value)
+    return _PARSERS[operation](request)
 
 
 def _document_ids(request: Request) -> list[str]:

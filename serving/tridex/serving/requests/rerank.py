@@ -20,6 +20,7 @@ class RerankRequest:
     @classmethod
     def parse(cls, request: Request) -> RerankRequest:
         """Raises RequestError INVALID_ARGUMENT."""
+        request.sender.timeline.is_about("rerank_texts")  # `rerank` is a search's mode
         query, *others = fields.texts(request, models.QUERY_TO_RERANK)
         texts = fields.texts(request, models.RERANK_TEXTS)
         if others:

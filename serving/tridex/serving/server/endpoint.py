@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import http.client
 import logging
+import socket
 import socketserver
+import ssl
 import threading
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
+
+from tridex.serving.access.access import Access
+from tridex.serving.access.callers import AccessError
+from tridex.serving.access.key_file import EVERY
 
 _MAX_CONNECTIONS = 32
 _TIMEOUT_S = 5.0
@@ -30,24 +36,34 @@ class Answer(NamedTuple):
     body: bytes = b""
 
 
-Answers = Mapping[str, Callable[[], Answer]]
-"""By path."""
+Answers = Mapping[str, Callable[[str | None], Answer]]
+"""By path, what is answered to a request with this header Authorization, None where it has none."""
 
 
 def health(is_ready: Callable[[], bool]) -> Answers:
     """Liveness and readiness, by Triton server's paths: 200, or 503 for no."""
     return {
-        "/v2/health/live": Answer,
-        "/v2/health/ready": lambda: Answer(HTTPStatus.OK if is_ready() else HTTPStatus.SERVICE_UNAVAILABLE),
+        "/v2/health/live": lambda _: Answer(),
+        "/v2/health/ready": lambda _: Answer(HTTPStatus.OK if is_ready() else HTTPStatus.SERVICE_UNAVAILABLE),
     }
 
 
-def metrics(host: str, port: int) -> Answers:
-    """The metrics that Triton server serves there."""
-    return {"/metrics": lambda: _fetch(host, port, "/metrics")}
+def metrics(find: Callable[[], Answer], access: Access) -> Answers:
+    """The metrics, to who may read every collection: they name them."""
+
+    def answer(authorization: str | None) -> Answer:
+        try:
+            if not access.caller(authorization).may_read(EVERY):
+                return Answer(HTTPStatus.FORBIDDEN)
+        except AccessError:
+            return Answer(HTTPStatus.UNAUTHORIZED)
+        return find()
+
+    return {"/metrics": answer}
 
 
-def _fetch(host: str, port: int, path: str) -> Answer:
+def fetch(host: str, port: int, path: str) -> Answer:
+    """What another server answers; SERVICE_UNAVAILABLE where none does."""
     connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
     try:
         connection.request("GET", path)
@@ -62,8 +78,8 @@ def _fetch(host: str, port: int, path: str) -> Answer:
 class Endpoint:
     """Listens from when it is made until it is closed."""
 
-    def __init__(self, host: str, port: int, answers: Answers) -> None:
-        self._server = _Server((host, port), answers)
+    def __init__(self, host: str, port: int, answers: Answers, tls: ssl.SSLContext | None = None) -> None:
+        self._server = _Server((host, port), answers, tls)
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(_POLL_S,), name=f"tridex-http-{port}", daemon=True
         )
@@ -79,14 +95,22 @@ class Endpoint:
 class _Server(ThreadingHTTPServer):
     request_queue_size = 128
 
-    def __init__(self, address: tuple[str, int], answers: Answers) -> None:
+    def __init__(self, address: tuple[str, int], answers: Answers, tls: ssl.SSLContext | None) -> None:
         self.answers = answers
+        self._tls = tls
         self._room = threading.Semaphore(_MAX_CONNECTIONS)
         super().__init__(address, _Handler)
 
     def server_bind(self) -> None:
         # HTTPServer's own asks the domain name service for the host's name, which may take seconds.
         socketserver.TCPServer.server_bind(self)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        connection, address = super().get_request()
+        if self._tls:
+            # The handshake waits for the thread that reads: one that never comes holds up nobody.
+            connection = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return connection, address
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if self._room.acquire(blocking=False):
@@ -117,7 +141,7 @@ class _Handler(BaseHTTPRequestHandler):
         if find is None:
             self.send_error(HTTPStatus.NOT_FOUND)
             return
-        answer = find()
+        answer = find(self.headers["Authorization"])
         self.send_response(answer.status)
         self.send_header("Content-Type", "text/plain; charset=utf-8")
         self.send_header("Content-Length", str(len(answer.body)))

@@ -129,18 +129,19 @@ static const char* internal_models;
 typedef struct {
   uint32_t shortest_timeout_us;
   uint32_t refuses_without;
+  uint64_t refused;
 } Lane;
 
-static const volatile Lane* gate;
+static volatile Lane* gate;
 static int gate_length;
 static const char* gate_lanes;
 
 static void open_gate(const char* path) {
-  int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+  int descriptor = open(path, O_RDWR | O_CLOEXEC);
   if (descriptor < 0) return;
   struct stat status;
   if (fstat(descriptor, &status) == 0 && status.st_size > 0) {
-    void* file = mmap(NULL, status.st_size, PROT_READ, MAP_SHARED, descriptor, 0);
+    void* file = mmap(NULL, status.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0);
     if (file != MAP_FAILED) {
       gate = file;
       gate_length = status.st_size / sizeof(Lane);
@@ -319,8 +320,14 @@ static Error* look_at_gate(void) {
   if (lane < 0 || lane >= gate_length) return NULL;
   uint64_t shortest = gate[lane].shortest_timeout_us;
   if (timeout_us_under_way > 0 ? timeout_us_under_way >= shortest : gate[lane].refuses_without == 0) return NULL;
-  return refuse(INTERNAL, "OVERLOADED: the requests before this one at %.64s take too long; expected a timeout of %llu ms "
-                "or more, or fewer requests", model_under_way, shortest / 1000 + 1, 0);
+  __atomic_fetch_add(&gate[lane].refused, 1, __ATOMIC_RELAXED);
+  uint64_t after = shortest > timeout_us_under_way ? shortest - timeout_us_under_way : 0;
+  char message[512];
+  snprintf(message, sizeof message, "OVERLOADED: the requests before this one at %.64s take too long; expected a timeout "
+           "of %llu ms or more, or fewer requests; retry after %llu.%02llu s", model_under_way,
+           (unsigned long long)(shortest / 1000 + 1), (unsigned long long)(after / 1000000),
+           (unsigned long long)(after / 10000 % 100));
+  return TRITONSERVER_ErrorNew(INTERNAL, message);
 }
 
 Error* TRITONSERVER_ServerInferAsync(void* server, void* request, void* trace) {

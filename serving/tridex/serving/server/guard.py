@@ -37,7 +37,7 @@ def guard_environment(folder: Path, gate: Path) -> dict[str, str]:
     preloaded = [str(library), *filter(None, [os.environ.get("LD_PRELOAD")])]
     return {
         "LD_PRELOAD": " ".join(preloaded),
-        "TRIDEX_INTERNAL_MODELS": ",".join(model.name for model in models.MODELS if model.internal),
+        "TRIDEX_INTERNAL_MODELS": ",".join(sorted(models.INTERNAL)),
         "TRIDEX_GATE": str(gate),
         "TRIDEX_GATE_LANES": ",".join(f"{of}={lane:d}" for of, lane in LANES.items()),
         "TRIDEX_MAX_INPUT_BYTES": str(limits.MAX_INPUT_BYTES),

@@ -46,6 +46,12 @@ def _exists(module: str) -> bool:
         return False
 
 
+def check_tracing() -> None:
+    """Raises ServerError where what sends traces is not installed."""
+    if not _exists("opentelemetry.exporter.otlp.proto.http"):
+        raise ServerError("--otlp-endpoint needs what sends traces: pip install 'tridex[tracing]'")
+
+
 def check_store(store: Path) -> None:
     """Makes the store's folder, for its owner alone, where there is none; raises ServerError where that cannot be.
 

@@ -8,18 +8,22 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-from tridex.common.device import AUTO
-from tridex.serving.kernel_cache import default_folder
+from tridex.serving.access.access import Access
+from tridex.serving.access.key_file import KeyFileError
+from tridex.serving.kernel_cache import cache_folder, default_folder
+from tridex.serving.settings import ServerSettings
 
 from . import endpoint
 from .errors import ServerError
-from .launch import Launch, LaunchOptions
+from .launch import Launch
 from .leftovers import own_prefix, remove_leftovers
 from .log import open_log
+from .metrics import ServerMetrics
 from .placement import place
 from .ports import hidden, reserved
-from .preflight import check_repository, check_store
+from .preflight import check_repository, check_store, check_tracing
 from .supervisor import Supervisor
+from .tls import server_context
 from .tritonserver import TritonProcess
 
 __all__ = ["ServerError", "TritonServer"]
@@ -30,62 +34,28 @@ _logger = logging.getLogger(__name__)
 class TritonServer:
     """A tritonserver over one model repository and one store, started again whenever it or a model's process dies.
 
-    `device` is what encodes and searches, by the names of tridex.common.device.
-    `kernel_cache` is where a GPU's compiled kernels are kept; beside the store where left out.
-    `memory_budget` is how many bytes collections may take on the device; by tridex.serving.memory where left out.
-    `tensorrt` has TensorRT encode searches on a GPU.
-    `recall_sample_rate` is the share of the approximate searches that are repeated exactly.
-    `http_inference` turns on Triton server's own HTTP front end, which takes requests to models; where it is off, the
-    HTTP port serves health checks alone. `stop_timeout_s` is how long requests in flight may take when it stops.
     A context manager: ready on entry, gone on exit. Raises ServerError where a port is taken, where the repository has
     no usable encoder, where the device cannot be used or has too little memory, or where a model does not load.
+    `arguments` are further ones of tritonserver's.
     """
 
-    def __init__(
-        self,
-        repository: Path,
-        store: Path,
-        *,
-        device: str = AUTO,
-        kernel_cache: Path | None = None,
-        host: str = "127.0.0.1",
-        grpc_port: int = 8001,
-        http_port: int = 8000,
-        metrics_port: int = 8002,
-        metrics_host: str = "127.0.0.1",
-        http_inference: bool = False,
-        log: Path | None = None,
-        memory_budget: int | None = None,
-        recall_sample_rate: float | None = None,
-        tensorrt: bool = False,
-        arguments: tuple[str, ...] = (),
-        start_timeout_s: float = 180.0,
-        stop_timeout_s: float = 20.0,
-    ) -> None:
-        self.repository = repository.resolve()
-        self.store = store.resolve()
-        self.host = host
-        self.metrics_host = metrics_host
-        self.device = device
+    def __init__(self, settings: ServerSettings, *, arguments: tuple[str, ...] = ()) -> None:
+        store = settings.store.resolve()
+        # The log may be /dev/stdout, which leads to a pipe that has no path.
+        absolute = {
+            name: value.absolute() if name == "log" else value.resolve()
+            for name, value in settings
+            if isinstance(value, Path)
+        }
+        defaults = {"log": store.parent / "tritonserver.log", "kernel_cache": default_folder(store)}
+        self.settings = settings.model_copy(update={**defaults, **absolute})
+        """Every path absolute."""
+        self.host, self.store, self.repository = settings.host, store, self.settings.repository
+        self.log = Path(str(self.settings.log))
+        self.device = settings.device
         """As it was asked for, and once the server has started, "cpu" or "cuda:N"."""
-        self._asked_for = device
-        self.ports = {"grpc": grpc_port, "http": http_port, "metrics": metrics_port}
-        self.log = (log or self.store.parent / "tritonserver.log").resolve()
-        self._kernel_cache = kernel_cache.resolve() if kernel_cache else default_folder(self.store)
-        self._memory_budget = memory_budget
-        self._options = LaunchOptions(
-            repository=self.repository,
-            store=self.store,
-            host=host,
-            grpc_port=grpc_port,
-            http_port=http_port,
-            http_inference=http_inference,
-            recall_sample_rate=recall_sample_rate,
-            tensorrt=tensorrt,
-            arguments=arguments,
-            start_timeout_s=start_timeout_s,
-        )
-        self._stop_timeout_s = stop_timeout_s
+        self.ports = {"grpc": settings.grpc_port, "http": settings.http_port, "metrics": settings.metrics_port}
+        self._arguments = arguments
         self._supervisor: Supervisor[TritonProcess] | None = None
         self._held = ExitStack()
 
@@ -122,18 +92,28 @@ class TritonServer:
             raise ServerError("the server is running already")
         check_repository(self.repository)
         check_store(self.store)
+        health_tls = server_context(self.settings, for_clients_of_ours=False)
+        metrics_tls = server_context(self.settings, for_clients_of_ours=True)
+        try:
+            access = Access(self.settings.api_key_file)
+        except KeyFileError as error:
+            raise ServerError(str(error)) from error
+        settings = self.settings
+        if settings.otlp_endpoint:
+            check_tracing()
         placement = place(
-            self._asked_for,
-            self._memory_budget,
+            settings.device,
+            settings.memory_budget,
             self.repository,
-            self._kernel_cache,
-            tensorrt=self._options.tensorrt,
+            cache_folder(settings),
+            tensorrt=settings.tensorrt,
         )
-        hosts = {"grpc": self.host, "http": self.host, "metrics": self.metrics_host}
+        hosts = {"grpc": self.host, "http": self.host, "metrics": settings.metrics_host}
         with ExitStack() as held:
             held.enter_context(reserved({name: (hosts[name], port) for name, port in self.ports.items()}))
             metrics = held.enter_context(hidden())
-            log = held.enter_context(open_log(self.log))
+            http = (self.host, settings.http_port) if settings.http_inference else held.enter_context(hidden())
+            log = held.enter_context(open_log(self.log, settings.log_format, settings.log_size))
             remove_leftovers()
             held.callback(remove_leftovers)
             try:
@@ -143,14 +123,16 @@ class TritonServer:
 
             def notify(text: str) -> None:
                 _logger.warning("tridex serve: %s", text)
-                log.write(text)
+                log.write(text, "WARNING")
 
-            supervisor = Supervisor(
-                Launch(self._options, placement, folder, metrics, log), notify, self._stop_timeout_s
-            )
-            listen = [(self.metrics_host, self.ports["metrics"], endpoint.metrics(*metrics))]
-            if not self._options.http_inference:
-                listen.append((self.host, self.ports["http"], endpoint.health(lambda: supervisor.is_ready)))
+            launch = Launch(settings, self._arguments, placement, folder, metrics, http, log)
+            supervisor = Supervisor(launch, notify, settings.stop_timeout_s)
+            own = ServerMetrics(supervisor, placement.device, metrics)
+            answers = endpoint.metrics(own.answer, access)
+            listen = [(settings.metrics_host, settings.metrics_port, answers, metrics_tls)]
+            if not settings.http_inference:
+                answers = endpoint.health(lambda: supervisor.is_ready)
+                listen.append((self.host, settings.http_port, answers, health_tls))
             for address in listen:
                 held.callback(endpoint.Endpoint(*address).close)
             held.callback(supervisor.stop)

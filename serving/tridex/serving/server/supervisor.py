@@ -52,6 +52,8 @@ class Supervisor(Generic[S]):
     ) -> None:
         self.server: S | None = None
         """None while there is none."""
+        self.restarts = 0
+        """Servers that had to take the place of another."""
         self._launch = launch
         self._notify = notify
         self._stop_timeout_s = stop_timeout_s
@@ -142,6 +144,7 @@ class Supervisor(Generic[S]):
                 failure, failures = str(error), failures + 1
                 continue
             if server:
+                self.restarts += 1
                 self._notify("ready again")
             return server
 

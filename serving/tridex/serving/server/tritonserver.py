@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import signal
 import subprocess
@@ -10,11 +11,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
 from pathlib import Path
 
 import psutil
-import tritonclient.grpc as triton
-from tritonclient.utils import InferenceServerException
 
 from tridex.serving.run_folder import RunFolder, Silence
 
@@ -25,19 +25,20 @@ _CHILD = Path(__file__).with_name("child.py")
 _STUB = "triton_python_backend_stub"
 
 _LOOK_S = 0.1
-_SILENT_S = 10.0
-"""A model's process or a tritonserver that is silent for this long is not ready."""
-_STUCK_S = 60.0
-"""One that is silent for this long is replaced."""
+_SILENT_S = 1.7
+"""A model's process that is silent for this long is not ready: with a look every 0.2 s, that is seen within 2 s."""
+_STUCK_S = 20.0
+"""One that is silent for this long is replaced; one that is starved of its processor may be silent for seconds."""
+_ASK_EVERY_S = 0.5
 _ASK_S = 1.0
-"""How often tritonserver is asked whether it is ready, and how long its answer may take."""
+"""How long tritonserver's answer may take to whether it is ready."""
 _SETTLED_S = 0.2
 _GONE_S = 5.0
 _POLL_S = 0.02
 
 
 class TritonProcess:
-    """A running tritonserver.
+    """A running tritonserver; `address` is where it answers over HTTP.
 
     Made by a thread that lives at least as long: the kernel ends tritonserver when the thread that made it ends.
     """
@@ -49,10 +50,10 @@ class TritonProcess:
         *,
         log: int,
         run: RunFolder,
-        address: str,
+        address: tuple[str, int],
         memory_prefix: str,
     ) -> None:
-        self._run = run
+        self.run = run
         self._memory_prefix = memory_prefix
         self._stubs: dict[psutil.Process, str] = {}
         self._process = subprocess.Popen(
@@ -66,13 +67,17 @@ class TritonProcess:
             # A group of its own: a Ctrl-C reaches the launcher alone, and the models' processes end with the group.
             start_new_session=True,
         )
-        self._readiness = _Readiness(address)
+        self._readiness = _Readiness(*address)
         self._silence = Silence()
 
     @property
     def pid(self) -> int:
         """tritonserver's process id."""
         return self._process.pid
+
+    def processes(self) -> dict[str, int]:
+        """The process ids of tritonserver and of its models, by what they are."""
+        return {"tritonserver": self.pid, **{report.model: report.pid for report in self.run.reports()}}
 
     def wait_until_ready(self, timeout_s: float, cancelled: threading.Event) -> bool:
         """Returns when every model is ready, or, with False, when it is cancelled. Raises ServerError."""
@@ -101,7 +106,7 @@ class TritonProcess:
             if not _lives(stub):
                 return f"model {model}: its process {stub.pid} died"
         self._silence.look()
-        for report in self._run.reports():
+        for report in self.run.reports():
             if report.failure:
                 return f"model {report.model}: {report.failure}"
             if self._silence.since(report.at_s) > _STUCK_S:
@@ -112,14 +117,14 @@ class TritonProcess:
 
     def trouble(self) -> str | None:
         """Why this server is not ready, where it is not, although all its processes live."""
-        for report in self._run.reports():
+        for report in self.run.reports():
             if report.trouble:
                 return f"model {report.model}: {report.trouble}"
             if self._silence.since(report.at_s) > _SILENT_S:
                 return f"model {report.model}: its process {report.pid} is stuck"
-        if time.monotonic() - self._readiness.asked_s > _ASK_S:
+        if time.monotonic() - self._readiness.asked_s > _ASK_EVERY_S:
             self._readiness.ask()
-        if not self._readiness.is_ready or self._silence.since(self._readiness.answered_s) > _SILENT_S:
+        if not self._readiness.is_ready:
             return "tritonserver is not ready"
         return None
 
@@ -130,10 +135,10 @@ class TritonProcess:
         told that there is no such model, where those of a server that stops should retry.
         """
         deadline = time.monotonic() + timeout_s
-        self._run.drain()
-        self._wait(self._run.idle, deadline)
-        self._run.close_services()
-        self._wait(self._run.closed, deadline)
+        self.run.drain()
+        self._wait(self.run.idle, deadline)
+        self.run.close_services()
+        self._wait(self.run.closed, deadline)
         self.kill()
 
     def kill(self) -> None:
@@ -148,7 +153,6 @@ class TritonProcess:
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(-self.pid, os.WNOHANG)  # where the launcher is process 1, orphans are its children
                 time.sleep(_POLL_S)
-        self._readiness.close()
         for region in shared_memory(self._memory_prefix):
             region.unlink(missing_ok=True)
 
@@ -163,27 +167,27 @@ class TritonProcess:
 
 
 class _Readiness:
-    """Whether tritonserver reports itself ready over gRPC."""
+    """Whether tritonserver reports itself ready over HTTP, which needs no certificate as gRPC may."""
 
-    def __init__(self, address: str) -> None:
-        # A channel of its own, not shared with clients in this process, that reconnects soon.
-        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_reconnect_backoff_ms", 200)]
-        self._client = triton.InferenceServerClient(address, channel_args=options)
+    def __init__(self, host: str, port: int) -> None:
+        self._address = (host, port)
         self.is_ready: bool = False
         self.asked_s = self.answered_s = time.monotonic()
 
     def ask(self) -> bool:
         """Whether it is ready; False also where it does not answer."""
         self.asked_s = time.monotonic()
+        connection = http.client.HTTPConnection(*self._address, timeout=_ASK_S)
         try:
-            self.is_ready = bool(self._client.is_server_ready(client_timeout=_ASK_S))
-        except InferenceServerException:
+            connection.request("GET", "/v2/health/ready")
+            self.is_ready = connection.getresponse().status == HTTPStatus.OK
+        except (OSError, http.client.HTTPException):
+            self.is_ready = False
             return False
+        finally:
+            connection.close()
         self.answered_s = time.monotonic()
         return self.is_ready
-
-    def close(self) -> None:
-        self._client.close()
 
 
 def _stubs(tritonserver: int) -> dict[psutil.Process, str]:

@@ -1,0 +1,46 @@
+"""The metrics of several processes as one text in Prometheus' format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.registry import Collector
+
+from .registry import Snapshot
+from .table import METRICS, SECONDS, Kind
+
+_BOUNDS = [*map(str, SECONDS), "+Inf"]
+
+
+class _Families(Collector):
+    def __init__(self, snapshots: Sequence[Snapshot]) -> None:
+        self._snapshots = snapshots
+
+    def collect(self) -> Iterator[Family]:
+        for metric in METRICS:
+            series = [one for snapshot in self._snapshots for one in snapshot.get(metric.name, [])]
+            if not series:
+                continue
+            if metric.kind is Kind.HISTOGRAM:
+                times = HistogramMetricFamily(metric.name, metric.help, labels=metric.labels)
+                for labels, (counts, seconds) in series:
+                    buckets = zip(_BOUNDS, map(float, accumulate(counts)), strict=True)
+                    times.add_metric(labels, list(buckets), seconds)
+                yield times
+                continue
+            family = CounterMetricFamily if metric.kind is Kind.COUNTER else GaugeMetricFamily
+            values = family(metric.name, metric.help, labels=metric.labels)
+            for labels, value in series:
+                values.add_metric(labels, value)
+            yield values
+
+
+def exposition(snapshots: Sequence[Snapshot]) -> bytes:
+    """The text. No series may be in two of the snapshots."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Families(snapshots))
+    return bytes(generate_latest(registry))

@@ -1,0 +1,73 @@
+"""What a running server tells of itself: every metric by the rules of the text format, and traces from end to end."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tridex.client import Client, Document, NotFound
+from tridex.serving.metrics.table import (
+    COMPACTIONS,
+    DOCUMENTS,
+    LOAD_FAILURES,
+    MAINTENANCE_FAILURES,
+    METRICS,
+    RECALL_EXPECTED,
+    RECALL_FOUND,
+    REQUESTS,
+)
+from tridex.serving.server import TritonServer
+
+EVENTS = {COMPACTIONS.name, LOAD_FAILURES.name, MAINTENANCE_FAILURES.name, RECALL_EXPECTED.name, RECALL_FOUND.name}
+"""Counters that are there once something has happened."""
+
+Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def scrape(server: TritonServer) -> tuple[str, Series]:
+    """The text, and every series by its name and labels, of which none is there twice."""
+    with urllib.request.urlopen(f"http://{server.host}:{server.ports['metrics']}/metrics", timeout=30) as answer:
+        text = answer.read().decode()
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    series = {(sample.name, frozenset(sample.labels.items())): sample.value for sample in samples}
+    assert len(series) == len(samples)
+    return text, series
+
+
+def test_every_metric_of_the_table_is_there_and_none_beside(client: Client, server: TritonServer) -> None:
+    client.upsert("watched", [Document(str(i), f"metric number {i}") for i in range(3)])
+    client.search("watched", "which number?")
+    with pytest.raises(NotFound):
+        client.search("not-there", "which number?")
+    time.sleep(2.5)  # Models write what they have counted once a second.
+    text, series = scrape(server)
+    types = dict(re.findall(r"^# TYPE (tridex_\S+) (\S+)$", text, re.MULTILINE))
+    helps = dict(re.findall(r"^# HELP (tridex_\S+) (.+)$", text, re.MULTILINE))
+    table = {metric.name: metric for metric in METRICS}
+    assert table.keys() - EVENTS <= types.keys() <= table.keys()
+    assert types == {name: table[name].kind.value for name in types}
+    assert helps == {name: table[name].help for name in types}
+    for (name, labels), _ in series.items():
+        family = re.sub("_(bucket|sum|count)$", "", name)
+        if family in table:
+            assert {label for label, _ in labels} - {"le"} == set(table[family].labels)
+    assert series[DOCUMENTS.name, frozenset({("collection", "watched")})] == 3
+    assert series[REQUESTS.name, frozenset({("operation", "search"), ("code", "NOT_FOUND")})] >= 1
+    assert any(name == "nv_inference_request_summary_us" for name, _ in series), "Triton server's own are beside them"
+
+
+def test_one_trace_goes_from_a_chain_to_the_kernel(server: TritonServer, collector: str) -> None:
+    """The example, whose collector takes the place of the one that was down until now."""
+    port = collector.rpartition(":")[2]
+    command = [sys.executable, "-m", "examples.tracing", "--address", server.address, "--listen", port]
+    printed = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    names = re.sub(r": [0-9.]+ ms$", "", printed, flags=re.MULTILINE).splitlines()
+    assert names[:3] == ["chain", "  search tracing", "    search tracing"]
+    assert {name.strip() for name in names[3:]} == {"wait", "tokenise", "encode", "score", "fetch", "answer"}
+    assert all(name.startswith(6 * " ") for name in names[3:])

@@ -1,0 +1,267 @@
+"""API keys and mutual TLS on the real server: who gets in, on every port, and what nobody may do."""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import kserve
+import numpy as np
+import psutil
+import pytest
+import tritonclient.grpc as triton
+from certificates import Authority
+from control_calls import CLOSED
+from fuzzer import REACHABLE
+from servers import new_server
+from tritonclient.grpc import service_pb2_grpc as rpc
+from tritonclient.utils import InferenceServerException
+
+from tridex.client import TLS, Client, Document, PermissionDenied, Unauthenticated, Unavailable
+from tridex.serving.access.key_file import Right, add_key
+from tridex.serving.server import ServerError, TritonServer
+from tridex.serving.settings import ServerSettings
+
+DOCUMENTS = [Document("1", "late interaction keeps every token", {"year": 2020})]
+
+TEXT = [["late interaction"]]
+INPUTS: dict[str, kserve.Inputs] = {
+    "search": {"QUERY": TEXT},
+    "ingest": {"ID": TEXT},
+    "catalog": {"IDS": TEXT},
+    "encode_query": {"QUERY": TEXT},
+    "encode_document": {"DOCUMENT": TEXT},
+    "rerank": {"QUERY": TEXT, "DOCUMENTS": TEXT},
+    "maxsim": {"QUERY_EMBEDDINGS": np.ones((1, 2, 128), np.float32), "QUERY_MASK": np.ones((1, 2), np.int64)},
+}
+
+
+@dataclass(frozen=True)
+class Secured:
+    """A server with keys and mutual TLS."""
+
+    server: TritonServer
+    tls: TLS
+    keys: Path
+    admin: str
+
+    def client(self, key: str | None, tls: TLS | None = None) -> Client:
+        return Client(self.server.address, timeout_s=60, api_key=key, tls=tls or self.tls)
+
+    def new_key(self, name: str, *rights: Right, collections: tuple[str, ...] = ("*",)) -> str:
+        return add_key(self.keys, name, rights, collections)
+
+
+@pytest.fixture(scope="module")
+def secured(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    folder = tmp_path_factory.mktemp("secured")
+    authority = Authority(folder, "authority")
+    server, client = authority.issue("server"), authority.issue("client")
+    keys = folder / "keys.toml"
+    admin = add_key(keys, "admin", list(Right), ["*"])
+    chosen = {"tls_cert": server.cert, "tls_key": server.key, "client_ca": authority.cert, "api_key_file": keys}
+    with new_server(repository, folder / "data" / "store", **chosen, log_verbosity=2) as running:
+        secured = Secured(running, TLS(authority.cert, client.cert, client.key), keys, admin)
+        with secured.client(admin) as connected:
+            connected.upsert("docs", DOCUMENTS)
+            connected.upsert("team-a-docs", DOCUMENTS)
+        yield secured
+
+
+def test_a_key_with_every_right_does_everything(secured: Secured) -> None:
+    with secured.client(secured.admin) as client:
+        client.create_collection("made")
+        client.upsert("made", DOCUMENTS)
+        assert [hit.id for hit in client.search("made", "late interaction")] == ["1"]
+        assert client.rerank("late", ["interaction"])[0].index == 0
+        assert len(client.encode_query("late")) and len(client.encode_document("interaction"))
+        client.set_alias("now", "made")
+        assert client.count("now") == 1
+        client.drop_alias("now")
+        client.drop_collection("made")
+        assert {info.name for info in client.collections()} >= {"docs", "team-a-docs"}
+
+
+def test_without_a_key_or_with_a_wrong_one_no_model_answers(secured: Secured) -> None:
+    assert set(INPUTS) == {model.name for model in REACHABLE}
+    for header in ([], [("authorization", "Bearer tridex_wrong")], [("authorization", f"Basic {secured.admin}")]):
+        with grpc.secure_channel(secured.server.address, secured.tls.credentials()) as channel:
+            stub = rpc.GRPCInferenceServiceStub(channel)
+            for model, inputs in INPUTS.items():
+                request = kserve.request(model, inputs, collection="docs", operation="get")
+                with pytest.raises(grpc.RpcError) as refused:
+                    stub.ModelInfer(request, metadata=header, timeout=30)
+                assert "UNAUTHENTICATED: " in refused.value.details(), model
+                (streamed,) = stub.ModelStreamInfer(iter([request]), metadata=header, timeout=30)
+                assert "UNAUTHENTICATED: " in streamed.error_message, model
+    for key in (None, "tridex_wrong"):
+        with secured.client(key) as client:
+            with pytest.raises(Unauthenticated):
+                client.search("docs", "late")
+            with pytest.raises(Unauthenticated):
+                client.upsert("docs", DOCUMENTS)
+            assert client.is_ready()
+
+
+def test_a_reader_cannot_write_and_a_writer_cannot_read_or_administer(secured: Secured) -> None:
+    with secured.client(secured.new_key("reader", Right.READ)) as reader:
+        assert [hit.id for hit in reader.search("docs", "late")] == ["1"]
+        assert reader.get("docs", ["1"]) == DOCUMENTS
+        for write in (
+            lambda: reader.upsert("docs", DOCUMENTS),
+            lambda: reader.delete("docs", ["1"]),
+            lambda: reader.clear("docs"),
+            lambda: reader.update_metadata("docs", ["1"], metadata={"year": 1}),
+        ):
+            with pytest.raises(PermissionDenied, match=r"^key 'reader' does not have the right 'write'"):
+                write()
+        for change in (
+            lambda: reader.create_collection("x"),
+            lambda: reader.drop_collection("docs"),
+            lambda: reader.drop_fields("docs", ["year"]),
+            lambda: reader.compact("docs"),
+            lambda: reader.set_alias("x", "docs"),
+            lambda: reader.drop_alias("x"),
+        ):
+            with pytest.raises(PermissionDenied, match=r"^key 'reader' does not have the right 'admin'"):
+                change()
+        assert reader.count("docs") == 1
+    with secured.client(secured.new_key("writer", Right.WRITE)) as writer:
+        writer.upsert("docs", DOCUMENTS)
+        with pytest.raises(PermissionDenied, match="the right 'read', which search needs"):
+            writer.search("docs", "late")
+        with pytest.raises(PermissionDenied, match="the right 'read', which catalog get needs"):
+            writer.get("docs", ["1"])
+        with pytest.raises(PermissionDenied, match="the right 'admin', which ingest drop needs"):
+            writer.drop_collection("docs")
+
+
+def test_a_key_for_some_collections_sees_no_others(secured: Secured) -> None:
+    with secured.client(secured.new_key("team-a", *Right, collections=("team-a-*",))) as client:
+        assert [info.name for info in client.collections()] == ["team-a-docs"]
+        assert client.count("team-a-docs") == 1
+        for call in (
+            lambda: client.search("docs", "late"),
+            lambda: client.upsert("docs", DOCUMENTS),
+            lambda: client.set_alias("team-a-view", "docs"),
+        ):
+            with pytest.raises(PermissionDenied, match="key 'team-a' does not have collection 'docs'"):
+                call()
+
+
+def test_what_administers_the_server_is_closed_to_every_key(secured: Secured) -> None:
+    header = {"authorization": f"Bearer {secured.admin}"}
+    calls = {
+        **CLOSED,
+        "server metadata": lambda raw: raw.get_server_metadata(headers=header),
+        "model metadata": lambda raw: raw.get_model_metadata("search", headers=header),
+        "statistics": lambda raw: raw.get_inference_statistics(headers=header),
+    }
+    with triton.InferenceServerClient(secured.server.address, creds=secured.tls.credentials()) as raw:
+        for name, call in calls.items():
+            with pytest.raises(InferenceServerException) as refused:
+                call(raw)
+            assert "This protocol is restricted" in str(refused.value), name
+        assert raw.is_server_live() and raw.is_server_ready()
+    with secured.client(secured.admin) as client, pytest.raises(PermissionDenied, match="restricted"):
+        client.statistics()
+
+
+def test_without_tls_or_a_certificate_nobody_connects(secured: Secured) -> None:
+    for tls in (TLS(secured.tls.ca), TLS()):
+        with secured.client(secured.admin, tls) as client, pytest.raises(Unavailable):
+            client.count("docs", timeout_s=2)
+    with Client(secured.server.address, api_key=secured.admin) as client, pytest.raises(Unavailable):
+        client.count("docs", timeout_s=2)
+
+
+def test_health_is_open_and_metrics_need_certificate_and_key(secured: Secured) -> None:
+    server = secured.server
+
+    def get(port: str, path: str, *, certificate: bool, key: str | None = None) -> int:
+        context = ssl.create_default_context(cafile=str(secured.tls.ca))
+        if certificate:
+            context.load_cert_chain(str(secured.tls.certificate), str(secured.tls.key))
+        connection = http.client.HTTPSConnection("127.0.0.1", server.ports[port], timeout=30, context=context)
+        connection.request("GET", path, headers={"Authorization": f"Bearer {key}"} if key else {})
+        return connection.getresponse().status
+
+    assert (
+        get("http", "/v2/health/ready", certificate=False) == get("http", "/v2/health/live", certificate=False) == 200
+    )
+    assert get("http", "/v2/models/stats", certificate=True, key=secured.admin) == 404
+    with pytest.raises(OSError):
+        get("metrics", "/metrics", certificate=False, key=secured.admin)
+    assert get("metrics", "/metrics", certificate=True) == 401
+    assert get("metrics", "/metrics", certificate=True, key=secured.admin) == 200
+
+
+def test_the_servers_own_http_answers_nobody(secured: Secured) -> None:
+    """It is on for the launcher's question whether the server is ready, on an address of this machine alone."""
+    connections = psutil.Process(secured.server.pid).net_connections("tcp")
+    listening = {found.laddr for found in connections if found.status == psutil.CONN_LISTEN}
+    (own,) = [
+        (host, port) for host, port in listening if host != "127.0.0.1" and _answers(host, port, "/v2/health/live")
+    ]
+    for method, path in [
+        ("POST", "/v2/models/encode_query/infer"),
+        ("POST", "/v2/repository/index"),
+        ("POST", "/v2/repository/models/search/unload"),
+        ("POST", "/v2/systemsharedmemory/region/a/register"),
+        ("POST", "/v2/logging"),
+        ("POST", "/v2/trace/setting"),
+        ("GET", "/v2"),
+        ("GET", "/v2/models/search"),
+        ("GET", "/v2/models/search/config"),
+        ("GET", "/v2/models/stats"),
+    ]:
+        connection = http.client.HTTPConnection(*own, timeout=30)
+        connection.request(
+            method, path, "{}" if method == "POST" else None, {"Authorization": f"Bearer {secured.admin}"}
+        )
+        assert connection.getresponse().status == 403, path
+
+
+def test_keys_come_and_go_without_a_restart(secured: Secured) -> None:
+    pid = secured.server.pid
+    before = secured.keys.read_text()
+    with secured.client(secured.new_key("short", Right.READ)) as client:
+        assert client.count("docs") == 1
+        secured.keys.write_text(before)
+        with pytest.raises(Unauthenticated):
+            client.count("docs")
+    assert secured.server.pid == pid
+
+
+def test_no_key_is_in_the_log_or_in_a_command_line(secured: Secured) -> None:
+    with secured.client(secured.admin) as client:
+        client.search("docs", "late")
+    log = secured.server.log.read_text()
+    assert len(log) > 1000 and secured.admin not in log
+    main = psutil.Process(secured.server.pid)
+    for process in (main, *main.children(recursive=True)):
+        assert secured.admin not in " ".join(process.cmdline())
+
+
+def _answers(host: str, port: int, path: str) -> bool:
+    connection = http.client.HTTPConnection(host, port, timeout=10)
+    connection.request("GET", path)
+    return connection.getresponse().status == 200
+
+
+def test_a_server_that_could_not_be_reached_as_asked_does_not_start(repository: Path, tmp_path: Path) -> None:
+    keys = tmp_path / "keys.toml"
+    add_key(keys, "a", [Right.READ], ["*"])
+    keys.chmod(0o644)
+    old = Authority(tmp_path, "authority").issue("old", expired=True)
+    for chosen, message in [
+        ({"api_key_file": keys}, "keys.toml has mode 0644; expected"),
+        ({"tls_cert": old.cert, "tls_key": old.key}, "certificate has expired"),
+    ]:
+        settings = ServerSettings(repository=repository, store=tmp_path / "store", **chosen)
+        with pytest.raises(ServerError, match=message):
+            TritonServer(settings).start()
