@@ -69,6 +69,8 @@ class _Plan:
     blocks: int
     most: int
     """Documents that a split takes."""
+    rounds: int
+    """Blocks that a split takes, at most."""
     kept: int
     """Keys that a split keeps of each query."""
     capacity: int
@@ -171,6 +173,7 @@ def _search(
                 rows,
                 **scratch,
                 **sizes,
+                rounds=plan.rounds,
                 top_k=top_k,
                 BLOCK_DOCUMENTS=BLOCK_DOCUMENTS,
                 LIST=LIST,
@@ -267,6 +270,7 @@ def _plan(segment: Segment, batch: int, query_tokens: int, top_k: int, roles: Ro
         last_documents,
         large_blocks + last_blocks,
         most,
+        most // last_documents,
         kept,
         capacity=2 * kept + 4 * BLOCK_DOCUMENTS,
     )

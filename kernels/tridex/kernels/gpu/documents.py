@@ -104,14 +104,14 @@ def _list_chunks(
     LIST: tl.constexpr,
     BLOCK_DOCUMENTS: tl.constexpr,
 ):
-    """Lists the chunks number `first` to `first` + LIST of a block of documents, and returns how many there are.
+    """Lists the chunks number `first` to `first` + LIST of a block of documents.
 
     p_chunks: out: int64 [LIST], first token << 4 | tokens - 1. p_ends: out: int8 [LIST], 1 where a document ends.
     Offsets are read anew for each list: kept from list to list they took registers that the tiles need.
     """
     rows, wanted = block_rows(p_rows, first_document, size, documents, BLOCK_DOCUMENTS)
     starts, lengths = document_spans(p_offsets, p_live, rows, wanted)
-    begins, ends, chunks = chunk_spans(lengths, TILE_CHUNKS)
+    begins, ends, _ = chunk_spans(lengths, TILE_CHUNKS)
     low = tl.maximum(begins, first)
     high = tl.minimum(ends, first + LIST)
     lasts = (lengths - 1) // CHUNK
@@ -125,7 +125,6 @@ def _list_chunks(
         tl.store(p_chunks + (number - first), entries, mask=own)
         tl.store(p_ends + (number - first), (number + 1 == ends[:, None]).to(tl.int8), mask=own)
     tl.debug_barrier()
-    return chunks
 
 
 @triton.jit
@@ -215,10 +214,11 @@ def store_sums(
         running = tl.full([ROWS, 4], float("-inf"), tl.float32)
         ended = 0
         p_own_sums = p_sums + number * BLOCK_DOCUMENTS * WARPS
-        first = tl.zeros([], tl.int64)
-        chunks = first + 1
-        while first < chunks:
-            chunks = _list_chunks(
+        rows, wanted = block_rows(p_rows, first_document, size, documents, BLOCK_DOCUMENTS)
+        _, lengths = document_spans(p_offsets, p_live, rows, wanted)
+        _, _, chunks = chunk_spans(lengths, TILE_CHUNKS)
+        for first in tl.range(0, chunks, LIST, disable_licm=True):
+            _list_chunks(
                 p_chunks,
                 p_ends,
                 p_offsets,
@@ -262,7 +262,6 @@ def store_sums(
                 running, ended = _take_chunks(
                     tl.max(pairs, axis=2), running, ended, ends, weights, p_own_sums, SUBTILES, WARPS
                 )
-            first += LIST
     tl.debug_barrier()
 
 

@@ -118,6 +118,7 @@ def merge(
         "last_documents",
         "blocks",
         "most",
+        "rounds",
         "kept",
         "capacity",
         "top_k",
@@ -153,6 +154,7 @@ def search_documents(
     last_documents,  # in a smaller block
     blocks,  # of both sizes
     most,  # documents of a split
+    rounds,  # blocks of a split, at most
     kept,
     capacity,  # at least kept + BLOCK_DOCUMENTS
     top_k,
@@ -191,57 +193,59 @@ def search_documents(
     thresholds = tl.full([SUBTILES], LOWEST_KEY, tl.int64)
     taken = 0
     ticket = claim(p_counters + group, blocks, taken, block_documents, most)
-    while ticket < blocks:
-        first, size = block_span(ticket, block_documents, large_blocks, last_documents)
-        store_sums(
-            None,
-            first,
-            size,
-            documents,
-            first_query,
-            end_query,
-            subtiles,
-            p_chunks,
-            p_ends,
-            p_sums,
-            p_queries,
-            p_weights,
-            p_codes,
-            p_scales,
-            p_centroid_ids,
-            p_centroids,
-            p_bucket_weights,
-            p_offsets,
-            p_live,
-            CODES,
-            CODES_PER_BYTE,
-            DIM,
-            BLOCK_DIM,
-            SUBTILE,
-            SUBTILES,
-            WARPS,
-            TOKENS,
-            BLOCK_DOCUMENTS,
-            LIST,
-            STAGES,
-        )
-        rows, wanted = block_rows(None, first, size, documents, BLOCK_DOCUMENTS)
-        _, lengths = document_spans(p_offsets, p_live, rows, wanted)
-        scores = query_scores(lengths, query - first_query, query < end_query, subtiles, p_sums, SUBTILES, WARPS)
-        keys = sort_keys(scores, rows[None, :])
-        better = (keys > thresholds[:, None]) & (lengths > 0)[None, :] & (query < end_query)[:, None]
-        p_own_keys = p_keys + (query.to(tl.int64) * splits + split) * capacity
-        counts = append_keys(p_own_keys, counts, keys, better)
-        taken += size
-        ticket = claim(p_counters + group, blocks, taken, block_documents, most)
-        if (ticket >= blocks) | (tl.max(counts) > capacity - BLOCK_DOCUMENTS):
-            for i in range(first_query, end_query):
-                count = tl.sum(tl.where(query == i, counts, 0))
-                if count > kept:
-                    p_buffer = p_keys + (tl.cast(i, tl.int64) * splits + split) * capacity
-                    least = keep_largest(p_buffer, count, kept, _BUFFER_CHUNK)
-                    thresholds = tl.where(query == i, least, thresholds)
-            counts = tl.minimum(counts, kept)
+    # Not `while`, whose body's invariants the compiler would keep in registers that the tiles need.
+    for _round in tl.range(0, rounds, disable_licm=True):
+        if ticket < blocks:
+            first, size = block_span(ticket, block_documents, large_blocks, last_documents)
+            store_sums(
+                None,
+                first,
+                size,
+                documents,
+                first_query,
+                end_query,
+                subtiles,
+                p_chunks,
+                p_ends,
+                p_sums,
+                p_queries,
+                p_weights,
+                p_codes,
+                p_scales,
+                p_centroid_ids,
+                p_centroids,
+                p_bucket_weights,
+                p_offsets,
+                p_live,
+                CODES,
+                CODES_PER_BYTE,
+                DIM,
+                BLOCK_DIM,
+                SUBTILE,
+                SUBTILES,
+                WARPS,
+                TOKENS,
+                BLOCK_DOCUMENTS,
+                LIST,
+                STAGES,
+            )
+            rows, wanted = block_rows(None, first, size, documents, BLOCK_DOCUMENTS)
+            _, lengths = document_spans(p_offsets, p_live, rows, wanted)
+            scores = query_scores(lengths, query - first_query, query < end_query, subtiles, p_sums, SUBTILES, WARPS)
+            keys = sort_keys(scores, rows[None, :])
+            better = (keys > thresholds[:, None]) & (lengths > 0)[None, :] & (query < end_query)[:, None]
+            p_own_keys = p_keys + (query.to(tl.int64) * splits + split) * capacity
+            counts = append_keys(p_own_keys, counts, keys, better)
+            taken += size
+            ticket = claim(p_counters + group, blocks, taken, block_documents, most)
+            if (ticket >= blocks) | (tl.max(counts) > capacity - BLOCK_DOCUMENTS):
+                for i in range(first_query, end_query):
+                    count = tl.sum(tl.where(query == i, counts, 0))
+                    if count > kept:
+                        p_buffer = p_keys + (tl.cast(i, tl.int64) * splits + split) * capacity
+                        least = keep_largest(p_buffer, count, kept, _BUFFER_CHUNK)
+                        thresholds = tl.where(query == i, least, thresholds)
+                counts = tl.minimum(counts, kept)
     tl.store(p_least + query.to(tl.int64) * splits + split, thresholds, mask=query < end_query)
     tl.debug_barrier()
     finished = tl.atomic_add(p_counters + (groups + group), 1, sem="acq_rel")
