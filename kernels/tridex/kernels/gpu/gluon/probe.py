@@ -90,10 +90,10 @@ def _wait_for(device: torch.device) -> None:
     """Raises _StalledError where the device goes on for too long."""
     if device.type != "cuda":
         return
-    done = torch.cuda.Event()
+    done = torch.cuda.Event()  # type: ignore[no-untyped-call]
     done.record(torch.cuda.current_stream(device))
     end = time.monotonic() + _LONGEST_S
-    while not done.query():
+    while not done.query():  # type: ignore[no-untyped-call]
         if time.monotonic() > end:
             raise _StalledError
         time.sleep(1e-4)
