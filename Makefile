@@ -131,7 +131,8 @@ lint: install docs ## ruff, mypy --strict, the arrows between the packages, the 
 $(DEPLOY_VENV)/.done: deploy/requirements-lint.txt
 	$(PYTHON) -m venv $(DEPLOY_VENV)
 	$(DEPLOY_VENV)/bin/pip install --quiet --requirement $<
-	@command -v promtool >/dev/null || { cd $(DEPLOY_VENV) && apt-get download --quiet=2 prometheus \
+	@command -v promtool >/dev/null || { cd $(DEPLOY_VENV) \
+	  && { apt-get download --quiet=2 prometheus || { apt-get update --quiet=2 && apt-get download --quiet=2 prometheus; }; } \
 	  && dpkg-deb --extract prometheus_*.deb . ; }
 	ln -sf "$$(command -v promtool || echo ../usr/bin/promtool)" $(DEPLOY_VENV)/bin/promtool
 	@touch $@

@@ -25,6 +25,7 @@ CHART = HERE / "helm" / "tridex"
 OBSERVABILITY = HERE / "observability"
 BIN = Path(sys.executable).parent
 PROMTOOL = BIN / "promtool"
+MYPY = (BIN / "mypy", "--config-file=", "--strict", "--ignore-missing-imports", "--allow-subclassing-any")
 
 OF_THE_OPERATOR = {"PrometheusRule", "ServiceMonitor"}
 """Objects that Kubernetes itself has no schema of."""
@@ -55,7 +56,7 @@ def main() -> None:
     check_prometheus()
     for file in ("modal_app.py", "cog/predict.py", "healthcheck.py", "observability/dashboards.py", "check.py"):
         # cog brings no types of its classes, and Tridex is not installed here.
-        run(BIN / "mypy", "--strict", "--ignore-missing-imports", "--allow-subclassing-any", HERE / file)
+        run(*MYPY, HERE / file)
     print("deploy/: no faults found")
 
 

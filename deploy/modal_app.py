@@ -69,7 +69,7 @@ class Tridex:
     def upsert(self, collection: str, documents: list[dict[str, Any]]) -> int:
         """Writes documents and backs the store up; the version that the write made."""
         with self._client() as client:
-            version = client.upsert(collection, documents).version
+            version: int = client.upsert(collection, documents).version
         subprocess.run(["tridex", "store", "backup", BACKUPS, "--store", STORE], check=True)
         volume.commit()
         return version

@@ -59,6 +59,7 @@ def page(address: str) -> Iterator[Page]:
     """The page, whose errors fail the tests."""
     assert BROWSER, "expected chromium-headless-shell or chromium; on Debian: apt-get install chromium-headless-shell"
     errors: list[str] = []
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=BROWSER)
         page = browser.new_page(viewport={"width": 1280, "height": 900})
@@ -78,7 +79,7 @@ def ask(page: Page, query: str) -> None:
 
 
 def test_a_question_is_answered_three_times(page: Page) -> None:
-    expect(page.locator("#hits-bi-encoder progress")).to_have_count(0, timeout=PATIENCE_MS)
+    expect(page.locator("#hits-bi-encoder progress")).to_have_count(0)
     ask(page, "delete a directory and everything in it")
     for system in ("ColBERT", "Bi-encoder", "BM25"):
         expect(page.get_by_role("region", name=system).locator(".hit").first).to_be_visible()
@@ -109,7 +110,7 @@ def test_a_query_of_special_tokens_alone_is_answered(page: Page) -> None:
 def test_codecs_are_measured(page: Page) -> None:
     page.get_by_role("button", name="Measure").click()
     rows = page.get_by_role("region", name="What each codec costs").locator("tbody tr")
-    expect(rows).to_have_count(7, timeout=PATIENCE_MS)
+    expect(rows).to_have_count(7)
     expect(rows.first).to_contain_text("100.0 %")
 
 

@@ -65,7 +65,7 @@ def test_every_metric_of_the_table_is_there_and_none_beside(client: Client, serv
 def test_one_trace_goes_from_a_chain_to_the_kernel(server: TritonServer, collector: str) -> None:
     """The example, whose collector takes the place of the one that was down until now."""
     port = collector.rpartition(":")[2]
-    command = [sys.executable, "-m", "examples.tracing", "--address", server.address, "--listen", port]
+    command = [sys.executable, "-m", "examples.tracing", server.address, port]
     printed = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
     names = re.sub(r": [0-9.]+ ms$", "", printed, flags=re.MULTILINE).splitlines()
     assert names[:3] == ["chain", "  search tracing", "    search tracing"]

@@ -142,6 +142,7 @@ def _server(choices: Choices, store: Path, console: Console, held: ExitStack) ->
             store=store,
             device=choices.device,
             host=HOST,
+            metrics_host=HOST,
             grpc_port=grpc_port,
             http_port=http_port,
             metrics_port=metrics_port,

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tridex.serving.backend.service import ErrorCode
 from tridex.serving.metrics import table
 from tridex.serving.metrics.exposition import exposition
 from tridex.serving.metrics.registry import Gauge, Metrics
@@ -94,3 +95,8 @@ def test_a_family_of_two_processes_is_one() -> None:
     assert value(text, REQUESTS.name, operation='od"d\\\n', code="OK") == 1
     assert value(text, READY.name) == 0
     assert text.count(b"# TYPE tridex_requests_total counter") == 1
+
+
+def test_the_docs_have_every_code() -> None:
+    codes = ", ".join(f"`{code.name}`" for code in ErrorCode)
+    assert f"or why it failed: {codes} |" in REFERENCE.read_text()
