@@ -60,8 +60,8 @@ VARIANTS = [
         for tile in query_tiles(codec, 128, capability)[: 1 if codec is Codec.BFLOAT16 else None]
     ),
     *(
-        (kernel, codec, 128, query_tiles(codec, 128, 90)[0], 90)
-        for kernel in (kernels.score_candidates, kernels.explain_candidates)
+        (kernel, codec, 128, tile or query_tiles(codec, 128, 90)[0], 90)
+        for kernel, tile in ((kernels.score_candidates, None), (kernels.explain_candidates, query_tile.EXPLAIN))
         for codec in (Codec.FLOAT32, Codec.FLOAT16, Codec.FLOAT8, Codec.INT8, Codec.RESIDUAL2)
     ),
     *(
@@ -182,16 +182,19 @@ def assert_addresses_are_64_bit(variant: Any, kernel: Any) -> None:
     The counters, two for each group of queries, and the bucket weights are few.
     """
     origins: dict[str, str] = {}
+    constants: set[str] = set()
     offsets: dict[str, set[str]] = {}
     for line in variant.asm["ttir"].splitlines():
         # Names of values come again in other regions: the last one above is meant.
         if reshaped := re.search(r"(%\w+) = tt\.(?:splat|broadcast|expand_dims|bitcast|reshape) (%\w+)", line):
             origins[reshaped[1]] = origins.get(reshaped[2], reshaped[2])
+        elif constant := re.search(r"(%\w+) = arith.constant", line):
+            constants.add(constant[1])
         elif added := re.search(r"(%\w+) = tt\.addptr (%\w+), (%\w+) .*, (?:tensor<[\dx]+x)?(i\d+)>? loc", line):
             result, base, offset, offset_type = added.groups()
             base = origins.get(base, base)
-            origins[result] = base if offset.startswith("%c") else result
-            if not offset.startswith("%c"):
+            origins[result] = base if offset in constants else result
+            if offset not in constants:
                 offsets.setdefault(base.removeprefix("%"), set()).add(offset_type)
     arguments = {parameter.name for parameter in kernel.params} & offsets.keys()
     assert arguments >= {"p_queries", "p_codes", "p_weights", "p_offsets", "p_live"}
@@ -224,6 +227,10 @@ def test_what_is_compiled_ahead_is_what_a_gpus_process_compiles(
     tiles = query_tiles(codec, dim, capability)
     assert len(made) == len(tiles) + 6  # a search by each query tile, rescore, explain, and what makes queries ready:
     # for scores or for each token, with a mask or without one
-    for kernel in (kernels.search_documents, kernels.score_candidates, kernels.explain_candidates):
-        assert compiled_variant(kernel, codec, dim, tiles[0], capability).asm["cubin"] in made.values()
+    for kernel, tile in [
+        (kernels.search_documents, tiles[0]),
+        (kernels.score_candidates, tiles[0]),
+        (kernels.explain_candidates, query_tile.EXPLAIN),
+    ]:
+        assert compiled_variant(kernel, codec, dim, tile, capability).asm["cubin"] in made.values()
     assert compile_ahead() == made, "it was not found in the cache"

@@ -23,6 +23,7 @@ from .gluon.roles import HEAD, LISTS, Roles, roles_of, serves
 from .queries import prepare_queries
 from .query_tile import (
     BLOCK_DOCUMENTS,
+    EXPLAIN,
     LIST,
     SUBTILE,
     QueryTile,
@@ -223,10 +224,9 @@ def explain(
     subtiles = triton.cdiv(query_tokens, SUBTILE)
     tokens = torch.empty((batch, candidates, subtiles * SUBTILE), dtype=torch.int64, device=segment.device)
     similarities = torch.empty(tokens.shape, dtype=torch.float32, device=segment.device)
-    query_tile = _smallest_tile(segment)
     if candidates:
         with torch.cuda.device_of(segment.codes):  # type: ignore[no-untyped-call]
-            kernels.explain_candidates[(batch * candidates * triton.cdiv(subtiles, query_tile.subtiles),)](
+            kernels.explain_candidates[(batch * candidates * triton.cdiv(subtiles, EXPLAIN.subtiles),)](
                 *_prepared(queries, mask, segment, each_token=True),
                 *_stored(segment),
                 rows.contiguous(),
@@ -235,7 +235,7 @@ def explain(
                 subtiles,
                 segment.documents,
                 candidates,
-                **constants(segment.codec, segment.dim, query_tile),
+                **constants(segment.codec, segment.dim, EXPLAIN),
             )
     return tokens[..., :query_tokens], similarities[..., :query_tokens]
 

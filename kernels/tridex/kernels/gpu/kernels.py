@@ -347,7 +347,7 @@ def score_candidates(
     _, lengths = document_spans(p_offsets, p_live, rows, wanted)
     own = tl.zeros([1], tl.int32)
     scores = tl.sum(query_scores(lengths, own, own == 0, subtiles, p_sums, SUBTILES, WARPS), axis=0)
-    scores = unscaled(tl.where(lengths > 0, scores, float("-inf")), tl.load(p_units + query))
+    scores = unscaled(tl.where(lengths > 0, scores, float("-inf")), tl.load(p_units + query.to(tl.int64)))
     place = tl.arange(0, BLOCK_DOCUMENTS)
     tl.store(p_scores + first + place, scores, mask=place < size)
 

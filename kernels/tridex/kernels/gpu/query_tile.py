@@ -71,6 +71,10 @@ _ELSEWHERE = (QueryTile(2, 64, 4, 3, 2), QueryTile(4, 64, 8, 3, 1))
 """Not measured. mma.sync (sm_80) takes its operands from registers."""
 _WIDE = (QueryTile(2, 64, 4, 2, 1),)
 
+EXPLAIN = QueryTile(2, 64, 4, 2, 1)
+"""Of explain, for every codec: where each maximum stands takes registers and shared memory, and it is asked for few
+documents."""
+
 
 def query_tiles(codec: Codec, dim: int, capability: int) -> tuple[QueryTile, ...]:
     """The query tiles for a codec, ascending.
