@@ -23,9 +23,9 @@ from tridex.kernels import Codec
 
 from . import maxsim_corpus as data
 from . import roofline
-from .maxsim import device_name, installed
+from .maxsim import installed
 from .maxsim_corpus import Shape
-from .publishing import publish
+from .publishing import device_name, publish
 from .timing import percentiles, side_by_side
 
 DOCUMENTS = 8_841_823

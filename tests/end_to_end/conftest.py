@@ -18,6 +18,14 @@ from tridex.export import export_checkpoint, write_default_checkpoint
 from tridex.serving.server import TritonServer
 
 
+@pytest.fixture(scope="package", autouse=True)
+def kernel_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One for all servers: each would compile for 9 s, as its store is new."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("TRIDEX_KERNEL_CACHE", str(tmp_path_factory.getbasetemp() / "kernel-cache"))
+        yield
+
+
 @pytest.fixture(scope="package")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The default checkpoint, as Sentence Transformers loads it."""

@@ -144,10 +144,10 @@ def test_the_recall_of_approximate_search_is_monitored(client: Client, server: T
             server, "tridex_recall_hits_expected_total", labels
         )
 
-    while (before := counted())[0] == before[1]:
+    # Read one after the other, they may be of two moments: until some are found, and not all.
+    while not 0 < (before := counted())[0] < before[1]:
         found = ids(client.search(places, "ember glacier", exact=False, n_probe=1, n_candidates=10))
         assert len(set(found)) == 10 and time.monotonic() < deadline
-    assert 0 < before[0] < before[1]
     exact = ids(client.search(places, "ember glacier"))
     assert ids(client.search(places, "ember glacier", exact=False, n_probe=1024, n_candidates=1190)) == exact
 

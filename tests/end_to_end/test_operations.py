@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from eventually import eventually
 from sentence_transformers import MultiVectorEncoder
 
 from tridex.client import AsyncClient, Client, Document
@@ -107,13 +108,20 @@ def test_the_server_says_what_it_serves(client: Client) -> None:
 def test_the_server_says_where_the_time_of_searches_goes(client: Client, server: TritonServer) -> None:
     client.upsert("stages", DOCUMENTS)
     metrics_url = f"http://{server.host}:{server.ports['metrics']}/metrics"
-    time.sleep(2)  # Models write what they have counted once a second.
+    client.search("stages", QUESTION)
+
+    def searches() -> float:
+        return read_stages(metrics_url)["answer"].requests
+
+    # Models write what they have counted once a second.
+    eventually(lambda: searches() > 0, within_s=60)
+    time.sleep(3)  # until those of other tests are counted, too
     before = read_stages(metrics_url)
     began = time.monotonic()
     for _ in range(5):
         client.search("stages", QUESTION)
     elapsed = time.monotonic() - began
-    time.sleep(2)
+    eventually(lambda: searches() >= before["answer"].requests + 5, within_s=60)
     spent = {stage: total.since(before[stage]) for stage, total in read_stages(metrics_url).items()}
     requests = {stage: total.requests for stage, total in spent.items() if total.requests}
     assert requests == dict.fromkeys(SEARCH_STAGES, 5)

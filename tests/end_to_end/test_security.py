@@ -200,32 +200,6 @@ def test_health_is_open_and_metrics_need_certificate_and_key(secured: Secured) -
     assert get("metrics", "/metrics", certificate=True, key=secured.admin) == 200
 
 
-def test_the_servers_own_http_answers_nobody(secured: Secured) -> None:
-    """It is on for the launcher's question whether the server is ready, on an address of this machine alone."""
-    connections = psutil.Process(secured.server.pid).net_connections("tcp")
-    listening = {found.laddr for found in connections if found.status == psutil.CONN_LISTEN}
-    (own,) = [
-        (host, port) for host, port in listening if host != "127.0.0.1" and _answers(host, port, "/v2/health/live")
-    ]
-    for method, path in [
-        ("POST", "/v2/models/encode_query/infer"),
-        ("POST", "/v2/repository/index"),
-        ("POST", "/v2/repository/models/search/unload"),
-        ("POST", "/v2/systemsharedmemory/region/a/register"),
-        ("POST", "/v2/logging"),
-        ("POST", "/v2/trace/setting"),
-        ("GET", "/v2"),
-        ("GET", "/v2/models/search"),
-        ("GET", "/v2/models/search/config"),
-        ("GET", "/v2/models/stats"),
-    ]:
-        connection = http.client.HTTPConnection(*own, timeout=30)
-        connection.request(
-            method, path, "{}" if method == "POST" else None, {"Authorization": f"Bearer {secured.admin}"}
-        )
-        assert connection.getresponse().status == 403, path
-
-
 def test_keys_come_and_go_without_a_restart(secured: Secured) -> None:
     pid = secured.server.pid
     before = secured.keys.read_text()
@@ -245,12 +219,6 @@ def test_no_key_is_in_the_log_or_in_a_command_line(secured: Secured) -> None:
     main = psutil.Process(secured.server.pid)
     for process in (main, *main.children(recursive=True)):
         assert secured.admin not in " ".join(process.cmdline())
-
-
-def _answers(host: str, port: int, path: str) -> bool:
-    connection = http.client.HTTPConnection(host, port, timeout=10)
-    connection.request("GET", path)
-    return connection.getresponse().status == 200
 
 
 def test_a_server_that_could_not_be_reached_as_asked_does_not_start(repository: Path, tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
-"""The cache of a GPU's compiled kernels: a folder beside the store, which survives restarts and upgrades.
+"""The cache of compiled kernels: a folder beside the store, which survives restarts and upgrades.
 
-The Triton language writes it and looks in it. Its keys are hashes of the kernels' source, of the language itself and of
-its assembler, of the constants and of the GPU's kind, so an upgrade finds nothing of the version before. Nothing is
-removed from it; it may be deleted whenever no server runs.
+On a GPU the Triton language writes it and looks in it. Its keys are hashes of the kernels' source, of the language
+itself and of its assembler, of the constants and of the GPU's kind, so an upgrade finds nothing of the version before.
+On a CPU numba does, in a folder for each state of the kernels' source. Nothing is removed from it; it may be deleted
+whenever no server runs.
 """
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
 VARIABLE = "TRITON_CACHE_DIR"
 """The environment variable by which the Triton language learns where its cache is."""
 
+NUMBA_VARIABLE = "NUMBA_CACHE_DIR"
+"""The same of numba."""
+
 
 class KernelCacheError(TridexError):
     """The cache cannot be used, or there is nothing to compile into it."""
@@ -38,6 +44,16 @@ def cache_folder(settings: ServerSettings) -> Path:
 def default_folder(store: Path) -> Path:
     """Beside the store."""
     return store.resolve().parent / "kernel-cache"
+
+
+def cpu_folder(folder: Path) -> Path:
+    """Where in the cache the CPU's loops are, as their source is now (kernels/cpu/compiled.py)."""
+    package = importlib.util.find_spec("tridex.kernels")
+    assert package is not None and package.submodule_search_locations is not None
+    digest = hashlib.sha256()
+    for source in sorted(Path(package.submodule_search_locations[0], "cpu").glob("*.py")):
+        digest.update(source.read_bytes())
+    return folder / f"cpu-{digest.hexdigest()[:16]}"
 
 
 def open_cache(folder: Path) -> None:

@@ -141,7 +141,7 @@ class ServerSettings(ModelSettings):
     kernel_cache: Path | None = Field(
         None,
         title="a folder",
-        description="Where a GPU's compiled kernels are kept; by default kernel-cache beside the store.",
+        description="Where compiled kernels are kept; by default kernel-cache beside the store.",
     )
     repository: Path = Field(
         Path("model_repository"), title="a folder", description="The model repository, with an exported encoder."

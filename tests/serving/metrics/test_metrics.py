@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -95,6 +96,18 @@ def test_a_family_of_two_processes_is_one() -> None:
     assert value(text, REQUESTS.name, operation='od"d\\\n', code="OK") == 1
     assert value(text, READY.name) == 0
     assert text.count(b"# TYPE tridex_requests_total counter") == 1
+
+
+def test_what_several_processes_count_is_one_series() -> None:
+    first, second = Metrics(), Metrics()
+    for metrics in (first, second):
+        metrics.add(REQUESTS, "search", "OK")
+        metrics.observe(REQUEST_DURATION, 0.25, "search")
+    text = exposition([first.snapshot(), json.loads(json.dumps(second.snapshot()))])
+    assert value(text, REQUESTS.name, operation="search", code="OK") == 2
+    assert value(text, f"{REQUEST_DURATION.name}_count", operation="search") == 2
+    assert value(text, f"{REQUEST_DURATION.name}_sum", operation="search") == 0.5
+    assert text.count(b'code="OK"') == 1
 
 
 def test_the_docs_have_every_code() -> None:

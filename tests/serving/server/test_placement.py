@@ -10,7 +10,7 @@ import gpus
 import pytest
 
 from tridex.common.nvidia import Driver
-from tridex.serving import memory
+from tridex.serving import kernel_cache, memory
 from tridex.serving.providers import why_not_loaded
 from tridex.serving.server import placement
 from tridex.serving.server.errors import ServerError
@@ -42,8 +42,12 @@ def placed(models: Path, device: str, driver: Driver | None = None, budget: int 
 def test_the_cpu_sees_no_gpu(models: Path) -> None:
     placement = placed(models, "cpu")
     assert (placement.device, placement.memory_budget) == ("cpu", memory.host_budget())
-    assert placement.environment == {"CUDA_VISIBLE_DEVICES": ""} and placement.remark is None
-    assert not (models.parent / "kernel-cache").exists()
+    cache = models.parent / "kernel-cache"
+    assert placement.environment == {
+        "CUDA_VISIBLE_DEVICES": "",
+        "NUMBA_CACHE_DIR": str(kernel_cache.cpu_folder(cache)),
+    }
+    assert placement.remark is None and cache.stat().st_mode & 0o777 == 0o700
 
 
 def test_auto_says_why_it_is_the_cpu(models: Path) -> None:
@@ -105,6 +109,7 @@ def test_a_kernel_cache_that_cannot_be_made(models: Path) -> None:
     (models.parent / "kernel-cache").touch()
     with pytest.raises(ServerError, match=r"kernel cache .* cannot be made: .*--kernel-cache"):
         placed(models, "cuda")
+    assert placed(models, "cpu").environment == {"CUDA_VISIBLE_DEVICES": ""}, "a CPU's loops are compiled at each start"
 
 
 def test_tensorrt_needs_a_gpu_and_its_libraries(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ BESIDE_GPU = {
     "export": "gpu,export-tools",
     "compare": "gpu,compare-tools",
     "train": "gpu,train-tools",
+    "try": "gpu,try-tools",
 }
 """What to install beside onnxruntime-gpu, in place of the extras that bring ONNX Runtime for the CPU, which would
 overwrite it."""

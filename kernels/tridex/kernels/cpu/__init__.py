@@ -7,4 +7,5 @@ token_tile.py      tokens of neighbouring documents, made ready
 codes.py           what is multiplied of each codec's codes
 conversion.py      how conversions of codes are built
 register_tile.py   the innermost loops
+compiled.py        the decorator of all of them, and what numba keeps of them
 """

@@ -22,11 +22,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from llvmlite import ir
-from numba import njit
 from numpy.typing import NDArray
 
 from tridex.kernels.codecs import Codec, CodeFormat
 
+from .compiled import compiled
 from .conversion import BYTE, FLOAT, HALF, WORD, Chunk, conversion, decode
 from .register_tile import FEATURES, FLOATS, HAS_PAIRS, HAS_QUADS, PAIRS, QUADS
 
@@ -158,7 +158,7 @@ def reading_of(codec: Codec, dim: int) -> Reading:
     return Reading(loader, words, dim)
 
 
-@njit(nogil=True)
+@compiled
 def load_codes(
     reading: Reading,
     codes: NDArray[np.uint8],

@@ -13,10 +13,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from .codes import IN_PLACE, Reading
+from .compiled import compiled
 from .register_tile import LANES, PANEL, fold, half_fold
 from .similarity import Queries, multiply, take_number
 from .token_tile import TILE_TOKENS, Tokens, empty_tile, load_tokens
@@ -37,7 +37,7 @@ class _Plan(NamedTuple):
     """[4], tokens, pieces, documents that end in the tile, and whether the first started in an earlier one."""
 
 
-@njit(nogil=True)
+@compiled
 def _empty_plan() -> _Plan:
     return _Plan(
         np.zeros(TILE_TOKENS, np.int64),
@@ -48,7 +48,7 @@ def _empty_plan() -> _Plan:
     )
 
 
-@njit(nogil=True)
+@compiled
 def _plan_tile(
     offsets: NDArray[np.int64],
     rows: NDArray[np.int64],
@@ -81,7 +81,7 @@ def _plan_tile(
     cursor[0], cursor[1] = column, taken
 
 
-@njit(nogil=True)
+@compiled
 def score_blocks(
     reading: Reading,
     tokens: Tokens,
@@ -141,7 +141,7 @@ def score_blocks(
                         maxima[p, 0, lane] = maxima[p, pieces - 1, lane]
 
 
-@njit(nogil=True)
+@compiled
 def explain_rows(
     reading: Reading,
     tokens: Tokens,

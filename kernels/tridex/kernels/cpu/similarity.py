@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import njit
 from numba.core import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from .codes import IN_PLACE, Reading
+from .compiled import compiled
 from .register_tile import (
     FLOATS,
     HAS_PAIRS,
@@ -58,7 +58,7 @@ take_number: Callable[..., int] = intrinsic(_take)
 """counter int64 [1]: the number it held, before it is counted up for all threads."""
 
 
-@njit(nogil=True)
+@compiled
 def multiply(
     reading: Reading,
     tokens: Tokens,

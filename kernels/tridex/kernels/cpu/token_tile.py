@@ -6,10 +6,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from .codes import IN_PLACE, Reading, halves_to_floats, load_codes
+from .compiled import compiled
 from .register_tile import PANEL, ROWS
 
 TILE_TOKENS = 16 * ROWS
@@ -48,7 +48,7 @@ class TokenTile(NamedTuple):
     """[1, 4 W], for a token's bytes."""
 
 
-@njit(nogil=True)
+@compiled
 def empty_tile(width: int, in_place: bool) -> TokenTile:
     """A tile of tokens of `width` words; in_place: to be read where they lie, where place 0 is sure to be one."""
     words = np.zeros((TILE_TOKENS, width), np.uint32)
@@ -62,7 +62,7 @@ def empty_tile(width: int, in_place: bool) -> TokenTile:
     )
 
 
-@njit(nogil=True)
+@compiled
 def load_tokens(reading: Reading, tokens: Tokens, first: int, count: int, tile: TokenTile, at: int) -> None:
     """Puts `count` tokens of a segment, from `first` on, into the tile from `at` on.
 

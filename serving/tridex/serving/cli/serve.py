@@ -50,7 +50,7 @@ def serve(
     ] = None,
     kernel_cache: Annotated[
         Path | None,
-        typer.Option(help="Where a GPU's compiled kernels are kept; by default kernel-cache beside the store."),
+        typer.Option(help="Where compiled kernels are kept; by default kernel-cache beside the store."),
     ] = None,
     tensorrt: Annotated[
         bool,

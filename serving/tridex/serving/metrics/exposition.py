@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
+from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
-from .registry import Snapshot
+from .registry import Labels, Snapshot
 from .table import METRICS, SECONDS, Kind
 
 _BOUNDS = [*map(str, SECONDS), "+Inf"]
@@ -22,7 +23,7 @@ class _Families(Collector):
 
     def collect(self) -> Iterator[Family]:
         for metric in METRICS:
-            series = [one for snapshot in self._snapshots for one in snapshot.get(metric.name, [])]
+            series = _joined(one for snapshot in self._snapshots for one in snapshot.get(metric.name, []))
             if not series:
                 continue
             if metric.kind is Kind.HISTOGRAM:
@@ -39,8 +40,25 @@ class _Families(Collector):
             yield values
 
 
+def _joined(series: Iterable[tuple[Labels, Any]]) -> list[tuple[Labels, Any]]:
+    """Each series once: what several processes have counted is added up."""
+    joined: dict[Labels, Any] = {}
+    for labels, value in series:
+        key = tuple(labels)
+        joined[key] = _sum(joined[key], value) if key in joined else value
+    return list(joined.items())
+
+
+def _sum(one: Any, other: Any) -> Any:
+    """Of two numbers, or of two histograms' counts and seconds."""
+    if isinstance(one, int | float):
+        return one + other
+    (counts, seconds), (more_counts, more_seconds) = one, other
+    return [a + b for a, b in zip(counts, more_counts, strict=True)], seconds + more_seconds
+
+
 def exposition(snapshots: Sequence[Snapshot]) -> bytes:
-    """The text. No series may be in two of the snapshots."""
+    """The text."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Families(snapshots))
     return bytes(generate_latest(registry))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from tridex.serving.providers import why_not_loaded
 from .errors import ServerError
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,20 @@ def place(
         raise ServerError(str(error)) from error
     if chosen == CPU:
         reason = why_no_gpu(ask) if device == AUTO else None
-        return Placement(chosen, budget, {_VISIBLE: ""}, str(reason) if reason else None)
+        return Placement(chosen, budget, {_VISIBLE: "", **_cpu_cache(cache)}, str(reason) if reason else None)
     variables = {_VISIBLE: _visible(number_of(chosen)), kernel_cache.VARIABLE: str(cache)}
     return Placement(chosen, budget, variables, None)
+
+
+def _cpu_cache(cache: Path) -> dict[str, str]:
+    """By what the models learn where compiled loops are kept; nothing where they cannot be, as beside a store that is
+    the root of a volume."""
+    try:
+        kernel_cache.open_cache(cache)
+    except kernel_cache.KernelCacheError as error:
+        _logger.warning("each start compiles the CPU's loops, 9 s: %s", error)
+        return {}
+    return {kernel_cache.NUMBA_VARIABLE: str(kernel_cache.cpu_folder(cache))}
 
 
 def _check_tensorrt(device: str, ask: AskDriver) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent import futures
 from typing import Generic, Protocol, TypeVar
 
 _LOOK_S = 0.2
@@ -59,7 +59,7 @@ class Supervisor(Generic[S]):
         self._stop_timeout_s = stop_timeout_s
         self._healthy = False
         self._stopping = threading.Event()
-        self._started: Future[None] = Future()
+        self._started: futures.Future[None] = futures.Future()
         # Waited for instead of the thread: Python 3.11 takes a thread for ended when its join is interrupted.
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tridex-supervisor", daemon=True)
@@ -72,6 +72,7 @@ class Supervisor(Generic[S]):
     def start(self) -> None:
         """Returns when the server is ready. Raises what the first launch raises; later ones are tried again."""
         self._thread.start()
+        _wait_for(lambda limit_s: bool(futures.wait([self._started], limit_s).done))
         self._started.result()
 
     def begin_to_stop(self) -> None:
@@ -81,11 +82,11 @@ class Supervisor(Generic[S]):
     def stop(self) -> None:
         """Returns when the server has ended."""
         self.begin_to_stop()
-        self._ended.wait()
+        self.wait()
 
     def wait(self) -> None:
         """Returns when the server was stopped."""
-        self._ended.wait()
+        _wait_for(self._ended.wait)
 
     def _run(self) -> None:
         try:
@@ -160,3 +161,10 @@ class Supervisor(Generic[S]):
             server.kill()
         except Exception as error:
             self._notify(f"could not be killed: {error!r}")
+
+
+def _wait_for(is_over: Callable[[float], bool]) -> None:
+    """Waits in pieces: a signal that the system hands to another thread does not end the main thread's wait, and only
+    the main thread runs Python's handlers. SIGTERM was lost so at 3 of 7 stops on a busy machine."""
+    while not is_over(_LOOK_S):
+        pass
