@@ -33,7 +33,7 @@ from tridex.kernels import (
     search_workspace_bytes,
     warm_up,
 )
-from tridex.kernels.gpu.gluon import probe
+from tridex.kernels.gpu.gluon import verdict
 from tridex.kernels.gpu.gluon.roles import roles_of, serves
 from tridex.kernels.gpu.query_tile import capability_of
 
@@ -128,7 +128,7 @@ def test_the_gluon_kernel_has_its_twins_bits(codec: Codec, device: torch.device)
     if roles is None:
         pytest.skip("needs an H100 or H200: there is no Gluon kernel for this device")
     warm_up(device, 128, [codec])
-    assert probe.is_chosen(device, codec)
+    assert verdict.is_chosen(device, codec)
     segment = packed(documents(LENGTHS * 100 + [9000], 128), codec, device)
     segment = segment.with_live(pack_bitmap(np.arange(segment.documents) % 5 != 3))
     for batch, tokens in [(5, 32), (8, 32), (33, 9), (6, 64)]:

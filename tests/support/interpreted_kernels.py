@@ -11,7 +11,7 @@ from maxsim_data import far_away
 
 from tridex.kernels import Codec, Segment, operator, warm_up
 from tridex.kernels.gpu import backend, query_tile
-from tridex.kernels.gpu.gluon import launch, probe
+from tridex.kernels.gpu.gluon import launch, verdict
 from tridex.kernels.gpu.gluon.roles import roles_of, serves
 from tridex.kernels.gpu.gluon.search import search_batch
 
@@ -103,7 +103,7 @@ def search_by_roles(
         plain = search(query, segment, top_k, mask)
         with (
             patch.object(launch, "search_batch", OnCpu(search_batch)),
-            patch.object(probe, "is_chosen", lambda *_: True),
+            patch.object(verdict, "is_chosen", lambda *_: True),
         ):
             assert serves(roles, *query.shape[:2])
             return plain, search(query, segment, top_k, mask)

@@ -147,7 +147,6 @@ def warm_up(device: torch.device | str, dim: int, codecs: Iterable[Codec]) -> No
 
     Raises:
         ValueError: The device does not read a codec, or the dim does not fit it.
-        RuntimeError: A kernel that is compared with another (docs/kernels.md) does not come to an end on the device.
     """
     device = torch.device(device)
     # numba compiles one function at a time; triton gives the interpreter's lock away while it compiles.
@@ -187,7 +186,8 @@ def _make_ready(
     segments = [_one_token(device, dim, codec) for codec in codecs]
     of_each = [(backend or _backend(segment), segment) for segment in segments]
     _run_all([call for pair in of_each for call in _variants(*pair)], parallel=parallel)
-    _run_all([partial(backend.choose, segment) for backend, segment in of_each], parallel=parallel)
+    for backend, segment in of_each:
+        backend.choose(segment)
 
 
 def _one_token(device: torch.device, dim: int, codec: Codec) -> Segment:

@@ -18,7 +18,7 @@ from tridex.kernels.segment import Segment
 
 from . import kernels
 from .codes import reads
-from .gluon import probe
+from .gluon import verdict
 from .gluon.roles import HEAD, LISTS, Roles, roles_of, serves
 from .queries import prepare_queries
 from .query_tile import (
@@ -98,17 +98,16 @@ def batches_of_each_variant(segment: Segment) -> tuple[int, ...]:
 
 
 def choose(segment: Segment) -> None:
-    """Compares each faster kernel with the plain one that it stands for; search uses it from then on if they agree.
-
-    Raises RuntimeError where one does not come to an end.
-    """
+    """Has `search` use the Gluon kernel from then on, where it was seen to agree with the plain one on the device."""
     roles = roles_of(segment.codec, segment.dim, capability_of(segment.device))
     if roles is None or not isinstance(kernels.search_documents, triton.JITFunction):  # The interpreter has no Gluon.
         return
+    queries = torch.ones((roles.query_tile.subtiles, 1, segment.dim), device=segment.device)
+    load = partial(search_by, roles, queries, None, segment, 1)
     if segment.device.type == "cuda":
-        probe.choose(segment, partial(_search, None), partial(_search, roles))
-    else:  # Compiled for a device that is elsewhere (ahead.py): nothing runs that could be compared.
-        _search(roles, torch.ones((roles.query_tile.subtiles, 1, segment.dim)), None, segment, 1)
+        verdict.choose(segment, load)
+    else:  # Compiled for a device that is elsewhere (ahead.py), which will be asked there.
+        verdict.compile_only(segment.codec, load)
 
 
 def search_workspace_bytes(segment: Segment, batch: int, query_tokens: int, top_k: int) -> int:
@@ -126,12 +125,12 @@ def search(
     workspace: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """tridex.kernels.search."""
-    chosen = probe.is_chosen(segment.device, segment.codec)
+    chosen = verdict.is_chosen(segment.device, segment.codec)
     roles = roles_of(segment.codec, segment.dim, capability_of(segment.device)) if chosen else None
-    return _search(roles, queries, mask, segment, top_k, workspace)
+    return search_by(roles, queries, mask, segment, top_k, workspace)
 
 
-def _search(
+def search_by(
     roles: Roles | None,
     queries: torch.Tensor,
     mask: torch.Tensor | None,

@@ -1,7 +1,7 @@
 """Kernels for one generation of GPUs, in Gluon: the Triton language with layouts, barriers and warps' roles by hand.
 
 They are twins of the plain kernels beside this folder, with the same bits, and serve only where they were seen to
-agree.
+agree (../probe.py).
 
 roles.py       which warps do what: the table, and the kernel's constants that follow from it
 launch.py      grids and arguments
@@ -9,5 +9,5 @@ search.py      the kernel of a batch: its roles are
 producer.py    lists of chunks, and tiles of tokens copied to shared memory
 consumer.py    products, maxima and sums
 selection.py   each consumer's best sort keys
-probe.py       a kernel against its twin, on the device at hand
+verdict.py     whether a kernel serves on the device at hand
 """
