@@ -1,5 +1,6 @@
 """The backend of CUDA devices, in the Triton language, from the arguments down to the codes.
 
+probe.py           a Gluon kernel against its plain twin, in a process of its own
 backend.py         grids, working memory, arguments of the kernels
 query_tile.py      the static table of tile shapes
 kernels.py         the kernels: search, merge, rescore, explain
