@@ -44,26 +44,37 @@ LONG = [70] * 9 + [8300] + [5] * 5
 
 
 @pytest.mark.parametrize(
-    ("codec", "lengths", "batch", "tokens", "top_k", "splits"),
+    ("codec", "lengths", "live", "batch", "tokens", "top_k", "splits"),
     [
-        (Codec.FLOAT16, RAGGED, 8, 32, 10, 2),
-        (Codec.INT8, RAGGED, 9, 20, 3, 2),
-        (Codec.FLOAT16, LONG, 5, 40, 30, 3),
-        (Codec.INT8, [1] * 280, 2, 100, 1, 1),
+        (Codec.FLOAT16, RAGGED, 0.8, 8, 32, 10, 2),
+        (Codec.INT8, RAGGED, 0.8, 9, 20, 3, 2),
+        (Codec.FLOAT16, LONG, 0.8, 5, 40, 30, 3),
+        (Codec.INT8, [1] * 280, 0.8, 2, 100, 1, 1),
+        (Codec.FLOAT16, RAGGED, 0.0, 8, 32, 10, 2),
+        (Codec.INT8, [0], 1.0, 5, 32, 1, 2),
     ],
     ids=[
         "ragged documents",
         "two programs",
         "lists that end within a document, queries of two subtiles",
         "full buffers",
+        "no live document",
+        "no token",
     ],
 )
 def test_the_kernel_has_its_twins_bits(
-    interpreter: ProcessPoolExecutor, codec: Codec, lengths: list[int], batch: int, tokens: int, top_k: int, splits: int
+    interpreter: ProcessPoolExecutor,
+    codec: Codec,
+    lengths: list[int],
+    live: float,
+    batch: int,
+    tokens: int,
+    top_k: int,
+    splits: int,
 ) -> None:
     """Of multiples of 1/16, so that products are exact in any order: that of a device's is left to the device."""
     docs = [np.round(tokens_ * 16).astype(np.float32) / 16 for tokens_ in documents(lengths, 128)]
-    segment = pack(docs, codec).with_live(pack_bitmap(np.random.default_rng(0).random(len(lengths)) < 0.8))
+    segment = pack(docs, codec).with_live(pack_bitmap(np.random.default_rng(0).random(len(lengths)) < live))
     query = (queries(batch, tokens, 128) * 16).round() / 16 + 1 / 16
     arguments = splits, query, segment, top_k, masks(batch, tokens)
     plain, found = interpreter.submit(kernels.search_by_roles, *arguments).result()
@@ -164,12 +175,12 @@ def another_row(*arguments: Any) -> kernels.Found:
 @pytest.mark.parametrize("kernel", [one_bit_off, another_row])
 def test_the_probe_fails_with_a_kernel_that_disagrees(kernel: Any, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(probe.DisagreementError, match="8 queries of 32 tokens, top_k 10"):
-        probe.compare_searches(pack(documents([3], 128), Codec.FLOAT16), answers, kernel)
+        probe.compare_searches([pack(documents([3], 128), Codec.FLOAT16)], answers, kernel)
     assert capsys.readouterr().out == f"{READY}\n"
 
 
 def test_the_probe_passes_with_a_kernel_that_agrees(capsys: pytest.CaptureFixture[str]) -> None:
-    probe.compare_searches(pack(documents([3], 128), Codec.FLOAT16), answers, answers)
+    probe.compare_searches([pack(documents([3], 128), Codec.FLOAT16)], answers, answers)
     assert capsys.readouterr().out == f"{READY}\n"
 
 

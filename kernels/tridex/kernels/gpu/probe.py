@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import faulthandler
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 
 import numpy as np
@@ -30,7 +30,7 @@ _SHAPES = [(8, 32, 10), (21, 9, 300), (5, 64, 1), (264, 32, 3)]
 """Queries, their tokens, top_k: a program's queries and all of its tokens; several programs, the last with few queries;
 queries of two subtiles; splits of so many documents that buffers of keys fill up."""
 
-_RUNS = 3
+_RUNS = 20
 """Of each shape: programs that wait for each other do not do so the same way twice."""
 
 
@@ -62,25 +62,30 @@ def compare(device: torch.device, codec: Codec, dim: int) -> None:
     if roles is None:
         raise ValueError(f"there is no Gluon kernel for {codec} of {dim} dimensions on {device}")
     plain, fast = partial(backend.search_by, None), partial(backend.search_by, roles)
-    compare_searches(probe_segment(device, codec, dim), plain, fast)
+    segment = probe_segment(device, codec, dim)
+    none_live = segment.with_live(torch.zeros_like(segment.live))
+    compare_searches([segment, none_live], plain, fast)
 
 
-def compare_searches(segment: Segment, plain: Search, fast: Search) -> None:
-    """Has both search the segment, and prints READY between. Raises DisagreementError."""
-    probes = [(*probe_queries(segment.device, batch, tokens, segment.dim), top_k) for batch, tokens, top_k in _SHAPES]
-    expected = [[_bits(found) for found in plain(queries, mask, segment, top_k)] for queries, mask, top_k in probes]
+def compare_searches(segments: Sequence[Segment], plain: Search, fast: Search) -> None:
+    """Has both search the segments, and prints READY between. Raises DisagreementError."""
+    probes = [
+        (*probe_queries(segment.device, batch, tokens, segment.dim), segment, top_k)
+        for segment in segments
+        for batch, tokens, top_k in _SHAPES
+    ]
+    expected = [_bits(plain(*probe)) for probe in probes]
     print(READY, flush=True)
-    for (queries, mask, top_k), right in zip(probes, expected, strict=True):
+    for probe, right in zip(probes, expected, strict=True):
         for _ in range(_RUNS):
-            found = [_bits(results) for results in fast(queries, mask, segment, top_k)]
-            if not all(map(torch.equal, found, right)):
-                batch, tokens, _ = queries.shape
+            if not all(map(torch.equal, _bits(fast(*probe)), right)):
+                (batch, tokens, _), top_k = probe[0].shape, probe[-1]
                 raise DisagreementError(f"other results for {batch} queries of {tokens} tokens, top_k {top_k}")
 
 
-def _bits(results: torch.Tensor) -> torch.Tensor:
+def _bits(results: tuple[torch.Tensor, torch.Tensor]) -> list[torch.Tensor]:
     """On the host, so that whoever computed them has come to an end."""
-    return results.cpu().view(torch.uint8)
+    return [result.cpu().view(torch.uint8) for result in results]
 
 
 @cache
