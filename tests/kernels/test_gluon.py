@@ -186,6 +186,8 @@ def test_the_probe_passes_with_a_kernel_that_agrees(capsys: pytest.CaptureFixtur
 
 @pytest.mark.parametrize("codec", [Codec.FLOAT8, Codec.INT8])
 def test_the_probe_has_what_kernels_get_wrong(codec: Codec) -> None:
+    roles = roles_of(codec, 128, 90)
+    assert roles is not None and all(serves(roles, batch, tokens) for batch, tokens, _ in probe._SHAPES)
     segment = probe.probe_segment(CPU, codec, 128)
     lengths = segment.offsets.diff()
     assert lengths.min() == 0
