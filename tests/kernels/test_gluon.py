@@ -21,6 +21,7 @@ from triton.backends.compiler import GPUTarget
 from triton.experimental.gluon._runtime import GluonASTSource
 
 from tridex.kernels import Codec, Segment, pack, pack_bitmap, reference
+from tridex.kernels.codecs import DESCRIPTIONS
 from tridex.kernels.gpu import probe, query_tile
 from tridex.kernels.gpu.gluon.roles import Roles, roles_of, serves
 from tridex.kernels.gpu.gluon.search import search_batch
@@ -99,7 +100,7 @@ def test_the_kernel_compiles_to_what_the_hardware_is_for(codec: Codec, tmp_path:
     assert variant.metadata.shared <= SHARED_MEMORY[90]
     ptx = variant.asm["ptx"]
     kind = {Codec.FLOAT16: "f32.f16.f16", Codec.INT8: "s32.s8.s8"}[codec]
-    depth = 256 // codec.description.bits
+    depth = 256 // codec.layout.bits
     assert set(re.findall(r"\b(?:wgmma\.mma_async|mma\.sync)[\w.]*", ptx)) == {
         f"wgmma.mma_async.sync.aligned.m64n128k{depth}.{kind}"
     }
@@ -115,9 +116,9 @@ def test_the_kernel_compiles_to_what_the_hardware_is_for(codec: Codec, tmp_path:
 def compiled(codec: Codec, roles: Roles) -> Any:
     constants = dict(roles.constants)
     warps = constants.pop("num_warps")
-    numbers = f"*{NUMBERS[codec.description.operand]}"
+    numbers = f"*{NUMBERS[DESCRIPTIONS[codec].operand]}"
     types = POINTERS | {"p_lists": "*i64", "p_queries": numbers, "p_codes": numbers}
-    if not codec.description.has_scales:
+    if not codec.layout.has_scales:
         constants["p_scales"] = None
     signature, attributes = {}, {}
     for i, parameter in enumerate(search_batch.params):

@@ -15,7 +15,8 @@ from functools import cache, partial
 import numpy as np
 import torch
 
-from tridex.kernels.codecs import Codec
+from tridex.kernels.codec import Codec
+from tridex.kernels.codecs import encode, split_rows
 from tridex.kernels.segment import Segment, pack_bitmap
 
 from . import backend
@@ -92,7 +93,7 @@ def _bits(results: tuple[torch.Tensor, torch.Tensor]) -> list[torch.Tensor]:
 def _pool(codec: Codec, dim: int) -> torch.Tensor:
     """Rows of 61 tokens: with so few, documents tie."""
     tokens = np.random.default_rng(0).standard_normal((61, dim), np.float32)
-    return torch.from_numpy(codec.encode(tokens / np.linalg.norm(tokens, axis=1, keepdims=True)))
+    return torch.from_numpy(encode(codec, tokens / np.linalg.norm(tokens, axis=1, keepdims=True)))
 
 
 def probe_segment(device: torch.device, codec: Codec, dim: int) -> Segment:
@@ -105,7 +106,7 @@ def probe_segment(device: torch.device, codec: Codec, dim: int) -> Segment:
     for row in range(1000, 1400, 2):  # Some are equal, and of those the lower row comes first.
         span = slice(offsets[row], offsets[row] + min(lengths[row : row + 2]))
         drawn[offsets[row + 1] : offsets[row + 1] + (span.stop - span.start)] = drawn[span]
-    columns = codec.split(_pool(codec, dim)[torch.from_numpy(drawn)].to(device))
+    columns = split_rows(codec, _pool(codec, dim)[torch.from_numpy(drawn)].to(device))
     return Segment(
         codec,
         dim,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tridex.kernels.codecs import Codec
+from tridex.kernels.codec import Codec
 from tridex.kernels.gpu.query_tile import SUBTILE, QueryTile
 
 DIM = 128

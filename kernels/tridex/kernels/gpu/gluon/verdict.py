@@ -25,7 +25,7 @@ import triton
 from triton.runtime.cache import CacheManager, get_cache_manager
 
 from tridex.common.nvidia import ask_driver
-from tridex.kernels.codecs import Codec
+from tridex.kernels.codec import Codec
 from tridex.kernels.segment import Segment
 
 PROBE = "tridex.kernels.gpu.probe"
@@ -140,7 +140,7 @@ def _described(device: torch.device) -> list[object]:
 
 
 def _command(device: torch.device, codec: Codec, dim: int) -> list[str]:
-    return [sys.executable, "-P", "-m", PROBE, str(device), codec.value, str(dim)]
+    return [sys.executable, "-m", PROBE, str(device), codec.value, str(dim)]
 
 
 def ask_child(command: Sequence[str], longest_s: float) -> tuple[Verdict, bool]:
@@ -162,6 +162,7 @@ def ask_child(command: Sequence[str], longest_s: float) -> tuple[Verdict, bool]:
         **os.environ,
         # This process's modules, also where it is embedded, as in tritonserver, or found them by other means.
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "PYTHONSAFEPATH": "1",
         # Clients of one MPS server share each other's faults. Without its pipes there, CUDA does without it.
         "CUDA_MPS_PIPE_DIRECTORY": os.devnull,
     }
