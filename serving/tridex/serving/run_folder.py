@@ -50,6 +50,8 @@ class Report:
     """Why the model does not work as it should, where it knows."""
     failure: str | None = None
     """Why only a new process can mend that."""
+    stuck: str | None = None
+    """Why it answers nothing at the moment."""
 
 
 class RunFolder:
