@@ -96,41 +96,49 @@ def no_gate(_lane: GateLane) -> Tell:
     return lambda *_: None
 
 
-def create_gate(file: Path) -> None:
-    """Makes the file, in which every request is let through."""
-    file.write_bytes(bytes(_HEAD.size + _LANE.size * len(GateLane)))
-    file.chmod(0o600)
+class Gate:
+    """The launcher's side of the file, which it makes. At first every request is let through."""
 
+    def __init__(self, file: Path) -> None:
+        file.write_bytes(bytes(_at(len(GateLane))))
+        file.chmod(0o600)
+        self._mapped = _map(file)
 
-def read_shed(file: Path) -> dict[GateLane, int]:
-    """How many requests the front ends have refused because they would come too late, by lane."""
-    rows = list(_LANE.iter_unpack(file.read_bytes()[_HEAD.size :]))
-    return {lane: rows[lane][2] for lane in LABELS}
+    @property
+    def has_given_up(self) -> bool:
+        """Whether the Python backend has given up on a process."""
+        return bool(_HEAD.unpack_from(self._mapped)[0])
 
+    def shed(self) -> dict[GateLane, int]:
+        """How many requests the front ends have refused because they would come too late, by lane."""
+        return {lane: _LANE.unpack_from(self._mapped, _at(lane))[2] for lane in LABELS}
 
-def has_given_up(file: Path) -> bool:
-    """Whether the Python backend has given up on a process."""
-    return bool(_HEAD.unpack_from(file.read_bytes())[0])
-
-
-def shut(file: Path, lanes: AbstractSet[GateLane]) -> None:
-    """Has the front ends refuse every request of these lanes as UNAVAILABLE, and of no others."""
-    with file.open("r+b", buffering=0) as opened:
+    def shut(self, lanes: AbstractSet[GateLane]) -> None:
+        """Has the front ends refuse every request of these lanes as UNAVAILABLE, and of no others."""
         for lane in GateLane:
-            opened.seek(_HEAD.size + _LANE.size * lane + _IS_SHUT_AT)
-            opened.write(_IS_SHUT.pack(lane in lanes))
+            _IS_SHUT.pack_into(self._mapped, _at(lane) + _IS_SHUT_AT, lane in lanes)
 
 
 def open_gate(file: Path) -> Callable[[GateLane], Tell]:
     """What a lane tells the front ends by."""
-    with file.open("r+b") as opened:
-        mapped = mmap.mmap(opened.fileno(), _HEAD.size + _LANE.size * len(GateLane))
+    mapped = _map(file)
 
     def of_lane(lane: GateLane) -> Tell:
         def tell(shortest_timeout_s: float, refuses_without: bool) -> None:
             shortest_us = min(int(shortest_timeout_s * 1e6), _LONGEST_US)
-            _STATE.pack_into(mapped, _HEAD.size + _LANE.size * lane, shortest_us, refuses_without)
+            _STATE.pack_into(mapped, _at(lane), shortest_us, refuses_without)
 
         return tell
 
     return of_lane
+
+
+def _at(lane: int) -> int:
+    """Where a lane begins."""
+    return _HEAD.size + _LANE.size * lane
+
+
+def _map(file: Path) -> mmap.mmap:
+    """The file's bytes, also when something tidies it away, as old files in /tmp may be."""
+    with file.open("r+b") as opened:
+        return mmap.mmap(opened.fileno(), _at(len(GateLane)))

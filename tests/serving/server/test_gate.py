@@ -6,7 +6,7 @@ import struct
 from pathlib import Path
 
 from tridex.protocol import models
-from tridex.serving.gate import LANES, NEEDING, GateLane, create_gate, open_gate, read_shed, shut
+from tridex.serving.gate import LANES, NEEDING, Gate, GateLane, open_gate
 
 
 def lanes(file: Path) -> list[tuple[int, ...]]:
@@ -15,7 +15,7 @@ def lanes(file: Path) -> list[tuple[int, ...]]:
 
 def test_lanes_have_places_of_their_own_and_let_all_through_at_first(tmp_path: Path) -> None:
     file = tmp_path / "gate"
-    create_gate(file)
+    Gate(file)
     assert lanes(file) == [(0, 0, 0, 0, 0)] * len(GateLane)
     gate = open_gate(file)
     gate(GateLane.BM25)(0.25, True)
@@ -28,14 +28,14 @@ def test_lanes_have_places_of_their_own_and_let_all_through_at_first(tmp_path: P
 
 def test_lanes_are_shut_and_opened_beside_what_their_models_say(tmp_path: Path) -> None:
     file = tmp_path / "gate"
-    create_gate(file)
+    gate = Gate(file)
     open_gate(file)(GateLane.BM25)(0.25, True)
-    shut(file, {GateLane.BM25, GateLane.CATALOG})
+    gate.shut({GateLane.BM25, GateLane.CATALOG})
     assert [lane for lane in GateLane if lanes(file)[lane][3]] == [GateLane.BM25, GateLane.CATALOG]
-    shut(file, {GateLane.INGEST})
+    gate.shut({GateLane.INGEST})
     assert [lane for lane in GateLane if lanes(file)[lane][3]] == [GateLane.INGEST]
     assert lanes(file)[GateLane.BM25] == (250_000, 1, 0, 0, 0)
-    assert set(read_shed(file).values()) == {0}
+    assert set(gate.shed().values()) == {0} and not gate.has_given_up
 
 
 def test_every_model_has_a_lane() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from tridex.serving.gate import NEEDING, GateLane, has_given_up, shut
+from tridex.serving.gate import NEEDING
 from tridex.serving.run_folder import RunFolder, Silence
 
 from .errors import ServerError
@@ -70,7 +70,6 @@ class TritonProcess:
         )
         self._readiness = _Readiness(*address)
         self._silence = Silence()
-        self._shut: set[GateLane] = set()
 
     @property
     def pid(self) -> int:
@@ -107,7 +106,7 @@ class TritonProcess:
         for stub, model in self._stubs.items():
             if not _lives(stub):
                 return f"model {model}: its process {stub.pid} died"
-        if has_given_up(self.run.gate):
+        if self.run.gate.has_given_up:
             return "a model's process did not take a request for a second"
         self._silence.look()
         for report in self.run.reports():
@@ -127,7 +126,7 @@ class TritonProcess:
         reports = self.run.reports()
         silent = [report for report in reports if self._silence.since(report.at_s) > _SILENT_S]
         stuck = [*silent, *(report for report in reports if report.stuck)]
-        self._refuse({lane for report in stuck for lane in NEEDING.get(report.model, ())})
+        self.run.gate.shut({lane for report in stuck for lane in NEEDING.get(report.model, ())})
         for report in silent:
             return f"model {report.model}: its process {report.pid} is stuck"
         for report in reports:
@@ -166,11 +165,6 @@ class TritonProcess:
                 time.sleep(_POLL_S)
         for region in shared_memory(self._memory_prefix):
             region.unlink(missing_ok=True)
-
-    def _refuse(self, lanes: set[GateLane]) -> None:
-        if lanes != self._shut:
-            shut(self.run.gate, lanes)
-            self._shut = lanes
 
     def _wait(self, done: Callable[[], bool], deadline: float) -> None:
         """Until `done` has held for a moment, in which answers leave; or the deadline, or tritonserver's end."""
