@@ -22,7 +22,7 @@ from eventually import eventually
 from servers import free_ports
 from tritonclient.utils import InferenceServerException
 
-from tridex.client import Client, Document, TridexError
+from tridex.client import Client, Document, TridexError, Unavailable
 from tridex.serving.server.leftovers import remove_leftovers
 
 
@@ -145,15 +145,34 @@ def test_a_model_process_that_dies_is_seen_at_once_and_brought_back(served: Serv
     assert log.count("starts on cpu with store") == 2
 
 
-def test_a_model_process_that_is_stuck_is_not_ready_until_it_goes_on(served: Serve) -> None:
+def test_what_a_stuck_process_has_to_answer_is_unavailable_until_it_goes_on(served: Serve) -> None:
     victim = served.process_of("catalog")
-    victim.suspend()
-    try:
-        eventually(lambda: not served.ready)
-    finally:
-        victim.resume()
-    eventually(lambda: served.ready)
+    with Client(served.address, timeout_s=60) as client:
+        victim.suspend()
+        try:
+            eventually(lambda: not served.ready)
+            with pytest.raises(Unavailable, match=r"a process that it needs is stuck.*after 5 attempts"):
+                client.count("docs")
+            assert [hit.id for hit in client.search("docs", "late interaction")] == ["1"]
+        finally:
+            victim.resume()
+        eventually(lambda: served.ready)
+        assert client.count("docs") == 1
     assert f"not ready: model catalog: its process {victim.pid} is stuck" in served.errors.read_text()
+
+
+def test_a_stuck_process_that_was_handed_a_request_is_replaced_at_once(served: Serve) -> None:
+    """Triton server gives up on it; where it goes on, it ends tritonserver, or itself."""
+    victim = served.process_of("encoder")
+    victim.suspend()
+    with Client(served.address, timeout_s=60) as client, pytest.raises(Unavailable):
+        client.upsert("docs", [Document("2", "a document", {})])
+    eventually(lambda: "a model's process did not take a request for a second" in served.errors.read_text())
+    eventually(lambda: served.ready, within_s=180)
+    assert not victim.is_running()
+    with Client(served.address, timeout_s=60) as client:
+        assert client.upsert("docs", [Document("2", "a document", {})]).version
+        assert client.search("docs", "late interaction")[0].id == "1"
 
 
 def test_ending_it_under_load_tells_callers_that_it_is_unavailable(served: Serve) -> None:
