@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from tridex import kernels
 from tridex.kernels import Codec, Segment
+from tridex.kernels.codecs import DESCRIPTIONS
 
 from .maxsim_corpus import Corpus
 
@@ -175,7 +176,7 @@ def float_tokens(segment: Segment) -> torch.Tensor:
 
     Raises ValueError for a codec whose codes are not the numbers themselves.
     """
-    codec = segment.codec.description
+    codec = DESCRIPTIONS[segment.codec]
     if not codec.operand.is_floating_point or codec.unit != 1:
         raise ValueError(f"codec is {segment.codec.value}; expected one whose codes are the numbers themselves")
     return segment.codes.view(codec.operand)

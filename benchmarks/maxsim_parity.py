@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from tridex import kernels
+from tridex.kernels.codecs import DESCRIPTIONS
 
 from . import maxsim_corpus as data
 from .maxsim_contenders import TOP_K, Contender, Result
@@ -20,7 +21,7 @@ def check_against_reference(corpus: Corpus) -> None:
         queries = data.queries(2, segment.device)
         expected = kernels.reference.score(queries, segment)
         scores, rows = (it.cpu() for it in kernels.search(queries, segment, TOP_K))
-        allowed = data.QUERY_TOKENS * codec.description.tolerance(segment.device)
+        allowed = data.QUERY_TOKENS * DESCRIPTIONS[codec].tolerance(segment.device)
         best = expected.topk(TOP_K).values
         every = torch.arange(segment.documents, device=segment.device).expand(2, -1)
         off = max(
@@ -40,7 +41,7 @@ def check_against_ours(contender: Contender, result: Result, corpus: Corpus, que
     if scores.shape[1] <= TOP_K:
         best, _ = kernels.search(queries, segment, scores.shape[1])
         off = max(off, (best - scores).abs().max().item())
-    allowed = contender.precision.description.peer_tolerance
+    allowed = DESCRIPTIONS[contender.precision].peer_tolerance
     if not off <= allowed:
         raise RuntimeError(
             f"{contender.library}, {contender.form}, {contender.precision.value}: {off} off our scores; "

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tridex.kernels import Codec
+from tridex.kernels.codecs import precision_bits
 
 
 def tables(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -62,7 +63,7 @@ def _best(rows: Sequence[Mapping[str, Any]], ours: Mapping[str, Any], library: s
 
 def _precision_bits(row: Mapping[str, Any]) -> int:
     """Who keeps more of a number is at least as precise."""
-    return Codec(row["precision"]).description.precision_bits
+    return precision_bits(Codec(row["precision"]))
 
 
 def _ms(value: float) -> str:

@@ -15,6 +15,7 @@ import torch
 from rich.console import Console
 
 from tridex.kernels import Codec
+from tridex.kernels.codecs import DESCRIPTIONS
 
 from .timing import side_by_side
 
@@ -39,7 +40,7 @@ class Roofline:
 
     def seconds(self, codec: Codec, read: int, flops: int) -> float:
         """The least time for so many bytes and operations on a codec's numbers."""
-        operand = codec.description.operand
+        operand = DESCRIPTIONS[codec].operand
         if operand not in _EXACT:
             raise ValueError(f"codec {codec.value} multiplies {operand}; expected one of {', '.join(map(str, _EXACT))}")
         rate = max(self.flops_per_s[name] for name in _EXACT[operand] if name in self.flops_per_s)

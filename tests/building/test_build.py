@@ -30,7 +30,7 @@ from tridex.building.codebook_training import centroids
 from tridex.common import TridexError
 from tridex.encoding import Artifact, latest_version_dir, load_artifact
 from tridex.index import CollectionExistsError, CollectionInUseError, CollectionNotFoundError, FieldType, Store
-from tridex.kernels import Codec
+from tridex.kernels import Codec, decode
 from tridex.protocol.corpus import CorpusError
 from tridex.protocol.parameters import LongDocuments
 from tridex.protocol.sources import open_source
@@ -91,7 +91,7 @@ def test_a_residual_collection_is_served(context: Context, artifact: Artifact, t
     decoded = {}
     for key, row in after.items():
         stored = np.frombuffer(row[codes], np.uint8).reshape(-1, codec.bytes_per_token(16))
-        decoded[key] = torch.from_numpy(codec.decode(stored, collection.codebook))
+        decoded[key] = torch.from_numpy(decode(codec, stored, collection.codebook))
     scores = dict(zip([key.decode() for key in found["IDS"][0]], found["SCORES"][0].tolist(), strict=True))
     expected = {
         key: float((torch.from_numpy(query) @ d.T).max(dim=1).values.mean()) for key, d in decoded.items() if len(d)

@@ -33,6 +33,7 @@ from tridex.kernels import (
     search_workspace_bytes,
     warm_up,
 )
+from tridex.kernels.codecs import DESCRIPTIONS
 
 
 def close(values: torch.Tensor, expected: torch.Tensor, allowed: float) -> None:
@@ -51,7 +52,7 @@ def test_search_rescore_and_explain_agree_with_the_reference(
     segment = packed(documents(lengths, dim), codec, device)
     segment = segment.with_live(pack_bitmap(np.arange(len(lengths)) % 7 != 3))
     query, mask = queries(batch, tokens, dim), masks(batch, tokens)
-    allowed = tokens * codec.description.gpu_tolerance
+    allowed = tokens * DESCRIPTIONS[codec].gpu_tolerance
     expected = reference.score(query, segment, mask)
     deleted = torch.tensor([not reference.is_live(segment, row) for row in range(len(lengths))])
     expected[:, deleted] = float("-inf")
@@ -66,9 +67,9 @@ def test_search_rescore_and_explain_agree_with_the_reference(
     some = rows[:, ::7].contiguous()
     places, similarities = explain(query.to(device), segment, some, mask.to(device))
     expected_places, expected_similarities = reference.explain(query, segment, some.cpu(), mask)
-    close(similarities, expected_similarities, codec.description.gpu_tolerance)
+    close(similarities, expected_similarities, DESCRIPTIONS[codec].gpu_tolerance)
     same = (places.cpu() == expected_places).double().mean()
-    assert same > (0.999 if codec.description.gpu_tolerance < 1e-3 else 0.9), (
+    assert same > (0.999 if DESCRIPTIONS[codec].gpu_tolerance < 1e-3 else 0.9), (
         "only equals within the tolerance may change places"
     )
 
@@ -81,7 +82,7 @@ def test_queries_of_any_magnitude_agree_with_the_reference(codec: Codec, device:
     longest = query.double().norm(dim=2).amax(dim=1, keepdim=True)
     scores, rows = search(query.to(device), segment, 9)
     expected = reference.score(query, segment).gather(1, rows.cpu())
-    assert_close_for_its_magnitude(scores.cpu(), expected, longest, 5 * codec.description.gpu_tolerance)
+    assert_close_for_its_magnitude(scores.cpu(), expected, longest, 5 * DESCRIPTIONS[codec].gpu_tolerance)
     assert torch.equal(rescore(query.to(device), segment, rows), scores)
     for k in (-20, 3, 100):
         exact = [min(e) + k >= -137 and max(e) + k <= 127 for e in exponents]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tridex import kernels
 from tridex.index import CollectionSpec, Document, Follower, Snapshot, Store
 from tridex.index.resident.inverted_lists import InvertedLists, find_candidates, make_lists
-from tridex.kernels import Codec, Segment, train_codebook
+from tridex.kernels import Codec, Segment, decode_columns, train_codebook
 
 DIM = 16
 DOCUMENTS = 3000
@@ -61,7 +61,7 @@ def test_every_token_leads_to_its_document(segment: Segment, lists: InvertedList
     for row, found in of_document.items():
         tokens = slice(int(segment.offsets[row]), int(segment.offsets[row + 1]))
         columns = kernels.Columns(*(None if column is None else column[tokens] for column in segment.columns))
-        values = segment.codec.decode_columns(columns, segment.codebook, torch.float32)
+        values = decode_columns(segment.codec, columns, segment.codebook, torch.float32)
         if segment.codebook is None:
             assert found == set((values @ lists.centroids.T).argmax(dim=1).tolist())
         else:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from tridex import kernels
 from tridex.index import Collection, CollectionSpec, Document, Follower, Store, TokenIndexError
-from tridex.index.storage.codebook_file import load_codebook
-from tridex.kernels import Codec
+from tridex.index.storage.codebook_file import check_codebook
+from tridex.kernels import Codec, decode, encode
 
 DIM = 32
 CPU = torch.device("cpu")
@@ -51,7 +51,7 @@ def test_search_is_maxsim_over_the_decoded_codes(tmp_path: Path, codec: Codec, s
     kept = {str(key): tokens_of(key) for key in range(60) if key != 5} | {"7": tokens_of(100)}
 
     decoded = {
-        key: torch.from_numpy(codec.decode(codec.encode(tokens, collection.codebook), collection.codebook))
+        key: torch.from_numpy(decode(codec, encode(codec, tokens, collection.codebook), collection.codebook))
         for key, tokens in kept.items()
     }
     queries = torch.from_numpy(np.stack([tokens_of(8 + 9 * i)[:8] for i in range(3)]))
@@ -84,7 +84,7 @@ def test_it_outlives_compaction_and_clean_up(tmp_path: Path, sample: NDArray[np.
 
 def test_a_changed_or_missing_codebook_is_refused(tmp_path: Path, sample: NDArray[np.float32]) -> None:
     file = next(make(Store(tmp_path), Codec.RESIDUAL2, sample).folder.glob("codebook-*.npz"))
-    load_codebook.cache_clear()  # A process that starts has nothing cached.
+    check_codebook.cache_clear()  # A process that starts has nothing cached.
     content = file.read_bytes()
     file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(TokenIndexError, match=r"codebook-.* was changed"):

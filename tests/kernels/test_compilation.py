@@ -19,6 +19,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from tridex.kernels import Codec
+from tridex.kernels.codecs import DESCRIPTIONS
 from tridex.kernels.gpu import kernels, query_tile
 from tridex.kernels.gpu.queries import prepare_queries
 from tridex.kernels.gpu.query_tile import QueryTile, query_tiles
@@ -122,11 +123,11 @@ def compiled_variant(kernel: Any, codec: Codec, dim: int, tile: QueryTile, capab
     if kernel is not kernels.explain_candidates:
         constants |= {"BLOCK_DOCUMENTS": query_tile.BLOCK_DOCUMENTS, "LIST": query_tile.LIST}
     options = {name: constants.pop(name) for name in ("num_warps", "maxnreg")}
-    queries = NUMBERS[codec.description.operand]
+    queries = NUMBERS[DESCRIPTIONS[codec].operand]
     codes = "u8" if codec.residual_bits else queries
     if codec is Codec.FLOAT8 and capability < 89:
         queries, codes = "fp16", "u8"
-    missing = set() if codec.description.has_scales else {"p_scales"}
+    missing = set() if codec.layout.has_scales else {"p_scales"}
     if not codec.residual_bits:
         missing |= {"p_centroid_ids", "p_centroids", "p_bucket_weights"}
     constants |= dict.fromkeys(missing)
@@ -175,7 +176,7 @@ def test_a_variant_compiles_to_what_the_hardware_is_for(
     ptx = variant.asm["ptx"]
     instructions = set(re.findall(r"\b(?:wgmma\.mma_async|mma\.sync|tcgen05\.mma)[\w.:]*", ptx))
     instructions = {re.sub(rf"^{WGMMA}\d+", WGMMA, name) for name in instructions}
-    assert instructions == INSTRUCTIONS[capability][codec.description.operand]
+    assert instructions == INSTRUCTIONS[capability][DESCRIPTIONS[codec].operand]
     assert "tf32" not in ptx
     assert_addresses_are_64_bit(variant, kernel)
 
@@ -185,7 +186,7 @@ def test_a_variant_compiles_to_what_the_hardware_is_for(
 def test_what_makes_queries_ready_compiles(codec: Codec, capability: int, tmp_path: Path) -> None:
     constants = query_tile.query_constants(codec, 768) | {"EACH_TOKEN": False}
     warps = constants.pop("num_warps")
-    operand = torch.float16 if codec is Codec.FLOAT8 and capability < 89 else codec.description.operand
+    operand = torch.float16 if codec is Codec.FLOAT8 and capability < 89 else DESCRIPTIONS[codec].operand
     types = {"p_queries": "*fp32", "p_mask": "*i8", "p_numbers": f"*{NUMBERS[operand]}"}
     callers = {"p_queries", "p_mask", "p_counters"}
     variant = compiled(prepare_queries, constants, {"num_warps": warps}, types, capability, callers)

@@ -16,6 +16,8 @@ from sentence_transformers.util import maxsim
 from tridex.kernels import (
     Codec,
     Segment,
+    decode,
+    encode,
     pack,
     pack_bitmap,
     reference,
@@ -24,6 +26,7 @@ from tridex.kernels import (
     search_bytes,
     search_flops,
 )
+from tridex.kernels.codecs import DESCRIPTIONS
 from tridex.kernels.cpu import backend as cpu
 
 LENGTHS = [0, 1, 15, 16, 17, 300, 63, 64, 65, 2]
@@ -81,9 +84,9 @@ def test_scores_are_those_of_sentence_transformers(codec: Codec) -> None:
     """Of the decoded tokens and the rounded queries."""
     docs, query, mask = documents(LENGTHS[1:], 128), queries(4, 20, 128), masks(4, 20)
     book = codebook(codec, 128)
-    decoded = [torch.from_numpy(codec.decode(codec.encode(tokens, book), book)) for tokens in docs]
-    numbers, scales = codec.description.round_queries(query)
-    rounded = numbers.float() / codec.description.unit * (1 if scales is None else scales[..., None])
+    decoded = [torch.from_numpy(decode(codec, encode(codec, tokens, book), book)) for tokens in docs]
+    numbers, scales = DESCRIPTIONS[codec].round_queries(query)
+    rounded = numbers.float() / DESCRIPTIONS[codec].unit * (1 if scales is None else scales[..., None])
     expected = maxsim(rounded, decoded, a_mask=mask)
     rows = torch.arange(len(docs)).expand(4, -1)
     torch.testing.assert_close(rescore(query, packed(docs, codec), rows, mask), expected, rtol=0, atol=1e-5)
@@ -229,7 +232,7 @@ def test_tokens_past_4_gib_are_found() -> None:
     tokens, dim = 2**24 + 8, 128
     codes = np.zeros((tokens, 2 * dim), np.uint8)  # Never touched but for its end, so it takes no memory.
     document = documents([8], dim)[0]
-    codes[-8:] = Codec.FLOAT16.encode(document)
+    codes[-8:] = encode(Codec.FLOAT16, document)
     live = np.array([False, True])
     segment = Segment.from_numpy(Codec.FLOAT16, dim, codes, np.array([0, tokens - 8, tokens]), live)
     query = queries(1, 32, dim)

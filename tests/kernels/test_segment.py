@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tridex.kernels import Codebook, Codec, Segment, pack, pack_bitmap, train_codebook
+from tridex.kernels import Codebook, Codec, Segment, encode, pack, pack_bitmap, train_codebook
 from tridex.kernels.reference import is_live
 
 DOCUMENTS = [np.full((tokens, 4), tokens, np.float32) for tokens in (2, 0, 3)]
@@ -38,7 +38,7 @@ def codebook(codec: Codec, dim: int = 16) -> Codebook:
 def test_columns_put_together_are_the_rows_of_the_store(codec: Codec) -> None:
     embeddings = np.random.default_rng(1).uniform(-1, 1, (5, 16)).astype(np.float32)
     book = codebook(codec) if codec.residual_bits else None
-    rows = codec.encode(embeddings, book)
+    rows = encode(codec, embeddings, book)
     segment = Segment.from_numpy(codec, 16, rows, np.array([0, 2, 5]), codebook=book)
     columns = [segment.codes, segment.centroid_ids, segment.scales]
     parts = [column.view(torch.uint8).reshape(5, -1) for column in columns if column is not None]

@@ -12,6 +12,7 @@ from triton.compiler import ASTSource
 
 from benchmarks import maxsim_contenders, roofline
 from tridex.kernels import Codec, Segment, explain, pack, rescore, search, supported_codecs
+from tridex.kernels.codec import LAYOUTS, Layout
 from tridex.kernels.codecs import DESCRIPTIONS, FloatCodec, Int8Codec
 from tridex.kernels.cpu import backend as cpu
 from tridex.kernels.cpu.codes import Reading
@@ -22,9 +23,9 @@ from tridex.kernels.gpu.codes import load_operands
 from tridex.kernels.scaling import scale_queries
 
 UNKNOWN = {
-    "another type": FloatCodec(torch.float8_e5m2, bits=8, peer_tolerance=1),
-    "float8's codes of another worth": FloatCodec(torch.float8_e4m3fn, bits=8, peer_tolerance=1, unit=16),
-    "residual4's codes without a codebook": Int8Codec(torch.int8, bits=4, peer_tolerance=1),
+    "another type": (Layout(8), FloatCodec(torch.float8_e5m2, peer_tolerance=1)),
+    "float8's codes of another worth": (Layout(8), FloatCodec(torch.float8_e4m3fn, peer_tolerance=1, unit=16)),
+    "residual4's codes without a codebook": (Layout(4, has_scales=True), Int8Codec(torch.int8, peer_tolerance=1)),
 }
 
 
@@ -32,17 +33,19 @@ UNKNOWN = {
 def codec(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Codec:
     eighth = object.__new__(Codec)
     eighth._value_, eighth._name_ = "eighth", "EIGHTH"
-    monkeypatch.setitem(DESCRIPTIONS, eighth, request.param)
+    layout, description = request.param
+    monkeypatch.setitem(LAYOUTS, eighth, layout)
+    monkeypatch.setitem(DESCRIPTIONS, eighth, description)
     return eighth
 
 
 def test_every_codec_has_a_description() -> None:
-    assert DESCRIPTIONS.keys() == set(Codec)
+    assert DESCRIPTIONS.keys() == LAYOUTS.keys() == set(Codec)
 
 
 def segment_of(codec: Codec) -> Segment:
     known = pack(documents([3, 40], 16), Codec.INT8)
-    scales = known.scales if codec.description.has_scales else None
+    scales = known.scales if codec.layout.has_scales else None
     codes = known.codes[:, : codec.code_bytes(16)].contiguous()
     return Segment(codec, 16, codes, known.offsets, known.live, scales)
 
@@ -103,7 +106,7 @@ def test_no_device_says_that_it_reads_it(codec: Codec, monkeypatch: pytest.Monke
 
 def test_the_benchmark_takes_it_for_no_other(codec: Codec) -> None:
     ceiling = roofline.Roofline(1e11, {"float32": 1e12, "bfloat16": 2e12, "int8": 4e12})
-    if codec.description.operand == torch.float8_e5m2:
+    if DESCRIPTIONS[codec].operand == torch.float8_e5m2:
         with pytest.raises(ValueError, match=r"codec eighth multiplies torch.float8_e5m2; expected one of torch.float"):
             ceiling.seconds(codec, read=1, flops=1)
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from tridex.kernels import LARGEST_SCORE, Codebook, Codec, Segment, pack, pack_bitmap
+from tridex.kernels import LARGEST_SCORE, Codebook, Codec, Segment, encode, pack, pack_bitmap, split_rows
 
 LENGTHS = [0, 1, 15, 16, 17, 300, 31, 32, 33, 2]
 """Tokens of documents: around the sizes that kernels cut them to."""
@@ -84,8 +84,8 @@ def rising(count: int, dim: int = 16) -> tuple[list[np.ndarray], torch.Tensor]:
 def far_away(codec: Codec, tokens: int, document: np.ndarray, device: torch.device | str = "cpu") -> Segment:
     """Row 0: a deleted document of so many tokens, whose memory nobody touches on a CPU. Row 1: the document."""
     dim = document.shape[1]
-    rows = torch.from_numpy(codec.encode(document, codebook(codec, dim)))
-    near = codec.split(rows)
+    rows = torch.from_numpy(encode(codec, document, codebook(codec, dim)))
+    near = split_rows(codec, rows)
     total = tokens + len(document)
     far: list[torch.Tensor | None] = []
     for column in near:

@@ -3,43 +3,48 @@
 What is not exported here may change: import nothing from `tridex.index.storage` or `tridex.index.resident`.
 """
 
-from .errors import (
-    BackupError,
-    CheckpointMismatchError,
-    CollectionExistsError,
-    CollectionInUseError,
-    CollectionNotFoundError,
-    CorruptCollectionError,
-    InvalidDocumentError,
-    InvalidFieldError,
-    InvalidFilterError,
-    MemoryBudgetError,
-    ReadOnlyStoreError,
-    StoreFullError,
-    StoreUnavailableError,
-    TokenIndexError,
-)
-from .ranking import RRF_K, Ranking, fuse_ranks, fuse_scores
-from .resident.budget import MemoryBudget, budget_for, check_room, needed_bytes, packed_bytes
-from .resident.follower import Follower
-from .resident.host_copy import copy_to_host
-from .resident.inverted_lists import MIN_LISTED_DOCUMENTS
-from .resident.snapshot import Found, Snapshot
-from .resident.token_matches import TokenMatches
-from .storage.backup import KEPT, Backup, back_up, check_backups, restore
-from .storage.check import Checked, Corruption, check_store
-from .storage.collection import Collection, Size
-from .storage.document_rows import Document
-from .storage.failure_kinds import is_fault
-from .storage.field_values import FacetValue
-from .storage.fields import Fields, FieldType, declared_fields, field_changes
-from .storage.inference import FieldInference
-from .storage.metadata import check_metadata
-from .storage.root import Location, Store
-from .storage.spec import CollectionSpec
-from .storage.text_index import MAX_QUERY_WORDS
-from .storage.unfinished import Build
-from .storage.writer_lock import WriterLock
+from typing import TYPE_CHECKING
+
+from tridex.common.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from .errors import (
+        BackupError,
+        CheckpointMismatchError,
+        CollectionExistsError,
+        CollectionInUseError,
+        CollectionNotFoundError,
+        CorruptCollectionError,
+        InvalidDocumentError,
+        InvalidFieldError,
+        InvalidFilterError,
+        MemoryBudgetError,
+        ReadOnlyStoreError,
+        StoreFullError,
+        StoreUnavailableError,
+        TokenIndexError,
+    )
+    from .ranking import RRF_K, Ranking, fuse_ranks, fuse_scores
+    from .resident.budget import MemoryBudget, budget_for, check_room, needed_bytes, packed_bytes
+    from .resident.follower import Follower
+    from .resident.host_copy import copy_to_host
+    from .resident.inverted_lists import MIN_LISTED_DOCUMENTS
+    from .resident.snapshot import Found, Snapshot
+    from .resident.token_matches import TokenMatches
+    from .storage.backup import KEPT, Backup, back_up, check_backups, restore
+    from .storage.check import Checked, Corruption, check_store
+    from .storage.collection import Collection, Size
+    from .storage.document_rows import Document
+    from .storage.failure_kinds import is_fault
+    from .storage.field_values import FacetValue
+    from .storage.fields import Fields, FieldType, declared_fields, field_changes
+    from .storage.inference import FieldInference
+    from .storage.metadata import check_metadata
+    from .storage.root import Location, Store
+    from .storage.spec import CollectionSpec
+    from .storage.text_index import MAX_QUERY_WORDS
+    from .storage.unfinished import Build
+    from .storage.writer_lock import WriterLock
 
 __all__ = [
     "KEPT",
@@ -97,3 +102,47 @@ __all__ = [
     "packed_bytes",
     "restore",
 ]
+
+if not TYPE_CHECKING:  # which would take any name for an exported one
+    __getattr__ = lazy_exports(
+        __name__,
+        {
+            "errors": [
+                "BackupError",
+                "CheckpointMismatchError",
+                "CollectionExistsError",
+                "CollectionInUseError",
+                "CollectionNotFoundError",
+                "CorruptCollectionError",
+                "InvalidDocumentError",
+                "InvalidFieldError",
+                "InvalidFilterError",
+                "MemoryBudgetError",
+                "ReadOnlyStoreError",
+                "StoreFullError",
+                "StoreUnavailableError",
+                "TokenIndexError",
+            ],
+            "ranking": ["RRF_K", "Ranking", "fuse_ranks", "fuse_scores"],
+            "resident.budget": ["MemoryBudget", "budget_for", "check_room", "needed_bytes", "packed_bytes"],
+            "resident.follower": ["Follower"],
+            "resident.host_copy": ["copy_to_host"],
+            "resident.inverted_lists": ["MIN_LISTED_DOCUMENTS"],
+            "resident.snapshot": ["Found", "Snapshot"],
+            "resident.token_matches": ["TokenMatches"],
+            "storage.backup": ["KEPT", "Backup", "back_up", "check_backups", "restore"],
+            "storage.check": ["Checked", "Corruption", "check_store"],
+            "storage.collection": ["Collection", "Size"],
+            "storage.document_rows": ["Document"],
+            "storage.failure_kinds": ["is_fault"],
+            "storage.field_values": ["FacetValue"],
+            "storage.fields": ["Fields", "FieldType", "declared_fields", "field_changes"],
+            "storage.inference": ["FieldInference"],
+            "storage.metadata": ["check_metadata"],
+            "storage.root": ["Location", "Store"],
+            "storage.spec": ["CollectionSpec"],
+            "storage.text_index": ["MAX_QUERY_WORDS"],
+            "storage.unfinished": ["Build"],
+            "storage.writer_lock": ["WriterLock"],
+        },
+    )

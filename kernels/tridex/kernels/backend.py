@@ -6,7 +6,7 @@ from typing import Protocol
 
 import torch
 
-from .codecs import Codec
+from .codec import Codec
 from .segment import Segment
 
 

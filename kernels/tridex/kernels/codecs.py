@@ -1,18 +1,6 @@
-"""Codecs: how a document's token embeddings are kept, in the store as rows of bytes and in a segment as columns.
+"""How each codec's numbers are computed: rounding to codes, decoding, and rounding queries to what is multiplied.
 
-    codec         a token's value                                       bytes per token at 128 dimensions
-    float32       the number                                            512
-    float16       the number                                            256
-    bfloat16      the number                                            256
-    float8_e4m3   code / 256                                            128
-    int8          scale * code                                          130: 128 codes, scale
-    residual4     scale * step * (centroid + bucket_weights[code])       68:  64 codes, centroid's id, scale
-    residual2     scale * step * (centroid + bucket_weights[code])       36:  32 codes, centroid's id, scale
-
-float8's 256 puts unit vectors into e4m3's normal range. The residual codecs are ColBERTv2's (codebook.py).
-
-Each member of `Codec` has its entry in `DESCRIPTIONS`, and everything else follows from it. What multiplies codes must
-know their `CodeFormat`: a backend raises for one that it has no loop for.
+What multiplies codes must know their `CodeFormat`: a backend raises for one that it has no loop for.
 """
 
 from __future__ import annotations
@@ -20,17 +8,16 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from enum import Enum
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from . import columns
 from .arrays import TokenEmbeddings, on_host, tensor_over
 from .codebook import Codebook
-from .columns import Columns
+from .codec import Codec
+from .columns import Columns, from_rows
 
 _SMALLEST_SCALE = 2.0**-24
 """float16's smallest number: it keeps a token of zeros, or nearly so, from being divided by 0."""
@@ -68,12 +55,10 @@ class RoundedQueries(NamedTuple):
 
 @dataclass(frozen=True)
 class CodecDescription(ABC):
-    """What one codec is."""
+    """How one codec's numbers are computed."""
 
     operand: torch.dtype
     """The type of the numbers that are multiplied, the query's and the token's."""
-    bits: int
-    """Of a code, one for each dimension."""
     peer_tolerance: float
     """How far another library's score of 32 query tokens may be from ours over the same codes: torch rounds each
     similarity to the type it multiplies in (bfloat16: 2^-9 of it), and other fp8 products scale by the largest number
@@ -82,25 +67,6 @@ class CodecDescription(ABC):
     """How far a similarity of unit vectors may be from the reference on a GPU."""
     unit: int = 1
     """A code, or a query's rounded number, of 1 stands for 1 / unit."""
-
-    has_scales: ClassVar[bool] = False
-    """Whether there is a column of scales, and a scale for each query token."""
-    has_codebook: ClassVar[bool] = False
-    """Whether there is a column of centroids' ids."""
-    dim_multiple: ClassVar[int] = 1
-    """Dimensions must be a multiple of it."""
-
-    @property
-    def code_format(self) -> CodeFormat:
-        """What a backend must know to read codes."""
-        return CodeFormat(self.operand, self.bits, self.has_codebook, self.unit)
-
-    @property
-    def precision_bits(self) -> int:
-        """Bits that are kept of a number: its significand's, or an integer's without the sign."""
-        if self.operand.is_floating_point:
-            return 1 - int(math.log2(torch.finfo(self.operand).eps))
-        return min(self.bits, torch.iinfo(self.operand).bits - 1)
 
     def tolerance(self, device: torch.device) -> float:
         """How far a similarity of unit vectors may be from the reference."""
@@ -148,8 +114,6 @@ class FloatCodec(CodecDescription):
 class Int8Codec(CodecDescription):
     """Integers with one scale for each token, max |number| / 127; a query's token of zeros has the scale 1."""
 
-    has_scales = True
-
     def encode(self, embeddings: torch.Tensor, _codebook: Codebook | None) -> tuple[Columns, torch.Tensor]:
         scales = (embeddings.abs().amax(dim=1, keepdim=True) / 127).half().clamp(min=_SMALLEST_SCALE)
         codes = (embeddings / scales.float()).round().clamp(-127, 127).to(torch.int8)
@@ -169,10 +133,6 @@ class Int8Codec(CodecDescription):
 class ResidualCodec(Int8Codec):
     """A centroid and a residual's buckets, whose sums are integers: queries are rounded and multiplied as int8's."""
 
-    has_codebook = True
-    dim_multiple = 16
-    """So that the codes of a block of dimensions are whole bytes."""
-
     def encode(self, embeddings: torch.Tensor, codebook: Codebook | None) -> tuple[Columns, torch.Tensor]:
         assert codebook is not None
         tokens = Columns(*codebook.encode(embeddings))
@@ -184,119 +144,86 @@ class ResidualCodec(Int8Codec):
         return codebook.decode(tokens.codes, tokens.centroid_ids, dtype) * tokens.scales[:, None].to(dtype)
 
 
-class Codec(Enum):
-    """What a token embedding is stored as; the value is the name that users type."""
-
-    FLOAT32 = "float32"
-    FLOAT16 = "float16"
-    BFLOAT16 = "bfloat16"
-    FLOAT8 = "float8_e4m3"
-    INT8 = "int8"
-    RESIDUAL4 = "residual4"
-    RESIDUAL2 = "residual2"
-
-    @property
-    def description(self) -> CodecDescription:
-        """What the codec is."""
-        return DESCRIPTIONS[self]
-
-    @property
-    def residual_bits(self) -> int:
-        """Bits of a residual's code in one dimension; 0 for the codecs without a codebook."""
-        return self.description.bits if self.description.has_codebook else 0
-
-    def fits(self, dim: int) -> bool:
-        """Whether the codec can cut tokens of `dim` dimensions into bytes."""
-        return dim % self.description.dim_multiple == 0
-
-    def code_bytes(self, dim: int) -> int:
-        """Bytes of one token's codes. Raises ValueError for a dim that does not fit."""
-        if not self.fits(dim):
-            raise ValueError(f"dim is {dim}; expected a multiple of {self.description.dim_multiple} for {self.value}")
-        return dim * self.description.bits // 8
-
-    def bytes_per_token(self, dim: int) -> int:
-        """Bytes of one token embedding of `dim` numbers in the store. Raises ValueError for a dim that does not fit."""
-        return self.code_bytes(dim) + columns.tail_bytes(self.description.has_scales, self.description.has_codebook)
-
-    def split(self, rows: torch.Tensor) -> Columns:
-        """Rows of the store, uint8 [tokens, bytes_per_token(dim)], as columns on the same device.
-
-        Codecs without scales and ids share the rows' memory.
-        """
-        return columns.from_rows(rows, self.description.has_scales, self.description.has_codebook)
-
-    def encode(self, embeddings: TokenEmbeddings, codebook: Codebook | None = None) -> NDArray[np.uint8]:
-        """Rounds token embeddings to rows of the store, on the device that they are on.
-
-        Args:
-            embeddings: float32 [tokens, dim].
-            codebook: The one of a codec with a codebook, None for the others; on any device.
-
-        Returns:
-            uint8 [tokens, bytes_per_token(dim)], which may share the embeddings' memory.
-
-        Raises:
-            ValueError: The embeddings have another dtype or shape, or a number that is not finite or not once it is
-                rounded (float8 holds up to 1.75), or the codebook is not the codec's.
-        """
-        dtype = str(embeddings.dtype).removeprefix("torch.")
-        if dtype != "float32" or embeddings.ndim != 2 or not embeddings.shape[1]:
-            raise ValueError(
-                f"embeddings has dtype {dtype} and shape {list(embeddings.shape)}; expected float32 [tokens, dim]"
-            )
-        self.check_codebook(codebook, embeddings.shape[1])
-        numbers = embeddings if isinstance(embeddings, torch.Tensor) else tensor_over(np.ascontiguousarray(embeddings))
-        self._check_range(numbers, torch.isfinite(numbers))  # Before a residual is looked up: NaN is near no centroid.
-        tokens, fits = self.description.encode(numbers, None if codebook is None else codebook.to(numbers.device))
-        self._check_range(numbers, fits)
-        return on_host(tokens.to_rows())
-
-    def _check_range(self, embeddings: torch.Tensor, fits: torch.Tensor) -> None:
-        if not bool(fits.all()):
-            worst = float(embeddings[~fits.expand_as(embeddings)][0])
-            raise ValueError(f"embeddings holds {worst}; expected finite numbers that {self.value} can hold")
-
-    def decode(self, rows: NDArray[np.uint8], codebook: Codebook | None = None) -> NDArray[np.float32]:
-        """Rows of the store, uint8 [tokens, bytes_per_token(dim)], to embeddings float32 [tokens, dim].
-
-        Raises ValueError for a codebook that is not the codec's.
-        """
-        tokens = self.split(tensor_over(np.ascontiguousarray(rows)))
-        self.check_codebook(codebook, tokens.codes.shape[1] * 8 // self.description.bits)
-        embeddings: NDArray[np.float32] = self.decode_columns(tokens, codebook, torch.float32).numpy()
-        return embeddings
-
-    def decode_columns(self, tokens: Columns, codebook: Codebook | None, dtype: torch.dtype) -> torch.Tensor:
-        """The tokens' values [tokens, dim], computed in float32 or float64."""
-        return self.description.decode(tokens, codebook, dtype)
-
-    def check_codebook(self, codebook: Codebook | None, dim: int) -> None:
-        """Raises ValueError where the codebook is missing, not wanted, or made for another codec or dim."""
-        if codebook is None:
-            if self.residual_bits:
-                raise ValueError(f"codebook is None; expected the codebook of {self.value} (train_codebook)")
-        elif not self.residual_bits:
-            raise ValueError(f"codebook is given; expected None for {self.value}")
-        elif codebook.bits != self.residual_bits:
-            raise ValueError(
-                f"codebook has {len(codebook.bucket_weights)} bucket weights; "
-                f"expected {2**self.residual_bits} for {self.value}"
-            )
-        elif codebook.dim != dim:
-            raise ValueError(f"codebook has dim {codebook.dim}; expected {dim}")
-
-
 DESCRIPTIONS: dict[Codec, CodecDescription] = {
-    Codec.FLOAT32: FloatCodec(torch.float32, bits=32, peer_tolerance=2e-3),
-    Codec.FLOAT16: FloatCodec(torch.float16, bits=16, peer_tolerance=2e-2),
-    Codec.BFLOAT16: FloatCodec(torch.bfloat16, bits=16, peer_tolerance=0.15),
+    Codec.FLOAT32: FloatCodec(torch.float32, peer_tolerance=2e-3),
+    Codec.FLOAT16: FloatCodec(torch.float16, peer_tolerance=2e-2),
+    Codec.BFLOAT16: FloatCodec(torch.bfloat16, peer_tolerance=0.15),
     # Tensor cores add float8's products to about 14 bits.
-    Codec.FLOAT8: FloatCodec(
-        torch.float8_e4m3fn, bits=8, unit=256, limit=448 / 256, peer_tolerance=0.5, gpu_tolerance=2e-3
-    ),
-    Codec.INT8: Int8Codec(torch.int8, bits=8, peer_tolerance=0.05),
-    Codec.RESIDUAL4: ResidualCodec(torch.int8, bits=4, peer_tolerance=0.05),
-    Codec.RESIDUAL2: ResidualCodec(torch.int8, bits=2, peer_tolerance=0.05),
+    Codec.FLOAT8: FloatCodec(torch.float8_e4m3fn, unit=256, limit=448 / 256, peer_tolerance=0.5, gpu_tolerance=2e-3),
+    Codec.INT8: Int8Codec(torch.int8, peer_tolerance=0.05),
+    Codec.RESIDUAL4: ResidualCodec(torch.int8, peer_tolerance=0.05),
+    Codec.RESIDUAL2: ResidualCodec(torch.int8, peer_tolerance=0.05),
 }
-"""The one table of codecs: everything else follows from it."""
+"""Of every codec."""
+
+
+def code_format(codec: Codec) -> CodeFormat:
+    """What a backend must know to read a codec's codes."""
+    description, layout = DESCRIPTIONS[codec], codec.layout
+    return CodeFormat(description.operand, layout.bits, layout.has_codebook, description.unit)
+
+
+def precision_bits(codec: Codec) -> int:
+    """Bits that a codec keeps of a number: its significand's, or an integer's without the sign."""
+    operand = DESCRIPTIONS[codec].operand
+    if operand.is_floating_point:
+        return 1 - int(math.log2(torch.finfo(operand).eps))
+    return min(codec.layout.bits, torch.iinfo(operand).bits - 1)
+
+
+def split_rows(codec: Codec, rows: torch.Tensor) -> Columns:
+    """Rows of the store, uint8 [tokens, bytes_per_token(dim)], as columns on the same device.
+
+    Codecs without scales and ids share the rows' memory.
+    """
+    return from_rows(rows, codec.layout)
+
+
+def encode(codec: Codec, embeddings: TokenEmbeddings, codebook: Codebook | None = None) -> NDArray[np.uint8]:
+    """Rounds token embeddings to rows of the store, on the device that they are on.
+
+    Args:
+        codec: What they are to be stored as.
+        embeddings: float32 [tokens, dim].
+        codebook: The one of a codec with a codebook, None for the others; on any device.
+
+    Returns:
+        uint8 [tokens, bytes_per_token(dim)], which may share the embeddings' memory.
+
+    Raises:
+        ValueError: The embeddings have another dtype or shape, or a number that is not finite or not once it is rounded
+            (float8 holds up to 1.75), or the codebook is not the codec's.
+    """
+    dtype = str(embeddings.dtype).removeprefix("torch.")
+    if dtype != "float32" or embeddings.ndim != 2 or not embeddings.shape[1]:
+        raise ValueError(
+            f"embeddings has dtype {dtype} and shape {list(embeddings.shape)}; expected float32 [tokens, dim]"
+        )
+    codec.check_codebook(codebook, embeddings.shape[1])
+    numbers = embeddings if isinstance(embeddings, torch.Tensor) else tensor_over(np.ascontiguousarray(embeddings))
+    _check_range(codec, numbers, torch.isfinite(numbers))  # Before a residual is looked up: NaN is near no centroid.
+    tokens, fits = DESCRIPTIONS[codec].encode(numbers, None if codebook is None else codebook.to(numbers.device))
+    _check_range(codec, numbers, fits)
+    return on_host(tokens.to_rows())
+
+
+def _check_range(codec: Codec, embeddings: torch.Tensor, fits: torch.Tensor) -> None:
+    if not bool(fits.all()):
+        worst = float(embeddings[~fits.expand_as(embeddings)][0])
+        raise ValueError(f"embeddings holds {worst}; expected finite numbers that {codec.value} can hold")
+
+
+def decode(codec: Codec, rows: NDArray[np.uint8], codebook: Codebook | None = None) -> NDArray[np.float32]:
+    """Rows of the store, uint8 [tokens, bytes_per_token(dim)], to embeddings float32 [tokens, dim].
+
+    Raises ValueError for a codebook that is not the codec's.
+    """
+    tokens = split_rows(codec, tensor_over(np.ascontiguousarray(rows)))
+    codec.check_codebook(codebook, tokens.codes.shape[1] * 8 // codec.layout.bits)
+    embeddings: NDArray[np.float32] = decode_columns(codec, tokens, codebook, torch.float32).numpy()
+    return embeddings
+
+
+def decode_columns(codec: Codec, tokens: Columns, codebook: Codebook | None, dtype: torch.dtype) -> torch.Tensor:
+    """The tokens' values [tokens, dim], computed in float32 or float64."""
+    return DESCRIPTIONS[codec].decode(tokens, codebook, dtype)

@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-_ENTRY_BYTES = 2
-"""Of a scale, and of a centroid's id."""
+from .codec import Layout
 
 
 class Columns(NamedTuple):
@@ -29,19 +28,14 @@ class Columns(NamedTuple):
         return torch.cat([self.codes, *tail], dim=1) if tail else self.codes
 
 
-def tail_bytes(has_scales: bool, has_centroid_ids: bool) -> int:
-    """Bytes of a row behind the codes."""
-    return _ENTRY_BYTES * (has_scales + has_centroid_ids)
-
-
-def from_rows(rows: torch.Tensor, has_scales: bool, has_centroid_ids: bool) -> Columns:
+def from_rows(rows: torch.Tensor, layout: Layout) -> Columns:
     """What `Columns.to_rows` was called on, on the rows' device. Codes alone share the rows' memory."""
-    width = rows.shape[1] - tail_bytes(has_scales, has_centroid_ids)
-    if width == rows.shape[1]:
+    if not layout.tail_bytes:
         return Columns(rows)
+    width = rows.shape[1] - layout.tail_bytes
     tail = _copied(rows[:, width:]).view(torch.int16)
-    scales = _copied(tail[:, -1]).view(torch.float16) if has_scales else None
-    return Columns(_copied(rows[:, :width]), scales, _copied(tail[:, 0]) if has_centroid_ids else None)
+    scales = _copied(tail[:, -1]).view(torch.float16) if layout.has_scales else None
+    return Columns(_copied(rows[:, :width]), scales, _copied(tail[:, 0]) if layout.has_codebook else None)
 
 
 def _copied(column: torch.Tensor) -> torch.Tensor:

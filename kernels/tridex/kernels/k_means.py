@@ -8,7 +8,7 @@ import torch
 from .arrays import TokenEmbeddings, tensor_over
 from .clustering import spherical_k_means
 from .codebook import MAX_CENTROIDS, Codebook, nearest
-from .codecs import Codec
+from .codec import Codec
 
 _MAX_RESIDUALS = 1 << 24
 """Residuals that the quantiles are taken from: torch.quantile takes no more."""

@@ -27,7 +27,7 @@ import torch
 
 from .backend import Backend, backend_ahead, backend_of
 from .codebook import Codebook
-from .codecs import Codec
+from .codec import Codec
 from .segment import Segment, pack
 
 

@@ -10,6 +10,7 @@ from itertools import pairwise
 
 import torch
 
+from .codecs import DESCRIPTIONS, decode_columns
 from .scaling import scale_tokens
 from .segment import Segment
 
@@ -26,11 +27,11 @@ def similarities(queries: torch.Tensor, segment: Segment) -> torch.Tensor:
     """
     every = torch.ones(queries.shape[:2], dtype=torch.bool)
     tokens, _, units = scale_tokens(queries.cpu(), every)
-    rounded = segment.codec.description.round_queries(tokens)
-    numbers = rounded.numbers.double() / segment.codec.description.unit
+    rounded = DESCRIPTIONS[segment.codec].round_queries(tokens)
+    numbers = rounded.numbers.double() / DESCRIPTIONS[segment.codec].unit
     if rounded.scales is not None:
         numbers = numbers * rounded.scales.double()[..., None]
-    decoded = segment.codec.decode_columns(segment.columns, segment.codebook, torch.float64).cpu()
+    decoded = decode_columns(segment.codec, segment.columns, segment.codebook, torch.float64).cpu()
     return numbers @ decoded.T * units.mT
 
 

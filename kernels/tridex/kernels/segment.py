@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from .arrays import tensor_over
 from .codebook import Codebook
-from .codecs import Codec
+from .codec import Codec
+from .codecs import encode, split_rows
 from .columns import Columns
 
 MAX_DOCUMENTS = 2**31 - 1
@@ -78,8 +79,8 @@ class Segment:
     def _check_columns(self) -> None:
         """Raises ValueError where scales, centroid_ids or codebook are not the codec's."""
         columns = [
-            ("scales", self.scales, torch.float16, self.codec.description.has_scales),
-            ("centroid_ids", self.centroid_ids, torch.int16, self.codec.description.has_codebook),
+            ("scales", self.scales, torch.float16, self.codec.layout.has_scales),
+            ("centroid_ids", self.centroid_ids, torch.int16, self.codec.layout.has_codebook),
         ]
         for name, column, dtype, wanted in columns:
             if (column is not None) != wanted:
@@ -135,7 +136,7 @@ class Segment:
             live = np.ones(max(len(offsets) - 1, 0), np.bool_)
         rows = tensor_over(codes)
         _check(rows, "codes", torch.uint8, ("tokens", codec.bytes_per_token(dim)), rows.device)
-        columns = codec.split(rows.to(device))
+        columns = split_rows(codec, rows.to(device))
         return cls(
             codec,
             dim,
@@ -225,7 +226,7 @@ def pack(
     if len(shapes) > 1:
         raise ValueError(f"documents have the dims {sorted(shapes)}; expected one [tokens, dim] for all")
     embeddings = np.concatenate(documents)
-    rows = codec.encode(embeddings, codebook)
+    rows = encode(codec, embeddings, codebook)
     return Segment.from_numpy(codec, embeddings.shape[-1], rows, offsets, device=device, codebook=codebook)
 
 

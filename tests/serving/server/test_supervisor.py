@@ -162,22 +162,19 @@ def test_it_stops_while_it_starts_again(supervisor: Supervisor[FakeServer], laun
 
 @pytest.mark.parametrize("endless", [False, True], ids=["while it runs", "while it starts"])
 def test_a_signal_that_another_thread_took_ends_the_wait(launches: Launches, endless: bool) -> None:
-    class Asked(Exception):
-        pass
-
-    def raise_asked(_signal: int, _frame: FrameType | None) -> None:
-        raise Asked
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
 
     def take() -> None:
         time.sleep(0.2)  # by then the main thread waits
         signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
 
     launches.endless = endless
-    before = signal.signal(signal.SIGUSR1, raise_asked)
+    before = signal.signal(signal.SIGUSR1, interrupt)
     supervisor = Supervisor(launches, lambda _: None, 1.0)
     thread = threading.Thread(target=take)
     try:
-        with pytest.raises(Asked):
+        with pytest.raises(KeyboardInterrupt):
             thread.start()
             supervisor.start()
             supervisor.wait()

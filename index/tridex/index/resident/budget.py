@@ -19,11 +19,14 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tridex.index.errors import MemoryBudgetError
 from tridex.index.storage.collection import Collection, Size
 from tridex.index.storage.spec import CollectionSpec
-from tridex.kernels import Codebook
+
+if TYPE_CHECKING:
+    from tridex.kernels import Codebook
 
 BYTES_PER_DOCUMENT = 96
 """Beside codes and id: where the id is, address, offset, and the live bits, also those of 32 remembered filters."""

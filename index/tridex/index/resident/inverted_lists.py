@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from tridex.kernels import Columns, Segment, scale_queries, spherical_k_means
+from tridex.kernels import Columns, Segment, decode_columns, scale_queries, spherical_k_means
 
 MIN_LISTED_DOCUMENTS = 1024
 """Documents of a segment that is worth lists: fewer are scored exactly in milliseconds."""
@@ -161,7 +161,7 @@ def _directions(segment: Segment, tokens: torch.Tensor) -> torch.Tensor:
     """These tokens, decoded, at unit length: float32 [tokens, dim]."""
     scales = None if segment.scales is None else segment.scales[tokens]
     columns = Columns(segment.codes[tokens], scales, None)
-    return torch.nn.functional.normalize(segment.codec.decode_columns(columns, None, torch.float32))
+    return torch.nn.functional.normalize(decode_columns(segment.codec, columns, None, torch.float32))
 
 
 def _nearest(directions: torch.Tensor, centroids: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from tridex.index.storage.spec import CollectionSpec
-from tridex.kernels import Codebook, Columns, Segment, pack_bitmap
+from tridex.kernels import Codebook, Columns, Segment, pack_bitmap, split_rows
 
 from .indexed_segment import IndexedSegment
 
@@ -50,8 +50,8 @@ class Packing:
         self._offsets = offsets_of(tokens[order])
         self._starts = np.empty(len(order), np.int64)
         self._starts[order] = self._offsets[:-1]
-        nothing = spec.codec.split(
-            torch.empty((0, spec.codec.bytes_per_token(spec.dim)), dtype=torch.uint8, device=device)
+        nothing = split_rows(
+            spec.codec, torch.empty((0, spec.codec.bytes_per_token(spec.dim)), dtype=torch.uint8, device=device)
         )
         self._columns = each_column(lambda column: column.new_empty((int(tokens.sum()), *column.shape[1:])), nothing)
 
@@ -84,7 +84,7 @@ def each_column(function: Callable[..., torch.Tensor], *tokens: Columns) -> Colu
 def columns_of(spec: CollectionSpec, codes: pa.LargeBinaryArray, device: torch.device) -> Columns:
     """The tokens of documents as the store has them, one document after the other."""
     read = _joined_bytes(codes).reshape(-1, spec.codec.bytes_per_token(spec.dim))
-    return spec.codec.split(torch.from_numpy(read.copy()).to(device))
+    return split_rows(spec.codec, torch.from_numpy(read.copy()).to(device))
 
 
 def offsets_of(tokens: NDArray[np.int64]) -> NDArray[np.int64]:

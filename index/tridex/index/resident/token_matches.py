@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from tridex import kernels
-from tridex.kernels import Segment
+from tridex.kernels import Segment, decode_columns
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,6 @@ def _matches(
     document: Segment, query: torch.Tensor, nearest: NDArray[np.int64], similarities: NDArray[np.float32]
 ) -> TokenMatches:
     (matrix,) = kernels.reference.similarities(query[None], document)
-    embeddings = document.codec.decode_columns(document.columns, document.codebook, torch.float32)
+    embeddings = decode_columns(document.codec, document.columns, document.codebook, torch.float32)
     within_float32 = matrix.clamp(-kernels.LARGEST_SCORE, kernels.LARGEST_SCORE).float()
     return TokenMatches(nearest, similarities, within_float32.numpy(), embeddings.cpu().numpy())

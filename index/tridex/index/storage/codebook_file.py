@@ -16,12 +16,14 @@ import io
 import os
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from tridex.index.errors import TokenIndexError
-from tridex.kernels import Codebook
+
+if TYPE_CHECKING:
+    from tridex.kernels import Codebook
 
 _REMEMBERED = 64
 """Codebooks kept in memory, by file: a collection is opened anew at every version (centroids: up to 16 MiB)."""
@@ -43,7 +45,25 @@ def save_codebook(folder: Path, codebook: Codebook) -> str:
 
 @lru_cache(maxsize=_REMEMBERED)
 def load_codebook(folder: Path, sha256: str) -> Codebook:
-    """The codebook with that hash, on the CPU. Raises TokenIndexError where the file is missing or another."""
+    """The codebook with that hash, on the CPU. Raises as check_codebook."""
+    import torch  # which processes that read no codes do without
+
+    from tridex.kernels import Codebook
+
+    arrays = np.load(io.BytesIO(_content(folder, sha256)), allow_pickle=False)
+    centroids, bucket_weights, step = (torch.from_numpy(arrays[name]) for name in ("centroids", "levels", "step"))
+    if centroids.dtype == torch.float16:
+        return Codebook.rounded(centroids, step * bucket_weights)
+    return Codebook(centroids, bucket_weights, float(step))
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def check_codebook(folder: Path, sha256: str) -> None:
+    """Raises TokenIndexError where the file of the codebook with that hash is missing or another."""
+    _content(folder, sha256)
+
+
+def _content(folder: Path, sha256: str) -> bytes:
     path = folder / codebook_name(sha256)
     try:
         content = path.read_bytes()
@@ -53,11 +73,7 @@ def load_codebook(folder: Path, sha256: str) -> Codebook:
         ) from error
     if hashlib.sha256(content).hexdigest() != sha256:
         raise TokenIndexError(f"{path} was changed: its SHA-256 is not the one in its name, which the collection has")
-    arrays = np.load(io.BytesIO(content), allow_pickle=False)
-    centroids, bucket_weights, step = (torch.from_numpy(arrays[name]) for name in ("centroids", "levels", "step"))
-    if centroids.dtype == torch.float16:
-        return Codebook.rounded(centroids, step * bucket_weights)
-    return Codebook(centroids, bucket_weights, float(step))
+    return content
 
 
 def codebook_name(sha256: str) -> str:

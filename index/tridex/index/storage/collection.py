@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lance
 import numpy as np
@@ -23,10 +24,9 @@ from lance.dataset import ColumnOrdering
 from numpy.typing import NDArray
 
 from tridex.index.ranking import Ranking
-from tridex.kernels import TokenEmbeddings
 
 from .checksums import files_of, record_sums
-from .codebook_file import load_codebook
+from .codebook_file import check_codebook, load_codebook
 from .compaction import clean_up, compact, compact_some, is_compaction
 from .document_rows import DOCUMENT_COLUMNS, Document, decode_documents, encode_documents, encode_metadata
 from .duplicate_ids import delete_older
@@ -40,6 +40,9 @@ from .lance_session import forget_cached, open_dataset
 from .metadata import check_metadata, sendable
 from .spec import read_spec
 from .text_index import index_new_texts, search_texts
+
+if TYPE_CHECKING:
+    from tridex.kernels import Codebook, TokenEmbeddings
 
 _log = logging.getLogger(__name__)
 
@@ -65,14 +68,19 @@ class Collection:
         name: The collection's own name, not an alias.
         dataset: Lance's, at this object's version.
         spec: What all its documents have in common.
-        codebook: What a residual codec decodes with, on the CPU; None for the other codecs.
     """
 
     def __init__(self, name: str, dataset: lance.LanceDataset) -> None:
         self.name = name
         self.dataset = dataset
         self.spec = read_spec(name, dataset)
-        self.codebook = load_codebook(self.folder, self.spec.codebook) if self.spec.codebook else None
+        if self.spec.codebook:
+            check_codebook(self.folder, self.spec.codebook)
+
+    @cached_property
+    def codebook(self) -> Codebook | None:
+        """What a residual codec decodes with, on the CPU; None for the other codecs."""
+        return load_codebook(self.folder, self.spec.codebook) if self.spec.codebook else None
 
     @property
     def folder(self) -> Path:
@@ -420,9 +428,11 @@ class Collection:
 
     def _decoded(self, rows: pa.Table) -> list[NDArray[np.float32]]:
         """The token embeddings of rows with the column codes."""
+        from tridex.kernels import decode  # and torch, which processes that read no codes do without
+
         width = self.spec.codec.bytes_per_token(self.spec.dim)
         codes = (np.frombuffer(code.as_buffer(), np.uint8).reshape(-1, width) for code in rows["codes"])
-        return [self.spec.codec.decode(row, self.codebook) for row in codes]
+        return [decode(self.spec.codec, row, self.codebook) for row in codes]
 
     @reading
     def matching_addresses(self, condition: str) -> NDArray[np.uint64]:

@@ -11,15 +11,17 @@ import shutil
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import lance
-
-from tridex.kernels import Codebook
 
 from .codebook_file import save_codebook
 from .file_errors import write_errors
 from .spec import CollectionSpec, schema_of
 from .text_index import create_text_index
+
+if TYPE_CHECKING:
+    from tridex.kernels import Codebook
 
 _TOKEN_BYTES = 4
 _DROPPED = ".dropped-"

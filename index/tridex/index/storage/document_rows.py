@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from tridex.index.errors import InvalidDocumentError
-from tridex.kernels import Codebook, TokenEmbeddings, concatenated
 
 from .fields import column_values, is_column, short
 from .metadata import decoded, encoded
 from .spec import CollectionSpec
+
+if TYPE_CHECKING:
+    from tridex.kernels import Codebook, TokenEmbeddings
 
 DOCUMENT_COLUMNS = ("id", "text", "metadata")
 
@@ -107,8 +109,10 @@ def _codes(
     codebook: Codebook | None,
 ) -> pa.LargeBinaryArray:
     """The codes of documents, each a value. Raises InvalidDocumentError for the first that the codec refuses."""
+    from tridex.kernels import concatenated, encode  # and torch, which processes that write nothing do without
+
     try:
-        codes = spec.codec.encode(concatenated(embeddings), codebook)
+        codes = encode(spec.codec, concatenated(embeddings), codebook)
     except ValueError as error:
         if len(documents) == 1:
             raise InvalidDocumentError(f"embeddings of {documents[0].id!r}: {error}") from error

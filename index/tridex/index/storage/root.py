@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tridex.index.errors import (
     CollectionExistsError,
@@ -20,7 +20,6 @@ from tridex.index.errors import (
     StoreUnavailableError,
     TokenIndexError,
 )
-from tridex.kernels import Codebook
 
 from .collection import Collection
 from .collection_folders import create_folder, folders_made_for, remove_folders
@@ -30,6 +29,9 @@ from .near_names import near_names
 from .registry import UNREADABLE, Entry, Registry
 from .spec import CollectionSpec
 from .unfinished import Build, lock_folder
+
+if TYPE_CHECKING:
+    from tridex.kernels import Codebook
 
 
 class Location(NamedTuple):

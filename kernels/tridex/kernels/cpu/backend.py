@@ -26,7 +26,8 @@ import torch
 from numpy.typing import NDArray
 
 from tridex.kernels.arrays import NUMBERS_AT_A_TIME
-from tridex.kernels.codecs import Codec
+from tridex.kernels.codec import Codec
+from tridex.kernels.codecs import DESCRIPTIONS
 from tridex.kernels.scaling import ScaledQueries, scale_queries, scale_tokens, unscaled
 from tridex.kernels.segment import Segment
 from tridex.kernels.top_k import sort_keys, top_k_of_keys
@@ -186,13 +187,13 @@ def _rounded(tokens: torch.Tensor, codec: Codec, reading: Reading) -> tuple[NDAr
     """The rounded tokens in what words are made of, float32, bfloat16's bits in int16, or int8; and their scales."""
     numbers, scales = [], []
     for part in torch.split(tokens, max(1, NUMBERS_AT_A_TIME // tokens.shape[1])):
-        rounded = codec.description.round_queries(part)
+        rounded = DESCRIPTIONS[codec].round_queries(part)
         if reading.words == QUADS:
             numbers.append(rounded.numbers.numpy())
         elif reading.words == PAIRS:
-            numbers.append((rounded.numbers.float() / codec.description.unit).bfloat16().view(torch.int16).numpy())
+            numbers.append((rounded.numbers.float() / DESCRIPTIONS[codec].unit).bfloat16().view(torch.int16).numpy())
         elif reading.words == FLOATS:
-            numbers.append((rounded.numbers.float() / codec.description.unit).numpy())
+            numbers.append((rounded.numbers.float() / DESCRIPTIONS[codec].unit).numpy())
         else:
             raise ValueError(f"words is {reading.words}; expected FLOATS, PAIRS or QUADS")
         if rounded.scales is not None:

@@ -24,7 +24,8 @@ import torch
 from llvmlite import ir
 from numpy.typing import NDArray
 
-from tridex.kernels.codecs import Codec, CodeFormat
+from tridex.kernels.codec import Codec
+from tridex.kernels.codecs import CodeFormat, code_format
 
 from .compiled import compiled
 from .conversion import BYTE, FLOAT, HALF, WORD, Chunk, conversion, decode
@@ -144,7 +145,7 @@ class Reading(NamedTuple):
 
 def reads(codec: Codec) -> bool:
     """Whether the codec's codes have a loader."""
-    return codec.description.code_format in _LOADERS
+    return code_format(codec) in _LOADERS
 
 
 def reading_of(codec: Codec, dim: int) -> Reading:
@@ -152,7 +153,7 @@ def reading_of(codec: Codec, dim: int) -> Reading:
     if not reads(codec):
         known = ", ".join(codec.value for codec in Codec if reads(codec))
         raise ValueError(f"codec is {codec.value}; expected one that the CPU's loops read: {known}")
-    loader, words = _LOADERS[codec.description.code_format]
+    loader, words = _LOADERS[code_format(codec)]
     if loader == BFLOAT16_TO_PAIRS and dim % 2 == 0:  # Whole words of what is multiplied.
         loader = IN_PLACE
     return Reading(loader, words, dim)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 import triton
 
+from tridex.kernels.codecs import DESCRIPTIONS
 from tridex.kernels.segment import Segment
 
 from . import kernels
@@ -263,7 +264,7 @@ def _prepared(
     each_token: bool = False,
 ) -> _Prepared:
     """Queries for the kernels; sets the counters to 0. Each token has its own unit, or each query."""
-    codec, device = segment.codec.description, segment.device
+    codec, device = DESCRIPTIONS[segment.codec], segment.device
     batch, query_tokens, dim = queries.shape
     lines = triton.cdiv(query_tokens, SUBTILE) * SUBTILE
     operand = torch.float16 if _reads_bytes_as_halves(segment) else codec.operand
@@ -290,14 +291,14 @@ def _prepared(
 
 
 def _reads_bytes_as_halves(segment: Segment) -> bool:
-    operand = segment.codec.description.operand
+    operand = DESCRIPTIONS[segment.codec].operand
     return operand == torch.float8_e4m3fn and capability_of(segment.device) < FLOAT8_PRODUCTS
 
 
 def _stored(segment: Segment) -> tuple[torch.Tensor | None, ...]:
     """The arguments that the kernels share, of what the segment holds."""
-    codec, codebook = segment.codec.description, segment.codebook
-    as_bytes = codec.has_codebook or _reads_bytes_as_halves(segment)
+    codec, codebook = DESCRIPTIONS[segment.codec], segment.codebook
+    as_bytes = codebook is not None or _reads_bytes_as_halves(segment)
     return (
         segment.codes if as_bytes else segment.codes.view(codec.operand),
         segment.scales,

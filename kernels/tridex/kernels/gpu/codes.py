@@ -16,7 +16,8 @@ import torch
 import triton
 import triton.language as tl
 
-from tridex.kernels.codecs import Codec, CodeFormat
+from tridex.kernels.codec import Codec
+from tridex.kernels.codecs import CodeFormat, code_format
 
 _CODES = {
     CodeFormat(torch.float32, 32): "float32",
@@ -32,7 +33,7 @@ _CODES = {
 
 def reads(codec: Codec) -> bool:
     """Whether the kernels read the codec's codes."""
-    return codec.description.code_format in _CODES
+    return code_format(codec) in _CODES
 
 
 def code_constants(codec: Codec) -> dict[str, object]:
@@ -43,7 +44,7 @@ def code_constants(codec: Codec) -> dict[str, object]:
     if not reads(codec):
         known = ", ".join(codec.value for codec in Codec if reads(codec))
         raise ValueError(f"codec is {codec.value}; expected one that the GPU's kernels read: {known}")
-    return {"CODES": _CODES[codec.description.code_format], "CODES_PER_BYTE": max(8 // codec.description.bits, 1)}
+    return {"CODES": _CODES[code_format(codec)], "CODES_PER_BYTE": max(8 // codec.layout.bits, 1)}
 
 
 _SIGNS = 0x80808080

@@ -14,7 +14,8 @@ from functools import cache
 import torch
 import triton
 
-from tridex.kernels.codecs import Codec
+from tridex.kernels.codec import Codec
+from tridex.kernels.codecs import DESCRIPTIONS
 
 from .codes import code_constants
 
@@ -101,8 +102,8 @@ def constants(codec: Codec, dim: int, query_tile: QueryTile) -> dict[str, object
 
     No tensor core keeps float32 exact: its products are scalar multiplications, on fewer dimensions at a time.
     """
-    block_dim = min(max(triton.next_power_of_2(dim), 64 if codec.description.has_codebook else 32), 128)
-    if codec.description.operand == torch.float32:
+    block_dim = min(max(triton.next_power_of_2(dim), 64 if codec.layout.has_codebook else 32), 128)
+    if DESCRIPTIONS[codec].operand == torch.float32:
         block_dim = 16
     return {
         **code_constants(codec),
@@ -122,7 +123,7 @@ def query_constants(codec: Codec, dim: int) -> dict[str, object]:
     """prepare_queries' constants and the compiler's options."""
     width = triton.next_power_of_2(dim)
     return {
-        "FLOAT8": codec.description.operand == torch.float8_e4m3fn,
+        "FLOAT8": DESCRIPTIONS[codec].operand == torch.float8_e4m3fn,
         "DIM": dim,
         "WIDTH": width,
         "TOKENS": max(min(_NUMBERS_AT_A_TIME // width, SUBTILE), 1),

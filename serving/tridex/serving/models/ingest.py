@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+import tridex.kernels.codecs  # loads torch, for which the first write would wait  # noqa: F401
 from tridex.building import document_reading, new_collection_spec
 from tridex.encoding import (
     DocumentReading,
