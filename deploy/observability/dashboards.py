@@ -79,8 +79,8 @@ DASHBOARDS: dict[str, tuple[str, list[Panel]]] = {
                 "Mean time of a request by stage",
                 "s",
                 {
-                    "{{mode}} {{stage}}": "sum by (mode, stage) (rate(tridex_stage_duration_seconds_sum{HERE}[RATE]))"
-                    " / sum by (mode, stage) (rate(tridex_stage_duration_seconds_count{HERE}[RATE]))"
+                    "{{stage}}": "sum by (stage) (rate(tridex_stage_duration_seconds_sum{HERE}[RATE]))"
+                    " / sum by (stage) (rate(tridex_stage_duration_seconds_count{HERE}[RATE]))"
                 },
             ),
             Panel(

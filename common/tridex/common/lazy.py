@@ -15,11 +15,14 @@ def lazy_exports(package: str, exports: Mapping[str, Sequence[str]]) -> Callable
 
     Args:
         package: The package's `__name__`.
-        exports: The exported names of each submodule.
+        exports: The exported names of each submodule; no name where the submodule itself is exported.
     """
     modules = {name: module for module, names in exports.items() for name in names}
+    submodules = {module for module, names in exports.items() if not names}
 
     def getattr_(name: str) -> Any:
+        if name in submodules:
+            return import_module(f".{name}", package)
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return getattr(import_module(f".{modules[name]}", package), name)

@@ -75,6 +75,7 @@ if not TYPE_CHECKING:  # which would take any name for an exported one
                 "supported_codecs",
                 "warm_up",
             ],
+            "reference": [],
             "scaling": ["LARGEST_SCORE", "ScaledQueries", "scale_queries"],
             "search_plan": ["SearchPlan"],
             "segment": ["Segment", "pack", "pack_bitmap"],

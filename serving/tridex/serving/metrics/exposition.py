@@ -24,6 +24,8 @@ class _Families(Collector):
     def collect(self) -> Iterator[Family]:
         for metric in METRICS:
             series = _joined(one for snapshot in self._snapshots for one in snapshot.get(metric.name, []))
+            if not series and metric.kind is Kind.COUNTER and not metric.labels:
+                series = [((), 0)]  # so that the first count is an increase
             if not series:
                 continue
             if metric.kind is Kind.HISTOGRAM:
