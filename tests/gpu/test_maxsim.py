@@ -1,11 +1,14 @@
 """MaxSim on a GPU: every codec against the float64 reference, and what only a GPU can show."""
 
+import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import triton
+from eventually import eventually
 from maxsim_data import (
     LENGTHS,
     assert_close_for_its_magnitude,
@@ -20,6 +23,7 @@ from maxsim_data import (
     rising,
 )
 
+from tridex.index import CollectionSpec, Document, Follower, Store
 from tridex.kernels import (
     Codec,
     SearchPlan,
@@ -34,6 +38,9 @@ from tridex.kernels import (
     warm_up,
 )
 from tridex.kernels.codecs import DESCRIPTIONS
+from tridex.kernels.gpu.gluon import verdict
+from tridex.kernels.gpu.gluon.roles import roles_of, serves
+from tridex.kernels.gpu.query_tile import capability_of
 
 
 def close(values: torch.Tensor, expected: torch.Tensor, allowed: float) -> None:
@@ -108,6 +115,16 @@ def test_a_score_has_the_same_bits_in_every_batch(codec: Codec, device: torch.de
     assert torch.equal(rescore(query, segment, rows, mask), scores)
 
 
+@pytest.mark.parametrize("dim", [48, 128, 304])
+def test_float32_is_within_a_millionth_of_a_similarity(dim: int, device: torch.device) -> None:
+    """Products of tf32 alone would be a hundred times as far off."""
+    docs, query = documents([1, 40, 300, 64], dim), queries(3, 64, dim)
+    query[0, :40] = torch.from_numpy(docs[1])  # similarities of 1
+    segment, rows = packed(docs, Codec.FLOAT32, device), torch.arange(4).expand(3, -1).contiguous()
+    _, similarities = explain(query.to(device), segment, rows.to(device))
+    close(similarities, reference.explain(query, segment, rows)[1], 1e-6)
+
+
 @pytest.mark.parametrize("codec", [Codec.RESIDUAL4, Codec.RESIDUAL2])
 def test_residual_codes_score_as_the_int8_numbers_that_they_stand_for(codec: Codec, device: torch.device) -> None:
     """To the last bit: sums are integers, whatever reads them."""
@@ -117,6 +134,27 @@ def test_residual_codes_score_as_the_int8_numbers_that_they_stand_for(codec: Cod
     expected_scores, expected_rows = search(query, numbers, 12, mask)
     assert torch.equal(scores, expected_scores)
     assert torch.equal(rows, expected_rows)
+
+
+@pytest.mark.parametrize("codec", [Codec.FLOAT16, Codec.BFLOAT16, Codec.FLOAT8, Codec.INT8])
+def test_the_gluon_kernel_has_its_twins_bits(codec: Codec, device: torch.device) -> None:
+    """In batches that it serves, against the same queries one by one, which the plain kernel searches."""
+    roles = roles_of(codec, 128, capability_of(device))
+    if roles is None:
+        pytest.skip("needs an H100 or H200: there is no Gluon kernel for this device")
+    warm_up(device, 128, [codec])
+    assert verdict.is_chosen(device, codec)
+    segment = packed(documents(LENGTHS * 100 + [9000], 128), codec, device)
+    segment = segment.with_live(pack_bitmap(np.arange(segment.documents) % 5 != 3))
+    for batch, tokens in [(5, 32), (8, 32), (33, 9), (6, 64)]:
+        assert serves(roles, batch, tokens)
+        query, mask = queries(batch, tokens, 128).to(device), masks(batch, tokens).to(device)
+        for top_k in (1, 10, 700):
+            scores, rows = search(query, segment, top_k, mask)
+            for i in range(batch):
+                alone = search(query[i : i + 1], segment, top_k, mask[i : i + 1])
+                assert torch.equal(alone[0][0], scores[i])
+                assert torch.equal(alone[1][0], rows[i])
 
 
 def test_a_search_of_many_documents_finds_what_torch_finds(device: torch.device) -> None:
@@ -181,20 +219,60 @@ def test_a_graph_that_was_captured_is_the_search(codec: Codec, device: torch.dev
 
 def test_a_plan_is_the_search_of_up_to_its_shape(device: torch.device) -> None:
     segment = packed(documents(LENGTHS * 20, 128), Codec.INT8, device)
-    bitmap = segment.live.clone()
-    segment = segment.with_live(bitmap)
     plan = SearchPlan(segment, 8, 32, 20)
-    for batch, tokens, words in [
-        (8, 32, torch.full_like(bitmap, -1)),
-        (3, 20, pack_bitmap(np.arange(segment.documents) % 3 == 0).to(device)),
-        (1, 32, torch.full_like(bitmap, -1)),
-    ]:
-        bitmap.copy_(words)
+    thirds = pack_bitmap(np.arange(segment.documents) % 3 == 0).to(device)
+    for batch, tokens, live in [(8, 32, None), (3, 20, thirds), (1, 32, None)]:
         query, mask = queries(batch, tokens, 128, batch).to(device), masks(batch, tokens, batch).to(device)
-        expected = search(query, segment, 20, mask)
-        assert all(torch.equal(one, other) for one, other in zip(plan.search(query, mask), expected, strict=True))
+        expected = search(query, segment if live is None else segment.with_live(live), 20, mask)
+        assert all(torch.equal(one, other) for one, other in zip(plan.search(query, mask, live), expected, strict=True))
     with pytest.raises(ValueError, match=r"queries is \[9, 32, 128\] .*; expected up to \[8, 32, 128\]"):
         plan.search(queries(9, 32, 128).to(device), masks(9, 32).to(device))
+
+
+def test_plans_are_made_while_others_use_the_device(device: torch.device, tmp_path: Path) -> None:
+    """As in a server: captured by one thread while others search, load and free memory; a search's bits stay."""
+    store = Store(tmp_path)
+    collection = store.create("c", CollectionSpec(64, Codec.INT8, "f" * 64))
+    collection.upsert([Document(f"{i:04}", "", {}) for i in range(500)], documents(LENGTHS[1:] * 56, 64)[:500])
+    warm_up(device, 64, [Codec.INT8])
+    follower, stream = Follower(store, "c", device), torch.cuda.Stream(device)
+    shapes = [(1, 32, 10), (2, 20, 10), (5, 64, 100), (8, 32, 16), (9, 32, 10)]
+    asked = [(queries(batch, tokens, 64).to(device), masks(batch, tokens).to(device), k) for batch, tokens, k in shapes]
+    with torch.cuda.stream(stream):  # The first to ask is the stream of the plans.
+        expected = [follower.snapshot.search(*one) for one in asked]
+    failures: list[BaseException] = []
+    done = threading.Event()
+
+    def ask() -> None:
+        try:
+            with torch.cuda.stream(stream):
+                while not done.is_set():
+                    for one, wanted in zip(asked, expected, strict=True):
+                        found = follower.snapshot.search(*one)
+                        assert [r.ids for r in found] == [r.ids for r in wanted]
+                        assert [r.scores.tolist() for r in found] == [r.scores.tolist() for r in wanted]
+                        torch.empty(2**20, device=device).fill_(1.0)
+        except BaseException as error:  # of any kind: a thread's own would be lost
+            failures.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    slot = follower.snapshot.segments[0].plans
+
+    def made() -> bool:
+        follower.make_plans()
+        return len(slot._plans) == 4 or bool(failures)
+
+    try:
+        for _ in range(3):
+            eventually(made, within_s=300)
+            slot.drop()
+    finally:
+        done.set()
+    for thread in threads:
+        thread.join()
+    assert not failures, failures[0]
 
 
 def assert_neither_compiles_nor_waits(job: Callable[[], object]) -> None:

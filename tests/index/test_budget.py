@@ -141,7 +141,7 @@ def test_inverted_lists_take_what_is_left_and_give_way_to_documents(tmp_path: Pa
     for segment in follower.snapshot.segments:
         segment.inverted.retry_at = 0
     with pytest.raises(
-        MemoryBudgetError, match=r"inverted lists of collection 'c' need .* of the budget of .* stay exact"
+        MemoryBudgetError, match=r"inverted lists of collection 'c' need .* of the budget of .* do without"
     ):
         follower.make_lists()
     assert lists_of(follower.snapshot) == [None] * len(follower.snapshot.segments)

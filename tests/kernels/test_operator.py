@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from maxsim_data import documents, masks, packed, queries
 
-from tridex.kernels import Codec, pack, pack_bitmap, search, search_workspace_bytes, supported_codecs, warm_up
+from tridex.kernels import Codec, Operator, pack, pack_bitmap, search, search_workspace_bytes, supported_codecs, warm_up
+from tridex.kernels.cpu import backend
 
 
 @settings(deadline=None, max_examples=20)
@@ -55,3 +56,14 @@ def test_every_codec_is_read_on_a_cpu_and_on_a_gpu() -> None:
 
 def test_warm_up_takes_every_codec() -> None:
     warm_up("cpu", 32, Codec)
+
+
+@pytest.mark.parametrize("operators", [("rescore",), ("search", "rescore"), ("explain",)])
+def test_warm_up_calls_the_operators_that_are_named(
+    operators: tuple[Operator, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: set[str] = set()
+    for name in ("search", "rescore", "explain"):
+        monkeypatch.setattr(backend, name, lambda *_, name=name: called.add(name))
+    warm_up("cpu", 16, [Codec.FLOAT16], operators)
+    assert called == {*operators}

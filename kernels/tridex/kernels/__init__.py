@@ -17,7 +17,16 @@ if TYPE_CHECKING:
     from .columns import Columns
     from .cost import search_bytes, search_flops
     from .k_means import train_codebook
-    from .operator import compile_ahead, explain, rescore, search, search_workspace_bytes, supported_codecs, warm_up
+    from .operator import (
+        Operator,
+        compile_ahead,
+        explain,
+        rescore,
+        search,
+        search_workspace_bytes,
+        supported_codecs,
+        warm_up,
+    )
     from .scaling import LARGEST_SCORE, ScaledQueries, scale_queries
     from .search_plan import SearchPlan
     from .segment import Segment, pack, pack_bitmap
@@ -27,6 +36,7 @@ __all__ = [
     "Codebook",
     "Codec",
     "Columns",
+    "Operator",
     "ScaledQueries",
     "SearchPlan",
     "Segment",
@@ -67,6 +77,7 @@ if not TYPE_CHECKING:  # which would take any name for an exported one
             "cost": ["search_bytes", "search_flops"],
             "k_means": ["train_codebook"],
             "operator": [
+                "Operator",
                 "compile_ahead",
                 "explain",
                 "rescore",

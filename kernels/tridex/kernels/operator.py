@@ -18,9 +18,10 @@ References:
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -29,6 +30,9 @@ from .backend import Backend, backend_ahead, backend_of
 from .codebook import Codebook
 from .codec import Codec
 from .segment import Segment, pack
+
+Operator = Literal["search", "rescore", "explain"]
+OPERATORS: tuple[Operator, ...] = get_args(Operator)
 
 
 def search(
@@ -139,18 +143,26 @@ def supported_codecs(device: torch.device) -> tuple[Codec, ...]:
     return tuple(codec for codec in Codec if backend is not None and backend.reads(codec))
 
 
-def warm_up(device: torch.device | str, dim: int, codecs: Iterable[Codec]) -> None:
-    """Compiles all that `search`, `rescore` and `explain` will need on a device for these codecs at this dim.
+def warm_up(
+    device: torch.device | str, dim: int, codecs: Iterable[Codec], operators: Container[Operator] = OPERATORS
+) -> None:
+    """Compiles all that operators will need on a device for these codecs at this dim.
 
     Takes seconds, on a GPU shared by all cores, and little where the Triton language finds it in its cache. A service
     does it before it reports ready: without it the first request compiles.
+
+    Args:
+        device: Where they will run.
+        dim: Dimensions of a token embedding.
+        codecs: Of the segments.
+        operators: All three, or those of them that will be called.
 
     Raises:
         ValueError: The device does not read a codec, or the dim does not fit it.
     """
     device = torch.device(device)
     # numba compiles one function at a time; triton gives the interpreter's lock away while it compiles.
-    _run_all([call for codec in codecs for call in _variants(device, dim, codec)], parallel=device.type == "cuda")
+    _make_ready(device, dim, codecs, operators, parallel=device.type == "cuda")
 
 
 def compile_ahead(capability: int, dim: int, codecs: Iterable[Codec]) -> None:
@@ -163,9 +175,7 @@ def compile_ahead(capability: int, dim: int, codecs: Iterable[Codec]) -> None:
         dim: As in `warm_up`.
         codecs: As in `warm_up`.
     """
-    backend = backend_ahead(capability)
-    cpu = torch.device("cpu")
-    _run_all([call for codec in codecs for call in _variants(cpu, dim, codec, backend)], parallel=True)
+    _make_ready(torch.device("cpu"), dim, codecs, OPERATORS, backend_ahead(capability), parallel=True)
 
 
 def _run_all(calls: Sequence[Callable[[], object]], *, parallel: bool) -> None:
@@ -181,20 +191,43 @@ def _run_all(calls: Sequence[Callable[[], object]], *, parallel: bool) -> None:
                 done.result()
 
 
-def _variants(
-    device: torch.device, dim: int, codec: Codec, backend: Backend | None = None
-) -> Iterator[Callable[[], object]]:
-    """Calls that together run every variant of the code for a codec; by the device's backend where None is given."""
+def _make_ready(
+    device: torch.device,
+    dim: int,
+    codecs: Iterable[Codec],
+    operators: Container[Operator],
+    backend: Backend | None = None,
+    *,
+    parallel: bool,
+) -> None:
+    """By the device's backend where None is given."""
+    segments = [_one_token(device, dim, codec) for codec in codecs]
+    of_each = [(backend or _backend(segment), segment) for segment in segments]
+    _run_all([call for pair in of_each for call in _variants(*pair, operators)], parallel=parallel)
+    if "search" in operators:
+        for backend, segment in of_each:
+            backend.choose(segment)
+
+
+def _one_token(device: torch.device, dim: int, codec: Codec) -> Segment:
     token = np.ones((1, dim), np.float32) / np.float32(dim) ** 0.5
-    segment = pack([token], codec, device, _any_codebook(codec, dim))
-    backend = backend or _backend(segment)
-    for batch in backend.batches_of_each_variant(segment):
-        yield partial(backend.search, torch.ones((batch, 1, dim), device=device), None, segment, 1, None)
-    query = torch.ones((1, 1, dim), device=device)
-    rows = torch.zeros((1, 1), dtype=torch.int64, device=device)
-    for mask in (None, torch.ones((1, 1), dtype=torch.bool, device=device)):
-        yield partial(backend.rescore, query, mask, segment, rows)
-        yield partial(backend.explain, query, mask, segment, rows)
+    return pack([token], codec, device, _any_codebook(codec, dim))
+
+
+def _variants(backend: Backend, segment: Segment, operators: Container[Operator]) -> Iterator[Callable[[], object]]:
+    """Calls that together run every variant of operators for a codec."""
+    device, dim = segment.device, segment.dim
+    query, rows = torch.ones((1, 1, dim), device=device), torch.zeros((1, 1), dtype=torch.int64, device=device)
+    masked = torch.ones((1, 1), dtype=torch.bool, device=device)
+    if "search" in operators:
+        for batch in backend.batches_of_each_variant(segment):
+            yield partial(backend.search, query.expand(batch, -1, -1), None, segment, 1, None)
+        yield partial(backend.search, query, masked, segment, 1, None)
+    for mask in (None, masked):
+        if "rescore" in operators:
+            yield partial(backend.rescore, query, mask, segment, rows)
+        if "explain" in operators:
+            yield partial(backend.explain, query, mask, segment, rows)
 
 
 def _any_codebook(codec: Codec, dim: int) -> Codebook | None:

@@ -15,7 +15,7 @@ from eventually import eventually
 from faults import OF_LANCE, OF_THE_SYSTEM, Trouble, failing
 
 from tridex.index import Collection, CollectionSpec, Document, MemoryBudget, Store
-from tridex.kernels import Codec
+from tridex.kernels import Codec, Operator
 from tridex.serving.backend.service import RequestError
 from tridex.serving.collections import compiled_codecs, loaded_collections
 from tridex.serving.collections.compiled_codecs import CompiledCodecs
@@ -57,7 +57,9 @@ def test_a_collection_can_be_searched_once_what_it_needs_is_compiled(
         if len(compiled) > 1:
             searched_before.append(shown(followed, "later"))
 
+    explained_after: list[int] = []
     monkeypatch.setattr(CompiledCodecs, "compile", compile_)
+    monkeypatch.setattr(CompiledCodecs, "compile_explanations", lambda _: explained_after.append(len(compiled)))
     put(store, "c", "a")
     put(store, "d", "a")
     followed = LoadedCollections(store, torch.device("cpu"), MemoryBudget(10**8), Metrics())
@@ -66,17 +68,28 @@ def test_a_collection_can_be_searched_once_what_it_needs_is_compiled(
         put(store, "later", "a")
         eventually(lambda: shown(followed, "later") == 1)
         assert compiled[1:] == [[SPEC]] and searched_before == [None]
+        eventually(lambda: explained_after[-1:] == [2])
     finally:
         followed.close()
 
 
-def test_each_codec_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[tuple[int, set[Codec]]] = []
-    monkeypatch.setattr(compiled_codecs.kernels, "warm_up", lambda _, dim, codecs: calls.append((dim, set(codecs))))
+def test_each_codec_is_compiled_once_and_what_explains_hits_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[int, set[Codec], tuple[Operator, ...]]] = []
+
+    def warm_up(_: torch.device, dim: int, codecs: Iterable[Codec], operators: tuple[Operator, ...]) -> None:
+        calls.append((dim, set(codecs), operators))
+
+    monkeypatch.setattr(compiled_codecs.kernels, "warm_up", warm_up)
     on_gpu = CompiledCodecs(torch.device("cuda", 0))
     on_gpu.compile([SPEC, replace(SPEC, codec=Codec.INT8), SPEC])
     on_gpu.compile([SPEC, replace(SPEC, dim=8)])
-    assert calls == [(4, {Codec.FLOAT32, Codec.INT8}), (8, {Codec.FLOAT32})]
+    searches = ("search", "rescore")
+    assert calls == [(4, {Codec.FLOAT32, Codec.INT8}, searches), (8, {Codec.FLOAT32}, searches)]
+    calls.clear()
+    on_gpu.compile_explanations()
+    on_gpu.compile_explanations()
+    assert len(calls) == 2
+    assert (4, {Codec.FLOAT32, Codec.INT8}, ("explain",)) in calls and (8, {Codec.FLOAT32}, ("explain",)) in calls
 
 
 def shown(followed: LoadedCollections, name: str) -> int | None:

@@ -8,8 +8,8 @@ A collection is held as packed segments, so what it needs follows from its size 
 The sum of needs is kept below the budget less SPARE_SHARE. The spare is for what exists twice for a moment: a merge
 copies live rows into a new segment, of at most SEGMENT_SHARE of the budget, while searches still read the old ones.
 
-Inverted lists (inverted_lists.py) take what the needs leave, and are let go where a collection needs more: without them
-searches are slower, and not wrong.
+Inverted lists (inverted_lists.py) and search plans (search_plans.py) are extras: they take what the needs leave, and
+are let go where a collection needs more. Without them searches are slower, and not wrong.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def budget_for(need: int) -> int:
 
 
 @dataclass(frozen=True)
-class _Lists:
-    """What a collection's inverted lists take, and what drops them."""
+class _Extra:
+    """What a collection's extras of one kind take, and what drops them."""
 
     taken: int
     drop: Callable[[], None]
@@ -84,13 +84,13 @@ class MemoryBudget:
         self.usable = int(size * (1 - SPARE_SHARE))
         self.segment_bytes = max(int(size * SEGMENT_SHARE), 1)
         self._taken: dict[Path, int] = {}
-        self._lists: dict[Path, _Lists] = {}
+        self._extras: dict[tuple[Path, str], _Extra] = {}
         self._lock = threading.Lock()
 
     def reserve(self, collection: Collection, need: int) -> None:
         """Makes `need` bytes the collection's, whatever it had.
 
-        Inverted lists are dropped where they are in the way.
+        Extras are dropped where they are in the way.
 
         Raises:
             MemoryBudgetError: There is no room; it keeps what it had.
@@ -99,37 +99,41 @@ class MemoryBudget:
             others = sum(taken for folder, taken in self._taken.items() if folder != collection.folder)
             check_room(collection, need, others, self)
             self._taken[collection.folder] = need
-            while self._lists and self._left() < 0:
-                self._lists.popitem()[1].drop()
+            while self._extras and self._left() < 0:
+                self._extras.popitem()[1].drop()
 
-    def reserve_lists(self, collection: Collection, need: int, drop: Callable[[], None]) -> None:
-        """Makes `need` bytes the collection's for its inverted lists, whatever they had.
+    def reserve_extra(self, collection: Collection, extra: str, need: int, drop: Callable[[], None]) -> None:
+        """Makes `need` bytes the collection's for its extras of one kind, whatever they had.
 
         Args:
-            drop: Called, by any thread, when a collection needs the room: the lists have to go.
+            collection: Whose they are.
+            extra: Their kind, in words.
+            need: Bytes.
+            drop: Called, by any thread, when a collection needs the room: the extras have to go.
 
         Raises:
             MemoryBudgetError: There is no room; they keep what they had.
         """
         with self._lock:
-            had = self._lists.get(collection.folder)
+            had = self._extras.get((collection.folder, extra))
             left = self._left() + (had.taken if had else 0)
             if need > left:
                 raise MemoryBudgetError(
-                    f"the inverted lists of collection {collection.name!r} need {_bytes(need)} of device memory; "
-                    f"{_bytes(max(left, 0))} are left of the budget of {_bytes(self.size)}: its searches stay exact"
+                    f"the {extra} of collection {collection.name!r} need {_bytes(need)} of device memory; "
+                    f"{_bytes(max(left, 0))} are left of the budget of {_bytes(self.size)}: its searches do without"
                 )
-            self._lists[collection.folder] = _Lists(need, drop)
+            self._extras[collection.folder, extra] = _Extra(need, drop)
 
     def taken(self, folder: Path) -> int:
-        """Bytes that the collection in that folder has, its inverted lists included."""
+        """Bytes that the collection in that folder has, its extras included."""
         with self._lock:
-            lists = self._lists.get(folder)
-            return self._taken.get(folder, 0) + (lists.taken if lists else 0)
+            return self._taken.get(folder, 0) + sum(
+                extra.taken for (owner, _), extra in self._extras.items() if owner == folder
+            )
 
     @property
     def used(self) -> int:
-        """Bytes that collections and inverted lists have."""
+        """Bytes that collections and their extras have."""
         with self._lock:
             return self.usable - self._left()
 
@@ -137,10 +141,11 @@ class MemoryBudget:
         """Gives back what the collection in that folder had."""
         with self._lock:
             self._taken.pop(folder, None)
-            self._lists.pop(folder, None)
+            for key in [key for key in self._extras if key[0] == folder]:
+                del self._extras[key]
 
     def _left(self) -> int:
-        return self.usable - sum(self._taken.values()) - sum(lists.taken for lists in self._lists.values())
+        return self.usable - sum(self._taken.values()) - sum(extra.taken for extra in self._extras.values())
 
 
 def check_room(collection: Collection, need: int, others: int, budget: MemoryBudget) -> None:

@@ -21,8 +21,8 @@ from .merging import merge_segments, next_merge
 from .segment_loader import SegmentLoader
 from .snapshot import Snapshot
 
-_RETRY_LISTS_S = 60.0
-"""How long a segment is searched exactly before there may be room for its inverted lists."""
+_RETRY_S = 60.0
+"""How long a segment does without inverted lists or search plans before there may be room for them."""
 
 _SEGMENT_BYTES = 2**30
 """Codes of the largest segment: what a merge needs beside the segments that exist."""
@@ -61,8 +61,8 @@ class Follower:
         self._changing = threading.Lock()
         self._merging = threading.Lock()
         self._budget = budget
-        self._drops = 0
-        """How often the inverted lists had to go."""
+        self._drops = self._plan_drops = 0
+        """How often the inverted lists and the search plans had to go."""
         collection = store.open(name)
         self._loader = SegmentLoader(collection, device, segment_bytes, budget)
         with storage_errors(name, collection.folder):
@@ -121,8 +121,8 @@ class Follower:
                 if self._budget is not None:
                     listed = [other for other in segments if other.inverted.lists or other is segment]
                     need = sum(lists_bytes(other.packed) for other in listed)
-                    slot.retry_at = time.monotonic() + _RETRY_LISTS_S
-                    self._budget.reserve_lists(self.snapshot.collection, need, self._drop_lists)
+                    slot.retry_at = time.monotonic() + _RETRY_S
+                    self._budget.reserve_extra(self.snapshot.collection, "inverted lists", need, self._drop_lists)
                 slot.lists = make_lists(segment.packed)
                 if self._drops != drops:
                     slot.lists = None
@@ -132,3 +132,33 @@ class Follower:
         self._drops += 1
         for segment in self.snapshot.segments:
             segment.inverted.lists = None
+
+    def make_plans(self) -> None:
+        """Captures the searches that have come often enough, milliseconds each; only a GPU has any.
+
+        For one thread at a time, and not for the one that refreshes: nothing waits for it.
+
+        Raises:
+            MemoryBudgetError: There is no room for them. They are tried again a minute later.
+            RuntimeError: The device has failed.
+        """
+        segments = self.snapshot.segments
+        for segment in segments:
+            slot = segment.plans
+            if slot.wanted() and slot.retry_at <= time.monotonic():
+                slot.retry_at = time.monotonic() + _RETRY_S
+                drops = self._plan_drops
+                if self._budget is not None:
+                    need = sum(other.plans.needed_bytes(other.packed) for other in segments)
+                    self._budget.reserve_extra(self.snapshot.collection, "search plans", need, self._drop_plans)
+                slot.make(segment.packed)
+                if self._plan_drops != drops:
+                    slot.drop()
+                elif not slot.wanted():
+                    slot.retry_at = 0.0
+
+    def _drop_plans(self) -> None:
+        """Called by any thread, while plans may be being made."""
+        self._plan_drops += 1
+        for segment in self.snapshot.segments:
+            segment.plans.drop()

@@ -15,6 +15,7 @@ from tridex.index.storage.collection import Collection
 from tridex.kernels import Segment, pack_bitmap
 
 from .inverted_lists import ListsSlot
+from .search_plans import PlansSlot
 
 _FEW = 100
 """Ids that are looked up one by one, 13 µs each among a million; more of them all at once, in 1.4 ms and more."""
@@ -33,6 +34,7 @@ class IndexedSegment:
         addresses: uint64 [documents]: where each row is in the store.
         live: bool [documents]: what the segment's bitmap says.
         inverted: The segment's inverted lists, once they are made.
+        plans: Its captured searches, likewise.
     """
 
     packed: Segment
@@ -40,6 +42,7 @@ class IndexedSegment:
     addresses: NDArray[np.uint64]
     live: NDArray[np.bool_]
     inverted: ListsSlot = field(default_factory=ListsSlot)
+    plans: PlansSlot = field(default_factory=PlansSlot)
 
     def rows_of(self, ids: pa.LargeStringArray) -> NDArray[np.int64]:
         """The live row that holds each id, [ids]; -1 where none does."""

@@ -239,8 +239,10 @@ _OnItsWay = tuple[IndexedSegment, Callable[[], list[NDArray[Any]]]]
 
 
 def _search(segment: IndexedSegment, queries: torch.Tensor, mask: torch.Tensor, top_k: int) -> _OnItsWay:
-    scores, rows = kernels.search(queries, segment.packed, min(top_k, len(segment.ids)), query_mask=mask)
-    return segment, copy_to_host(scores, rows)
+    top_k = min(top_k, len(segment.ids))
+    if replayed := segment.plans.search(segment.packed, queries, mask, top_k):
+        return segment, replayed
+    return segment, copy_to_host(*kernels.search(queries, segment.packed, top_k, query_mask=mask))
 
 
 def _merged(found: Sequence[_OnItsWay], queries: int, top_k: int) -> list[Ranking]:

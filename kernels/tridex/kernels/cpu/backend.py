@@ -38,7 +38,7 @@ from .register_tile import FLOATS, NUMBERS_PER_WORD, PAIRS, PANEL, QUADS
 from .similarity import Queries
 from .token_tile import TILE_TOKENS, Tokens
 
-__all__ = ["batches_of_each_variant", "explain", "reads", "rescore", "search", "search_workspace_bytes"]
+__all__ = ["batches_of_each_variant", "choose", "explain", "reads", "rescore", "search", "search_workspace_bytes"]
 
 _LANES_PER_PASS = 256
 """Query tokens that share a pass over the documents: their panels, 128 KiB of float32 at 128 dimensions, stay in L2."""
@@ -63,6 +63,10 @@ _NO_SCALES, _NO_IDS, _NO_CENTROIDS = np.empty((0, 2), np.uint8), np.empty(0, np.
 def batches_of_each_variant(segment: Segment) -> tuple[int, ...]:  # noqa: ARG001
     """One: every batch runs the same code."""
     return (1,)
+
+
+def choose(segment: Segment) -> None:
+    """There is no choice."""
 
 
 def search_workspace_bytes(segment: Segment, batch: int, query_tokens: int, top_k: int) -> int:  # noqa: ARG001

@@ -59,7 +59,7 @@ class QueryTile:
 
 _HALVES = (QueryTile(2, 64, 4, 3, 4), QueryTile(4, 128, 4, 3, 2), QueryTile(8, 64, 8, 4, 2))
 _ON_SM_90 = {
-    "float32": (QueryTile(2, 64, 4, 2, 2), QueryTile(4, 64, 8, 2, 1)),
+    "float32": (QueryTile(2, 64, 4, 2, 2),),
     "float16": _HALVES,
     "bfloat16": _HALVES,
     "float8_e4m3": (QueryTile(2, 128, 4, 4, 4), QueryTile(4, 128, 4, 4, 2)),
@@ -70,7 +70,9 @@ _ON_SM_90 = {
 
 _ELSEWHERE = (QueryTile(2, 64, 4, 3, 2), QueryTile(4, 64, 8, 3, 1))
 """Not measured. mma.sync (sm_80) takes its operands from registers."""
-_WIDE = (QueryTile(2, 64, 4, 2, 1),)
+_LARGE = (QueryTile(2, 64, 4, 2, 1),)
+"""Of numbers that take much room: float32's, and those of more than 128 dimensions. 8 warps for float32 compile to
+nothing for sm_100 (triton 3.7.1)."""
 
 EXPLAIN = QueryTile(2, 64, 4, 2, 1)
 """Of explain, for every codec: where each maximum stands takes registers and shared memory, and it is asked for few
@@ -80,12 +82,15 @@ documents."""
 def query_tiles(codec: Codec, dim: int, capability: int) -> tuple[QueryTile, ...]:
     """The query tiles for a codec, ascending.
 
-    More than 128 dimensions are multiplied a block at a time and queries loaded again for each, which leaves room for
-    a small one alone.
+    Where there are more than 128 dimensions, queries are loaded again for each block of them, which leaves room for a
+    small one alone.
     """
     codes = str(code_constants(codec)["CODES"])
-    tiles = _ON_SM_90[codes] if 90 <= capability < 100 or codes == "float32" else _ELSEWHERE
-    return tiles if dim <= 128 else _WIDE
+    if dim > 128:
+        return _LARGE
+    if 90 <= capability < 100:
+        return _ON_SM_90[codes]
+    return _LARGE if codes == "float32" else _ELSEWHERE
 
 
 def query_tile_of(codec: Codec, dim: int, capability: int, subtiles: int) -> QueryTile:
@@ -100,11 +105,11 @@ def query_tile_of(codec: Codec, dim: int, capability: int, subtiles: int) -> Que
 def constants(codec: Codec, dim: int, query_tile: QueryTile) -> dict[str, object]:
     """The kernels' constants and the compiler's options.
 
-    No tensor core keeps float32 exact: its products are scalar multiplications, on fewer dimensions at a time.
+    float32 is multiplied a few dimensions at a time: cut in two (similarity.py), it takes twice its room.
     """
     block_dim = min(max(triton.next_power_of_2(dim), 64 if codec.layout.has_codebook else 32), 128)
     if DESCRIPTIONS[codec].operand == torch.float32:
-        block_dim = 16
+        block_dim = 32
     return {
         **code_constants(codec),
         "DIM": dim,

@@ -13,6 +13,9 @@ import triton.language as tl
 
 from .codes import load_operands, load_rows
 
+_KEPT_DIM = tl.constexpr(128)
+"""Dimensions of queries that there is room for while tiles of documents go by."""
+
 
 @triton.jit
 def _load_halves(p_column, tokens, dtype: tl.constexpr):
@@ -53,12 +56,41 @@ def load_query_tile(
 ):
     """What of a query tile is loaded once and multiplied with many tiles.
 
-    More dimensions than a block are loaded again for each tile.
+    More than _KEPT_DIM dimensions are loaded again for each tile.
     """
-    numbers = ()
-    if DIM <= BLOCK_DIM:
-        numbers = _load_queries(p_queries, positions, CODES_PER_BYTE, DIM, BLOCK_DIM, 0)
-    return numbers
+    BLOCK: tl.constexpr = _block_of(BLOCK_DIM, CODES_PER_BYTE)
+    blocks = ()
+    if DIM <= _KEPT_DIM:
+        for k in tl.static_range(0, DIM // CODES_PER_BYTE, BLOCK):
+            blocks = blocks + _load_queries(p_queries, positions, CODES_PER_BYTE, DIM, BLOCK_DIM, k)
+    return blocks
+
+
+@triton.jit
+def _rounded_to_tf32(numbers):
+    """fp32 numbers to those that tf32 has, half away from zero: 11 bits of their 24."""
+    bits = numbers.to(tl.int32, bitcast=True)
+    return ((bits + 0x1000) & ~0x1FFF).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _add_products(queries, operand, sums):
+    """sums + queries @ operand.T.
+
+    Tensor cores multiply no float32, so each is cut into two numbers of tf32, q = q1 + q2, and
+
+        q . d = (q2 . d1 + q1 . d2) + q1 . d1    but for q2 . d2 and what a tensor core cuts off q2 and d2:
+
+    2^-21 |q| |d| at most, 4.8e-7 of the similarity of unit vectors. A number above 3.4026e38 is rounded to infinity.
+    """
+    if operand.dtype == tl.float32:
+        query_large, large = _rounded_to_tf32(queries), _rounded_to_tf32(operand)
+        products = tl.dot(queries - query_large, large.T, input_precision="tf32")
+        products = tl.dot(query_large, (operand - large).T, products, input_precision="tf32")
+        sums += tl.dot(query_large, large.T, products, input_precision="tf32")
+    else:
+        sums = tl.dot(queries, operand.T, sums, input_precision="ieee", out_dtype=sums.dtype)
+    return sums
 
 
 @triton.jit
@@ -84,16 +116,17 @@ def _products(
     BLOCK: tl.constexpr = _block_of(BLOCK_DIM, CODES_PER_BYTE)
     SUM: tl.constexpr = tl.int32 if p_queries.dtype.element_ty == tl.int8 else tl.float32
     sums = tl.zeros([positions.shape[0], tokens.shape[0]], SUM)
-    if DIM <= BLOCK_DIM:
-        operands = load_operands(p_codes, tokens, 0, p_centroids, centroids, p_bucket_weights, CODES, WIDTH, BLOCK)
-        for part in tl.static_range(CODES_PER_BYTE):
-            sums = tl.dot(numbers[part], operands[part].T, sums, input_precision="ieee", out_dtype=SUM)
+    if DIM <= _KEPT_DIM:
+        for k in tl.static_range(0, WIDTH, BLOCK):
+            operands = load_operands(p_codes, tokens, k, p_centroids, centroids, p_bucket_weights, CODES, WIDTH, BLOCK)
+            for part in tl.static_range(CODES_PER_BYTE):
+                sums = _add_products(numbers[k // BLOCK * CODES_PER_BYTE + part], operands[part], sums)
     else:
         for k in range(0, WIDTH, BLOCK):
             operands = load_operands(p_codes, tokens, k, p_centroids, centroids, p_bucket_weights, CODES, WIDTH, BLOCK)
             queries = _load_queries(p_queries, positions, CODES_PER_BYTE, DIM, BLOCK_DIM, k)
             for part in tl.static_range(CODES_PER_BYTE):
-                sums = tl.dot(queries[part], operands[part].T, sums, input_precision="ieee", out_dtype=SUM)
+                sums = _add_products(queries[part], operands[part], sums)
     return sums
 
 

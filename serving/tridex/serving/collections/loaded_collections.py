@@ -1,7 +1,8 @@
 """The collections that a service searches, each followed to its newest version in the background.
 
 Four threads keep searches from waiting: one asks the store for new versions, one loads collections that are new to this
-process, one merges segments, one builds the inverted lists that approximate searches have asked for.
+process, one merges segments, one makes what searches have asked for and do without until then: inverted lists, and on a
+GPU search plans.
 """
 
 from __future__ import annotations
@@ -57,8 +58,8 @@ show every change: a file system may report them late."""
 _RETRY_S = 5.0
 """Until a collection that could not be loaded is tried again."""
 
-_LISTS_S = 0.5
-"""How often the requests of searches for inverted lists are checked."""
+_EXTRAS_S = 0.5
+"""How often it is checked what searches have asked for."""
 
 _RETURN_S = 30.0
 """How often freed memory is returned to the system, as long as collections change."""
@@ -102,7 +103,7 @@ class LoadedCollections:
         """By the collection's folder: a name may lead to another one at any time."""
         self._failures: dict[Path, _Failure] = {}
         self._errors = LoggedErrors()
-        self._list_errors = LoggedErrors()
+        self._extra_errors = LoggedErrors()
         self._merge_errors = LoggedErrors()
         self._to_open: dict[Path, str] = {}
         self._to_merge: set[Path] = set()
@@ -115,7 +116,9 @@ class LoadedCollections:
         self._following = Background("follow", "follows the store", self._follow, stuck_after_s=60)
         self._opening = Background("open", "loads collections", self._open_all, stuck_after_s=_LONG_S)
         self._merging = Background("merge", "merges segments", self._merge_all, stuck_after_s=_LONG_S)
-        self._making = Background("make-lists", "makes inverted lists", self._make_lists, stuck_after_s=_LONG_S)
+        self._making = Background(
+            "make-extras", "makes inverted lists and search plans", self._make_extras, stuck_after_s=_LONG_S
+        )
         take(budget, device)
         metrics.gauges(self._gauges)
         self._list_names()
@@ -289,6 +292,7 @@ class LoadedCollections:
             self._want(folder)
             self._merging.wake()
             self._notify()
+        self._codecs.compile_explanations()
 
     def _open(self, collections: Mapping[Path, str]) -> None:
         """Loads collections and compiles what they need; then they can be searched."""
@@ -347,18 +351,20 @@ class LoadedCollections:
             self._next_return = time.monotonic() + _RETURN_S
             return_freed()
 
-    def _make_lists(self) -> float:
+    def _make_extras(self) -> float:
         _stay_on_one_core()
         for folder, follower in list(self._followers.items()):
-            try:
-                follower.make_lists()
-            except Exception as error:
-                # Its searches stay exact.
-                message = f"inverted lists of collection {follower.snapshot.collection.name!r} could not be made"
-                self._list_errors.log(folder, error, message, trace=not isinstance(error, TokenIndexError))
-            else:
-                self._list_errors.resolved(folder)
-        return _LISTS_S
+            for extra, make in (("inverted lists", follower.make_lists), ("search plans", follower.make_plans)):
+                try:
+                    make()
+                except Exception as error:
+                    # Its searches do without.
+                    message = f"{extra} of collection {follower.snapshot.collection.name!r} could not be made"
+                    of_store = isinstance(error, TokenIndexError)
+                    self._extra_errors.log((folder, extra), error, message, trace=not of_store)
+                else:
+                    self._extra_errors.resolved((folder, extra))
+        return _EXTRAS_S
 
 
 def _stay_on_one_core() -> None:

@@ -121,7 +121,10 @@ VERSIONS_BEHIND = Metric(
 )
 BUDGET = Metric("tridex_memory_budget_bytes", Kind.GAUGE, (), "Device memory for collections")
 BUDGET_USED = Metric(
-    "tridex_memory_budget_used_bytes", Kind.GAUGE, (), "Device memory that collections and inverted lists have reserved"
+    "tridex_memory_budget_used_bytes",
+    Kind.GAUGE,
+    (),
+    "Device memory that collections, inverted lists and search plans have reserved",
 )
 LOAD_FAILURES = Metric(
     "tridex_load_failures_total", Kind.COUNTER, (), "Attempts to load or to follow a collection that failed"

@@ -93,7 +93,8 @@ class SearchService(Service):
             encode_queries = encoder.encode_on_device
         explainer = Explainer(artifact.manifest, self._tokenizer, encode)
         self._engine = SearchEngine(context, artifact, explainer, self._stream)
-        kernels.warm_up(self._device, artifact.manifest.dim, codecs=(Codec.FLOAT32,))
+        # Texts are reranked in float32.
+        kernels.warm_up(self._device, artifact.manifest.dim, (Codec.FLOAT32,), ("rescore",))
         encode_queries([self._tokenizer.queries(["warm up"])])
         self._searches = Lane(
             self._search,

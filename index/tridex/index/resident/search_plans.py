@@ -1,0 +1,138 @@
+"""Captured searches of a segment on a GPU: launching one of these costs the host less than launching its kernels.
+
+A search is captured for a few shapes, once searches have come in them often enough to be worth it, and never while one
+waits (Follower.make_plans). A search that fits none, or whose plan is not made, goes the ordinary way, and both find
+the same to the last bit. What is deleted or filtered out is another bitmap, which every replay is given; a merge makes
+another segment, whose plans are made anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from numpy.typing import NDArray
+
+from tridex.kernels import SearchPlan, Segment
+
+from .host_copy import copy_to_host
+
+_BATCHES = (1, 2, 4, 8)
+"""More queries keep a GPU busy for longer than it takes to launch the next search."""
+
+_TOKENS = (32, 64)
+_TOP_K = (16, 128)
+
+_WORTHWHILE = 64
+"""Searches of a shape that are worth a plan: making it costs the host some milliseconds, and a replay saves it some
+tenths of one."""
+
+_log = logging.getLogger(__name__)
+
+Found = Callable[[], list[NDArray[Any]]]
+"""Waits for scores and rows, [queries, top_k] each."""
+
+
+class Shape(NamedTuple):
+    """What a plan has room for."""
+
+    batch: int
+    query_tokens: int
+    top_k: int
+
+
+class PlansSlot:
+    """Where a segment keeps its captured searches; shared by all snapshots of that segment. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._plans: dict[Shape, SearchPlan] = {}
+        self._searches: Counter[Shape] = Counter()
+        """That had no plan."""
+        self._stream: int | None = None
+        """Where the plans are replayed, one after the other: the first to ask for one."""
+        self._failed = False
+        """Whether a search could not be captured; then no other is tried."""
+        self.retry_at = 0.0
+        """By the monotonic clock, where there was no memory for plans."""
+
+    def search(self, segment: Segment, queries: torch.Tensor, mask: torch.Tensor, top_k: int) -> Found | None:
+        """The search of this slot's segment as a replay; None where there is no plan for it.
+
+        Args:
+            segment: With any bitmap.
+            queries: As `tridex.kernels.search` takes them.
+            mask: Likewise.
+            top_k: Likewise.
+        """
+        stream, shape = _stream_of(segment.device), _shape_of(mask, top_k)
+        if stream is None or shape is None:
+            return None
+        with self._lock:
+            if self._stream is None:
+                self._stream = stream
+            if stream != self._stream:
+                return None
+            plan = self._plans.get(shape)
+            if plan is None:
+                self._searches[shape] += 1
+                return None
+            # Locked until the results are on their way: the next replay writes over them.
+            copied = copy_to_host(*plan.search(queries, mask, segment.live))
+        return partial(_first, copied, top_k, plan)
+
+    def wanted(self) -> list[Shape]:
+        """Shapes that are worth a plan and have none."""
+        with self._lock:
+            return [shape for shape, count in self._searches.items() if count >= _WORTHWHILE and not self._failed]
+
+    def needed_bytes(self, segment: Segment) -> int:
+        """Device memory of the plans that there are and of those that are wanted."""
+        wanted = self.wanted()
+        with self._lock:
+            return sum(SearchPlan.needed_bytes(segment, *shape) for shape in {*self._plans, *wanted})
+
+    def make(self, segment: Segment) -> None:
+        """Makes the plans that are wanted: milliseconds each. Where one cannot be made, searches go the ordinary way.
+
+        Raises RuntimeError where the device has failed.
+        """
+        for shape in self.wanted():
+            try:
+                plan = SearchPlan(segment, *shape)
+            except RuntimeError as error:
+                torch.cuda.synchronize(segment.device)  # raises where the device itself has failed
+                _log.warning("searches of a segment cannot be captured, so their kernels are launched (%s)", error)
+                self._failed = True
+                return
+            with self._lock:
+                self._plans[shape] = plan
+                self._searches.pop(shape, None)  # gone where another thread has dropped all meanwhile
+
+    def drop(self) -> None:
+        """Lets the plans go; those that work just now live until their results are there."""
+        with self._lock:
+            self._plans.clear()
+            self._searches.clear()
+
+
+def _stream_of(device: torch.device) -> int | None:
+    """What this thread launches on; None on a CPU."""
+    return torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else None
+
+
+def _shape_of(mask: torch.Tensor, top_k: int) -> Shape | None:
+    """The smallest that holds a search."""
+    sizes = zip((*mask.shape, top_k), (_BATCHES, _TOKENS, _TOP_K), strict=True)
+    rooms = [next((room for room in rooms if size <= room), 0) for size, rooms in sizes]
+    return Shape(*rooms) if all(rooms) else None
+
+
+def _first(copied: Found, top_k: int, _plan: SearchPlan) -> list[NDArray[Any]]:
+    """The results once they are on the host. Until then the plan's memory must not be another's."""
+    return [result[:, :top_k] for result in copied()]
