@@ -18,7 +18,7 @@ EXPORTED = ls model_repository/encoder/*/manifest.json >/dev/null 2>&1 || \
   $(BIN)/tridex export $(MODEL) --precision $(PRECISION)
 .DEFAULT_GOAL := help
 .PHONY: help install demo serve export index build search perf bench bench-build bench-kernels bench-index
-.PHONY: bench-candidates quality soak gpu try test test-browser test-crash docs generate lint lint-deploy clean
+.PHONY: bench-candidates bench-overload quality soak gpu try test test-browser test-crash docs generate lint lint-deploy clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-17s\033[0m %s\n", $$1, $$2}'
@@ -87,6 +87,10 @@ quality: install ## measure ranking quality, codec by codec: CORPORA=<folder of 
 
 bench-index: install ## measure the mutable index: how soon a write is found, what searches pay for it, filters
 	$(BIN)/python -m benchmarks.mutable_index --data $(DATA)
+
+bench-overload: install ## send ten times more searches than the server can do: what is accepted, and how soon the rest refused
+	@$(EXPORTED)
+	$(BIN)/python -m benchmarks.overload --data $(DATA)
 
 soak: install ## a mixed load for MINUTES=10: fails where memory, file descriptors or disk grow
 	@$(EXPORTED)

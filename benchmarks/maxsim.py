@@ -119,6 +119,7 @@ def measure(
     """Each shape's rows, and at last the rerank's; of searches that the limits make the same, the first."""
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("encoding", total=len(Codec) + len(shapes) * len(batches) + len(RERANK_BATCHES))
+        kernels.warm_up(device, data.DIM, Codec)  # It chooses the kernels, too.
         pools = []
         for codec in Codec:
             pools.append(data.pool(codec, device, int(min(data.POOL_TOKENS, limits.tokens))))

@@ -52,7 +52,7 @@ def server(repository: Path, collector: str, tmp_path_factory: pytest.TempPathFa
         environment.setenv("TRIDEX_RECALL_SAMPLE_RATE", "1")
         environment.setenv("TRIDEX_OTLP_ENDPOINT", collector)
         environment.setenv("TRIDEX_TRACE_SAMPLE_RATE", "0")  # only where a caller asks for it
-        with new_server(repository, tmp_path_factory.mktemp("data") / "store") as server:
+        with new_server(repository, tmp_path_factory.mktemp("data") / "store", http_inference=True) as server:
             yield server
 
 

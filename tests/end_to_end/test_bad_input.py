@@ -11,7 +11,7 @@ import kserve
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
-from fuzzer import REACHABLE, SERVED, Served
+from fuzz_requests import REACHABLE, SERVED, Served
 from good_callers import GoodCallers
 from tritonclient.utils import InferenceServerException
 

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from servers import new_server
 
 from examples.passages import PASSAGES, QUESTION
 from tridex.client import Client, Document
@@ -55,14 +54,8 @@ def test_a_bulk_build(server: TritonServer) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_kserve_without_our_client(protocol: str, server: TritonServer, client: Client, tmp_path: Path) -> None:
-    if protocol == "grpc":
-        client.upsert("example-raw", [Document(name, text) for name, text in PASSAGES.items()])
-        printed = run("raw_kserve", "grpc", server.address, "example-raw", QUESTION)
-    else:
-        with new_server(server.repository, tmp_path / "store", http_inference=True) as by_http:
-            with Client(by_http.address, timeout_s=120) as other:
-                other.upsert("example-raw", [Document(name, text) for name, text in PASSAGES.items()])
-            address = f"{by_http.host}:{by_http.ports['http']}"
-            printed = run("raw_kserve", "http", address, "example-raw", QUESTION)
+def test_kserve_without_our_client(protocol: str, server: TritonServer, client: Client) -> None:
+    client.upsert("example-raw", [Document(name, text) for name, text in PASSAGES.items()])
+    address = f"{server.host}:{server.ports[protocol]}"
+    printed = run("raw_kserve", protocol, address, "example-raw", QUESTION)
     assert printed.split()[1] == "maxsim" and len(printed.splitlines()) == 3

@@ -17,12 +17,12 @@ from pathlib import Path
 import psutil
 import pytest
 import tritonclient.grpc as triton
-from control_calls import CLOSED
+from control_calls import CALLS
 from eventually import eventually
 from servers import free_ports
 from tritonclient.utils import InferenceServerException
 
-from tridex.client import Client, Document, TridexError
+from tridex.client import Client, Document, TridexError, Unavailable
 from tridex.serving.server.leftovers import remove_leftovers
 
 
@@ -89,28 +89,12 @@ def served(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     served.end()
 
 
-@pytest.fixture
-def raw(served: Serve) -> Iterator[triton.InferenceServerClient]:
-    with triton.InferenceServerClient(served.address) as raw:
-        yield raw
-
-
-def test_what_administers_the_server_is_closed(raw: triton.InferenceServerClient) -> None:
-    for name, call in CLOSED.items():
-        with pytest.raises(InferenceServerException) as refused:
-            call(raw)
-        assert "This protocol is restricted" in str(refused.value), name
-    assert raw.is_server_live() and raw.is_server_ready() and raw.is_model_ready("search")
-    assert raw.get_server_metadata().name == "triton"
-    assert raw.get_model_metadata("search").name == "search"
-    assert raw.get_inference_statistics("catalog").model_stats[0].name == "catalog"
-
-
 def test_health_is_all_there_is_over_http(served: Serve) -> None:
     assert served.get("/v2/health/live") == (200, "")
     eventually(lambda: served.get("/v2/health/ready") == (200, ""))
     assert served.get("/v2/models/search/infer", "POST", "{}")[0] == 501
-    assert served.get("/v2/repository/index", "POST", "{}")[0] == 501
+    for name in CALLS.keys() - {"live", "ready"}:
+        assert CALLS[name].over_http(("127.0.0.1", served.http_port))[0] in (404, 501), name
     tritonserver = psutil.Process(served.process_of("encoder").ppid())
     listening = {c.laddr for c in tritonserver.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
     assert {port for _, port in listening} & {served.http_port, served.metrics_port} == set()
@@ -145,15 +129,34 @@ def test_a_model_process_that_dies_is_seen_at_once_and_brought_back(served: Serv
     assert log.count("starts on cpu with store") == 2
 
 
-def test_a_model_process_that_is_stuck_is_not_ready_until_it_goes_on(served: Serve) -> None:
+def test_what_a_stuck_process_has_to_answer_is_unavailable_until_it_goes_on(served: Serve) -> None:
     victim = served.process_of("catalog")
-    victim.suspend()
-    try:
-        eventually(lambda: not served.ready)
-    finally:
-        victim.resume()
-    eventually(lambda: served.ready)
+    with Client(served.address, timeout_s=60) as client:
+        victim.suspend()
+        try:
+            eventually(lambda: not served.ready)
+            with pytest.raises(Unavailable, match=r"a process that it needs is stuck.*after 5 attempts"):
+                client.count("docs")
+            assert [hit.id for hit in client.search("docs", "late interaction")] == ["1"]
+        finally:
+            victim.resume()
+        eventually(lambda: served.ready)
+        assert client.count("docs") == 1
     assert f"not ready: model catalog: its process {victim.pid} is stuck" in served.errors.read_text()
+
+
+def test_a_stuck_process_that_was_handed_a_request_is_replaced_at_once(served: Serve) -> None:
+    """Triton server gives up on it; where it goes on, it ends tritonserver, or itself."""
+    victim = served.process_of("encoder")
+    victim.suspend()
+    with Client(served.address, timeout_s=60) as client, pytest.raises(Unavailable):
+        client.upsert("docs", [Document("2", "a document", {})])
+    eventually(lambda: "a model's process did not take a request for a second" in served.errors.read_text())
+    eventually(lambda: served.ready, within_s=180)
+    assert not victim.is_running()
+    with Client(served.address, timeout_s=60) as client:
+        assert client.upsert("docs", [Document("2", "a document", {})]).version
+        assert client.search("docs", "late interaction")[0].id == "1"
 
 
 def test_ending_it_under_load_tells_callers_that_it_is_unavailable(served: Serve) -> None:
@@ -191,25 +194,8 @@ def test_ending_it_under_load_tells_callers_that_it_is_unavailable(served: Serve
     assert served.left() == []
 
 
-def test_triton_servers_own_http_keeps_administration_closed_and_all_ends_with_the_launcher(
-    repository: Path, tmp_path: Path
-) -> None:
-    served = Serve(repository, tmp_path, "--http-inference")
-    text = {"name": "QUERY", "shape": [1, 1], "datatype": "BYTES", "data": ["a query"]}
-    assert served.get("/v2/models/encode_query/infer", "POST", json.dumps({"inputs": [text]}))[0] == 200
-    for path in (
-        "repository/index",
-        "repository/models/search/load",
-        "repository/models/search/unload",
-        "systemsharedmemory/region/a/register",
-        "cudasharedmemory/region/a/register",
-        "logging",
-        "trace/setting",
-    ):
-        assert served.get(f"/v2/{path}", "POST", "{}")[0] == 403, path
-    for path in ("models/search/config", "systemsharedmemory/status", "logging", "trace/setting"):
-        assert served.get(f"/v2/{path}")[0] == 403, path
-
+def test_a_second_one_names_who_has_the_port_and_all_ends_with_the_launcher(repository: Path, tmp_path: Path) -> None:
+    served = Serve(repository, tmp_path)
     second = subprocess.run(served.command, check=False, capture_output=True, text=True, timeout=60)
     assert second.returncode == 1
     assert f"grpc port {served.grpc_port} on 127.0.0.1 is in use by process {served.launcher.pid}" in second.stderr

@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import urllib.request
 
 import pytest
 from eventually import eventually
-from prometheus_client.parser import text_string_to_metric_families
+from scraping import scrape
 
 from tridex.client import Client, Document, NotFound
 from tridex.serving.metrics.table import (
@@ -26,18 +25,6 @@ from tridex.serving.server import TritonServer
 
 EVENTS = {COMPACTIONS.name, LOAD_FAILURES.name, MAINTENANCE_FAILURES.name, RECALL_EXPECTED.name, RECALL_FOUND.name}
 """Counters that are there once something has happened."""
-
-Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
-
-
-def scrape(server: TritonServer) -> tuple[str, Series]:
-    """The text, and every series by its name and labels, of which none is there twice."""
-    with urllib.request.urlopen(f"http://{server.host}:{server.ports['metrics']}/metrics", timeout=30) as answer:
-        text = answer.read().decode()
-    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-    series = {(sample.name, frozenset(sample.labels.items())): sample.value for sample in samples}
-    assert len(series) == len(samples)
-    return text, series
 
 
 def test_every_metric_of_the_table_is_there_and_none_beside(client: Client, server: TritonServer) -> None:

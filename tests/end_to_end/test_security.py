@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,13 +12,11 @@ import kserve
 import numpy as np
 import psutil
 import pytest
-import tritonclient.grpc as triton
 from certificates import Authority
-from control_calls import CLOSED
-from fuzzer import REACHABLE
+from control_calls import CALLS, HEALTH, ask
+from fuzz_requests import REACHABLE
 from servers import new_server
 from tritonclient.grpc import service_pb2_grpc as rpc
-from tritonclient.utils import InferenceServerException
 
 from tridex.client import TLS, Client, Document, PermissionDenied, Unauthenticated, Unavailable
 from tridex.serving.access.key_file import Right, add_key
@@ -70,6 +67,14 @@ def secured(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
             connected.upsert("docs", DOCUMENTS)
             connected.upsert("team-a-docs", DOCUMENTS)
         yield secured
+
+
+def client_context(secured: Secured, *, certificate: bool = True) -> ssl.SSLContext:
+    """As a client's that knows the authority, and has its own certificate or none."""
+    context = ssl.create_default_context(cafile=str(secured.tls.ca))
+    if certificate:
+        context.load_cert_chain(str(secured.tls.certificate), str(secured.tls.key))
+    return context
 
 
 def test_a_key_with_every_right_does_everything(secured: Secured) -> None:
@@ -154,19 +159,15 @@ def test_a_key_for_some_collections_sees_no_others(secured: Secured) -> None:
 
 
 def test_what_administers_the_server_is_closed_to_every_key(secured: Secured) -> None:
-    header = {"authorization": f"Bearer {secured.admin}"}
-    calls = {
-        **CLOSED,
-        "server metadata": lambda raw: raw.get_server_metadata(headers=header),
-        "model metadata": lambda raw: raw.get_model_metadata("search", headers=header),
-        "statistics": lambda raw: raw.get_inference_statistics(headers=header),
-    }
-    with triton.InferenceServerClient(secured.server.address, creds=secured.tls.credentials()) as raw:
-        for name, call in calls.items():
-            with pytest.raises(InferenceServerException) as refused:
-                call(raw)
-            assert "This protocol is restricted" in str(refused.value), name
-        assert raw.is_server_live() and raw.is_server_ready()
+    context = client_context(secured)
+    with grpc.secure_channel(secured.server.address, secured.tls.credentials()) as channel:
+        for name, call in CALLS.items():
+            status, message = call.over_grpc(channel, secured.admin)
+            assert status == "OK" if name in HEALTH else "This protocol is restricted" in message, name
+            for port in ("http", "metrics"):
+                if (port, name) not in (("http", "live"), ("http", "ready")):
+                    address = ("127.0.0.1", secured.server.ports[port])
+                    assert call.over_http(address, secured.admin, context)[0] in (404, 501), (port, name)
     with secured.client(secured.admin) as client, pytest.raises(PermissionDenied, match="restricted"):
         client.statistics()
 
@@ -183,17 +184,12 @@ def test_health_is_open_and_metrics_need_certificate_and_key(secured: Secured) -
     server = secured.server
 
     def get(port: str, path: str, *, certificate: bool, key: str | None = None) -> int:
-        context = ssl.create_default_context(cafile=str(secured.tls.ca))
-        if certificate:
-            context.load_cert_chain(str(secured.tls.certificate), str(secured.tls.key))
-        connection = http.client.HTTPSConnection("127.0.0.1", server.ports[port], timeout=30, context=context)
-        connection.request("GET", path, headers={"Authorization": f"Bearer {key}"} if key else {})
-        return connection.getresponse().status
+        context = client_context(secured, certificate=certificate)
+        return ask(("127.0.0.1", server.ports[port]), "GET", path, key=key, tls=context)[0]
 
     assert (
         get("http", "/v2/health/ready", certificate=False) == get("http", "/v2/health/live", certificate=False) == 200
     )
-    assert get("http", "/v2/models/stats", certificate=True, key=secured.admin) == 404
     with pytest.raises(OSError):
         get("metrics", "/metrics", certificate=False, key=secured.admin)
     assert get("metrics", "/metrics", certificate=True) == 401

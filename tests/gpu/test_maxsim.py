@@ -38,6 +38,9 @@ from tridex.kernels import (
     warm_up,
 )
 from tridex.kernels.codecs import DESCRIPTIONS
+from tridex.kernels.gpu.gluon import verdict
+from tridex.kernels.gpu.gluon.roles import roles_of, serves
+from tridex.kernels.gpu.query_tile import capability_of
 
 
 def close(values: torch.Tensor, expected: torch.Tensor, allowed: float) -> None:
@@ -131,6 +134,27 @@ def test_residual_codes_score_as_the_int8_numbers_that_they_stand_for(codec: Cod
     expected_scores, expected_rows = search(query, numbers, 12, mask)
     assert torch.equal(scores, expected_scores)
     assert torch.equal(rows, expected_rows)
+
+
+@pytest.mark.parametrize("codec", [Codec.FLOAT16, Codec.BFLOAT16, Codec.FLOAT8, Codec.INT8])
+def test_the_gluon_kernel_has_its_twins_bits(codec: Codec, device: torch.device) -> None:
+    """In batches that it serves, against the same queries one by one, which the plain kernel searches."""
+    roles = roles_of(codec, 128, capability_of(device))
+    if roles is None:
+        pytest.skip("needs an H100 or H200: there is no Gluon kernel for this device")
+    warm_up(device, 128, [codec])
+    assert verdict.is_chosen(device, codec)
+    segment = packed(documents(LENGTHS * 100 + [9000], 128), codec, device)
+    segment = segment.with_live(pack_bitmap(np.arange(segment.documents) % 5 != 3))
+    for batch, tokens in [(5, 32), (8, 32), (33, 9), (6, 64)]:
+        assert serves(roles, batch, tokens)
+        query, mask = queries(batch, tokens, 128).to(device), masks(batch, tokens).to(device)
+        for top_k in (1, 10, 700):
+            scores, rows = search(query, segment, top_k, mask)
+            for i in range(batch):
+                alone = search(query[i : i + 1], segment, top_k, mask[i : i + 1])
+                assert torch.equal(alone[0][0], scores[i])
+                assert torch.equal(alone[1][0], rows[i])
 
 
 def test_a_search_of_many_documents_finds_what_torch_finds(device: torch.device) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 import triton
+from compiled_kernels import NUMBERS, POINTERS, SHARED_MEMORY, register_use, spills_in_loops_that
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
@@ -23,10 +24,6 @@ from tridex.kernels.codecs import DESCRIPTIONS
 from tridex.kernels.gpu import kernels, query_tile
 from tridex.kernels.gpu.queries import prepare_queries
 from tridex.kernels.gpu.query_tile import QueryTile, query_tiles
-
-TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
-SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
-"""Of a program, and of a multiprocessor less 1 KiB for each program."""
 
 TF32 = "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32"
 HALVES = "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32"
@@ -58,41 +55,10 @@ INSTRUCTIONS = {
 }
 """What multiplies, by the type of the operands; float32 is cut into two numbers of tf32 before."""
 
-POINTERS = {
-    "p_weights": "*fp32",
-    "p_scales": "*fp16",
-    "p_centroid_ids": "*i16",
-    "p_centroids": "*i8",
-    "p_bucket_weights": "*i8",
-    "p_offsets": "*i64",
-    "p_live": "*i32",
-    "p_rows": "*i64",
-    "p_best_scores": "*fp32",
-    "p_best_rows": "*i64",
-    "p_keys": "*i64",
-    "p_merged": "*i64",
-    "p_least": "*i64",
-    "p_chunks": "*i64",
-    "p_ends": "*i8",
-    "p_sums": "*fp32",
-    "p_counters": "*i32",
-    "p_units": "*fp64",
-    "p_scores": "*fp32",
-    "p_tokens": "*i64",
-    "p_similarities": "*fp32",
-}
 SCRATCH = {"p_keys", "p_merged", "p_least", "p_chunks", "p_ends", "p_sums", "p_counters"}
 CALLERS = {"p_offsets", "p_live", "p_scales", "p_centroid_ids", "p_rows"} | SCRATCH
 """Tensors of the caller and parts of its workspace, of any alignment: a kernel that is specialised on it would be
 compiled at request time."""
-
-NUMBERS = {
-    torch.float32: "fp32",
-    torch.float16: "fp16",
-    torch.bfloat16: "bf16",
-    torch.float8_e4m3fn: "fp8e4nv",
-    torch.int8: "i8",
-}
 
 VARIANTS = [
     *(
@@ -195,14 +161,6 @@ def test_what_makes_queries_ready_compiles(codec: Codec, capability: int, tmp_pa
     assert not register_use(variant, tmp_path / "cubin")["STACK"]
 
 
-def register_use(variant: Any, cubin: Path) -> dict[str, int]:
-    """Registers of a thread, REG, and bytes of memory that stand in for registers, STACK and LOCAL."""
-    cubin.write_bytes(variant.asm["cubin"])
-    command = [TOOLS / "cuobjdump", "-res-usage", cubin]
-    report = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return {name: int(count) for name, count in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", report)}
-
-
 def assert_fits(variant: Any, tile: QueryTile, capability: int, cubin: Path) -> None:
     """No register spills in the loop over tiles, and as many programs find room together as the table says.
 
@@ -216,18 +174,8 @@ def assert_fits(variant: Any, tile: QueryTile, capability: int, cubin: Path) -> 
 
 
 def spills_in_the_loop_over_tiles(cubin: Path) -> list[str]:
-    """The loads and stores of spilled registers in the smallest loop that loads tiles (LDGSTS: past the registers)."""
-    code = subprocess.run([TOOLS / "nvdisasm", "-c", cubin], capture_output=True, text=True, check=True).stdout
-    lines = [line for line in code.splitlines() if re.match(r"\.L\w+:|\s+/\*[0-9a-f]{4,}\*/ ", line)]
-    labels = {line.split(":")[0]: i for i, line in enumerate(lines) if line.startswith(".L")}
-    loops = []
-    for i, line in enumerate(lines):
-        jump = re.search(r"\bBRA\b.*`\((\.L\w+)\)", line)
-        if jump and labels.get(jump[1], i) < i:
-            body = lines[labels[jump[1]] : i]
-            if any("LDGSTS" in instruction for instruction in body):
-                loops.append(body)
-    return [instruction for instruction in min(loops, key=len, default=[]) if re.search(r"\b(LDL|STL)\b", instruction)]
+    """Those of the smallest loop that loads tiles (LDGSTS: past the registers)."""
+    return min(spills_in_loops_that("LDGSTS", cubin), default=(0, []))[1]
 
 
 def assert_addresses_are_64_bit(variant: Any, kernel: Any) -> None:

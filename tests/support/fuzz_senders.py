@@ -15,7 +15,8 @@ from urllib.parse import quote
 
 import grpc
 import kserve
-from fuzzer import Attack
+from control_calls import CALLS, INFERENCE
+from fuzz_attacks import Attack
 from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2 as pb
 
@@ -84,15 +85,15 @@ class HttpSender:
         rng = Random(attack.number)
         connection = http.client.HTTPConnection(*self._address, timeout=attack.deadline_s)
         try:
-            path, body, headers = _http_request(rng, attack)
+            verb, path, body, headers = _http_request(rng, attack)
             in_chunks = not attack.is_big and rng.random() < 0.1
-            connection.request("POST", path, _chunks(body) if in_chunks else body, headers, encode_chunked=in_chunks)
+            connection.request(verb, path, _chunks(body) if in_chunks else body, headers, encode_chunked=in_chunks)
             if attack.cancel_after_s is not None:
                 time.sleep(attack.cancel_after_s)
                 return Outcome("CANCELLED")
             response = connection.getresponse()
             said = response.read()
-            return Outcome(str(response.status), () if response.status == 200 else (said.decode(errors="replace"),))
+            return Outcome("OK") if response.status == 200 else Outcome(str(response.status), (_error(said),))
         except TimeoutError:
             return Outcome(NO_ANSWER)
         except (OSError, http.client.HTTPException) as error:
@@ -106,15 +107,25 @@ def _chunks(body: bytes) -> Iterator[bytes]:
     return (body[start : start + size] for start in range(0, len(body), size))
 
 
-def _http_request(rng: Random, attack: Attack) -> tuple[str, bytes, dict[str, str]]:
-    """Path, body and headers of the same attack."""
-    if attack.method not in ("ModelInfer", "ModelStreamInfer"):
-        paths = ("/v2/repository/index", "/v2/models/search/config", "/v2/models/search/stats", "/v2/logging", "/v2/x")
-        return rng.choice(paths), rng.choice((b"", b"{}", b"[", b"\xff")), {}
+def _error(said: bytes) -> str:
+    """What Triton server says of an error, or everything where that is nothing of its."""
+    try:
+        return str(json.loads(said)["error"])
+    except (ValueError, KeyError, TypeError):
+        return said.decode(errors="replace")
+
+
+def _http_request(rng: Random, attack: Attack) -> tuple[str, str, bytes, dict[str, str]]:
+    """Verb, path, body and headers of the same attack."""
+    if attack.method not in INFERENCE:
+        call = rng.choice([call for call in CALLS.values() if call.method == attack.method])
+        bodies = (b"", b"{}", b"[", b"\xff", json.dumps(call.body).encode())
+        verb, path = call.http.split()
+        return verb, path, rng.choice(bodies), {}
     try:
         request = pb.ModelInferRequest.FromString(attack.messages[0])
     except DecodeError:
-        return "/v2/models/search/infer", attack.messages[0], {}
+        return "POST", "/v2/models/search/infer", attack.messages[0], {}
     version = f"/versions/{quote(request.model_version, safe='')}" if request.model_version else ""
     path = f"/v2/models/{quote(request.model_name[:1000], safe='')}{version}/infer"
     binary = rng.random() < 0.5
@@ -126,7 +137,7 @@ def _http_request(rng: Random, attack: Attack) -> tuple[str, bytes, dict[str, st
         headers["Inference-Header-Content-Length"] = str(length)
     if rng.random() < 0.1:
         body = rng.choice((body[: rng.randrange(len(body) + 1)], b"", b"[" * 10_000, body.replace(b'"', b"", 1)))
-    return path, body, headers
+    return "POST", path, body, headers
 
 
 def _json(request: pb.ModelInferRequest, binary: bool) -> dict[str, Any]:

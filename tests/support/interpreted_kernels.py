@@ -6,16 +6,21 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from gluon_on_cpu import OnCpu
 from maxsim_data import far_away
 
 from tridex.kernels import Codec, Segment, operator, warm_up
 from tridex.kernels.gpu import backend, query_tile
+from tridex.kernels.gpu.gluon import launch, verdict
+from tridex.kernels.gpu.gluon.roles import roles_of, serves
+from tridex.kernels.gpu.gluon.search import search_batch
 
 __all__ = [
     "explain",
     "rescore",
     "search",
     "search_before_float8",
+    "search_by_roles",
     "search_far_away",
     "search_in_workspace_of",
     "search_workspace_bytes",
@@ -86,3 +91,19 @@ def variants_warmed_up(dim: int, codec: Codec) -> set[int]:
     with _interpreted, patch.object(backend, "constants", constants):
         warm_up("cpu", dim, [codec])
     return seen
+
+
+def search_by_roles(
+    splits: int, query: torch.Tensor, segment: Segment, top_k: int, mask: torch.Tensor
+) -> tuple[Found, Found]:
+    """What the plain kernel finds on a GPU of so many multiprocessors, and what the Gluon kernel finds there."""
+    roles = roles_of(segment.codec, segment.dim, 90)
+    assert roles is not None
+    with patch.object(backend, "multiprocessors", lambda _device: splits):
+        plain = search(query, segment, top_k, mask)
+        with (
+            patch.object(launch, "search_batch", OnCpu(search_batch)),
+            patch.object(verdict, "is_chosen", lambda *_: True),
+        ):
+            assert serves(roles, *query.shape[:2])
+            return plain, search(query, segment, top_k, mask)

@@ -26,6 +26,9 @@ class Backend(Protocol):
     def batches_of_each_variant(self, segment: Segment) -> tuple[int, ...]:
         """Batches of short queries that together run every variant of the code: what warm_up has to search with."""
 
+    def choose(self, segment: Segment) -> None:
+        """Decides by which code batches over such segments are searched from then on, where there is a choice."""
+
     def search_workspace_bytes(self, segment: Segment, batch: int, query_tokens: int, top_k: int) -> int:
         """tridex.kernels.search_workspace_bytes."""
 

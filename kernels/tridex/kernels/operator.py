@@ -172,9 +172,8 @@ def warm_up(
         ValueError: The device does not read a codec, or the dim does not fit it.
     """
     device = torch.device(device)
-    calls = [call for codec in codecs for call in _variants(device, dim, codec, operators)]
     # numba compiles one function at a time; triton gives the interpreter's lock away while it compiles.
-    _run_all(calls, parallel=device.type == "cuda")
+    _make_ready(device, dim, codecs, operators, parallel=device.type == "cuda")
 
 
 def compile_ahead(capability: int, dim: int, codecs: Iterable[Codec]) -> None:
@@ -187,10 +186,7 @@ def compile_ahead(capability: int, dim: int, codecs: Iterable[Codec]) -> None:
         dim: As in `warm_up`.
         codecs: As in `warm_up`.
     """
-    backend = backend_ahead(capability)
-    cpu = torch.device("cpu")
-    calls = [call for codec in codecs for call in _variants(cpu, dim, codec, OPERATORS, backend)]
-    _run_all(calls, parallel=True)
+    _make_ready(torch.device("cpu"), dim, codecs, OPERATORS, backend_ahead(capability), parallel=True)
 
 
 def _run_all(calls: Sequence[Callable[[], object]], *, parallel: bool) -> None:
@@ -206,13 +202,32 @@ def _run_all(calls: Sequence[Callable[[], object]], *, parallel: bool) -> None:
                 done.result()
 
 
-def _variants(
-    device: torch.device, dim: int, codec: Codec, operators: Container[Operator], backend: Backend | None = None
-) -> Iterator[Callable[[], object]]:
-    """Calls that together run every variant of operators for a codec; by the device's backend where None is given."""
+def _make_ready(
+    device: torch.device,
+    dim: int,
+    codecs: Iterable[Codec],
+    operators: Container[Operator],
+    backend: Backend | None = None,
+    *,
+    parallel: bool,
+) -> None:
+    """By the device's backend where None is given."""
+    segments = [_one_token(device, dim, codec) for codec in codecs]
+    of_each = [(backend or _backend(segment), segment) for segment in segments]
+    _run_all([call for pair in of_each for call in _variants(*pair, operators)], parallel=parallel)
+    if "search" in operators:
+        for backend, segment in of_each:
+            backend.choose(segment)
+
+
+def _one_token(device: torch.device, dim: int, codec: Codec) -> Segment:
     token = np.ones((1, dim), np.float32) / np.float32(dim) ** 0.5
-    segment = pack([token], codec, device, _any_codebook(codec, dim))
-    backend = backend or _backend(segment)
+    return pack([token], codec, device, _any_codebook(codec, dim))
+
+
+def _variants(backend: Backend, segment: Segment, operators: Container[Operator]) -> Iterator[Callable[[], object]]:
+    """Calls that together run every variant of operators for a codec."""
+    device, dim = segment.device, segment.dim
     query, rows = torch.ones((1, 1, dim), device=device), torch.zeros((1, 1), dtype=torch.int64, device=device)
     masked = torch.ones((1, 1), dtype=torch.bool, device=device)
     if "search" in operators:

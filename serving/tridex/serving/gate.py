@@ -1,14 +1,26 @@
-"""How long requests wait, where Triton server's front ends read it: they refuse what would come too late (guard.c).
+"""What Triton server's front ends refuse before it reaches a model (guard.c), as the server's other processes say.
 
-A refusal by a model's process costs that process 0.3 ms, which at ten times its capacity was most of its time. The
-front ends refuse by a file of sixteen bytes per lane, mapped by both sides:
+They refuse by a file, which every process maps or writes to. It begins with
+
+    uint32  1 where the Python backend has given up on a model's process, which the guard says
+    uint32  nothing
+
+and goes on with 24 bytes per lane:
 
     uint32  the shortest timeout, in microseconds, that a request may have
     uint32  1 where one without a timeout is refused, too
-    uint64  how many requests the front ends have refused, which they count
+    uint64  how many requests the front ends have refused by these two, which they count
+    uint32  1 where every request is refused, as the process that would answer it is stuck
+    uint32  nothing
 
-The file has zeros until a lane says otherwise. Front ends know neither a request's texts nor its work, so they refuse
-only what the scheduler would refuse whatever it is; the rest the scheduler refuses by itself.
+The file has zeros until somebody says otherwise. Models' processes say the first two, because a refusal by themselves
+costs them 0.3 ms, which at ten times their capacity was most of their time. Front ends know neither a request's texts
+nor its work, so they refuse only what the scheduler would refuse whatever it is; the rest the scheduler refuses by
+itself. That a process is stuck says the launcher.
+
+The Python backend gives up on a process that has not said for a second that it lives, and fails the request that it has
+handed to it. Where the process goes on after that, it answers into memory that is not the request's any more: of ten
+that did, three ended tritonserver by a segmentation fault and seven ended themselves.
 """
 
 from __future__ import annotations
@@ -16,15 +28,19 @@ from __future__ import annotations
 import mmap
 import struct
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from enum import IntEnum
 from pathlib import Path
 
 from tridex.protocol import models
 from tridex.protocol.parameters import SearchModeName
 
-_LANE = struct.Struct("=IIQ")
+_HEAD = struct.Struct("=I4x")
+_LANE = struct.Struct("=IIQI4x")
 _STATE = struct.Struct("=II")
-"""What a lane writes, and leaves the count alone."""
+"""What a lane writes, and leaves the rest alone."""
+_IS_SHUT = struct.Struct("=I")
+_IS_SHUT_AT = struct.calcsize("=IIQ")
 _LONGEST_US = 2**32 - 1
 
 
@@ -35,6 +51,7 @@ class GateLane(IntEnum):
     BM25 = 1
     ENCODING = 2
     INGEST = 3
+    CATALOG = 4
 
 
 _BM25: SearchModeName = "bm25"
@@ -47,6 +64,7 @@ LANES = {
     models.ENCODE_DOCUMENT.name: GateLane.ENCODING,
     models.RERANK.name: GateLane.ENCODING,
     models.INGEST.name: GateLane.INGEST,
+    models.CATALOG.name: GateLane.CATALOG,
 }
 """The lane of requests to a model, or to MODEL/MODE, which comes first."""
 
@@ -56,7 +74,18 @@ LABELS = {
     GateLane.ENCODING: "encode",
     GateLane.INGEST: "ingest",
 }
-"""The lanes' labels in metrics."""
+"""The labels in metrics of the lanes in which requests wait."""
+
+NEEDING = {
+    models.SEARCH.name: {GateLane.SEARCH, GateLane.BM25, GateLane.ENCODING},
+    models.INGEST.name: {GateLane.INGEST},
+    models.ENCODER.name: {GateLane.INGEST},
+    models.CATALOG.name: {GateLane.CATALOG},
+}
+"""The lanes whose requests are not answered without the process of a model."""
+
+GIVEN_UP = "a process of the server is stuck or has died, and the server starts again"
+"""What a request is answered whose process the Python backend has given up on."""
 
 Tell = Callable[[float, bool], None]
 """Takes the shortest timeout in seconds, and whether requests without one are refused."""
@@ -67,28 +96,49 @@ def no_gate(_lane: GateLane) -> Tell:
     return lambda *_: None
 
 
-def create_gate(file: Path) -> None:
-    """Makes the file, in which every request is let through."""
-    file.write_bytes(bytes(_LANE.size * len(GateLane)))
-    file.chmod(0o600)
+class Gate:
+    """The launcher's side of the file, which it makes. At first every request is let through."""
 
+    def __init__(self, file: Path) -> None:
+        file.write_bytes(bytes(_at(len(GateLane))))
+        file.chmod(0o600)
+        self._mapped = _map(file)
 
-def read_shed(file: Path) -> dict[GateLane, int]:
-    """How many requests the front ends have refused, by lane."""
-    rows = _LANE.iter_unpack(file.read_bytes())
-    return {lane: refused for lane, (_, _, refused) in zip(GateLane, rows, strict=True)}
+    @property
+    def has_given_up(self) -> bool:
+        """Whether the Python backend has given up on a process."""
+        return bool(_HEAD.unpack_from(self._mapped)[0])
+
+    def shed(self) -> dict[GateLane, int]:
+        """How many requests the front ends have refused because they would come too late, by lane."""
+        return {lane: _LANE.unpack_from(self._mapped, _at(lane))[2] for lane in LABELS}
+
+    def shut(self, lanes: AbstractSet[GateLane]) -> None:
+        """Has the front ends refuse every request of these lanes as UNAVAILABLE, and of no others."""
+        for lane in GateLane:
+            _IS_SHUT.pack_into(self._mapped, _at(lane) + _IS_SHUT_AT, lane in lanes)
 
 
 def open_gate(file: Path) -> Callable[[GateLane], Tell]:
     """What a lane tells the front ends by."""
-    with file.open("r+b") as opened:
-        mapped = mmap.mmap(opened.fileno(), _LANE.size * len(GateLane))
+    mapped = _map(file)
 
     def of_lane(lane: GateLane) -> Tell:
         def tell(shortest_timeout_s: float, refuses_without: bool) -> None:
             shortest_us = min(int(shortest_timeout_s * 1e6), _LONGEST_US)
-            _STATE.pack_into(mapped, _LANE.size * lane, shortest_us, refuses_without)
+            _STATE.pack_into(mapped, _at(lane), shortest_us, refuses_without)
 
         return tell
 
     return of_lane
+
+
+def _at(lane: int) -> int:
+    """Where a lane begins."""
+    return _HEAD.size + _LANE.size * lane
+
+
+def _map(file: Path) -> mmap.mmap:
+    """The file's bytes, also when something tidies it away, as old files in /tmp may be."""
+    with file.open("r+b") as opened:
+        return mmap.mmap(opened.fileno(), _at(len(GateLane)))

@@ -2,8 +2,9 @@
 
 On a GPU the Triton language writes it and looks in it. Its keys are hashes of the kernels' source, of the language
 itself and of its assembler, of the constants and of the GPU's kind, so an upgrade finds nothing of the version before.
-On a CPU numba does, in a folder for each state of the kernels' source. Nothing is removed from it; it may be deleted
-whenever no server runs.
+Whether a kernel that has to prove itself serves is kept there, too (tridex.kernels.gpu.gluon.verdict). On a CPU numba
+writes it, in a folder for each state of the kernels' source. Nothing is removed from it; it may be deleted whenever no
+server runs.
 """
 
 from __future__ import annotations

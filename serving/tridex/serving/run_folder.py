@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from .gate import create_gate
+from .gate import Gate
 from .metrics.registry import Snapshot
 
 VARIABLE = "TRIDEX_RUN"
@@ -50,6 +50,8 @@ class Report:
     """Why the model does not work as it should, where it knows."""
     failure: str | None = None
     """Why only a new process can mend that."""
+    stuck: str | None = None
+    """Why it answers nothing at the moment."""
 
 
 class RunFolder:
@@ -60,8 +62,7 @@ class RunFolder:
         self.folder = folder
         self._marker = folder / SERVING
         self._marker.touch(mode=0o600)
-        self.gate = folder / GATE
-        create_gate(self.gate)
+        self.gate = Gate(folder / GATE)
         self._reports: dict[Path, Report] = {}
 
     def reports(self) -> list[Report]:

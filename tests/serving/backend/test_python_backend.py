@@ -6,6 +6,7 @@ import importlib
 import json
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -84,7 +85,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Any:
     made._service = Echo()
     made._recorder = None
     made._model, made._access = "search", Access(None)
-    made._reporter = SimpleNamespace(admit=lambda count: count > 0, answered=lambda: None)
+    made._reporter = SimpleNamespace(admit=lambda count: count > 0, answered=lambda: None, executing=nullcontext)
     monkeypatch.delitem(sys.modules, "tridex.serving.backend.python_backend")
     return made
 

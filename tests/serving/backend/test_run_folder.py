@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from eventually import eventually
 
+from tridex.serving.backend import reporter as reporter_module
 from tridex.serving.backend.reporter import Reporter
 from tridex.serving.run_folder import Report, RunFolder, Silence
 
@@ -67,6 +68,16 @@ def test_a_report_holds_what_is_in_flight_and_what_is_wrong(run: RunFolder, repo
         0o700,
         0o600,
     )
+
+
+def test_a_model_that_does_not_come_back_from_its_requests_is_stuck(
+    run: RunFolder, reporter: Reporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reporter_module, "_STUCK_S", 0.2)
+    with reporter.executing():
+        eventually(lambda: only(run).stuck)
+        assert only(run).trouble == only(run).stuck and "it has been at the same requests for" in only(run).stuck
+    eventually(lambda: not only(run).stuck and not only(run).trouble)
 
 
 def test_draining_refuses_what_is_new_and_waits_for_what_is_under_way(run: RunFolder, reporter: Reporter) -> None:

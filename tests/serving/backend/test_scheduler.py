@@ -11,6 +11,7 @@ import pytest
 from eventually import eventually
 from numpy.typing import NDArray
 
+from tridex.client import Overloaded
 from tridex.encoding import TokenBatch
 from tridex.serving.backend import scheduler
 from tridex.serving.backend.scheduler import UNIT_TOKENS, Lane, Scheduler, Task
@@ -251,9 +252,16 @@ def test_what_waits_has_a_bound(
 ) -> None:
     monkeypatch.setattr(scheduler, "_MAX_HELD_BYTES", 1000)
     encoder.go_on.clear()
+    threading.Timer(0.2, encoder.go_on.set).start()
+    running.submit(task(16), lane).result(10)
+    eventually(lambda: lane.requests == 0)
+    encoder.go_on.clear()
     held = running.submit(task(16, size=900), lane)
-    with pytest.raises(RequestError, match="requests that wait hold 900 bytes of texts; expected at most 1000"):
+    with pytest.raises(
+        RequestError, match="requests that wait hold 900 bytes of texts; expected at most 1000; retry after"
+    ) as no:
         running.submit(task(16, size=200), lane)
+    assert Overloaded(str(no.value)).retry_after_s > 0
     encoder.go_on.set()
     held.result(10)
     assert not isinstance(running.submit(task(16, size=200), lane).result(10), RequestError)

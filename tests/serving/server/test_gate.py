@@ -6,26 +6,40 @@ import struct
 from pathlib import Path
 
 from tridex.protocol import models
-from tridex.serving.gate import LANES, GateLane, create_gate, open_gate
+from tridex.serving.gate import LANES, NEEDING, Gate, GateLane, open_gate
 
 
 def lanes(file: Path) -> list[tuple[int, ...]]:
-    return list(struct.iter_unpack("=IIQ", file.read_bytes()))
+    return list(struct.iter_unpack("=IIQII", file.read_bytes()[8:]))
 
 
 def test_lanes_have_places_of_their_own_and_let_all_through_at_first(tmp_path: Path) -> None:
     file = tmp_path / "gate"
-    create_gate(file)
-    assert lanes(file) == [(0, 0, 0)] * len(GateLane)
+    Gate(file)
+    assert lanes(file) == [(0, 0, 0, 0, 0)] * len(GateLane)
     gate = open_gate(file)
     gate(GateLane.BM25)(0.25, True)
     gate(GateLane.INGEST)(1e9, False)
-    assert lanes(file)[GateLane.BM25] == (250_000, 1, 0)
-    assert lanes(file)[GateLane.INGEST] == (2**32 - 1, 0, 0)
-    assert lanes(file)[GateLane.SEARCH] == (0, 0, 0)
+    assert lanes(file)[GateLane.BM25] == (250_000, 1, 0, 0, 0)
+    assert lanes(file)[GateLane.INGEST] == (2**32 - 1, 0, 0, 0, 0)
+    assert lanes(file)[GateLane.SEARCH] == (0, 0, 0, 0, 0)
     assert file.stat().st_mode & 0o777 == 0o600
 
 
-def test_every_model_that_queues_has_a_lane() -> None:
-    queueing = {model.name for model in models.MODELS if not model.internal} - {models.CATALOG.name}
-    assert queueing | {ensemble.name for ensemble in models.ENSEMBLES} == {of.partition("/")[0] for of in LANES}
+def test_lanes_are_shut_and_opened_beside_what_their_models_say(tmp_path: Path) -> None:
+    file = tmp_path / "gate"
+    gate = Gate(file)
+    open_gate(file)(GateLane.BM25)(0.25, True)
+    gate.shut({GateLane.BM25, GateLane.CATALOG})
+    assert [lane for lane in GateLane if lanes(file)[lane][3]] == [GateLane.BM25, GateLane.CATALOG]
+    gate.shut({GateLane.INGEST})
+    assert [lane for lane in GateLane if lanes(file)[lane][3]] == [GateLane.INGEST]
+    assert lanes(file)[GateLane.BM25] == (250_000, 1, 0, 0, 0)
+    assert set(gate.shed().values()) == {0} and not gate.has_given_up
+
+
+def test_every_model_has_a_lane() -> None:
+    called = {model.name for model in models.MODELS if not model.internal} | {one.name for one in models.ENSEMBLES}
+    assert called == {of.partition("/")[0] for of in LANES}
+    assert NEEDING.keys() == {model.name for model in models.MODELS}
+    assert set().union(*NEEDING.values()) == set(GateLane)

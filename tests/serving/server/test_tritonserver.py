@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ import pytest
 from eventually import eventually
 from servers import free_ports
 
+from tridex.serving.gate import GateLane
 from tridex.serving.run_folder import RunFolder
 from tridex.serving.server import tritonserver
 from tridex.serving.server.errors import ServerError
@@ -46,9 +48,21 @@ def running(folder: Path, command: list[str] = TWO_PROCESSES) -> Iterator[Triton
     process.kill()
 
 
-def report(folder: Path, at_s: float, trouble: str | None = None) -> None:
-    said = {"model": "maxsim", "pid": 7, "at_s": at_s, "in_flight": 0, "phase": "serving", "closed": False}
-    (folder / "run" / "maxsim_0.json").write_text(json.dumps({**said, "trouble": trouble}))
+def report(folder: Path, at_s: float, trouble: str | None = None, stuck: str | None = None) -> None:
+    said = {"model": "ingest", "pid": 7, "at_s": at_s, "in_flight": 0, "phase": "serving", "closed": False}
+    (folder / "run" / "ingest_0.json").write_text(json.dumps({**said, "trouble": trouble, "stuck": stuck}))
+
+
+def refused(folder: Path) -> set[GateLane]:
+    """Lanes that the front ends are told to refuse."""
+    rows = struct.iter_unpack("=IIQII", (folder / "run" / "gate").read_bytes()[8:])
+    return {lane for lane, row in zip(GateLane, rows, strict=True) if row[3]}
+
+
+def give_up(folder: Path) -> None:
+    """As the guard does."""
+    with (folder / "run" / "gate").open("r+b") as gate:
+        gate.write(b"\1")
 
 
 def _lives(pid: int) -> bool:
@@ -125,10 +139,19 @@ def test_a_model_in_trouble_or_silent_is_told_and_replaced_when_it_stays_silent(
         began = time.monotonic()
         report(tmp_path, began, trouble="its thread is dead")
         assert process.failure() is None
-        assert process.trouble() == "model maxsim: its thread is dead"
+        assert process.trouble() == "model ingest: its thread is dead"
+        assert refused(tmp_path) == set()
+        report(tmp_path, began, trouble="it hangs", stuck="it hangs")
+        assert process.trouble() == "model ingest: it hangs"
+        assert refused(tmp_path) == {GateLane.INGEST}
         report(tmp_path, began)
-        eventually(lambda: process.failure() is None and process.trouble() == "model maxsim: its process 7 is stuck")
-        eventually(lambda: process.failure() == "model maxsim: its process 7 said nothing for 3 s")
+        eventually(lambda: process.failure() is None and process.trouble() == "model ingest: its process 7 is stuck")
+        assert refused(tmp_path) == {GateLane.INGEST}
+        eventually(lambda: process.failure() == "model ingest: its process 7 said nothing for 3 s")
         assert time.monotonic() - began > 3
         report(tmp_path, time.monotonic())
+        assert process.trouble() == "tritonserver is not ready"
+        assert refused(tmp_path) == set()
         assert process.failure() == "tritonserver said nothing for 3 s"
+        give_up(tmp_path)
+        assert process.failure() == "a model's process did not take a request for a second"

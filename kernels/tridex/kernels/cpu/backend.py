@@ -43,6 +43,7 @@ from .token_tile import TILE_TOKENS, Tokens
 __all__ = [
     "approximates",
     "batches_of_each_variant",
+    "choose",
     "explain",
     "reads",
     "rescore",
@@ -87,6 +88,10 @@ def approximates(codec: Codec) -> bool:
 def batches_of_each_variant(segment: Segment) -> tuple[int, ...]:  # noqa: ARG001
     """One: every batch runs the same code."""
     return (1,)
+
+
+def choose(segment: Segment) -> None:
+    """There is no choice."""
 
 
 def search_workspace_bytes(segment: Segment, batch: int, query_tokens: int, top_k: int) -> int:  # noqa: ARG001

@@ -1,5 +1,6 @@
 """The backend of CUDA devices, in the Triton language, from the arguments down to the codes.
 
+probe.py           a Gluon kernel against its plain twin, in a process of its own
 backend.py         grids, working memory, arguments of the kernels
 query_tile.py      the static table of tile shapes
 kernels.py         the kernels: search, merge, rescore, explain
@@ -7,4 +8,5 @@ documents.py       tiles of tokens, maxima and sums over a block of documents
 top_k.py           the best sort keys of a stream
 similarity.py      products of a query tile with a tile of tokens
 codes.py           what is multiplied of each codec's codes
+gluon/             batches on sm_90: kernels that stand for the plain ones where they agree
 """

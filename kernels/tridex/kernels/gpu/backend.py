@@ -8,6 +8,7 @@ candidates are not specialised on, so warm_up compiles all there is.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -20,6 +21,8 @@ from tridex.kernels.segment import Segment
 
 from . import kernels
 from .codes import reads
+from .gluon import verdict
+from .gluon.roles import HEAD, LISTS, Roles, roles_of, serves
 from .queries import prepare_queries
 from .query_tile import (
     BLOCK_DOCUMENTS,
@@ -38,6 +41,7 @@ from .query_tile import (
 __all__ = [
     "approximates",
     "batches_of_each_variant",
+    "choose",
     "explain",
     "reads",
     "rescore",
@@ -62,6 +66,8 @@ FLOAT8_PRODUCTS = 89
 class _Plan:
     """How a search is cut up. Known from shapes alone, so that nothing is read back from the device."""
 
+    roles: Roles | None
+    """Of the Gluon kernel that searches; None for the plain one."""
     query_tile: QueryTile
     subtiles: int
     """Of a query."""
@@ -86,12 +92,13 @@ class _Plan:
     def scratch(self, batch: int) -> dict[str, tuple[torch.dtype, int]]:
         """What the kernel's arguments point to: numbers of a type, the largest types first."""
         programs = self.splits * self.groups
+        lists, head = (1, 0) if self.roles is None else (LISTS, HEAD)
         return {
             "p_keys": (torch.int64, batch * self.splits * self.capacity),
             "p_merged": (torch.int64, batch * self.splits * self.kept),
             "p_least": (torch.int64, batch * self.splits),
-            "p_chunks": (torch.int64, programs * LIST),
-            "p_ends": (torch.int8, programs * LIST),
+            "p_chunks": (torch.int64, programs * lists * (head + LIST)),
+            "p_ends": (torch.int8, programs * lists * LIST),
             "p_sums": (torch.float32, programs * _sums(self.query_tile, self.subtiles)),
             "p_counters": (torch.int32, 2 * self.groups),
         }
@@ -107,10 +114,24 @@ def batches_of_each_variant(segment: Segment) -> tuple[int, ...]:
     return tuple(tile.subtiles for tile in query_tiles(segment.codec, segment.dim, capability_of(segment.device)))
 
 
+def choose(segment: Segment) -> None:
+    """Has `search` use the Gluon kernel from then on, where it was seen to agree with the plain one on the device."""
+    roles = roles_of(segment.codec, segment.dim, capability_of(segment.device))
+    if roles is None or not isinstance(kernels.search_documents, triton.JITFunction):  # The interpreter has no Gluon.
+        return
+    queries = torch.ones((roles.query_tile.subtiles, 1, segment.dim), device=segment.device)
+    load = partial(search_by, roles, queries, None, segment, 1)
+    if segment.device.type == "cuda":
+        verdict.choose(segment, load)
+    else:  # Compiled for a device that is elsewhere (ahead.py), which will be asked there.
+        verdict.compile_only(segment.codec, load)
+
+
 def search_workspace_bytes(segment: Segment, batch: int, query_tokens: int, top_k: int) -> int:
-    """Room for each program's lists of chunks and sums, and for each split's keys."""
-    scratch = _plan(segment, batch, query_tokens, top_k).scratch(batch)
-    return -(-sum(dtype.itemsize * count for dtype, count in scratch.values()) // 8) * 8
+    """Room for each program's lists of chunks and sums, and for each split's keys: by whichever kernel searches."""
+    roles = roles_of(segment.codec, segment.dim, capability_of(segment.device))
+    plans = [_plan(segment, batch, query_tokens, top_k, kernel) for kernel in {None, roles}]
+    return max(_carved_bytes(plan.scratch(batch)) for plan in plans)
 
 
 def search(
@@ -122,39 +143,60 @@ def search(
     approximation: Approximation | None = None,  # noqa: ARG001
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """tridex.kernels.search."""
+    chosen = verdict.is_chosen(segment.device, segment.codec)
+    roles = roles_of(segment.codec, segment.dim, capability_of(segment.device)) if chosen else None
+    return search_by(roles, queries, mask, segment, top_k, workspace)
+
+
+def search_by(
+    roles: Roles | None,
+    queries: torch.Tensor,
+    mask: torch.Tensor | None,
+    segment: Segment,
+    top_k: int,
+    workspace: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """By the Gluon kernel of these roles, where the batch is one for it; else by the plain kernel."""
     batch, query_tokens, _ = queries.shape
-    plan = _plan(segment, batch, query_tokens, top_k)
+    plan = _plan(segment, batch, query_tokens, top_k, roles)
     if workspace is None:
-        size = search_workspace_bytes(segment, batch, query_tokens, top_k)
-        workspace = torch.empty(size, dtype=torch.uint8, device=segment.device)
+        workspace = torch.empty(_carved_bytes(plan.scratch(batch)), dtype=torch.uint8, device=segment.device)
     scratch = _carved(workspace, plan.scratch(batch))
     scores = torch.empty((batch, top_k), dtype=torch.float32, device=segment.device)
     rows = torch.empty((batch, top_k), dtype=torch.int64, device=segment.device)
+    sizes = {
+        "queries": batch,
+        "subtiles": plan.subtiles,
+        "documents": segment.documents,
+        "groups": plan.groups,
+        "block_documents": plan.block_documents,
+        "large_blocks": plan.large_blocks,
+        "last_documents": plan.last_documents,
+        "blocks": plan.blocks,
+        "most": plan.most,
+        "kept": plan.kept,
+        "capacity": plan.capacity,
+    }
     with torch.cuda.device_of(segment.codes):  # type: ignore[no-untyped-call]
         prepared = _prepared(queries, mask, segment, scratch["p_counters"])
-        kernels.search_documents[(plan.splits * plan.groups,)](
-            *prepared,
-            *_stored(segment),
-            scores,
-            rows,
-            **scratch,
-            queries=batch,
-            subtiles=plan.subtiles,
-            documents=segment.documents,
-            groups=plan.groups,
-            block_documents=plan.block_documents,
-            large_blocks=plan.large_blocks,
-            last_documents=plan.last_documents,
-            blocks=plan.blocks,
-            most=plan.most,
-            rounds=plan.rounds,
-            kept=plan.kept,
-            capacity=plan.capacity,
-            top_k=top_k,
-            BLOCK_DOCUMENTS=BLOCK_DOCUMENTS,
-            LIST=LIST,
-            **constants(segment.codec, segment.dim, plan.query_tile),
-        )
+        if plan.roles is not None:
+            from .gluon import launch  # Of an interface that another version of the language may not have.
+
+            launch.search(plan.roles, plan.splits, prepared, segment, scores, rows, scratch, sizes)
+        else:
+            kernels.search_documents[(plan.splits * plan.groups,)](
+                *prepared,
+                *_stored(segment),
+                scores,
+                rows,
+                **scratch,
+                **sizes,
+                rounds=plan.rounds,
+                top_k=top_k,
+                BLOCK_DOCUMENTS=BLOCK_DOCUMENTS,
+                LIST=LIST,
+                **constants(segment.codec, segment.dim, plan.query_tile),
+            )
     return scores, rows
 
 
@@ -215,9 +257,13 @@ def explain(
     return tokens[..., :query_tokens], similarities[..., :query_tokens]
 
 
-def _plan(segment: Segment, batch: int, query_tokens: int, top_k: int) -> _Plan:
+def _plan(segment: Segment, batch: int, query_tokens: int, top_k: int, roles: Roles | None) -> _Plan:
     subtiles = triton.cdiv(query_tokens, SUBTILE)
-    query_tile = query_tile_of(segment.codec, segment.dim, capability_of(segment.device), batch * subtiles)
+    if roles is not None and serves(roles, batch, query_tokens):
+        query_tile = roles.query_tile
+    else:
+        roles = None
+        query_tile = query_tile_of(segment.codec, segment.dim, capability_of(segment.device), batch * subtiles)
     groups = triton.cdiv(batch, query_tile.subtiles // min(subtiles, query_tile.subtiles))
     programs = query_tile.programs * multiprocessors(segment.device)
     documents = segment.documents
@@ -231,6 +277,7 @@ def _plan(segment: Segment, batch: int, query_tokens: int, top_k: int) -> _Plan:
     most = 2 * triton.cdiv(documents, splits) + block_documents
     kept = min(top_k, most)
     return _Plan(
+        roles,
         query_tile,
         subtiles,
         groups,
@@ -249,6 +296,10 @@ def _plan(segment: Segment, batch: int, query_tokens: int, top_k: int) -> _Plan:
 def _sums(query_tile: QueryTile, subtiles: int) -> int:
     """Numbers that a program has in p_sums."""
     return -(-subtiles // query_tile.subtiles) * BLOCK_DOCUMENTS * query_tile.warps
+
+
+def _carved_bytes(scratch: dict[str, tuple[torch.dtype, int]]) -> int:
+    return -(-sum(dtype.itemsize * count for dtype, count in scratch.values()) // 8) * 8
 
 
 def _carved(workspace: torch.Tensor, scratch: dict[str, tuple[torch.dtype, int]]) -> dict[str, torch.Tensor]:

@@ -22,7 +22,7 @@ from .similarity import load_query_tile, similarities
 CHUNK = tl.constexpr(16)
 """Tokens in a chunk. Chunks of 8 leave fewer columns idle and cost more in branches: slower on an H200."""
 
-_COUNT_BITS = tl.constexpr(4)
+COUNT_BITS = tl.constexpr(4)
 """Of a list's entry: a chunk's tokens less 1; the first token's place is above."""
 
 _CHUNKS_AT_A_TIME = tl.constexpr(8)
@@ -80,7 +80,7 @@ def document_spans(p_offsets, p_live, rows, wanted):
 
 
 @triton.jit
-def _chunk_spans(lengths, TILE_CHUNKS: tl.constexpr):
+def chunk_spans(lengths, TILE_CHUNKS: tl.constexpr):
     """The numbers of each document's first chunk and of the one behind its last, and of all: int64."""
     counts = tl.cdiv(lengths, CHUNK).to(tl.int64)
     ends = tl.cumsum(counts)
@@ -111,7 +111,7 @@ def _list_chunks(
     """
     rows, wanted = block_rows(p_rows, first_document, size, documents, BLOCK_DOCUMENTS)
     starts, lengths = document_spans(p_offsets, p_live, rows, wanted)
-    begins, ends, _ = _chunk_spans(lengths, TILE_CHUNKS)
+    begins, ends, _ = chunk_spans(lengths, TILE_CHUNKS)
     low = tl.maximum(begins, first)
     high = tl.minimum(ends, first + LIST)
     lasts = (lengths - 1) // CHUNK
@@ -121,7 +121,7 @@ def _list_chunks(
         own = number < high[:, None]
         passed = tl.minimum(number - begins[:, None], lasts[:, None]) * CHUNK
         tokens = tl.minimum(lengths[:, None] - passed, CHUNK)
-        entries = ((starts[:, None] + passed) << _COUNT_BITS) | (tokens - 1)
+        entries = ((starts[:, None] + passed) << COUNT_BITS) | (tokens - 1)
         tl.store(p_chunks + (number - first), entries, mask=own)
         tl.store(p_ends + (number - first), (number + 1 == ends[:, None]).to(tl.int8), mask=own)
     tl.debug_barrier()
@@ -216,7 +216,7 @@ def store_sums(
         p_own_sums = p_sums + number * BLOCK_DOCUMENTS * WARPS
         rows, wanted = block_rows(p_rows, first_document, size, documents, BLOCK_DOCUMENTS)
         _, lengths = document_spans(p_offsets, p_live, rows, wanted)
-        _, _, chunks = _chunk_spans(lengths, TILE_CHUNKS)
+        _, _, chunks = chunk_spans(lengths, TILE_CHUNKS)
         for first in tl.range(0, chunks, LIST, disable_licm=True):
             _list_chunks(
                 p_chunks,
@@ -236,7 +236,7 @@ def store_sums(
             for tile in tl.range(0, tiles, num_stages=STAGES):
                 column = tl.arange(0, TOKENS)
                 entries = tl.load(p_chunks + (tile * TILE_CHUNKS + column // CHUNK))
-                tokens = (entries >> _COUNT_BITS) + tl.minimum(column % CHUNK, entries & (CHUNK - 1))
+                tokens = (entries >> COUNT_BITS) + tl.minimum(column % CHUNK, entries & (CHUNK - 1))
                 if TILE_CHUNKS == 8:
                     ends = tl.load(p_ends.to(tl.pointer_type(tl.int64)) + tile)
                 else:

@@ -36,7 +36,7 @@ _OTHERS = tl.constexpr(8)
 
 
 @triton.jit
-def _claim(p_tickets, tickets, taken, block_documents, most):
+def claim(p_tickets, tickets, taken, block_documents, most):
     """A ticket that no other program has, or `tickets` where there are no more or the program has had its share."""
     ticket = tickets
     if taken + block_documents <= most:
@@ -45,7 +45,15 @@ def _claim(p_tickets, tickets, taken, block_documents, most):
 
 
 @triton.jit
-def _merge(
+def block_span(ticket, block_documents, large_blocks, last_documents):
+    """A ticket's documents: the first row, int64, and how many; of the last block there may be fewer."""
+    behind = tl.maximum(ticket - large_blocks, 0)
+    first = tl.minimum(ticket, large_blocks).to(tl.int64) * block_documents + behind.to(tl.int64) * last_documents
+    return first, tl.where(ticket < large_blocks, block_documents, last_documents)
+
+
+@triton.jit
+def merge(
     p_keys,
     p_least,
     p_merged,
@@ -184,14 +192,11 @@ def search_documents(
     counts = tl.zeros([SUBTILES], tl.int32)
     thresholds = tl.full([SUBTILES], LOWEST_KEY, tl.int64)
     taken = 0
-    ticket = _claim(p_counters + group, blocks, taken, block_documents, most)
+    ticket = claim(p_counters + group, blocks, taken, block_documents, most)
     # Not `while`, whose body's invariants the compiler would keep in registers that the tiles need.
     for _round in tl.range(0, rounds, disable_licm=True):
         if ticket < blocks:
-            behind = tl.maximum(ticket - large_blocks, 0)
-            large = tl.minimum(ticket, large_blocks).to(tl.int64)
-            first = large * block_documents + behind.to(tl.int64) * last_documents
-            size = tl.where(ticket < large_blocks, block_documents, last_documents)
+            first, size = block_span(ticket, block_documents, large_blocks, last_documents)
             store_sums(
                 None,
                 first,
@@ -232,7 +237,7 @@ def search_documents(
             p_own_keys = p_keys + (query.to(tl.int64) * splits + split) * capacity
             counts = append_keys(p_own_keys, counts, keys, better)
             taken += size
-            ticket = _claim(p_counters + group, blocks, taken, block_documents, most)
+            ticket = claim(p_counters + group, blocks, taken, block_documents, most)
             if (ticket >= blocks) | (tl.max(counts) > capacity - BLOCK_DOCUMENTS):
                 for i in range(first_query, end_query):
                     count = tl.sum(tl.where(query == i, counts, 0))
@@ -245,7 +250,7 @@ def search_documents(
     tl.debug_barrier()
     finished = tl.atomic_add(p_counters + (groups + group), 1, sem="acq_rel")
     if finished == splits - 1:
-        _merge(
+        merge(
             p_keys,
             p_least,
             p_merged,

@@ -22,8 +22,8 @@ _FEW = tl.constexpr(512)
 
 _MERGE_CHUNK = tl.constexpr(512)
 
-_HIGHEST_KEY = tl.constexpr(2**63 - 1)
-_NO_DOCUMENT = tl.constexpr(-(2**63) + (0x7FFFFF << 32))
+HIGHEST_KEY = tl.constexpr(2**63 - 1)
+NO_DOCUMENT = tl.constexpr(-(2**63) + (0x7FFFFF << 32))
 """The key of the score -inf and the last row there can be."""
 
 
@@ -71,7 +71,7 @@ def clear_keys(p_buffer, split, kept, CHUNK: tl.constexpr):
     from each other, and from those of other splits."""
     for first in range(0, kept, CHUNK):
         place = first + tl.arange(0, CHUNK)
-        empty = tl.cast(split, tl.int64) * kept + place + _NO_DOCUMENT
+        empty = tl.cast(split, tl.int64) * kept + place + NO_DOCUMENT
         tl.store(p_buffer + place, empty, mask=place < kept)
     tl.debug_barrier()
 
@@ -102,13 +102,13 @@ def keep_largest(p_buffer, count, kept, CHUNK: tl.constexpr):
     keys together. Barriers make the stores of other threads visible, and keep them behind the loads.
     """
     tl.debug_barrier()
-    low = tl.full([], _HIGHEST_KEY, tl.int64)
+    low = tl.full([], HIGHEST_KEY, tl.int64)
     high = tl.full([], LOWEST_KEY, tl.int64)
     for first in range(0, count, CHUNK):
         place = first + tl.arange(0, CHUNK)
         keys = tl.load(p_buffer + place, mask=place < count, other=LOWEST_KEY)
         high = tl.maximum(high, tl.max(keys))
-        low = tl.minimum(low, tl.min(tl.where(place < count, keys, _HIGHEST_KEY)))
+        low = tl.minimum(low, tl.min(tl.where(place < count, keys, HIGHEST_KEY)))
     reached = count
     while reached > kept:
         middle = (low & high) + ((low ^ high) >> 1) + 1

@@ -22,7 +22,7 @@ from tridex.protocol.models import INTERNAL
 from tridex.serving import run_folder
 from tridex.serving.access.access import Access
 from tridex.serving.forwarded_headers import AUTHORIZATION, TRACEPARENT, take_header
-from tridex.serving.gate import no_gate, open_gate
+from tridex.serving.gate import GIVEN_UP, no_gate, open_gate
 from tridex.serving.log_record import ToLauncher
 from tridex.serving.memory import choose_budget
 from tridex.serving.metrics.registry import Gauge, Metrics
@@ -104,6 +104,10 @@ def python_model(service_class: type[Service]) -> type:
 
         def execute(self, requests: Sequence[Any]) -> None:
             """Every request is answered by its own sender (0.01 ms more than by the returned list), now or later."""
+            with self._reporter.executing():
+                self._execute(requests)
+
+        def _execute(self, requests: Sequence[Any]) -> None:
             if not self._reporter.admit(len(requests)):
                 refusal = device_failed() if device_failure.failure() else _STOPPING
                 for request in requests:
@@ -237,6 +241,9 @@ def _infer(model: str, inputs: Arrays, outputs: Sequence[str]) -> dict[str, NDAr
         requested_output_names=list(outputs),
     ).exec()
     if response.has_error():
-        _log.error("model %s: %s", model, response.error().message())
+        error = response.error()
+        _log.error("model %s: %s", model, error.message())
+        if GIVEN_UP in error.message():  # its code is lost on the way
+            raise RequestError(ErrorCode.UNAVAILABLE, GIVEN_UP)
         raise RequestError(ErrorCode.INTERNAL, f"the model {model} failed; the server's log says why")
     return {tensor.name(): _array(tensor) for tensor in response.output_tensors()}

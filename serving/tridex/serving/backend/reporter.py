@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,6 +24,8 @@ _REPORT_S = 0.5
 """Between reports, but while the server stops: then one follows every look."""
 _BYTES = 4096
 """Of a report, padded: written at once and over the one before, so that the file never grows."""
+_STUCK_S = 60.0
+"""More than a model may take until it is given the next requests."""
 _MAX_TROUBLE = 300
 """Characters."""
 
@@ -42,6 +47,7 @@ class Reporter:
         self._parent = os.getppid()
         self._lock = threading.Lock()
         self._in_flight = 0
+        self._executing_since: float | None = None
         self._accepting = True
         self._phase = SERVING
         self._reported_s = 0.0
@@ -62,6 +68,15 @@ class Reporter:
         """`count` admitted requests have been answered."""
         with self._lock:
             self._in_flight -= count
+
+    @contextmanager
+    def executing(self) -> Iterator[None]:
+        """The model takes requests meanwhile, and answers some; until then it is not given others."""
+        self._executing_since = time.monotonic()
+        try:
+            yield
+        finally:
+            self._executing_since = None
 
     @property
     def in_flight(self) -> int:
@@ -101,7 +116,9 @@ class Reporter:
 
     def _report(self, folder: Path) -> None:
         failure = device_failure.failure()
-        trouble = failure or (self.service.trouble() if self.service else None)
+        stuck_s = time.monotonic() - (self._executing_since or math.inf)
+        stuck = f"it has been at the same requests for {stuck_s:.0f} s" if stuck_s > _STUCK_S else None
+        trouble = failure or stuck or (self.service.trouble() if self.service else None)
         with self._lock:
             report = Report(
                 model=self._model,
@@ -112,6 +129,7 @@ class Reporter:
                 closed=self._closed,
                 trouble=trouble and trouble[:_MAX_TROUBLE],
                 failure=failure,
+                stuck=stuck,
             )
         text = json.dumps(asdict(report)).encode().ljust(_BYTES)
         file = os.open(folder / f"{self._instance}.json", os.O_WRONLY | os.O_CREAT, 0o600)

@@ -279,9 +279,12 @@ class Scheduler:
                     f"retry after {wait_s - most:.2f} s",
                 )
             if self._held + task.size > _MAX_HELD_BYTES:
+                # What is held waits in any lane.
+                after_s = max(other.wait_s(task.weight) for other in self._lanes)
                 raise RequestError(
                     ErrorCode.OVERLOADED,
-                    f"requests that wait hold {self._held} bytes of texts; expected at most {_MAX_HELD_BYTES}",
+                    f"requests that wait hold {self._held} bytes of texts; expected at most {_MAX_HELD_BYTES}; "
+                    f"retry after {after_s:.2f} s",
                 )
             self._add(task, lane)
         return task.answer

@@ -8,8 +8,12 @@
  * - an input without rows (2^32 are none, too), which no batcher ever takes from its queue, and one of more
  *   than TRIDEX_MAX_INPUT_BYTES;
  * - a string tensor whose bytes do not hold what its lengths say, which fails the whole batch in the Python backend;
- * - a request that would be answered too late, by what models say of how long requests wait (gate.py): TRIDEX_GATE is
- *   their file, TRIDEX_GATE_LANES says where in it a model's requests are, as "search=0,search/bm25=1".
+ * - a request that would be answered too late, by what models say of how long requests wait, and one to a model whose
+ *   process is stuck, as the launcher says (gate.py): TRIDEX_GATE is the file, TRIDEX_GATE_LANES says where in it a
+ *   model's requests are, as "search=0,search/bm25=1".
+ *
+ * A request that the Python backend has handed to a process and given up on may be sent again: TRIDEX_GIVEN_UP is what
+ * is answered then, and the file tells the launcher.
  *
  * A call that is cancelled at the wrong moment ends nothing (`outlive_cancellations`).
  *
@@ -30,12 +34,11 @@
 #include <unistd.h>
 
 typedef struct Error Error;
-enum { INTERNAL = 1, NOT_FOUND = 2, INVALID_ARG = 3 };  /* TRITONSERVER_Error_Code */
+enum { INTERNAL = 1, NOT_FOUND = 2, INVALID_ARG = 3, UNAVAILABLE = 4 };  /* TRITONSERVER_Error_Code */
 enum { TYPE_BYTES = 13 };                 /* TRITONSERVER_DataType */
 enum { MEMORY_GPU = 2 };                  /* TRITONSERVER_MemoryType */
 enum { MAX_INPUTS = 32, MAX_NAME = 64 };
 
-extern Error* TRITONSERVER_ErrorNew(int code, const char* message);
 extern Error* TRITONSERVER_BufferAttributesByteSize(void* attributes, size_t* size);
 extern Error* TRITONSERVER_BufferAttributesMemoryType(void* attributes, int* type);
 
@@ -130,21 +133,30 @@ typedef struct {
   uint32_t shortest_timeout_us;
   uint32_t refuses_without;
   uint64_t refused;
+  uint32_t is_shut;
+  uint32_t nothing;
 } Lane;
 
-static volatile Lane* gate;
+typedef struct {
+  uint32_t has_given_up;
+  uint32_t nothing;
+  Lane lanes[];
+} Gate;
+
+static volatile Gate* gate;
 static int gate_length;
 static const char* gate_lanes;
+static const char* given_up;
 
 static void open_gate(const char* path) {
   int descriptor = open(path, O_RDWR | O_CLOEXEC);
   if (descriptor < 0) return;
   struct stat status;
-  if (fstat(descriptor, &status) == 0 && status.st_size > 0) {
+  if (fstat(descriptor, &status) == 0 && status.st_size >= (off_t)sizeof(Gate)) {
     void* file = mmap(NULL, status.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0);
     if (file != MAP_FAILED) {
       gate = file;
-      gate_length = status.st_size / sizeof(Lane);
+      gate_length = (status.st_size - sizeof(Gate)) / sizeof(Lane);
     }
   }
   close(descriptor);
@@ -157,6 +169,7 @@ __attribute__((constructor)) static void set_up(void) {
   max_input_bytes = most != NULL ? strtoull(most, NULL, 10) : SIZE_MAX;
   internal_models = getenv("TRIDEX_INTERNAL_MODELS");
   gate_lanes = getenv("TRIDEX_GATE_LANES");
+  given_up = getenv("TRIDEX_GIVEN_UP");
   const char* path = getenv("TRIDEX_GATE");
   if (path != NULL && gate_lanes != NULL) open_gate(path);
 }
@@ -180,6 +193,15 @@ static __thread int input_count;
 static __thread char model_under_way[MAX_NAME];
 static __thread char mode_under_way[MAX_NAME];
 static __thread uint64_t timeout_us_under_way;
+
+/* The Python backend gives up on a process that has not said for a second that it lives (gate.py). */
+Error* TRITONSERVER_ErrorNew(int code, const char* message) {
+  REAL(TRITONSERVER_ErrorNew);
+  if (code != INTERNAL || strstr(message, "Stub process '") == NULL || strstr(message, "' is not healthy") == NULL)
+    return real(code, message);
+  if (gate != NULL) gate->has_given_up = 1;
+  return given_up != NULL ? real(UNAVAILABLE, given_up) : real(code, message);
+}
 
 static Error* refuse(int code, const char* format, const char* name, unsigned long long value, unsigned long long other) {
   char message[512];
@@ -310,7 +332,7 @@ static int lane_of(const char* name) {
   return -1;
 }
 
-/* Refuses what its model would refuse, too, because it would be answered too late. */
+/* Refuses what nobody would answer, or what its model would refuse, too, because it would be answered too late. */
 static Error* look_at_gate(void) {
   if (gate == NULL) return NULL;
   char name[2 * MAX_NAME];
@@ -318,9 +340,13 @@ static Error* look_at_gate(void) {
   int lane = lane_of(name);
   if (lane < 0) lane = lane_of(model_under_way);
   if (lane < 0 || lane >= gate_length) return NULL;
-  uint64_t shortest = gate[lane].shortest_timeout_us;
-  if (timeout_us_under_way > 0 ? timeout_us_under_way >= shortest : gate[lane].refuses_without == 0) return NULL;
-  __atomic_fetch_add(&gate[lane].refused, 1, __ATOMIC_RELAXED);
+  volatile Lane* state = &gate->lanes[lane];
+  if (state->is_shut)
+    return refuse(UNAVAILABLE, "%.64s does not answer at the moment: a process that it needs is stuck, and is replaced "
+                  "unless it goes on soon", model_under_way, 0, 0);
+  uint64_t shortest = state->shortest_timeout_us;
+  if (timeout_us_under_way > 0 ? timeout_us_under_way >= shortest : state->refuses_without == 0) return NULL;
+  __atomic_fetch_add(&state->refused, 1, __ATOMIC_RELAXED);
   uint64_t after = shortest > timeout_us_under_way ? shortest - timeout_us_under_way : 0;
   char message[512];
   snprintf(message, sizeof message, "OVERLOADED: the requests before this one at %.64s take too long; expected a timeout "

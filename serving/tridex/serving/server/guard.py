@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 from tridex.protocol import limits, models
-from tridex.serving.gate import LANES
+from tridex.serving.gate import GIVEN_UP, LANES
 
 from .errors import ServerError
 
@@ -40,5 +40,6 @@ def guard_environment(folder: Path, gate: Path) -> dict[str, str]:
         "TRIDEX_INTERNAL_MODELS": ",".join(sorted(models.INTERNAL)),
         "TRIDEX_GATE": str(gate),
         "TRIDEX_GATE_LANES": ",".join(f"{of}={lane:d}" for of, lane in LANES.items()),
+        "TRIDEX_GIVEN_UP": GIVEN_UP,
         "TRIDEX_MAX_INPUT_BYTES": str(limits.MAX_INPUT_BYTES),
     }

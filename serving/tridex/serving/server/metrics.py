@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 import psutil
 
-from tridex.serving.gate import LABELS, read_shed
+from tridex.serving.gate import LABELS
 from tridex.serving.metrics.exposition import exposition
 from tridex.serving.metrics.registry import Gauge, Metrics
 from tridex.serving.metrics.table import BUILD_INFO, PROCESS_FILES, PROCESS_MEMORY, READY, RESTARTS, SHED
@@ -34,7 +34,7 @@ class ServerMetrics:
         own.add(RESTARTS, amount=self._supervisor.restarts)
         snapshots = []
         if server := self._supervisor.server:
-            for lane, shed in read_shed(server.run.gate).items():
+            for lane, shed in server.run.gate.shed().items():
                 own.add(SHED, LABELS[lane], amount=shed)
             snapshots = server.run.metrics()
         return endpoint.Answer(

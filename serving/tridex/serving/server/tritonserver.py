@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from tridex.serving.gate import NEEDING
 from tridex.serving.run_folder import RunFolder, Silence
 
 from .errors import ServerError
@@ -105,6 +106,8 @@ class TritonProcess:
         for stub, model in self._stubs.items():
             if not _lives(stub):
                 return f"model {model}: its process {stub.pid} died"
+        if self.run.gate.has_given_up:
+            return "a model's process did not take a request for a second"
         self._silence.look()
         for report in self.run.reports():
             if report.failure:
@@ -116,12 +119,19 @@ class TritonProcess:
         return None
 
     def trouble(self) -> str | None:
-        """Why this server is not ready, where it is not, although all its processes live."""
-        for report in self.run.reports():
+        """Why this server is not ready, where it is not, although all its processes live.
+
+        What a process that is stuck would have to answer, the front ends refuse until it goes on.
+        """
+        reports = self.run.reports()
+        silent = [report for report in reports if self._silence.since(report.at_s) > _SILENT_S]
+        stuck = [*silent, *(report for report in reports if report.stuck)]
+        self.run.gate.shut({lane for report in stuck for lane in NEEDING.get(report.model, ())})
+        for report in silent:
+            return f"model {report.model}: its process {report.pid} is stuck"
+        for report in reports:
             if report.trouble:
                 return f"model {report.model}: {report.trouble}"
-            if self._silence.since(report.at_s) > _SILENT_S:
-                return f"model {report.model}: its process {report.pid} is stuck"
         if time.monotonic() - self._readiness.asked_s > _ASK_EVERY_S:
             self._readiness.ask()
         if not self._readiness.is_ready:

@@ -1,0 +1,221 @@
+"""Ten times more searches than the server can do: how soon the accepted ones are answered and the others refused.
+
+python -m benchmarks.overload
+
+One caller alone, then as many as keep the server busy (its capacity), then ten times the capacity at a steady rate,
+whether there are answers or not, then at once the callers of before: is their throughput back? With the timeout of a
+patient caller, and with one of three times what 99 % of lone searches take at most. The generator shares the machine
+with the server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+import numpy as np
+from rich.console import Console
+from rich.markdown import Markdown
+from tritonclient.grpc import service_pb2 as pb
+
+from tridex.protocol import models, parameters
+from tridex.protocol.error_tags import ErrorTag, untagged
+from tridex.protocol.tensors import DType
+
+from .environment import CODECS, collection, questions, served_stdlib
+from .publishing import publish
+
+TIMES = 10
+"""The load, in capacities."""
+PATIENT_S = 1.0
+FACTOR = 3
+"""The other timeout, in 99th percentiles of a lone search."""
+CALLERS = 64
+CONNECTIONS = 8
+TOP_K = 10
+WARM_UP_S = 3.0
+ALONE_S = 8.0
+CAPACITY_S = 8.0
+AFTER_S = 2
+TICK_S = 0.005
+
+OK, OVERLOADED, TIMED_OUT = "OK", ErrorTag.OVERLOADED.value, ErrorTag.DEADLINE_EXCEEDED.value
+
+console = Console()
+
+
+@dataclass
+class Ends:
+    """How requests ended: milliseconds of each, by status, and when those that succeeded did."""
+
+    ms: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    answered_at: list[float] = field(default_factory=list)
+
+    @property
+    def total(self) -> int:
+        return sum(map(len, self.ms.values()))
+
+    def percentile(self, status: str, percent: float) -> float | None:
+        return float(np.percentile(self.ms[status], percent)) if self.ms[status] else None
+
+
+class Generator:
+    """Sends searches with a timeout, one question after another, over several connections."""
+
+    def __init__(self, address: str, texts: Sequence[str], timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._messages = itertools.cycle([_message(text, timeout_s) for text in texts])
+        self._channels = [
+            grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
+            for _ in range(CONNECTIONS)
+        ]
+        path = "/inference.GRPCInferenceService/ModelInfer"
+        self._calls: Iterator[Any] = itertools.cycle([channel.unary_unary(path) for channel in self._channels])
+
+    async def close(self) -> None:
+        for channel in self._channels:
+            await channel.close()
+
+    async def ask(self, ends: Ends) -> None:
+        """One search."""
+        status = OK
+        began = time.monotonic()
+        try:
+            await next(self._calls)(next(self._messages), timeout=self._timeout_s)
+        except grpc.aio.AioRpcError as error:
+            refusal = untagged(error.details() or "")
+            status = refusal[0].value if refusal else error.code().name
+        ended = time.monotonic()
+        ends.ms[status].append(1000 * (ended - began))
+        if status == OK:
+            ends.answered_at.append(ended)
+
+    async def closed(self, callers: int, seconds: float) -> Ends:
+        """Callers who ask again as soon as they are answered."""
+        ends, until = Ends(), time.monotonic() + seconds
+
+        async def caller() -> None:
+            while time.monotonic() < until:
+                await self.ask(ends)
+
+        await asyncio.gather(*(caller() for _ in range(callers)))
+        return ends
+
+    async def open(self, rate: float, seconds: float) -> Ends:
+        """So many requests a second. Returns when the last is sent; the answers of some are still to come."""
+        ends, began = Ends(), time.monotonic()
+        tasks: set[asyncio.Task[None]] = set()
+        sent = 0
+        while (elapsed_s := time.monotonic() - began) < seconds:
+            for _ in range(sent, int(elapsed_s * rate)):
+                task = asyncio.create_task(self.ask(ends))
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+                sent += 1
+            await asyncio.sleep(TICK_S)
+        return ends
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path(".tridex"))
+    parser.add_argument("--repository", type=Path, default=Path("model_repository"))
+    parser.add_argument("--seconds", type=float, default=30.0, help="of each overload")
+    arguments = parser.parse_args()
+    with served_stdlib(arguments.repository, arguments.data) as (server, _, rows):
+        texts = questions(rows, 500)
+        alone = asyncio.run(lone(server.address, texts))
+        p99_ms = alone["p99_ms"]
+        timeouts = (PATIENT_S, FACTOR * p99_ms / 1000)
+        runs = [asyncio.run(overload(server.address, texts, timeout_s, arguments.seconds)) for timeout_s in timeouts]
+    table = markdown(alone, runs)
+    console.print(Markdown(table))
+    publish("overload", {"alone": alone, "runs": runs}, table, section="Overload")
+
+
+async def lone(address: str, texts: Sequence[str]) -> dict[str, float]:
+    """Milliseconds of one caller's searches."""
+    generator = Generator(address, texts, 10 * PATIENT_S)
+    await generator.closed(1, WARM_UP_S)
+    ends = await generator.closed(1, ALONE_S)
+    await generator.close()
+    return {f"p{percent}_ms": float(np.percentile(ends.ms[OK], percent)) for percent in (50, 99)}
+
+
+async def overload(address: str, texts: Sequence[str], timeout_s: float, seconds: float) -> dict[str, Any]:
+    """Capacity, overload, and what there is right after it."""
+    busy, hasty = Generator(address, texts, 10 * PATIENT_S), Generator(address, texts, timeout_s)
+    await busy.closed(CALLERS, WARM_UP_S)
+    capacity = len((await busy.closed(CALLERS, CAPACITY_S)).ms[OK]) / CAPACITY_S
+    began = time.monotonic()
+    ends = await hasty.open(TIMES * capacity, seconds)
+    over = time.monotonic()
+    after = await busy.closed(CALLERS, AFTER_S + 1)
+    await asyncio.sleep(timeout_s)
+    await busy.close()
+    await hasty.close()
+    accepted = sum(at < over for at in ends.answered_at)
+    return {
+        "timeout_s": timeout_s,
+        "capacity_per_s": capacity,
+        "sent_per_s": ends.total / seconds,
+        "accepted_per_s": accepted / (over - began),
+        "accepted_ms": {f"p{percent}": ends.percentile(OK, percent) for percent in (50, 99)},
+        "refused_ms": {f"p{percent}": ends.percentile(OVERLOADED, percent) for percent in (50, 99, 100)},
+        "ends": {status: len(ms) for status, ms in ends.ms.items()},
+        "seconds_after": each_second([*ends.answered_at, *after.answered_at], over, AFTER_S),
+    }
+
+
+def each_second(answered_at: Sequence[float], began: float, seconds: int) -> list[int]:
+    """How many answers came in each second since `began`."""
+    return [sum(began + i <= at < began + i + 1 for at in answered_at) for i in range(seconds)]
+
+
+def _message(text: str, timeout_s: float) -> bytes:
+    """A search for one text, as the client sends it."""
+    raw = text.encode()
+    request = pb.ModelInferRequest(
+        model_name=models.SEARCH.name,
+        inputs=[{"name": models.QUERY.name, "datatype": DType.STRING.value, "shape": [1, 1]}],
+        outputs=[{"name": models.IDS.name}, {"name": models.SCORES.name}],
+        raw_input_contents=[len(raw).to_bytes(4, "little") + raw],
+    )
+    request.parameters[parameters.COLLECTION].string_param = collection(CODECS[0])
+    request.parameters[parameters.TOP_K].int64_param = TOP_K
+    request.parameters["timeout"].int64_param = round(1e6 * timeout_s)
+    return bytes(request.SerializeToString())
+
+
+def markdown(alone: Mapping[str, float], runs: Sequence[Mapping[str, Any]]) -> str:
+    """A row for each timeout."""
+    head = ["timeout", "capacity/s", "sent/s", "answered/s", "p50 ms", "p99 ms", "refused", "in ms: p50", "p99", "most"]
+    head += ["too late", "seconds after"]
+    lines = ["| " + " | ".join(head) + " |", "| " + " | ".join(["---"] * len(head)) + " |"]
+    for run in runs:
+        ends, total = run["ends"], sum(run["ends"].values())
+        refused, late = ends.get(OVERLOADED, 0) / total, ends.get(TIMED_OUT, 0) / total
+        cells = [f"{run['timeout_s']:.2f} s", *(f"{run[name]:.0f}" for name in ("capacity_per_s", "sent_per_s"))]
+        cells += [f"{run['accepted_per_s']:.0f} ({run['accepted_per_s'] / run['capacity_per_s']:.0%})"]
+        cells += [_figure(run["accepted_ms"][name]) for name in ("p50", "p99")] + [f"{refused:.1%}"]
+        cells += [_figure(run["refused_ms"][name]) for name in ("p50", "p99", "p100")] + [f"{late:.2%}"]
+        cells += [", ".join(f"{count} ({count / run['capacity_per_s']:.0%})" for count in run["seconds_after"])]
+        lines.append("| " + " | ".join(cells) + " |")
+    lone = f"One caller alone: p50 {alone['p50_ms']:.1f} ms, p99 {alone['p99_ms']:.1f} ms."
+    return "\n".join(lines) + f"\n\n{lone}"
+
+
+def _figure(ms: float | None) -> str:
+    return "-" if ms is None else f"{ms:.1f}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,13 @@
+"""Kernels for one generation of GPUs, in Gluon: the Triton language with layouts, barriers and warps' roles by hand.
+
+They are twins of the plain kernels beside this folder, with the same bits, and serve only where they were seen to
+agree (../probe.py).
+
+roles.py       which warps do what: the table, and the kernel's constants that follow from it
+launch.py      grids and arguments
+search.py      the kernel of a batch: its roles are
+producer.py    lists of chunks, and tiles of tokens copied to shared memory
+consumer.py    products, maxima and sums
+selection.py   each consumer's best sort keys
+verdict.py     whether a kernel serves on the device at hand
+"""

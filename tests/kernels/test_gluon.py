@@ -1,0 +1,198 @@
+"""The Gluon kernels without a GPU: against their plain twins on the CPU, what the compiler makes of them, the choice.
+
+Gluon does not run in the interpreter; gluon_on_cpu.py runs the kernel's Python with numpy for the language.
+"""
+
+import re
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import interpreted_kernels as kernels
+import numpy as np
+import pytest
+import torch
+import triton
+from compiled_kernels import NUMBERS, POINTERS, SHARED_MEMORY, register_use, spills_in_loops_that
+from maxsim_data import documents, masks, queries
+from triton.backends.compiler import GPUTarget
+from triton.experimental.gluon._runtime import GluonASTSource
+
+from tridex.kernels import Codec, Segment, pack, pack_bitmap, reference
+from tridex.kernels.codecs import DESCRIPTIONS
+from tridex.kernels.gpu import probe, query_tile
+from tridex.kernels.gpu.gluon.roles import Roles, roles_of, serves
+from tridex.kernels.gpu.gluon.search import search_batch
+from tridex.kernels.gpu.gluon.verdict import READY
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def interpreter() -> Iterator[ProcessPoolExecutor]:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("TRITON_INTERPRET", "1")
+            # torch then fills all that torch.empty returns with NaN and the largest integers.
+            pool.submit(torch.use_deterministic_algorithms, True).result()
+        yield pool
+
+
+RAGGED = [0, 1, 15, 16, 17, 100, 31, 32, 33, 2] * 2
+LONG = [70] * 9 + [8300] + [5] * 5
+
+
+@pytest.mark.parametrize(
+    ("codec", "lengths", "live", "batch", "tokens", "top_k", "splits"),
+    [
+        (Codec.FLOAT16, RAGGED, 0.8, 8, 32, 10, 2),
+        (Codec.INT8, RAGGED, 0.8, 9, 20, 3, 2),
+        (Codec.FLOAT16, LONG, 0.8, 5, 40, 30, 3),
+        (Codec.INT8, [1] * 280, 0.8, 2, 100, 1, 1),
+        (Codec.FLOAT16, RAGGED, 0.0, 8, 32, 10, 2),
+        (Codec.INT8, [0], 1.0, 5, 32, 1, 2),
+    ],
+    ids=[
+        "ragged documents",
+        "two programs",
+        "lists that end within a document, queries of two subtiles",
+        "full buffers",
+        "no live document",
+        "no token",
+    ],
+)
+def test_the_kernel_has_its_twins_bits(
+    interpreter: ProcessPoolExecutor,
+    codec: Codec,
+    lengths: list[int],
+    live: float,
+    batch: int,
+    tokens: int,
+    top_k: int,
+    splits: int,
+) -> None:
+    """Of multiples of 1/16, so that products are exact in any order: that of a device's is left to the device."""
+    docs = [np.round(tokens_ * 16).astype(np.float32) / 16 for tokens_ in documents(lengths, 128)]
+    segment = pack(docs, codec).with_live(pack_bitmap(np.random.default_rng(0).random(len(lengths)) < live))
+    query = (queries(batch, tokens, 128) * 16).round() / 16 + 1 / 16
+    arguments = splits, query, segment, top_k, masks(batch, tokens)
+    plain, found = interpreter.submit(kernels.search_by_roles, *arguments).result()
+    for one, other in zip(found, plain, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("codec", [Codec.FLOAT16, Codec.INT8])
+def test_the_kernel_compiles_to_what_the_hardware_is_for(codec: Codec, tmp_path: Path) -> None:
+    """No register spills in the roles' loops over tiles; what is kept from block to block may wait in memory.
+
+    A codec for each entry of the table of roles: bfloat16 and float8 have float16's.
+    """
+    roles = roles_of(codec, 128, 90)
+    assert roles is not None
+    variant = compiled(codec, roles)
+    registers = register_use(variant, tmp_path / "cubin")["REG"]
+    print(f"{registers} registers, {variant.metadata.shared} bytes of shared memory")
+    warps = 4 * (roles.consumers + 1)
+    assert registers * 32 * warps <= query_tile.REGISTERS
+    assert 128 * (roles.consumers * roles.consumer_registers + roles.producer_registers) <= query_tile.REGISTERS
+    assert variant.metadata.shared <= SHARED_MEMORY[90]
+    ptx = variant.asm["ptx"]
+    kind = {Codec.FLOAT16: "f32.f16.f16", Codec.INT8: "s32.s8.s8"}[codec]
+    depth = 256 // codec.layout.bits
+    assert set(re.findall(r"\b(?:wgmma\.mma_async|mma\.sync)[\w.]*", ptx)) == {
+        f"wgmma.mma_async.sync.aligned.m64n128k{depth}.{kind}"
+    }
+    assert len(re.findall(r"cp\.async\.mbarrier\.arrive\.noinc", ptx)) == 1
+    assert "cp.async.cg.shared.global [ " in ptx
+    consumers = sorted(spills_in_loops_that("GMMA", tmp_path / "cubin"))[: roles.consumers]
+    assert [spills for _, spills in consumers] == [[]] * roles.consumers
+    _, producer = min(spills_in_loops_that("LDGSTS", tmp_path / "cubin"))
+    # A thread's number, stored and loaded again, however many registers there are: ptxas's own.
+    assert len(producer) <= (2 if codec is Codec.INT8 else 0)
+
+
+def compiled(codec: Codec, roles: Roles) -> Any:
+    constants = dict(roles.constants)
+    warps = constants.pop("num_warps")
+    numbers = f"*{NUMBERS[DESCRIPTIONS[codec].operand]}"
+    types = POINTERS | {"p_lists": "*i64", "p_queries": numbers, "p_codes": numbers}
+    if not codec.layout.has_scales:
+        constants["p_scales"] = None
+    signature, attributes = {}, {}
+    for i, parameter in enumerate(search_batch.params):
+        name = parameter.name
+        if name in constants:
+            signature[name] = "constexpr"
+        elif name.startswith("p_"):
+            signature[name] = types[name]
+            if not parameter.do_not_specialize_on_alignment:
+                attributes[i,] = [["tt.divisibility", 16]]
+        else:
+            assert parameter.do_not_specialize, f"{name}: a new value would be compiled at request time"
+            signature[name] = "i32"
+    source = GluonASTSource(search_batch, signature, constants, attributes)
+    return triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": warps})
+
+
+@pytest.mark.parametrize(
+    ("codec", "dim", "capability"),
+    [
+        (Codec.FLOAT32, 128, 90),
+        (Codec.RESIDUAL2, 128, 90),
+        (Codec.INT8, 96, 90),
+        (Codec.INT8, 128, 80),
+        (Codec.INT8, 128, 100),
+    ],
+)
+def test_there_is_no_kernel_for(codec: Codec, dim: int, capability: int) -> None:
+    assert roles_of(codec, dim, capability) is None
+
+
+def test_which_batches_the_kernel_is_for() -> None:
+    halves, integers = roles_of(Codec.FLOAT16, 128, 90), roles_of(Codec.INT8, 128, 90)
+    assert halves is not None and integers is not None
+    assert [batch for batch in range(1, 10) if serves(halves, batch, 32)] == [5, 6, 7, 8, 9]
+    assert serves(halves, 3, 64) and not serves(halves, 3, 65)
+    assert serves(integers, 2, 128) and not serves(integers, 64, 129)
+
+
+def answers(_queries: torch.Tensor, _mask: torch.Tensor, _segment: Segment, top_k: int) -> kernels.Found:
+    return torch.arange(top_k).float(), torch.arange(top_k)
+
+
+def one_bit_off(*arguments: Any) -> kernels.Found:
+    scores, rows = answers(*arguments)
+    scores.view(torch.int32)[-1] ^= 1
+    return scores, rows
+
+
+def another_row(*arguments: Any) -> kernels.Found:
+    scores, rows = answers(*arguments)
+    return scores, rows.flip(0) + 1
+
+
+@pytest.mark.parametrize("kernel", [one_bit_off, another_row])
+def test_the_probe_fails_with_a_kernel_that_disagrees(kernel: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(probe.DisagreementError, match="8 queries of 32 tokens, top_k 10"):
+        probe.compare_searches([pack(documents([3], 128), Codec.FLOAT16)], answers, kernel)
+    assert capsys.readouterr().out == f"{READY}\n"
+
+
+def test_the_probe_passes_with_a_kernel_that_agrees(capsys: pytest.CaptureFixture[str]) -> None:
+    probe.compare_searches([pack(documents([3], 128), Codec.FLOAT16)], answers, answers)
+    assert capsys.readouterr().out == f"{READY}\n"
+
+
+@pytest.mark.parametrize("codec", [Codec.FLOAT8, Codec.INT8])
+def test_the_probe_has_what_kernels_get_wrong(codec: Codec) -> None:
+    roles = roles_of(codec, 128, 90)
+    assert roles is not None and all(serves(roles, batch, tokens) for batch, tokens, _ in probe._SHAPES)
+    segment = probe.probe_segment(CPU, codec, 128)
+    lengths = segment.offsets.diff()
+    assert lengths.min() == 0
+    assert lengths.max() > 16 * query_tile.LIST
+    assert 0.6 < np.mean([reference.is_live(segment, row) for row in range(segment.documents)]) < 0.7
+    _, mask = probe.probe_queries(CPU, 8, 32, 128)
+    assert not mask[-1].any() and 0 < mask[:-1].float().mean() < 1
