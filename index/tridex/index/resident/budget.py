@@ -150,6 +150,12 @@ class MemoryBudget:
         with self._lock:
             return self.usable - self._left()
 
+    @property
+    def needed(self) -> int:
+        """Bytes that collections have without their extras, which give way to documents."""
+        with self._lock:
+            return sum(self._taken.values())
+
     def release(self, folder: Path) -> None:
         """Gives back what the collection in that folder had."""
         with self._lock:

@@ -180,7 +180,7 @@ class LoadedCollections:
         for state, count in (("loaded", len(followers)), ("loading", loading), ("failed", len(failures))):
             yield Gauge(COLLECTIONS, (state,), count)
         yield Gauge(BUDGET, (), self._budget.size)
-        yield Gauge(BUDGET_USED, (), self._budget.used)
+        yield Gauge(BUDGET_USED, (), self._budget.needed)
         sums: defaultdict[str, Counter[Metric]] = defaultdict(Counter)
         behind: defaultdict[str, int] = defaultdict(int)
         for folder, follower in followers.items():

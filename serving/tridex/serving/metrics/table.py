@@ -124,7 +124,7 @@ BUDGET_USED = Metric(
     "tridex_memory_budget_used_bytes",
     Kind.GAUGE,
     (),
-    "Device memory that collections, inverted lists, search plans and approximations have reserved",
+    "Device memory that collections have reserved; what gives way to them, as inverted lists do, is not counted",
 )
 LOAD_FAILURES = Metric(
     "tridex_load_failures_total", Kind.COUNTER, (), "Attempts to load or to follow a collection that failed"
