@@ -70,7 +70,7 @@ def approximation_bytes(segment: Segment) -> int:
 
 
 def approximate(segment: Segment) -> Approximation:
-    """Makes a segment's approximation, some numbers at a time (NUMBERS_AT_A_TIME). some seconds for a million tokens.
+    """Makes a segment's approximation, some numbers at a time (NUMBERS_AT_A_TIME): seconds for a million tokens.
 
     The segment is on the CPU, of a codec without a codebook.
     """
