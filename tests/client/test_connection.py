@@ -242,6 +242,13 @@ def test_an_async_client_works_on_one_event_loop_after_another(triton):
     assert (done.returncode, done.stdout, done.stderr) == (0, "[3, 3, 3] 3\n", "")
 
 
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_program_may_end_with_a_client_that_outlives_grpc(closed):
+    keep = f"import grpc; from tridex.client import Client; grpc.kept = Client('localhost:1'); {closed} and grpc.kept.close()"
+    done = subprocess.run([sys.executable, "-c", keep], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 async def test_event_loops_at_the_same_time(triton):
     triton.answer = lambda _: time.sleep(0.1) or COUNT
     client = AsyncClient(triton.address)

@@ -6,6 +6,7 @@ Both are written by hand, with the same methods; the clients that use them are o
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any
 
 import grpc
@@ -45,12 +46,20 @@ class _Endpoint:
         return {**call.arguments_within(timeout_s), "headers": headers, "client_timeout": timeout_s}
 
 
+class _Triton(InferenceServerClient):  # type: ignore[misc]
+    """Without the traceback that tritonclient's `__del__` prints where it comes after grpc's end, closed or not."""
+
+    def __del__(self) -> None:
+        if not sys.is_finalizing():
+            super().__del__()
+
+
 class Transport(_Endpoint):
     """One channel, which threads may share."""
 
     def __init__(self, address: str, tls: TLS | bool, credentials: grpc.ChannelCredentials | None) -> None:
         super().__init__(address, tls, credentials)
-        self._triton = InferenceServerClient(self._address, creds=self._credentials, channel_args=CHANNEL_ARGUMENTS)
+        self._triton = _Triton(self._address, creds=self._credentials, channel_args=CHANNEL_ARGUMENTS)
 
     def send(self, call: Call[Any], timeout_s: float, headers: Headers) -> Any:
         """Tritonclient's answer, or the exception it raises."""
