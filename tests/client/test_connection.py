@@ -244,7 +244,8 @@ def test_an_async_client_works_on_one_event_loop_after_another(triton):
 
 @pytest.mark.parametrize("closed", [True, False])
 def test_a_program_may_end_with_a_client_that_outlives_grpc(closed):
-    keep = f"import grpc; from tridex.client import Client; grpc.kept = Client('localhost:1'); {closed} and grpc.kept.close()"
+    keep = "import grpc; from tridex.client import Client; grpc.kept = Client('localhost:1')"
+    keep += "; grpc.kept.close()" if closed else ""
     done = subprocess.run([sys.executable, "-c", keep], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
