@@ -3,9 +3,13 @@
 Serving, bulk builds and the export's parity gate run the same code. Nothing here needs torch or transformers.
 """
 
+import os
 from typing import TYPE_CHECKING
 
 from tridex.common.lazy import lazy_exports
+
+# Read when onnxruntime is imported, which is below: since 1.29 it tells its maker of each process and session.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from .artifact import Artifact, latest_version_dir, load_artifact
