@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from filter_model import matches
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from llama_index.core.vector_stores.types import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
 from llama_index.core.vector_stores.utils import build_metadata_filter_fn
@@ -31,6 +31,7 @@ OF_TEXTS = {
     FilterOperator.ALL: TAGS,
     FilterOperator.TEXT_MATCH: st.sampled_from(["paper", "ape", "Ape", "not", ""]),
 }
+PART = MetadataFilter(key="kind", operator=FilterOperator.TEXT_MATCH, value="ape")
 
 
 @st.composite
@@ -48,6 +49,7 @@ def conditions(draw: st.DrawFn) -> MetadataFilter:
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(conditions(), min_size=1, max_size=3), st.sampled_from(FilterCondition), METADATA)
+@example([PART], FilterCondition.AND, {"kind": "paper"})
 def test_a_filter_selects_what_llama_index_selects(
     several: list[MetadataFilter], joined: FilterCondition, metadata: dict[str, Any]
 ) -> None:
