@@ -22,6 +22,7 @@ from tridex.index import (
     needed_bytes,
 )
 from tridex.index.resident import approximations, snapshot
+from tridex.index.resident.budget import Extra
 from tridex.index.resident.inverted_lists import InvertedLists, lists_bytes
 from tridex.kernels import Codec
 from tridex.kernels.cpu import backend as cpu
@@ -157,6 +158,25 @@ def big(collection: Collection, count: int) -> None:
     collection.upsert(documents, rng.normal(size=(256, count // 256, DIM)).astype(np.float32))
 
 
+def make_all(follower: Follower) -> None:
+    """A turn for each segment."""
+    for _ in follower.snapshot.segments:
+        follower.make_approximations()
+
+
+def test_extras_of_a_collection_that_was_let_go_take_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    collection = store.create("c", CollectionSpec(DIM, Codec.FLOAT32, "f" * 64))
+    budget = MemoryBudget(10**9)
+    budget.reserve(collection, 1000)
+    budget.reserve_extra(collection, Extra.INVERTED_LISTS, 10, lambda: None)
+    budget.release(collection.folder)
+    for extra in Extra:
+        with pytest.raises(MemoryBudgetError, match=r"'c' has been let go; it gets no"):
+            budget.reserve_extra(collection, extra, 10, lambda: None)
+    assert budget.used == 0
+
+
 def test_an_approximation_takes_what_is_left_and_gives_way_to_lists_and_documents(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,7 +189,7 @@ def test_an_approximation_takes_what_is_left_and_gives_way_to_lists_and_document
     budget = MemoryBudget(int((need + 130_000) / (1 - 1 / 8)))
     follower = Follower(store, "c", CPU, segment_bytes=2**30, budget=budget)
     slots = [segment.approximated for segment in follower.snapshot.segments]
-    follower.make_approximations()
+    make_all(follower)
     made = [slot.approximation for slot in slots]
     assert any(made)
     size = sum(
@@ -186,6 +206,6 @@ def test_an_approximation_takes_what_is_left_and_gives_way_to_lists_and_document
     assert need < budget.used <= budget.usable
     for slot in slots:
         slot.retry_at = 0
-    follower.make_approximations()
+    make_all(follower)
     assert not all(slot.approximation for slot in slots), "no room for all, and no error"
     assert need < budget.used <= budget.usable

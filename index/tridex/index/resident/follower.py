@@ -170,7 +170,8 @@ class Follower:
             segment.plans.drop()
 
     def make_approximations(self) -> None:
-        """Makes the approximations that searches on this device gain by and miss: some seconds for a million tokens.
+        """Makes one of the approximations that searches on this device gain by and miss: some seconds for a million
+        tokens. One, as what searches have asked for comes first.
 
         Not for the thread that refreshes, as `make_lists`. Where there is no room, they are tried again a minute later:
         nobody has asked for them, so that is no error.
@@ -194,6 +195,7 @@ class Follower:
                 slot.approximation = approximate(segment.packed)
                 if self._approximation_drops != drops:
                     slot.approximation = None
+                return
 
     def _drop_approximations(self) -> None:
         """Called by any thread, while approximations may be being made."""

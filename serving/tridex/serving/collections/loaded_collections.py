@@ -65,7 +65,7 @@ _RETURN_S = 30.0
 """How often freed memory is returned to the system, as long as collections change."""
 
 _LONG_S = 900.0
-"""More than it takes to load a collection, to merge its segments or to build its lists."""
+"""More than it takes to load a collection, to merge its segments, to build its lists or to approximate a segment."""
 
 
 class NotYetError(Exception):
