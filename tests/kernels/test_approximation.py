@@ -99,7 +99,7 @@ def test_results_are_the_plain_searchs(
 def assert_within_margins(
     query: torch.Tensor, mask: torch.Tensor, segment: Segment, approximation: Approximation, rows: np.ndarray
 ) -> None:
-    """Of scores that the loops compute; nothing is promised of a document without tokens, or where a margin is infinite."""
+    """Of scores that the loops compute; nothing is said of a document without tokens, or where a margin is infinite."""
     scaled = scale_queries(query, mask)
     exact = cpu._scores(scaled, segment, rows).astype(np.float64)
     coarse = cpu._scores(scaled, approximation.segment, rows).astype(np.float64)
