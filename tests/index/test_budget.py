@@ -13,6 +13,7 @@ from tridex.index import (
     Collection,
     CollectionSpec,
     Document,
+    Extra,
     Follower,
     MemoryBudget,
     MemoryBudgetError,
@@ -22,7 +23,6 @@ from tridex.index import (
     needed_bytes,
 )
 from tridex.index.resident import approximations, snapshot
-from tridex.index.resident.budget import Extra
 from tridex.index.resident.inverted_lists import InvertedLists, lists_bytes
 from tridex.kernels import Codec
 from tridex.kernels.cpu import backend as cpu
@@ -127,7 +127,7 @@ def test_inverted_lists_take_what_is_left_and_give_way_to_documents(tmp_path: Pa
     beside = Follower(store, "other", CPU, budget=budget)
     queries, mask = torch.ones((1, 2, DIM)), torch.ones((1, 2), dtype=torch.bool)
     follower.snapshot.search_candidates(queries, mask, 5, 4, 10)
-    follower.make_lists()
+    follower.make(Extra.INVERTED_LISTS)
     made = [lists for lists in lists_of(follower.snapshot) if lists]
     assert made
     for lists, segment in zip(lists_of(follower.snapshot), follower.snapshot.segments, strict=True):
@@ -140,13 +140,13 @@ def test_inverted_lists_take_what_is_left_and_give_way_to_documents(tmp_path: Pa
     assert lists_of(follower.snapshot) == [None] * len(follower.snapshot.segments)
     (exact,) = follower.snapshot.search_candidates(queries, mask, 5, 4, 10)
     assert len(exact.ids) == 5
-    follower.make_lists()  # Not tried again within a minute.
+    follower.make(Extra.INVERTED_LISTS)  # Not tried again within a minute.
     for segment in follower.snapshot.segments:
         segment.inverted.retry_at = 0
     with pytest.raises(
         MemoryBudgetError, match=r"inverted lists of collection 'c' need .* of the budget of .* do without"
     ):
-        follower.make_lists()
+        follower.make(Extra.INVERTED_LISTS)
     assert lists_of(follower.snapshot) == [None] * len(follower.snapshot.segments)
 
 
@@ -161,7 +161,7 @@ def big(collection: Collection, count: int) -> None:
 def make_all(follower: Follower) -> None:
     """A turn for each segment."""
     for _ in follower.snapshot.segments:
-        follower.make_approximations()
+        follower.make(Extra.APPROXIMATIONS)
 
 
 def test_extras_of_a_collection_that_was_let_go_take_nothing(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_an_approximation_takes_what_is_left_and_gives_way_to_lists_and_document
     assert budget.taken(store.open("c").folder) == need + size
     mask = torch.ones((1, 2), dtype=torch.bool)
     follower.snapshot.search_candidates(torch.ones((1, 2, DIM)), mask, 5, 4, 10)
-    follower.make_lists()
+    follower.make(Extra.INVERTED_LISTS)
     assert any(segment.inverted.lists for segment in follower.snapshot.segments)
     assert not any(slot.approximation for slot in slots), "the lists needed the room"
     assert need < budget.used <= budget.usable
