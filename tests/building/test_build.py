@@ -24,12 +24,21 @@ from builds import WORDS, build, contents, rows_of, write
 from queries import embed_query
 from sentence_transformers import MultiVectorEncoder
 from service_requests import answers, upsert
+from typer.testing import CliRunner
 
 from tridex.building import BuildError, Embedder, new_collection_spec
 from tridex.building.codebook_training import centroids
+from tridex.client.cli import create_app
 from tridex.common import TridexError
 from tridex.encoding import Artifact, latest_version_dir, load_artifact
-from tridex.index import CollectionExistsError, CollectionInUseError, CollectionNotFoundError, FieldType, Store
+from tridex.index import (
+    CollectionExistsError,
+    CollectionInUseError,
+    CollectionNotFoundError,
+    Document,
+    FieldType,
+    Store,
+)
 from tridex.kernels import Codec, decode
 from tridex.protocol.corpus import CorpusError
 from tridex.protocol.parameters import LongDocuments
@@ -383,3 +392,33 @@ def test_the_number_of_centroids_grows_with_the_root_of_the_tokens() -> None:
         65536,
     ]
     assert centroids(1_000_000, 39 * 100) == 64 and centroids(1, 1) == 1
+
+
+def test_a_csv_is_built_on_the_command_line(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.umask", lambda _: 0)  # The command's is the process's.
+    source, store = tmp_path / "films.csv", Store(tmp_path / "store")
+    source.write_text("key,name,year,plot,country\n7,Alien,1979,A crew is hunted,UK\n8,Arrival,2016,Ships land,US\n")
+
+    def run(*options: object) -> str:
+        places = ("--repository", repository, "--store", tmp_path / "store", "--device", "cpu", "--json")
+        result = CliRunner().invoke(create_app(), ["index", "build", *map(str, (source, *places, *options))])
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    columns = ("--id", "key", "--text", "name", "--text", "plot")
+    declared = ("--field", "year:int", "--field", "country:str", "--codec", "int8", "--alias", "films")
+    done = json.loads(run("--collection", "declared", *columns, *declared))
+    assert (done["documents"], done["fields"]) == (2, {"year": "int", "country": "str"})
+    built = store.open("declared")
+    assert store.aliases() == {"films": "declared"}
+    assert (built.spec.fields, built.spec.codec) == ({"year": FieldType.INT, "country": FieldType.STR}, Codec.INT8)
+    assert built.get(["7", "8"]) == [
+        Document("7", "Alien A crew is hunted", {"year": 1979, "country": "UK"}),
+        Document("8", "Arrival Ships land", {"year": 2016, "country": "US"}),
+    ]
+    for name, options, fields in (
+        ("one", ("--field", "year:float"), {"year": "float"}),
+        ("inferred", (), {"year": "int", "country": "str"}),
+        ("none", ("--no-infer",), {}),
+    ):
+        assert json.loads(run("--collection", name, *columns, *options))["fields"] == fields

@@ -11,6 +11,7 @@ import threading
 from contextlib import contextmanager
 from importlib.metadata import EntryPoint, version
 from pathlib import Path
+from types import SimpleNamespace
 
 import grpc
 import numpy as np
@@ -19,7 +20,7 @@ import tomllib
 from packaging.requirements import Requirement
 from typer.testing import CliRunner
 
-from tridex.client.cli import create_app, extensions
+from tridex.client.cli import create_app, documents, extensions
 
 LINES = [
     {"_id": "1", "title": "Ti", "text": "one", "metadata": {"n": 1}},
@@ -223,6 +224,29 @@ def test_a_typo_makes_no_collection(run, triton, refused, tmp_path):
     (tmp_path / "docs.csv").write_text("id,text,n\n1,one,2\n2,two\n")
     made.clear()
     assert run(*add, "--create").exit_code == 1 and made == [], "a bad row makes none either"
+
+
+@pytest.mark.parametrize(("answer", "made"), [("y\n", ["create", "upsert"]), ("n\n", []), ("\n", []), ("", [])])
+def test_on_a_terminal_a_missing_collection_is_made_after_a_yes(
+    run, triton, refused, tmp_path, monkeypatch, answer, made
+):
+    operations = []
+
+    def answered(request):
+        if request.model == "ingest":
+            operations.append(request.parameters["operation"])
+            return {"VERSION": np.full((max(len(request.inputs["ID"]), 1), 1), 1)}
+        if not operations:
+            raise refused(grpc.StatusCode.NOT_FOUND, "collection 'docs' does not exist")
+        return {"ROWS": [['{"name": "docs"}']]}
+
+    triton.answer = answered
+    (tmp_path / "docs.csv").write_text("id,text\n1,one\n")
+    terminal = SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr(documents, "sys", terminal)
+    result = run("index", "add", tmp_path / "docs.csv", "--collection", "docs", input=answer)
+    assert "collection 'docs' does not exist. Make collection docs? [y/N]:" in result.stderr
+    assert operations == made and result.exit_code == (0 if made else 1)
 
 
 def test_a_stream_of_changes_may_name_a_document_again_but_not_in_one_request(run, written):
@@ -522,6 +546,17 @@ def test_collections(run, mutable):
         assert "docs" in run("collections", *command, "--json").stdout
     assert run("collections", "drop", "docs").stdout == "Dropped docs\n"
     assert json.loads(run("collections", "drop", "docs", "--json").stdout) == {"dropped": "docs"}
+
+
+def test_fields_are_dropped_and_added(run, mutable):
+    changed = run("index", "fields", "docs", "--drop", "year", "--drop", "a:b", "--add", "c:d:float", "--json")
+    assert changed.exit_code == 0 and json.loads(changed.stdout) == INFO
+    writes = [request.parameters for request in mutable.requests if request.model == "ingest"]
+    assert {write["collection"] for write in writes} == {"docs"}
+    assert [json.loads(write["fields"]) for write in writes] == [{"year": None, "a:b": None}, {"c:d": "float"}]
+    mutable.requests.clear()
+    assert "year:int" in run("index", "fields", "docs").stdout
+    assert {request.model for request in mutable.requests} == {"catalog"}, "shown, not changed"
 
 
 def test_aliases(run, mutable):

@@ -14,6 +14,7 @@ from tritonclient.utils import InferenceServerException
 from tridex.client import (
     AlreadyExists,
     AsyncClient,
+    ClientError,
     InvalidArgument,
     NotFound,
     Overloaded,
@@ -28,31 +29,41 @@ from tridex.client import (
     retries,
     transport,
 )
+from tridex.client.errors import from_triton
+from tridex.protocol.error_tags import ErrorTag, tagged
 
 COUNT = {"ROWS": [['{"count": 3}']]}
 
 
 @pytest.mark.parametrize(
-    ("status", "expected"),
+    ("status", "expected", "code"),
     [
-        (grpc.StatusCode.INVALID_ARGUMENT, InvalidArgument),
-        (grpc.StatusCode.NOT_FOUND, NotFound),
-        (grpc.StatusCode.ALREADY_EXISTS, AlreadyExists),
-        (grpc.StatusCode.RESOURCE_EXHAUSTED, Overloaded),
-        (grpc.StatusCode.DEADLINE_EXCEEDED, Timeout),
-        (grpc.StatusCode.INTERNAL, ServerError),
-        (grpc.StatusCode.UNKNOWN, ServerError),
-        (grpc.StatusCode.UNAUTHENTICATED, Unauthenticated),
+        (grpc.StatusCode.INVALID_ARGUMENT, InvalidArgument, "INVALID_ARGUMENT"),
+        (grpc.StatusCode.NOT_FOUND, NotFound, "NOT_FOUND"),
+        (grpc.StatusCode.ALREADY_EXISTS, AlreadyExists, "ALREADY_EXISTS"),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, Overloaded, "OVERLOADED"),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, Timeout, "DEADLINE_EXCEEDED"),
+        (grpc.StatusCode.INTERNAL, ServerError, "INTERNAL"),
+        (grpc.StatusCode.UNKNOWN, ServerError, "INTERNAL"),
+        (grpc.StatusCode.UNAUTHENTICATED, Unauthenticated, "UNAUTHENTICATED"),
     ],
 )
-async def test_the_status_code_decides_the_class(client, triton, status, expected):
+async def test_the_status_code_decides_the_class(client, triton, status, expected, code):
     # The message names another status: it must not matter.
     triton.failures = [(status, "DEADLINE_EXCEEDED, says a message about größer")]
     with pytest.raises(TridexError, match="says a message about größer") as caught:
         await client.count("docs")
-    assert type(caught.value) is expected
+    assert type(caught.value) is expected and caught.value.code == code
     assert isinstance(caught.value.__cause__, InferenceServerException)
     assert len(triton.requests) == 1
+
+
+def test_every_class_of_error_has_a_code_of_its_own():
+    classes = ClientError.__subclasses__()
+    assert len({kind.code for kind in classes}) == len(classes) > 10
+    for tag in ErrorTag:
+        answered = InferenceServerException(tagged(tag, "no"), status="StatusCode.INTERNAL")
+        assert from_triton(answered, timeout_s=1).code == tag.value
 
 
 @pytest.mark.parametrize("ensemble", ["", "in ensemble 'search', "])

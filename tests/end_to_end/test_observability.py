@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from eventually import eventually
@@ -22,6 +23,8 @@ from tridex.serving.metrics.table import (
     REQUESTS,
 )
 from tridex.serving.server import TritonServer
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "tracing.py"
 
 EVENTS = {COMPACTIONS.name, LOAD_FAILURES.name, MAINTENANCE_FAILURES.name, RECALL_EXPECTED.name, RECALL_FOUND.name}
 """Counters that are there once something has happened."""
@@ -53,6 +56,7 @@ def test_every_metric_of_the_table_is_there_and_none_beside(client: Client, serv
 
 def test_one_trace_goes_from_a_chain_to_the_kernel(server: TritonServer, collector: str) -> None:
     """The example, whose collector takes the place of the one that was down until now."""
+    assert len(EXAMPLE.read_text().splitlines()) < 60
     port = collector.rpartition(":")[2]
     command = [sys.executable, "-m", "examples.tracing", server.address, port]
     printed = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,12 +17,28 @@ from tridex.client import InvalidArgument
 from tridex.integrations.llama_index.filters import server_filters
 
 VALUES: dict[str, list[Any]] = {"year": [2019, 2020, 2021], "kind": ["paper", "note", ""]}
+TAGS = st.lists(st.sampled_from("abc"), max_size=3, unique=True)
 ALONE = [FilterOperator.EQ, FilterOperator.NE, FilterOperator.GT, FilterOperator.GTE, FilterOperator.LT]
-METADATA = st.fixed_dictionaries({}, optional={name: st.sampled_from([*some, None]) for name, some in VALUES.items()})
+METADATA = st.fixed_dictionaries(
+    {}, optional={name: st.sampled_from([*some, None]) for name, some in VALUES.items()} | {"tags": TAGS | st.none()}
+)
+REFUSED = {FilterOperator.TEXT_MATCH_INSENSITIVE, FilterOperator.IS_EMPTY}
+
+
+OF_TEXTS = {
+    FilterOperator.CONTAINS: st.sampled_from("abc"),
+    FilterOperator.ANY: TAGS,
+    FilterOperator.ALL: TAGS,
+    FilterOperator.TEXT_MATCH: st.sampled_from(["paper", "ape", "Ape", "not", ""]),
+}
 
 
 @st.composite
 def conditions(draw: st.DrawFn) -> MetadataFilter:
+    if draw(st.booleans()):
+        operator = draw(st.sampled_from(sorted(OF_TEXTS)))
+        key = "kind" if operator is FilterOperator.TEXT_MATCH else "tags"
+        return MetadataFilter(key=key, operator=operator, value=draw(OF_TEXTS[operator]))
     key = draw(st.sampled_from(sorted(VALUES)))
     operator = draw(st.sampled_from([*ALONE, FilterOperator.LTE, FilterOperator.IN, FilterOperator.NIN]))
     value = st.sampled_from(VALUES[key])
@@ -60,10 +78,18 @@ def test_no_filters() -> None:
 @pytest.mark.parametrize(
     ("given", "named"),
     [
-        (MetadataFilter(key="kind", value="a", operator=FilterOperator.TEXT_MATCH_INSENSITIVE), "text_match_insen"),
+        *((MetadataFilter(key="kind", value="a", operator=one), f"for 'kind', got {one.value}") for one in REFUSED),
         (MetadataFilters(filters=[]), "conditions in nested MetadataFilters"),
     ],
 )
 def test_what_cannot_be_expressed_is_refused(given: MetadataFilter | MetadataFilters, named: str) -> None:
     with pytest.raises(InvalidArgument, match=named):
         server_filters(MetadataFilters(filters=[given]))
+
+
+def test_the_table_of_the_documentation_is_right() -> None:
+    known = {*ALONE, FilterOperator.LTE, FilterOperator.IN, FilterOperator.NIN, *OF_TEXTS}
+    assert known | REFUSED == set(FilterOperator), "each is compared with LlamaIndex's own above, or refused"
+    table = (Path(__file__).parents[2] / "docs" / "guides" / "frameworks.md").read_text()
+    (row,) = (line for line in table.splitlines() if "`MetadataFilters`" in line)
+    assert set(re.findall(r"all operators but `(\w+)` and `(\w+)`", row)[0]) == {one.value for one in REFUSED}

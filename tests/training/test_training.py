@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import importlib
 import json
 import os
 import random
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,7 +34,7 @@ from tridex.client.cli import create_app
 from tridex.export import CheckpointError, export_checkpoint
 from tridex.training.examples import Example, TrainingDataError, hold_out, read_examples
 from tridex.training.model import Tuning
-from tridex.training.tracking import parse_trackers
+from tridex.training.tracking import Trackers, parse_trackers
 from tridex.training.trainer import TrainingSettings, train
 
 WORDS = ["late", "interaction", "keeps", "one", "embedding", "token", "capital", "directory", "custard", "sugar"]
@@ -204,13 +207,66 @@ def test_tensorboard_records_beside_mlflow(
     assert os.environ.get("TENSORBOARD_LOGGING_DIR") == environment.get("TENSORBOARD_LOGGING_DIR")
 
 
+@pytest.fixture
+def clearml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Gives ClearML, of which a stand-in has what is asked before a training, another server."""
+
+    def served_by(host: str, *, offline: bool = False) -> None:
+        monkeypatch.setattr(module.Task, "is_offline", staticmethod(lambda: offline))
+        monkeypatch.setattr(module.backend_api.Session, "get_api_server_host", staticmethod(lambda: host))
+
+    package = tmp_path / "standing-in" / "clearml"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("class Task: is_offline = None\n")
+    (package / "backend_api.py").write_text("class Session: get_api_server_host = None\n")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "clearml"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(package.parent)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    module = importlib.import_module("clearml")
+    importlib.import_module("clearml.backend_api")
+    yield served_by
+    for name in ("clearml", "clearml.backend_api"):
+        sys.modules.pop(name)
+
+
 def test_training_goes_on_without_a_tracking_server(
-    checkpoint: Path, triplets: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    checkpoint: Path,
+    triplets: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    clearml: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     nobody = "http://127.0.0.1:9"
-    result = train(settings(checkpoint, triplets, tmp_path, max_steps=1, tracking_uri=nobody, held_out=0))
-    assert not result.recorded_by and "mlflow cannot record: training continues without it" in caplog.text
+    clearml(nobody)
+    monkeypatch.setitem(INTEGRATION_TO_CALLBACK, "clearml", Recorder)  # It would be tried for minutes.
+    track = ("mlflow", "clearml")
+    result = train(settings(checkpoint, triplets, tmp_path, max_steps=1, tracking_uri=nobody, held_out=0, track=track))
+    assert not result.recorded_by
+    for name in track:
+        assert f"{name} cannot record: training continues without it" in caplog.text
     assert result.before is None and weights(tmp_path / "trained")
+
+
+def test_clearml_records_where_its_server_answers_or_none_is_needed(
+    clearml: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(INTEGRATION_TO_CALLBACK, "clearml", Recorder)
+    server = HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)  # Which answers 501.
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        clearml(f"http://127.0.0.1:{server.server_port}")
+        assert Trackers(["clearml"], "").recording == ["clearml"]
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    clearml("http://127.0.0.1:9", offline=True)
+    assert Trackers(["clearml"], "").recording == ["clearml"]
+    clearml("http://127.0.0.1:9")
+    assert Trackers(["clearml"], "").recording == []
 
 
 @pytest.fixture

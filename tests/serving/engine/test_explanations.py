@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from sentence_transformers import MultiVectorEncoder
 from service_requests import answers, strings, upsert
 
+from tridex.building import document_reading, new_collection_spec
+from tridex.encoding import TextToken, latest_version_dir, load_artifact
+from tridex.index import Document, Store
+from tridex.kernels import Codec
 from tridex.serving.backend.service import Context, ErrorCode, Request, RequestError
+from tridex.serving.engine.spans import Excess, spans
 from tridex.serving.models.ingest import IngestService
 from tridex.serving.models.search import SearchService
 
@@ -118,6 +124,63 @@ def test_windows_and_pooling_point_into_the_whole_text(search: SearchService) ->
     assert not pooled["exact"] and max(map(len, clusters)) > 1
     for token in (token for token in pooled["query_tokens"] if token["match"]):
         assert {key: token["match"][key] for key in ("token", "start", "end")} in token["match"]["cluster"]
+
+
+@pytest.mark.parametrize("collection", ["cut", "windows"])
+def test_words_and_special_share_are_what_the_similarities_say(search: SearchService, collection: str) -> None:
+    """Here no text spells out a special token: those are the ones without a place."""
+    words = 0
+    for query in QUERIES:
+        for key, explanation in explained(search, collection, query, explain_matrix=True).items():
+            document = explanation["document_tokens"]
+            of_text = np.array([token["start"] is not None for token in document])
+            found: list[Excess] = []
+            share = {False: 0.0, True: 0.0}
+            for place, token in enumerate(explanation["query_tokens"]):
+                if not token["match"]:
+                    continue
+                row = np.array(explanation["matrix"][place])
+                share[token["start"] is None or not of_text[row.argmax()]] += abs(row.max())
+                if token["start"] is not None:
+                    best = document[int(np.where(of_text, row, -2).argmax())]
+                    found.append(Excess(place, best["start"], best["end"], row[of_text].max() - row.mean()))
+            assert explanation["special_share"] == pytest.approx(share[True] / sum(share.values()), rel=1e-5)
+            expected = spans(TEXTS[key], found)
+            assert [span["score"] for span in explanation["spans"]] == pytest.approx([one.score for one in expected])
+            assert explanation["spans"] == [
+                {**vars(one), "score": span["score"]} for one, span in zip(expected, explanation["spans"], strict=True)
+            ]
+            words += len(expected)
+    assert words > 20
+
+
+def test_words_that_are_near_to_everything_are_not_lit_up(context: Context) -> None:
+    """[CLS] is nearest to every query token, and the query's "and" is near to every word: naive maxima show both."""
+    artifact = load_artifact(latest_version_dir(context.repository / "encoder"))
+    tokenizer, spec = artifact.tokenizer(), new_collection_spec(artifact, Codec.FLOAT32)
+    text, query = "remove a directory and everything", "remove and"
+    (window,) = tokenizer.document_tokens(text, document_reading(spec, artifact.manifest))
+
+    def embeddings(tokens: Sequence[TextToken], along: Callable[[TextToken], tuple[float, float]]) -> NDArray[Any]:
+        """Along two directions: the one that the query's "remove" asks for, and that of its "and"."""
+        rows = np.zeros((len(tokens), artifact.manifest.dim), np.float32)
+        rows[:, :2] = [along(token) for token in tokens]
+        return rows[[token.scores for token in tokens]]
+
+    near = {"[CLS]": (0.9, 0.9), "remove": (0.8, 0.65), "and": (0.0, 0.7)}
+    document = embeddings(window, lambda token: near.get(token.token, (0.0, 0.65 * bool(token.place))))
+    asked = embeddings(tokenizer.query_tokens(query), lambda token: (token.place == (0, 6), token.place == (7, 10)))
+    collection = Store(context.store).create("c", spec)
+    collection.upsert([Document("d", text, {})], [document])
+    search = SearchService(context)
+    inputs = {"QUERY": strings(query), "QUERY_EMBEDDINGS": asked[None]}
+    (answer,) = answers(search, [Request(inputs, {"collection": "c", "explain": 1})])
+    search.close()
+    assert not isinstance(answer, RequestError), answer
+    explanation = json.loads(answer["EXPLANATIONS"][0, 0])
+    remove, conjunction = (token for token in explanation["query_tokens"] if token["similarity"])
+    assert remove["match"]["token"] == conjunction["match"]["token"] == "[CLS]" and explanation["special_share"] == 1
+    assert [span["text"] for span in explanation["spans"]] == ["remove"]
 
 
 def test_what_cannot_be_explained_is_refused(search: SearchService) -> None:
