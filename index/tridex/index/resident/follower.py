@@ -112,7 +112,7 @@ class Follower:
             return True
 
     def make(self, extra: Extra) -> None:
-        """Makes the extras of a kind that searches want and miss: lists and approximations in some seconds for a million
+        """Makes the extras of a kind that searches want and miss: lists and approximations in seconds for a million
         tokens, plans in milliseconds. One approximation at a time: nobody has asked for it, and others may wait.
 
         For one thread at a time, and not for the one that refreshes: nothing waits for them, and searches do without.
