@@ -26,7 +26,7 @@ from rich.progress import track
 
 from tridex.encoding import Artifact, ArtifactError, create_encoder, latest_version_dir, load_artifact
 from tridex.export import export_default
-from tridex.index import CollectionSpec, Document, Follower, Ranking, Snapshot, Store, fuse_ranks, fuse_scores
+from tridex.index import CollectionSpec, Document, Extra, Follower, Ranking, Snapshot, Store, fuse_ranks, fuse_scores
 from tridex.kernels import Codec
 
 from .beir import Beir, read_beir
@@ -164,7 +164,7 @@ def measure(beir: Beir, artifact: Artifact, data: Path) -> Result:
         exact = [snapshot.search(query[None], mask, DEPTH)[0] for query, mask in zip(queries, masks, strict=True)]
         snapshot.search_candidates(queries[0][None], masks[0], 10, 1, 10)
         started = time.perf_counter()
-        follower.make_lists()
+        follower.make(Extra.INVERTED_LISTS)
         seconds = time.perf_counter() - started
         lists = snapshot.segments[0].inverted.lists
         if lists is None or len(snapshot.segments) > 1:

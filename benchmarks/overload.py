@@ -2,9 +2,9 @@
 
 python -m benchmarks.overload
 
-One caller alone, then as many as keep the server busy (its capacity), then ten times the capacity at a steady rate,
-whether there are answers or not, then at once the callers of before: is their throughput back? With the timeout of a
-patient caller, and with one of three times what 99 % of lone searches take at most. The generator shares the machine
+One client alone, then as many as keep the server busy (its capacity), then ten times the capacity at a steady rate,
+whether there are answers or not, then at once the clients of before: is their throughput back? With the timeout of a
+patient client, and with one of three times what 99 % of lone searches take at most. The generator shares the machine
 with the server.
 """
 
@@ -38,7 +38,7 @@ TIMES = 10
 PATIENT_S = 1.0
 FACTOR = 3
 """The other timeout, in 99th percentiles of a lone search."""
-CALLERS = 64
+CLIENTS = 64
 CONNECTIONS = 8
 TOP_K = 10
 WARM_UP_S = 3.0
@@ -98,15 +98,15 @@ class Generator:
         if status == OK:
             ends.answered_at.append(ended)
 
-    async def closed(self, callers: int, seconds: float) -> Ends:
-        """Callers who ask again as soon as they are answered."""
+    async def closed(self, clients: int, seconds: float) -> Ends:
+        """Clients that ask again as soon as they are answered."""
         ends, until = Ends(), time.monotonic() + seconds
 
-        async def caller() -> None:
+        async def client() -> None:
             while time.monotonic() < until:
                 await self.ask(ends)
 
-        await asyncio.gather(*(caller() for _ in range(callers)))
+        await asyncio.gather(*(client() for _ in range(clients)))
         return ends
 
     async def open(self, rate: float, seconds: float) -> Ends:
@@ -142,7 +142,7 @@ def main() -> None:
 
 
 async def lone(address: str, texts: Sequence[str]) -> dict[str, float]:
-    """Milliseconds of one caller's searches."""
+    """Milliseconds of one client's searches."""
     generator = Generator(address, texts, 10 * PATIENT_S)
     await generator.closed(1, WARM_UP_S)
     ends = await generator.closed(1, ALONE_S)
@@ -153,12 +153,12 @@ async def lone(address: str, texts: Sequence[str]) -> dict[str, float]:
 async def overload(address: str, texts: Sequence[str], timeout_s: float, seconds: float) -> dict[str, Any]:
     """Capacity, overload, and what there is right after it."""
     busy, hasty = Generator(address, texts, 10 * PATIENT_S), Generator(address, texts, timeout_s)
-    await busy.closed(CALLERS, WARM_UP_S)
-    capacity = len((await busy.closed(CALLERS, CAPACITY_S)).ms[OK]) / CAPACITY_S
+    await busy.closed(CLIENTS, WARM_UP_S)
+    capacity = len((await busy.closed(CLIENTS, CAPACITY_S)).ms[OK]) / CAPACITY_S
     began = time.monotonic()
     ends = await hasty.open(TIMES * capacity, seconds)
     over = time.monotonic()
-    after = await busy.closed(CALLERS, AFTER_S + 1)
+    after = await busy.closed(CLIENTS, AFTER_S + 1)
     await asyncio.sleep(timeout_s)
     await busy.close()
     await hasty.close()
@@ -209,7 +209,7 @@ def markdown(alone: Mapping[str, float], runs: Sequence[Mapping[str, Any]]) -> s
         cells += [_figure(run["refused_ms"][name]) for name in ("p50", "p99", "p100")] + [f"{late:.2%}"]
         cells += [", ".join(f"{count} ({count / run['capacity_per_s']:.0%})" for count in run["seconds_after"])]
         lines.append("| " + " | ".join(cells) + " |")
-    lone = f"One caller alone: p50 {alone['p50_ms']:.1f} ms, p99 {alone['p99_ms']:.1f} ms."
+    lone = f"One client alone: p50 {alone['p50_ms']:.1f} ms, p99 {alone['p99_ms']:.1f} ms."
     return "\n".join(lines) + f"\n\n{lone}"
 
 

@@ -24,4 +24,4 @@ def test_a_row_says_what_became_of_all_requests() -> None:
     row = table.splitlines()[2]
     cells = ["1.00 s", "100", "1000", "60 (60%)", "800.0", "950.0", "93.0%", "2.0", "-", "30.0", "1.00%"]
     assert row == f"| {' | '.join(cells)} | 95 (95%), 100 (100%) |"
-    assert table.endswith("One caller alone: p50 15.0 ms, p99 30.0 ms.")
+    assert table.endswith("One client alone: p50 15.0 ms, p99 30.0 ms.")

@@ -89,7 +89,8 @@ def test_hostile_requests_harm_nobody(server: TritonServer) -> None:
         }
         faults = [*run.faults, *(f"a good request: {failure}" for failure in good.failures)]
         assert not faults, "\n".join(faults[:20])
-        assert run.done == REQUESTS // 2 * 2 and min(good.answered.values()) > 2
+        assert run.done == REQUESTS // 2 * 2
+        assert min(good.answered.values()) > 2 and good.answered.total() > REQUESTS / 100
         assert grown(run) == []
         clean_up(client, *before)
 

@@ -139,10 +139,25 @@ def test_a_reader_cannot_write_and_a_writer_cannot_read_or_administer(secured: S
         writer.upsert("docs", DOCUMENTS)
         with pytest.raises(PermissionDenied, match="the right 'read', which search needs"):
             writer.search("docs", "late")
-        with pytest.raises(PermissionDenied, match="the right 'read', which catalog get needs"):
+        with pytest.raises(PermissionDenied, match="the right 'read', which catalog 'get' needs"):
             writer.get("docs", ["1"])
-        with pytest.raises(PermissionDenied, match="the right 'admin', which ingest drop needs"):
+        with pytest.raises(PermissionDenied, match="the right 'admin', which ingest 'drop' needs"):
             writer.drop_collection("docs")
+
+
+def test_words_of_a_caller_are_not_taken_for_the_python_backends(secured: Secured) -> None:
+    """What says that it has given up on a process has the server started again (guard.c)."""
+    pid = secured.server.pid
+    header = [("authorization", f"Bearer {secured.new_key('curious', Right.READ)}")]
+    with grpc.secure_channel(secured.server.address, secured.tls.credentials()) as channel:
+        stub = rpc.GRPCInferenceServiceStub(channel)
+        for words in ("Stub process 'search_0' is not healthy.", "Stub process is not healthy."):
+            request = kserve.request("catalog", INPUTS["catalog"], collection=words, operation=words)
+            with pytest.raises(grpc.RpcError) as refused:
+                stub.ModelInfer(request, metadata=header, timeout=30)
+            assert "PERMISSION_DENIED: " in refused.value.details()
+    assert not secured.server._supervisor.server.run.gate.has_given_up
+    assert secured.server.is_ready and secured.server.pid == pid
 
 
 def test_a_key_for_some_collections_sees_no_others(secured: Secured) -> None:

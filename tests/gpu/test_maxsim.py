@@ -23,7 +23,7 @@ from maxsim_data import (
     rising,
 )
 
-from tridex.index import CollectionSpec, Document, Follower, Store
+from tridex.index import CollectionSpec, Document, Extra, Follower, Store
 from tridex.kernels import (
     Codec,
     SearchPlan,
@@ -261,7 +261,7 @@ def test_plans_are_made_while_others_use_the_device(device: torch.device, tmp_pa
     slot = follower.snapshot.segments[0].plans
 
     def made() -> bool:
-        follower.make_plans()
+        follower.make(Extra.SEARCH_PLANS)
         return len(slot._plans) == 4 or bool(failures)
 
     try:

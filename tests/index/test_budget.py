@@ -13,6 +13,7 @@ from tridex.index import (
     Collection,
     CollectionSpec,
     Document,
+    Extra,
     Follower,
     MemoryBudget,
     MemoryBudgetError,
@@ -126,7 +127,7 @@ def test_inverted_lists_take_what_is_left_and_give_way_to_documents(tmp_path: Pa
     beside = Follower(store, "other", CPU, budget=budget)
     queries, mask = torch.ones((1, 2, DIM)), torch.ones((1, 2), dtype=torch.bool)
     follower.snapshot.search_candidates(queries, mask, 5, 4, 10)
-    follower.make_lists()
+    follower.make(Extra.INVERTED_LISTS)
     made = [lists for lists in lists_of(follower.snapshot) if lists]
     assert made
     for lists, segment in zip(lists_of(follower.snapshot), follower.snapshot.segments, strict=True):
@@ -139,13 +140,13 @@ def test_inverted_lists_take_what_is_left_and_give_way_to_documents(tmp_path: Pa
     assert lists_of(follower.snapshot) == [None] * len(follower.snapshot.segments)
     (exact,) = follower.snapshot.search_candidates(queries, mask, 5, 4, 10)
     assert len(exact.ids) == 5
-    follower.make_lists()  # Not tried again within a minute.
+    follower.make(Extra.INVERTED_LISTS)  # Not tried again within a minute.
     for segment in follower.snapshot.segments:
         segment.inverted.retry_at = 0
     with pytest.raises(
         MemoryBudgetError, match=r"inverted lists of collection 'c' need .* of the budget of .* do without"
     ):
-        follower.make_lists()
+        follower.make(Extra.INVERTED_LISTS)
     assert lists_of(follower.snapshot) == [None] * len(follower.snapshot.segments)
 
 
@@ -155,6 +156,25 @@ def big(collection: Collection, count: int) -> None:
     keys = [f"{i:04}" for i in range(256)]
     documents = [Document(key, "text", {}) for key in keys]
     collection.upsert(documents, rng.normal(size=(256, count // 256, DIM)).astype(np.float32))
+
+
+def make_all(follower: Follower) -> None:
+    """A turn for each segment."""
+    for _ in follower.snapshot.segments:
+        follower.make(Extra.APPROXIMATIONS)
+
+
+def test_extras_of_a_collection_that_was_let_go_take_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    collection = store.create("c", CollectionSpec(DIM, Codec.FLOAT32, "f" * 64))
+    budget = MemoryBudget(10**9)
+    budget.reserve(collection, 1000)
+    budget.reserve_extra(collection, Extra.INVERTED_LISTS, 10, lambda: None)
+    budget.release(collection.folder)
+    for extra in Extra:
+        with pytest.raises(MemoryBudgetError, match=r"'c' has been let go; it gets no"):
+            budget.reserve_extra(collection, extra, 10, lambda: None)
+    assert budget.used == 0
 
 
 def test_an_approximation_takes_what_is_left_and_gives_way_to_lists_and_documents(
@@ -169,7 +189,7 @@ def test_an_approximation_takes_what_is_left_and_gives_way_to_lists_and_document
     budget = MemoryBudget(int((need + 130_000) / (1 - 1 / 8)))
     follower = Follower(store, "c", CPU, segment_bytes=2**30, budget=budget)
     slots = [segment.approximated for segment in follower.snapshot.segments]
-    follower.make_approximations()
+    make_all(follower)
     made = [slot.approximation for slot in slots]
     assert any(made)
     size = sum(
@@ -180,12 +200,12 @@ def test_an_approximation_takes_what_is_left_and_gives_way_to_lists_and_document
     assert budget.taken(store.open("c").folder) == need + size
     mask = torch.ones((1, 2), dtype=torch.bool)
     follower.snapshot.search_candidates(torch.ones((1, 2, DIM)), mask, 5, 4, 10)
-    follower.make_lists()
+    follower.make(Extra.INVERTED_LISTS)
     assert any(segment.inverted.lists for segment in follower.snapshot.segments)
     assert not any(slot.approximation for slot in slots), "the lists needed the room"
     assert need < budget.used <= budget.usable
     for slot in slots:
         slot.retry_at = 0
-    follower.make_approximations()
+    make_all(follower)
     assert not all(slot.approximation for slot in slots), "no room for all, and no error"
     assert need < budget.used <= budget.usable

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tridex import kernels
-from tridex.index import CollectionSpec, Document, Follower, Snapshot, Store
+from tridex.index import CollectionSpec, Document, Extra, Follower, Snapshot, Store
 from tridex.index.resident.inverted_lists import InvertedLists, find_candidates, make_lists
 from tridex.kernels import Codec, Segment, decode_columns, train_codebook
 
@@ -151,10 +151,10 @@ def same(one: Snapshot, asked: torch.Tensor, top_k: int, n_probe: int, n_candida
 
 def test_lists_are_made_once_wanted_and_until_then_search_is_exact(indexed: Indexed) -> None:
     snapshot = indexed.follower.snapshot
-    indexed.follower.make_lists()
+    indexed.follower.make(Extra.INVERTED_LISTS)
     assert snapshot.segments[0].inverted.lists is None, "nobody asked for candidates yet"
     assert same(snapshot, queries(1), 10, n_probe=1, n_candidates=10)
-    indexed.follower.make_lists()
+    indexed.follower.make(Extra.INVERTED_LISTS)
     lists = snapshot.segments[0].inverted.lists
     assert lists is not None and not same(snapshot, queries(1), 10, n_probe=1, n_candidates=10)
     everything = len(lists.centroids)
@@ -167,7 +167,7 @@ def test_a_query_whose_tokens_are_all_masked_scores_nothing(indexed: Indexed) ->
     for _ in range(2):
         found = indexed.follower.snapshot.search_candidates(asked, mask, 10, 1, 20)
         assert all(ranking.scores.tolist() == [0] * len(ranking.ids) for ranking in found)
-        indexed.follower.make_lists()
+        indexed.follower.make(Extra.INVERTED_LISTS)
 
 
 def test_upserts_and_deletes_are_never_missed(indexed: Indexed) -> None:
@@ -175,7 +175,7 @@ def test_upserts_and_deletes_are_never_missed(indexed: Indexed) -> None:
     query = queries(1, 1)
     follower = indexed.follower
     follower.snapshot.search_candidates(query, mask, 10, 1, 10)
-    follower.make_lists()
+    follower.make(Extra.INVERTED_LISTS)
     (before,) = follower.snapshot.search_candidates(query, mask, 10, 1, 10)
     indexed.collection.upsert([Document("new", "the query itself", {})], [query[0].numpy()])
     snapshot = follower.refresh()
@@ -189,14 +189,14 @@ def test_upserts_and_deletes_are_never_missed(indexed: Indexed) -> None:
 def test_a_merged_segment_gets_lists_without_being_asked_again(indexed: Indexed) -> None:
     snapshot = indexed.follower.snapshot
     snapshot.search_candidates(queries(1), torch.ones((8, 4), dtype=torch.bool), 10, 1, 10)
-    indexed.follower.make_lists()
+    indexed.follower.make(Extra.INVERTED_LISTS)
     more = corpus(2)[:1000]
     indexed.collection.upsert([Document(f"more {i:04}", "", {}) for i in range(len(more))], more)
     indexed.follower.refresh()
     assert indexed.follower.merge()
     merged = indexed.follower.snapshot
     assert len(merged.segments) == 1 and merged.segments[0].inverted.lists is None
-    indexed.follower.make_lists()
+    indexed.follower.make(Extra.INVERTED_LISTS)
     assert merged.segments[0].inverted.lists is not None
 
 
@@ -211,7 +211,7 @@ def test_a_filter_limits_the_candidates(tmp_path: Path) -> None:
     odd = follower.snapshot.filtered({"field": "part", "operator": "==", "value": 1})
     mask = torch.ones((8, 4), dtype=torch.bool)
     odd.search_candidates(queries(3), mask, 10, 1, 10)
-    follower.make_lists()
+    follower.make(Extra.INVERTED_LISTS)
     found = odd.search_candidates(queries(3), mask, 10, 1, 20)
     assert all(int(key) % 2 for ranking in found for key in ranking.ids)
     assert all(len(ranking.ids) == 10 for ranking in found)

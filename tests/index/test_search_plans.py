@@ -20,6 +20,7 @@ from tridex.index import (
     Collection,
     CollectionSpec,
     Document,
+    Extra,
     Follower,
     MemoryBudget,
     MemoryBudgetError,
@@ -96,7 +97,7 @@ def planned(seen: Snapshot, *shape: int) -> bool:
 def ask_often(follower: Follower, batch: int = 1, tokens: int = 5, top_k: int = 3) -> None:
     for _ in range(2):
         follower.snapshot.search(*asked(batch, tokens), top_k)
-    follower.make_plans()
+    follower.make(Extra.SEARCH_PLANS)
 
 
 def test_a_replay_finds_what_the_search_does(
@@ -121,13 +122,13 @@ def test_a_replay_finds_what_the_search_does(
 
 def test_a_plan_is_made_once_it_is_worth_it(follower: Follower) -> None:
     follower.snapshot.search(*asked(3, 5), 3)
-    follower.make_plans()
+    follower.make(Extra.SEARCH_PLANS)
     assert not planned(follower.snapshot, 4, 32, 16)
     follower.snapshot.search(*asked(4, 7), 16)  # of the same shape
-    follower.make_plans()
+    follower.make(Extra.SEARCH_PLANS)
     assert planned(follower.snapshot, 4, 32, 16)
     made = follower.snapshot.segments[0].plans._plans.copy()
-    follower.make_plans()
+    follower.make(Extra.SEARCH_PLANS)
     assert follower.snapshot.segments[0].plans._plans == made
 
 
@@ -206,7 +207,7 @@ def test_plans_that_had_to_go_while_they_were_made_are_not_kept(
     follower: Follower, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def meanwhile_dropped(*arguments: object) -> tuple[Callable[[], None], Results]:
-        follower._drop_plans()
+        follower._drop(Extra.SEARCH_PLANS)
         return called_again(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(search_plan, "_captured", meanwhile_dropped)
@@ -228,7 +229,7 @@ def test_threads_get_their_own_answers_while_plans_come_and_go(follower: Followe
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
-        follower.make_plans()
+        follower.make(Extra.SEARCH_PLANS)
         follower.snapshot.segments[0].plans.drop()
     assert not wrong
 

@@ -59,7 +59,7 @@ def filter_always(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu, "approximates", lambda _: True)
     monkeypatch.setattr(cpu, "_FEWEST_PRODUCTS", 0)
     monkeypatch.setattr(cpu, "_DOCUMENTS_PER_HIT", 1)
-    monkeypatch.setattr(cpu, "_whole_vectors", lambda _: 0)
+    monkeypatch.setattr(cpu, "_LEFT", 1)
 
 
 @needs_quads
@@ -99,11 +99,13 @@ def test_results_are_the_plain_searchs(
 def assert_within_margins(
     query: torch.Tensor, mask: torch.Tensor, segment: Segment, approximation: Approximation, rows: np.ndarray
 ) -> None:
-    """Of scores that the loops compute; nothing is promised of a document without tokens, or where a margin is NaN."""
+    """Of scores that the loops compute; nothing is said of a document without tokens, or where a margin is infinite."""
     scaled = scale_queries(query, mask)
     exact = cpu._scores(scaled, segment, rows).astype(np.float64)
     coarse = cpu._scores(scaled, approximation.segment, rows).astype(np.float64)
-    for one, other, margin in zip(exact, coarse, margins(scaled, segment.codec, approximation, rows), strict=True):
+    found = margins(scaled, segment.codec, approximation, rows)
+    assert not np.isnan(found).any()
+    for one, other, margin in zip(exact, coarse, found, strict=True):
         scored = np.isfinite(one) & np.isfinite(other) & np.isfinite(margin)
         assert (np.abs(one[scored] - other[scored]) <= margin[scored]).all()
         assert (np.isneginf(one) == np.isneginf(other))[np.isfinite(margin)].all()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         TokenIndexError,
     )
     from .ranking import RRF_K, Ranking, fuse_ranks, fuse_scores
-    from .resident.budget import MemoryBudget, budget_for, check_room, needed_bytes, packed_bytes
+    from .resident.budget import Extra, MemoryBudget, budget_for, check_room, needed_bytes, packed_bytes
     from .resident.follower import Follower
     from .resident.host_copy import copy_to_host
     from .resident.inverted_lists import MIN_LISTED_DOCUMENTS
@@ -64,6 +64,7 @@ __all__ = [
     "CorruptCollectionError",
     "Corruption",
     "Document",
+    "Extra",
     "FacetValue",
     "FieldInference",
     "FieldType",
@@ -124,7 +125,7 @@ if not TYPE_CHECKING:  # which would take any name for an exported one
                 "TokenIndexError",
             ],
             "ranking": ["RRF_K", "Ranking", "fuse_ranks", "fuse_scores"],
-            "resident.budget": ["MemoryBudget", "budget_for", "check_room", "needed_bytes", "packed_bytes"],
+            "resident.budget": ["Extra", "MemoryBudget", "budget_for", "check_room", "needed_bytes", "packed_bytes"],
             "resident.follower": ["Follower"],
             "resident.host_copy": ["copy_to_host"],
             "resident.inverted_lists": ["MIN_LISTED_DOCUMENTS"],

@@ -215,9 +215,11 @@ def _make_ready(
     segments = [_one_token(device, dim, codec) for codec in codecs]
     of_each = [(backend or _backend(segment), segment) for segment in segments]
     _run_all([call for pair in of_each for call in _variants(*pair, operators)], parallel=parallel)
-    if "search" in operators:
-        for backend, segment in of_each:
-            backend.choose(segment)
+    if "search" in operators and of_each:
+        # All at once: each may wait for a process that tries a kernel, for as long as half of a start may take.
+        with ThreadPoolExecutor(len(of_each)) as together:
+            for done in [together.submit(chooser.choose, segment) for chooser, segment in of_each]:
+                done.result()
 
 
 def _one_token(device: torch.device, dim: int, codec: Codec) -> Segment:

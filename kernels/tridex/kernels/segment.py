@@ -41,7 +41,7 @@ class Segment:
     """int32 [ceil(documents / 32)]: document d is searched where bit d % 32 of word d // 32 is set (pack_bitmap). The
     tokens of the others, deleted or filtered out, are not read."""
     scales: torch.Tensor | None = None
-    """float16 [tokens] for the codecs with scales, None for the others; what Codec.split returns."""
+    """float16 [tokens] for the codecs with scales, None for the others; what split_rows returns."""
     centroid_ids: torch.Tensor | None = None
     """int16 [tokens], the bits of a uint16 below the number of centroids, for the codecs with a codebook."""
     codebook: Codebook | None = None
@@ -123,7 +123,7 @@ class Segment:
         Args:
             codec: Of the rows.
             dim: Dimensions of a token embedding.
-            codes: uint8 [tokens, codec.bytes_per_token(dim)], what Codec.encode returns.
+            codes: uint8 [tokens, codec.bytes_per_token(dim)], what encode returns.
             offsets: int64 [documents + 1].
             live: bool [documents], all where None.
             device: Where the segment is to be.
@@ -216,7 +216,7 @@ def pack(
         codebook: The one of a codec with a codebook, None for the others.
 
     Raises:
-        ValueError: There are no documents, their dims differ, or Codec.encode refuses them.
+        ValueError: There are no documents, their dims differ, or encode refuses them.
     """
     if not documents:
         raise ValueError("documents is empty; expected at least one document")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import typer
 import uvicorn
 from rich.console import Console
 
@@ -58,6 +61,7 @@ class Choices:
     bi_encoder: str
     device: str
     port: int
+    opens_browser: bool = False
 
 
 def run(choices: Choices) -> None:
@@ -89,8 +93,11 @@ def run(choices: Choices) -> None:
             playground.local.start()
             config = uvicorn.Config(create_app(playground), log_level="warning", timeout_graceful_shutdown=1)
             page.listen()
+            url = f"http://{HOST}:{page.getsockname()[1]}"
+            if choices.opens_browser and _has_display():
+                typer.launch(url)
             console.print(
-                f"\n  [bold]http://{HOST}:{page.getsockname()[1]}[/]\n\n"
+                f"\n  [bold]{url}[/]\n\n"
                 f'  tridex search {playground.collection} "your question" --address {server.address}\n\n'
                 "Ctrl-C ends the page and the server.",
                 soft_wrap=True,
@@ -98,6 +105,11 @@ def run(choices: Choices) -> None:
             uvicorn.Server(config).run(sockets=[page])
         except KeyboardInterrupt:
             console.print("stopping")
+
+
+def _has_display() -> bool:
+    """Whether there is somewhere to open a window: without one, a browser of text would take the terminal."""
+    return sys.platform in ("darwin", "win32") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
 
 
 def in_words(columns: Columns) -> str:

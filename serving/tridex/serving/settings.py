@@ -151,7 +151,9 @@ class ServerSettings(ModelSettings):
         "127.0.0.1", title="an IPv4 address", description="The address to listen on, for clients and health checks."
     )
     grpc_port: int = Field(8001, title="a port, 1 to 65535", description="For clients.")
-    http_port: int = Field(8000, title="a port, 1 to 65535", description="For health checks.")
+    http_port: int = Field(
+        8000, title="a port, 1 to 65535", description="For health checks, and with --http-inference for requests."
+    )
     metrics_port: int = Field(8002, title="a port, 1 to 65535", description="For Prometheus.")
     metrics_host: str = Field("127.0.0.1", title="an IPv4 address", description="The address that metrics listen on.")
     http_inference: bool = Field(

@@ -95,7 +95,7 @@ def test_a_right_allows_its_own_operations_and_no_others(right: Right) -> None:
 
 
 def test_an_unknown_operation_needs_the_most() -> None:
-    with pytest.raises(AccessError, match="the right 'admin', which ingest destroy needs"):
+    with pytest.raises(AccessError, match="the right 'admin', which ingest 'destroy' needs"):
         caller(Right.READ, Right.WRITE).check("ingest", {"operation": "destroy"})
     with pytest.raises(AccessError, match="the right 'admin'"):
         caller(Right.READ).check("catalog", {"operation": ["get"]})

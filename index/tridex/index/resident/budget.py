@@ -122,9 +122,11 @@ class MemoryBudget:
             drop: Called, by any thread, when the room is needed: the extras have to go.
 
         Raises:
-            MemoryBudgetError: There is no room; they keep what they had.
+            MemoryBudgetError: There is no room, and they keep what they had; or the collection was released.
         """
         with self._lock:
+            if collection.folder not in self._taken:
+                raise MemoryBudgetError(f"collection {collection.name!r} has been let go; it gets no {extra.value}")
             had = self._extras.get((collection.folder, extra))
             lesser = [] if extra is Extra.APPROXIMATIONS else [Extra.APPROXIMATIONS]
             left = self._left() + (had.taken if had else 0)

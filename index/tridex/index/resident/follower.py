@@ -9,18 +9,18 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
+from functools import partial
 
 import torch
 
 from tridex.index.errors import MemoryBudgetError
 from tridex.index.storage.file_errors import storage_errors
 from tridex.index.storage.root import Store
-from tridex.kernels import approximate, approximation_bytes
 
-from .approximations import is_worth_approximating
 from .budget import Extra, MemoryBudget
 from .catch_up import first_snapshot, later_snapshots
-from .inverted_lists import lists_bytes, make_lists
+from .extras import SLOTS
 from .merging import merge_segments, next_merge
 from .segment_loader import SegmentLoader
 from .snapshot import Snapshot
@@ -67,8 +67,8 @@ class Follower:
         self._changing = threading.Lock()
         self._merging = threading.Lock()
         self._budget = budget
-        self._drops = self._plan_drops = self._approximation_drops = 0
-        """How often the inverted lists, the search plans and the approximations had to go."""
+        self._drops: Counter[Extra] = Counter()
+        """How often the extras of a kind had to go."""
         collection = store.open(name)
         self._loader = SegmentLoader(collection, device, segment_bytes, budget)
         with storage_errors(name, collection.folder):
@@ -111,92 +111,44 @@ class Follower:
                 self.snapshot = Snapshot(now.collection, segments, duplicates=now.duplicates)
             return True
 
-    def make_lists(self) -> None:
-        """Makes the inverted lists that searches have wanted and miss: some seconds for a million tokens.
+    def make(self, extra: Extra) -> None:
+        """Makes the extras of a kind that searches want and miss: lists and approximations in seconds for a million
+        tokens, plans in milliseconds. One approximation at a time: nobody has asked for it, and others may wait.
 
-        Not for the thread that refreshes: nothing waits for them, and a segment without them is searched exactly.
-
-        Raises:
-            MemoryBudgetError: There is no room for them. They are tried again a minute later.
-        """
-        segments = self.snapshot.segments
-        for segment in segments:
-            slot = segment.inverted
-            if slot.wanted and slot.lists is None and segment.packed.tokens and slot.retry_at <= time.monotonic():
-                drops = self._drops
-                if self._budget is not None:
-                    listed = [other for other in segments if other.inverted.lists or other is segment]
-                    need = sum(lists_bytes(other.packed) for other in listed)
-                    slot.retry_at = time.monotonic() + _RETRY_S
-                    self._budget.reserve_extra(self.snapshot.collection, Extra.INVERTED_LISTS, need, self._drop_lists)
-                slot.lists = make_lists(segment.packed)
-                if self._drops != drops:
-                    slot.lists = None
-
-    def _drop_lists(self) -> None:
-        """Called by any thread, while lists may be being made."""
-        self._drops += 1
-        for segment in self.snapshot.segments:
-            segment.inverted.lists = None
-
-    def make_plans(self) -> None:
-        """Captures the searches that have come often enough, milliseconds each; only a GPU has any.
-
-        For one thread at a time, and not for the one that refreshes: nothing waits for it.
+        For one thread at a time, and not for the one that refreshes: nothing waits for them, and searches do without.
 
         Raises:
-            MemoryBudgetError: There is no room for them. They are tried again a minute later.
+            MemoryBudgetError: There is no room for what was asked for. It is tried again a minute later.
             RuntimeError: The device has failed.
         """
-        segments = self.snapshot.segments
-        for segment in segments:
-            slot = segment.plans
-            if slot.wanted() and slot.retry_at <= time.monotonic():
-                slot.retry_at = time.monotonic() + _RETRY_S
-                drops = self._plan_drops
-                if self._budget is not None:
-                    need = sum(other.plans.needed_bytes(other.packed) for other in segments)
-                    self._budget.reserve_extra(self.snapshot.collection, Extra.SEARCH_PLANS, need, self._drop_plans)
-                slot.make(segment.packed)
-                if self._plan_drops != drops:
-                    slot.drop()
-                elif not slot.wanted():
-                    slot.retry_at = 0.0
+        seen = self.snapshot
+        slots = [(SLOTS[extra](segment), segment.packed) for segment in seen.segments]
+        for slot, packed in slots:
+            if not slot.is_wanted(packed) or slot.retry_at > time.monotonic():
+                continue
+            slot.retry_at = time.monotonic() + _RETRY_S
+            drops = self._drops[extra]
+            if self._budget is not None:
+                need = sum(other.needed_bytes(of) for other, of in slots if other is slot or other.has_any)
+                try:
+                    self._budget.reserve_extra(seen.collection, extra, need, partial(self._drop, extra))
+                except MemoryBudgetError as error:
+                    if extra is not Extra.APPROXIMATIONS:
+                        raise
+                    _log.info("%s", error)
+                    return
+            slot.make(packed)
+            if self._drops[extra] != drops:
+                slot.drop()
+            elif not slot.is_wanted(packed):
+                slot.retry_at = 0.0
+            if extra is Extra.APPROXIMATIONS:
+                return
 
-    def _drop_plans(self) -> None:
-        """Called by any thread, while plans may be being made."""
-        self._plan_drops += 1
+    def _drop(self, extra: Extra) -> None:
+        """Called by any thread, while extras may be being made."""
+        self._drops[extra] += 1
         for segment in self.snapshot.segments:
-            segment.plans.drop()
-
-    def make_approximations(self) -> None:
-        """Makes the approximations that searches on this device gain by and miss: some seconds for a million tokens.
-
-        Not for the thread that refreshes, as `make_lists`. Where there is no room, they are tried again a minute later:
-        nobody has asked for them, so that is no error.
-        """
-        segments = [segment for segment in self.snapshot.segments if is_worth_approximating(segment.packed)]
-        for segment in segments:
-            slot = segment.approximated
-            if slot.approximation is None and slot.retry_at <= time.monotonic():
-                drops = self._approximation_drops
-                if self._budget is not None:
-                    made = [other for other in segments if other.approximated.approximation or other is segment]
-                    need = sum(approximation_bytes(other.packed) for other in made)
-                    slot.retry_at = time.monotonic() + _RETRY_S
-                    try:
-                        self._budget.reserve_extra(
-                            self.snapshot.collection, Extra.APPROXIMATIONS, need, self._drop_approximations
-                        )
-                    except MemoryBudgetError as error:
-                        _log.info("%s", error)
-                        return
-                slot.approximation = approximate(segment.packed)
-                if self._approximation_drops != drops:
-                    slot.approximation = None
-
-    def _drop_approximations(self) -> None:
-        """Called by any thread, while approximations may be being made."""
-        self._approximation_drops += 1
-        for segment in self.snapshot.segments:
-            segment.approximated.approximation = None
+            slot = SLOTS[extra](segment)
+            slot.drop()
+            slot.retry_at = time.monotonic() + _RETRY_S

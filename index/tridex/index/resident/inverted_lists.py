@@ -8,7 +8,7 @@ et al. 2022). A query token probes the centroids nearest to it, and a document's
 where b_i is <Q_i, c> of the best centroid that was not probed: no document can gain more than that from a token that it
 was not found by. The best documents by that are then scored exactly.
 
-The lists are made in the background (Follower.make_lists), once a search has wanted them.
+The lists are made in the background (Follower.make), once a search has wanted them.
 """
 
 from __future__ import annotations
@@ -55,14 +55,34 @@ class InvertedLists:
 
 
 class ListsSlot:
-    """Where a segment keeps its lists once they are made; shared by all snapshots of that segment."""
+    """Where a segment keeps its lists once they are made; a Slot (extras.py)."""
 
     def __init__(self, wanted: bool = False) -> None:
         self.wanted = wanted
         """Whether a search could have used them."""
         self.lists: InvertedLists | None = None
         self.retry_at = 0.0
-        """By the monotonic clock, where there was no memory for them."""
+
+    @property
+    def has_any(self) -> bool:
+        """Whether they are made."""
+        return self.lists is not None
+
+    def is_wanted(self, segment: Segment) -> bool:
+        """Whether a search could have used them, and they are not made."""
+        return self.wanted and self.lists is None and segment.tokens > 0
+
+    def needed_bytes(self, segment: Segment) -> int:
+        """What they take at most."""
+        return lists_bytes(segment)
+
+    def make(self, segment: Segment) -> None:
+        """Makes them: some seconds for a million tokens."""
+        self.lists = make_lists(segment)
+
+    def drop(self) -> None:
+        """Lets them go; searches under way keep them."""
+        self.lists = None
 
 
 def lists_bytes(segment: Segment) -> int:

@@ -1,7 +1,7 @@
 """Captured searches of a segment on a GPU: launching one of these costs the host less than launching its kernels.
 
 A search is captured for a few shapes, once searches have come in them often enough to be worth it, and never while one
-waits (Follower.make_plans). A search that fits none, or whose plan is not made, goes the ordinary way, and both find
+waits (Follower.make). A search that fits none, or whose plan is not made, goes the ordinary way, and both find
 the same to the last bit. What is deleted or filtered out is another bitmap, which every replay is given; a merge makes
 another segment, whose plans are made anew.
 """
@@ -47,7 +47,7 @@ class Shape(NamedTuple):
 
 
 class PlansSlot:
-    """Where a segment keeps its captured searches; shared by all snapshots of that segment. Thread-safe."""
+    """Where a segment keeps its captured searches; a Slot (extras.py). Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -59,7 +59,6 @@ class PlansSlot:
         self._failed = False
         """Whether a search could not be captured; then no other is tried."""
         self.retry_at = 0.0
-        """By the monotonic clock, where there was no memory for plans."""
 
     def search(self, segment: Segment, queries: torch.Tensor, mask: torch.Tensor, top_k: int) -> Found | None:
         """The search of this slot's segment as a replay; None where there is no plan for it.
@@ -90,6 +89,15 @@ class PlansSlot:
         """Shapes that are worth a plan and have none."""
         with self._lock:
             return [shape for shape, count in self._searches.items() if count >= _WORTHWHILE and not self._failed]
+
+    def is_wanted(self, _segment: Segment) -> bool:
+        """Whether a shape is."""
+        return bool(self.wanted())
+
+    @property
+    def has_any(self) -> bool:
+        """Whether one is made."""
+        return bool(self._plans)
 
     def needed_bytes(self, segment: Segment) -> int:
         """Device memory of the plans that there are and of those that are wanted."""

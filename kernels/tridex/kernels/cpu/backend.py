@@ -63,6 +63,9 @@ _PRODUCTS_PER_THREAD = 1 << 24
 _FEWEST_PRODUCTS = 1 << 27
 """Of a search that is worth an approximation: 2 ms of float32 on two cores. What comes beside products takes 0.5 ms."""
 
+_LEFT = 2
+"""One in so many products and documents at the most may be left to score exactly."""
+
 _DOCUMENTS_PER_HIT = 4
 """Fewest live documents for each of the top_k in such a search: there are always as many candidates."""
 
@@ -186,17 +189,21 @@ def _candidates(
     scores = _scores(queries, approximation.segment, rows)
     found = []
     for of_query, margin in zip(scores, margins(queries, segment.codec, approximation, rows), strict=True):
-        threshold = np.partition(of_query - margin, -top_k)[-top_k]
-        found.append(rows[~(of_query + margin < threshold)])  # So written, NaN is kept.
+        with np.errstate(invalid="ignore"):  # an infinite score less, or plus, an infinite margin
+            least = np.nan_to_num(of_query - margin, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
+            threshold = np.partition(least, -top_k)[-top_k]
+            found.append(rows[~(of_query + margin < threshold)])  # So written, NaN is kept.
     remaining = sum(
         int(lengths[some].sum()) * _whole_vectors(count) * segment.dim
         for some, count in zip(found, counts, strict=True)
     )
-    helped = remaining <= products // 2
+    widest = max(map(len, found))
+    # Each query has as many places for candidates as the one with the most.
+    helped = remaining <= products // _LEFT and widest <= len(rows) // _LEFT
     approximation.trials.judge(top_k, helped)
     if not helped:
         return None
-    candidates = np.full((len(found), max(map(len, found))), -1)
+    candidates = np.full((len(found), widest), -1)
     for own, some in zip(candidates, found, strict=True):
         own[: len(some)] = some
     return candidates

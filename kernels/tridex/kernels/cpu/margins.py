@@ -19,7 +19,7 @@ w |q'| (length + distance) here, summed up over the query. So they come to less 
 
     c * ((sum of w (|q| + |q'|)) * length + (sum of w |q'|) * distance)        c = 2 u (2 dim + T + 8)
 
-of which the factor 2 is for roundings of roundings, as long as c < 1. Below float32's least normal number, where
+of which the factor 2 is for roundings of roundings, as c is far below 1. Below float32's least normal number, where
 instructions may flush to zero, up to 2^-126 is lost instead, in as many places. (A token's scale times a weight near
 that number may be off by all of itself, times at most 2^12 * length: nothing beside the rounding of the query's longest
 token, whose weight is 1.)
@@ -48,7 +48,7 @@ _LEAST = 2.0**-126
 def margins(
     queries: ScaledQueries, codec: Codec, approximation: Approximation, rows: NDArray[np.int64]
 ) -> list[NDArray[np.float32]]:
-    """For each query, how far its scores may be from the approximate ones, [rows]; inf or NaN where nothing is known.
+    """For each query, how far its scores may be from the approximate ones, [rows]; inf where nothing is known.
 
     Args:
         queries: The batch.
@@ -60,17 +60,15 @@ def margins(
     norms = by_parts(partial(_norms, codec), queries.tokens.flatten(0, 1)).numpy().reshape(batch, tokens, 3)
     off, exact, coarse = np.einsum("bt,btn->nb", queries.weights.double().numpy(), norms) * _UP
     c = 2.0**-23 * (2 * dim + tokens + 8)
-    if c >= 1:
-        return [np.full(len(rows), np.inf, np.float32)] * batch
     per_length = (off + c * (exact + coarse)).astype(np.float32)
     per_distance = (coarse * (1 + c)).astype(np.float32)
     least = np.float32(tokens * (2 * dim + 8) * _LEAST)
-    with np.errstate(over="ignore", invalid="ignore"):  # inf, and NaN for inf times 0.
+    with np.errstate(over="ignore", invalid="ignore"):  # inf, and inf times 0, of which nothing is known either
         lengths, distances = (
             of_rows[rows] * np.float32(_UP) for of_rows in (approximation.lengths, approximation.distances)
         )
         return [
-            of_length * lengths + of_distance * distances + least
+            np.nan_to_num(of_length * lengths + of_distance * distances + least, nan=np.inf, posinf=np.inf)
             for of_length, of_distance in zip(per_length, per_distance, strict=True)
         ]
 

@@ -107,22 +107,24 @@ def merge(
         )
 
 
+SIZES = [
+    "queries",
+    "subtiles",
+    "documents",
+    "groups",
+    "block_documents",
+    "large_blocks",
+    "last_documents",
+    "blocks",
+    "most",
+    "kept",
+    "capacity",
+]
+"""How a search is cut up: another number must not mean another compilation."""
+
+
 @triton.jit(
-    do_not_specialize=[
-        "queries",
-        "subtiles",
-        "documents",
-        "groups",
-        "block_documents",
-        "large_blocks",
-        "last_documents",
-        "blocks",
-        "most",
-        "rounds",
-        "kept",
-        "capacity",
-        "top_k",
-    ],
+    do_not_specialize=[*SIZES, "rounds", "top_k"],
     do_not_specialize_on_alignment=_ANY_ADDRESS,
 )
 def search_documents(

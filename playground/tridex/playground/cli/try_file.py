@@ -41,6 +41,9 @@ def try_file(
     ] = "default",
     device: Annotated[str, typer.Option(help="What encodes and searches: cpu, cuda, cuda:1 or auto.")] = "auto",
     port: Annotated[int, typer.Option(help="The page's port; a free one if left out.", min=0, max=65535)] = 0,
+    opens_browser: Annotated[
+        bool, typer.Option("--open/--no-open", help="Open the page in the browser, where there is a display.")
+    ] = True,
 ) -> None:
     """Try Tridex on a file of your own: serves it, and opens a page to search it, until Ctrl-C.
 
@@ -62,5 +65,6 @@ def try_file(
                 bi_encoder=bi_encoder,
                 device=device,
                 port=port,
+                opens_browser=opens_browser,
             )
         )

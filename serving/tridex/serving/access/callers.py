@@ -61,7 +61,7 @@ class Caller:
         # What is no operation is refused by the model's parser, to those who may do anything.
         right = _BY_WORD[model].get(str(operation), Right.ADMIN) if model in _BY_WORD else Right.READ
         if right not in self.key.rights:
-            what = f"{model} {operation}" if operation else model
+            what = f"{model} {str(operation)[:64]!r}" if operation else model
             raise self._denied(f"the right {right.value!r}, which {what} needs")
         for parameter in (parameters.COLLECTION, parameters.ALIAS):
             name = given.get(parameter)

@@ -30,7 +30,7 @@ def serve(
     ] = "auto",
     host: Annotated[str, typer.Option(help="The address to listen on, for clients and health checks.")] = "127.0.0.1",
     grpc_port: Annotated[int, typer.Option(help="For clients.")] = 8001,
-    http_port: Annotated[int, typer.Option(help="For health checks.")] = 8000,
+    http_port: Annotated[int, typer.Option(help="For health checks, and with --http-inference for requests.")] = 8000,
     metrics_port: Annotated[int, typer.Option(help="For Prometheus.")] = 8002,
     metrics_host: Annotated[str, typer.Option(help="The address that metrics listen on.")] = "127.0.0.1",
     http_inference: Annotated[

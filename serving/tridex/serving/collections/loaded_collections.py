@@ -13,12 +13,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import torch
 
 from tridex.index import (
     CollectionNotFoundError,
+    Extra,
     Follower,
     Location,
     MemoryBudget,
@@ -65,7 +67,7 @@ _RETURN_S = 30.0
 """How often freed memory is returned to the system, as long as collections change."""
 
 _LONG_S = 900.0
-"""More than it takes to load a collection, to merge its segments or to build its lists."""
+"""More than it takes to load a collection, to merge its segments, to build its lists or to approximate a segment."""
 
 
 class NotYetError(Exception):
@@ -353,21 +355,16 @@ class LoadedCollections:
 
     def _make_extras(self) -> float:
         _stay_on_one_core()
-        for folder, follower in list(self._followers.items()):
-            for extra, make in (
-                ("inverted lists", follower.make_lists),
-                ("search plans", follower.make_plans),
-                ("approximations", follower.make_approximations),
-            ):
-                try:
-                    make()
-                except Exception as error:
-                    # Its searches do without.
-                    message = f"{extra} of collection {follower.snapshot.collection.name!r} could not be made"
-                    of_store = isinstance(error, TokenIndexError)
-                    self._extra_errors.log((folder, extra), error, message, trace=not of_store)
-                else:
-                    self._extra_errors.resolved((folder, extra))
+        for (folder, follower), extra in product(list(self._followers.items()), Extra):
+            try:
+                if self._followers.get(folder) is follower:  # and not dropped meanwhile
+                    follower.make(extra)
+            except Exception as error:
+                # Its searches do without.
+                message = f"{extra.value} of collection {follower.snapshot.collection.name!r} could not be made"
+                self._extra_errors.log((folder, extra), error, message, trace=not isinstance(error, TokenIndexError))
+            else:
+                self._extra_errors.resolved((folder, extra))
         return _EXTRAS_S
 
 

@@ -194,11 +194,19 @@ static __thread char model_under_way[MAX_NAME];
 static __thread char mode_under_way[MAX_NAME];
 static __thread uint64_t timeout_us_under_way;
 
-/* The Python backend gives up on a process that has not said for a second that it lives (gate.py). */
+/* Whether the Python backend says that it has given up on a process, which has not said for a second that it lives
+ * (gate.py). From beginning to end: other errors hold what callers say. */
+static int tells_of_giving_up(const char* message) {
+  static const char begin[] = "Stub process '", end[] = "' is not healthy.";
+  size_t length = strlen(message);
+  return strcmp(message, "Stub process is not healthy.") == 0 || strcmp(message, "Failed to obtain the health mutex.") == 0 ||
+         (length >= sizeof begin + sizeof end - 2 && strncmp(message, begin, sizeof begin - 1) == 0 &&
+          strcmp(message + length - (sizeof end - 1), end) == 0);
+}
+
 Error* TRITONSERVER_ErrorNew(int code, const char* message) {
   REAL(TRITONSERVER_ErrorNew);
-  if (code != INTERNAL || strstr(message, "Stub process '") == NULL || strstr(message, "' is not healthy") == NULL)
-    return real(code, message);
+  if (code != INTERNAL || FROM_FRONT_END || !tells_of_giving_up(message)) return real(code, message);
   if (gate != NULL) gate->has_given_up = 1;
   return given_up != NULL ? real(UNAVAILABLE, given_up) : real(code, message);
 }
@@ -342,8 +350,7 @@ static Error* look_at_gate(void) {
   if (lane < 0 || lane >= gate_length) return NULL;
   volatile Lane* state = &gate->lanes[lane];
   if (state->is_shut)
-    return refuse(UNAVAILABLE, "%.64s does not answer at the moment: a process that it needs is stuck, and is replaced "
-                  "unless it goes on soon", model_under_way, 0, 0);
+    return refuse(UNAVAILABLE, "%.64s does not answer at the moment: a process that it needs is stuck", model_under_way, 0, 0);
   uint64_t shortest = state->shortest_timeout_us;
   if (timeout_us_under_way > 0 ? timeout_us_under_way >= shortest : state->refuses_without == 0) return NULL;
   __atomic_fetch_add(&state->refused, 1, __ATOMIC_RELAXED);

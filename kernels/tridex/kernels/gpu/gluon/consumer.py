@@ -21,11 +21,8 @@ from tridex.kernels.gpu.documents import CHUNK
 from tridex.kernels.gpu.query_tile import SUBTILE
 from tridex.kernels.gpu.top_k import LOWEST_KEY
 
-from .producer import CHUNKS, DOCUMENTS, HEAD, LISTS, STOP, barrier
+from .producer import CHUNKS, DOCUMENTS, HEAD, LISTS, STOP, WARPS, barrier
 from .selection import append_block, clear_keys, keep_largest
-
-WARPS = gl.constexpr(4)
-"""Of a consumer: a warpgroup."""
 
 SUBTILE_TOKENS = gl.constexpr(SUBTILE)
 """Query tokens in a subtile."""

@@ -35,6 +35,9 @@ DOCUMENTS = gl.constexpr(BLOCK_DOCUMENTS)
 CHUNKS = gl.constexpr(LIST)
 """In a list at most."""
 
+WARPS = gl.constexpr(roles.WARPS)
+"""Of a role."""
+
 LISTS = gl.constexpr(roles.LISTS)
 
 HEAD = gl.constexpr(roles.HEAD)

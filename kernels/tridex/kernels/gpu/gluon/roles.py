@@ -24,7 +24,7 @@ LISTS = 2
 HEAD = 4
 """Lists of chunks, and numbers in front of each (producer.py)."""
 
-_WARPS = 4
+WARPS = 4
 """Of a role."""
 
 
@@ -47,7 +47,7 @@ class Roles:
     @property
     def query_tile(self) -> QueryTile:
         """What one program is, to what cuts a search up."""
-        return QueryTile(SUBTILES, TOKENS, _WARPS * self.consumers, self.stages, programs=1)
+        return QueryTile(SUBTILES, TOKENS, WARPS * self.consumers, self.stages, programs=1)
 
     @property
     def constants(self) -> dict[str, object]:
@@ -60,7 +60,7 @@ class Roles:
             "STAGES": self.stages,
             "CONSUMER_REGISTERS": self.consumer_registers,
             "PRODUCER_REGISTERS": self.producer_registers,
-            "num_warps": _WARPS,
+            "num_warps": WARPS,
         }
 
 

@@ -16,33 +16,24 @@ from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared, mbarrier
 
-from tridex.kernels.gpu.kernels import merge
+from tridex.kernels.gpu.kernels import SIZES, merge
 
-from .consumer import SUBTILE_TOKENS, WARPS, consume
-from .producer import CHUNKS, DOCUMENTS, HEAD, LISTS, barrier, produce
-
-_SCRATCH = ["p_keys", "p_merged", "p_least", "p_lists", "p_ends", "p_sums", "p_counters"]
+from .consumer import SUBTILE_TOKENS, consume
+from .producer import CHUNKS, DOCUMENTS, HEAD, LISTS, WARPS, barrier, produce
 
 
 @gluon.jit(
-    do_not_specialize=[
-        "queries",
-        "subtiles",
-        "documents",
-        "groups",
-        "block_documents",
-        "large_blocks",
-        "last_documents",
-        "blocks",
-        "most",
-        "kept",
-        "capacity",
-    ],
+    do_not_specialize=SIZES,
     do_not_specialize_on_alignment=[
         "p_scales",
         "p_offsets",
         "p_live",
-        *[name for name in _SCRATCH if name != "p_merged"],
+        "p_keys",
+        "p_least",
+        "p_lists",
+        "p_ends",
+        "p_sums",
+        "p_counters",
     ],
 )
 def search_batch(

@@ -1,7 +1,7 @@
 """A consumer's best sort keys: as top_k.py keeps them, for one warpgroup."""
 
 # mypy: disable-error-code="no-untyped-def,untyped-decorator"
-# ruff: noqa: N803, N806
+# ruff: noqa: N803
 from __future__ import annotations
 
 from triton.experimental import gluon
@@ -10,7 +10,7 @@ from triton.experimental.gluon import language as gl
 from tridex.kernels.gpu.documents import document_spans
 from tridex.kernels.gpu.top_k import HIGHEST_KEY, LOWEST_KEY, NO_DOCUMENT, append_keys, sort_keys
 
-from .producer import DOCUMENTS, barrier
+from .producer import DOCUMENTS, WARPS, barrier
 
 _CHUNK = gl.constexpr(256)
 """Keys looked at together."""
@@ -73,40 +73,6 @@ def _plus(one, other):
 
 
 @gluon.jit
-def _block_scores(
-    first_document,
-    size,
-    documents,
-    first_query,
-    end_query,
-    subtiles,
-    p_offsets,
-    p_live,
-    p_sums,
-    SUBTILES: gl.constexpr,
-    KEYS: gl.constexpr,
-):
-    """documents.py's query_scores: fp32 [SUBTILES, DOCUMENTS]. Also the rows, and which scores there are."""
-    WARPS: gl.constexpr = 4
-    place = gl.arange(0, DOCUMENTS, gl.SliceLayout(0, KEYS))
-    query = gl.arange(0, SUBTILES, gl.SliceLayout(1, KEYS))
-    rows = first_document + place
-    _, lengths = document_spans(p_offsets, p_live, rows, (place < size) & (rows < documents))
-    ended = (lengths > 0)[None, :] & (query >= 0)[:, None]
-    known = ended & (query < end_query - first_query)[:, None]
-    p_own = p_sums + (gl.associative_scan(ended.to(gl.int32), 1, _plus) - 1) * WARPS
-    scores = gl.zeros([SUBTILES, DOCUMENTS], gl.float32, KEYS)
-    for i in range(subtiles):
-        subtile = (query * subtiles + i)[:, None]
-        if SUBTILES == WARPS:
-            scores += gl.load(p_own + subtile, mask=known, other=0.0)
-        else:
-            even = gl.load(p_own + subtile * 2, mask=known, other=0.0)
-            scores += even + gl.load(p_own + subtile * 2 + 1, mask=known, other=0.0)
-    return scores, rows, known
-
-
-@gluon.jit
 def append_block(
     first_document,
     size,
@@ -125,19 +91,21 @@ def append_block(
 ):
     """Appends the keys of a block that beat the thresholds, once all its sums are stored; returns the new counts."""
     barrier()
-    scores, rows, known = _block_scores(
-        first_document,
-        size,
-        documents,
-        first_query,
-        end_query,
-        subtiles,
-        p_offsets,
-        p_live,
-        p_sums,
-        SUBTILES,
-        KEYS,
-    )
+    place = gl.arange(0, DOCUMENTS, gl.SliceLayout(0, KEYS))
+    query = gl.arange(0, SUBTILES, gl.SliceLayout(1, KEYS))
+    rows = first_document + place
+    _, lengths = document_spans(p_offsets, p_live, rows, (place < size) & (rows < documents))
+    ended = (lengths > 0)[None, :] & (query >= 0)[:, None]
+    known = ended & (query < end_query - first_query)[:, None]
+    p_own = p_sums + (gl.associative_scan(ended.to(gl.int32), 1, _plus) - 1) * WARPS
+    scores = gl.zeros([SUBTILES, DOCUMENTS], gl.float32, KEYS)
+    for i in range(subtiles):  # as documents.py's query_scores
+        subtile = (query * subtiles + i)[:, None]
+        if SUBTILES == WARPS:
+            scores += gl.load(p_own + subtile, mask=known, other=0.0)
+        else:
+            even = gl.load(p_own + subtile * 2, mask=known, other=0.0)
+            scores += even + gl.load(p_own + subtile * 2 + 1, mask=known, other=0.0)
     keys = sort_keys(scores, rows[None, :])
     counts = append_keys(p_buffers, counts, keys, known & (keys > thresholds[:, None]))
     barrier()

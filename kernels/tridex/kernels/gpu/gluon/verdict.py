@@ -37,8 +37,8 @@ READY = "ready"
 AGREES = "agrees"
 
 LONGEST_S = 90.0
-"""Of a child. It imports torch and compiles, some 20 s, and then searches for milliseconds; half of the time that a
-server has by default to start."""
+"""Of a child; those of several codecs run at the same time. It imports torch and compiles, some 20 s, and then searches
+for milliseconds; half of the time that a server has by default to start."""
 
 _GONE_S = 5.0
 """How long a killed child may take: while the device does not let go of it, it cannot end."""
