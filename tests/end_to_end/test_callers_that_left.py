@@ -54,6 +54,7 @@ def test_what_callers_hang_up_on_is_not_done(client: Client, server: TritonServe
             before_them[0].result()
             for call in calls:
                 call.cancel()
+            before_them[1].result()
         return scrape(server)[1].get(forgotten, 0) > before
 
     eventually(some_are_forgotten, within_s=60)

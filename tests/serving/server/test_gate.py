@@ -34,7 +34,7 @@ def test_lanes_are_shut_and_opened_beside_what_their_models_say(tmp_path: Path) 
     assert [lane for lane in GateLane if lanes(file)[lane][3]] == [GateLane.BM25, GateLane.CATALOG]
     gate.shut({GateLane.INGEST})
     assert [lane for lane in GateLane if lanes(file)[lane][3]] == [GateLane.INGEST]
-    assert lanes(file)[GateLane.BM25] == (250_000, 1, 0, 0, 0)
+    assert lanes(file)[GateLane.BM25] == (250_000, 2_000_000, 0, 0, 0)
     assert set(gate.shed().values()) == {0} and not gate.has_given_up
 
 

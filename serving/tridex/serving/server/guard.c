@@ -349,8 +349,15 @@ Error* TRITONSERVER_InferenceRequestSetStringParameter(void* request, const char
   return real(request, key, value);
 }
 
-/* The calls of clients have numbers, which go to models by a parameter: Triton server hands parameters on to the steps of
- * an ensemble, but not that a call was cancelled. */
+Error* TRITONSERVER_InferenceRequestSetIntParameter(void* request, const char* key, int64_t value) {
+  REAL(TRITONSERVER_InferenceRequestSetIntParameter);
+  if (FROM_FRONT_END && call_parameter != NULL && strcmp(key, call_parameter) == 0)
+    return refuse(INVALID_ARG, "parameter %.64s is the server's own; expected none", key, 0, 0);
+  return real(request, key, value);
+}
+
+/* Calls of clients have numbers, which go to models by a parameter: Triton server hands parameters on to the steps of an
+ * ensemble, but not that a call was cancelled. */
 static Error* number_call(void* request) {
   if (cancelled == NULL) return NULL;
   uint64_t number = __atomic_add_fetch(&calls, 1, __ATOMIC_RELAXED);
@@ -368,13 +375,6 @@ static uint64_t number_of_call(void* request) {
     failure = TRITONBACKEND_RequestParameter(request, count - 1, &key, &type, &value);
   if (failure != NULL) TRITONSERVER_ErrorDelete(failure);
   return value != NULL && type == PARAMETER_INT && strcmp(key, call_parameter) == 0 ? *(const int64_t*)value : 0;
-}
-
-Error* TRITONSERVER_InferenceRequestSetIntParameter(void* request, const char* key, int64_t value) {
-  REAL(TRITONSERVER_InferenceRequestSetIntParameter);
-  if (FROM_FRONT_END && call_parameter != NULL && strcmp(key, call_parameter) == 0)
-    return refuse(INVALID_ARG, "parameter %.64s is the server's own; expected none", key, 0, 0);
-  return real(request, key, value);
 }
 
 Error* TRITONSERVER_InferenceRequestCancel(void* request) {
