@@ -188,7 +188,7 @@ def test_of_an_overload_a_short_queue_is_kept(
     surplus = [end for end in ends if isinstance(end, RequestError)]
     assert surplus == ends[-len(surplus) :], "the newest"
     for end in surplus:
-        assert end.code is ErrorCode.OVERLOADED and Overloaded(str(end)).retry_after_s == 0.25
+        assert end.code is ErrorCode.OVERLOADED and Overloaded(str(end)).retry_after_s == 0.5
     assert running.submit(task(16, request=Request({}, sender=Sender(60.0))), lane).result(10)
 
 

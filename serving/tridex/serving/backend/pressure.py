@@ -17,8 +17,11 @@ from tridex.serving.gate import Refused
 _WINDOW_S = 0.25
 """Answers and refusals of this window and the one before it count."""
 
-_LONE_REQUESTS = 2.0
+_LONE_REQUESTS = 2.5
 """How long a short queue is, in times that a request takes which finds nobody before it."""
+
+_REQUESTS = 2
+"""How many a short queue may hold in any case: lone requests may have been smaller ones."""
 
 _SIMILAR = 1.1
 """A timeout up to so many times another is taken to be as long: clients say how much of theirs is left."""
@@ -41,8 +44,12 @@ class Pressure:
         self._begin()
 
     def concerns(self, timeout_s: float) -> bool:
-        """Whether there is an overload, and a request with this timeout is to wait for `short_wait_s` at most."""
+        """Whether there is an overload, and a request with this timeout is to find a short queue or none."""
         return timeout_s < self.below_s
+
+    def is_long(self, requests: int, wait_s: float) -> bool:
+        """Whether a queue of so many requests, which are done in so many seconds, is no short one."""
+        return requests > _REQUESTS and wait_s > self.short_wait_s
 
     @property
     def short_wait_s(self) -> float:

@@ -57,7 +57,7 @@ _SHARE = 0.9
 _LEAST_PATIENCE_S = 0.25
 """However soon some senders leave, as others may wait longer."""
 
-_SOON_S = 0.25
+_SOON_S = 0.5
 """A request that has waited for longer is not refused any more because there are too many."""
 
 _STUCK_S = 60.0
@@ -165,8 +165,8 @@ class Lane(Generic[R]):
         assumed_s = self._assumed_timeout_s(task)
         most = _SHARE * assumed_s
         why = "as this one says no timeout" if timeout_s is None else "by its timeout"
-        if self._pressure.concerns(assumed_s) and self._pressure.short_wait_s < most:
-            most, why = self._pressure.short_wait_s, "as more are refused than answered"
+        if self._pressure.concerns(assumed_s) and self._pressure.is_long(self.requests, wait_s):
+            most, why = min(most, self._pressure.short_wait_s), "as more are refused than answered"
         if wait_s > most:
             self._pressure.refused(Refused(1, assumed_s))
             raise RequestError(
@@ -215,7 +215,7 @@ class Lane(Generic[R]):
         """Tells the front ends what the smallest request would be told by `check`."""
         wait_s = self.wait_s(1)
         shortest_s = wait_s / _SHARE
-        if wait_s > self._pressure.short_wait_s:
+        if self._pressure.is_long(self.requests, wait_s):
             shortest_s = max(shortest_s, self._pressure.below_s)
         self._door.tell(shortest_s, self._assumed_timeout_s())
 
@@ -254,7 +254,7 @@ class Lane(Generic[R]):
         over: list[Task[R]] = []
         wait_s, now = self.wait_s(1), time.monotonic()
         for task in reversed(self.waiting):
-            if wait_s <= self._pressure.short_wait_s:
+            if not self._pressure.is_long(self.requests - len(over), wait_s):
                 break
             waited_s = now - task.request.sender.arrived_at
             if self._pressure.concerns(self._assumed_timeout_s(task)) and waited_s < _SOON_S and not task.tokens:
