@@ -41,7 +41,10 @@ class Pressure:
 
     def __init__(self) -> None:
         self._lone_s = 0.0
-        self._begin()
+        self._before, self._window = _Window(), _Window()
+        self._began = time.monotonic()
+        self.below_s = 0.0
+        """The timeout below which an overload concerns requests; 0 while there is none."""
 
     def concerns(self, timeout_s: float) -> bool:
         """Whether there is an overload, and a request with this timeout is to find a short queue or none."""
@@ -79,11 +82,7 @@ class Pressure:
 
     def rest(self) -> None:
         """Nobody waits. What was before a long rest does not count."""
-        if time.monotonic() - self._began > 2 * _WINDOW_S:
-            self._begin()
-
-    def _begin(self) -> None:
-        self._before, self._window = _Window(), _Window()
-        self._began = time.monotonic()
-        self.below_s = 0.0
-        """The timeout below which an overload concerns requests; 0 while there is none."""
+        now = time.monotonic()
+        if now - self._began > 2 * _WINDOW_S:
+            self._before, self._window, self._began = _Window(), _Window(), now
+            self.below_s = 0.0
