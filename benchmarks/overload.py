@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import grpc.aio
@@ -50,7 +51,7 @@ CONNECTIONS = 8
 TOP_K = 10
 WARM_UP_S = 3.0
 ALONE_S = 8.0
-CAPACITY_S = 8.0
+CAPACITY_S = 8
 ONSET_S = 1.0
 """After which it is known that there is an overload."""
 AFTER_S = 2
@@ -168,7 +169,9 @@ async def overload(address: str, texts: Sequence[str], timeout_s: float, seconds
     """Capacity, overload, and what there is right after it."""
     busy = Generator(address, texts, 10 * PATIENT_S)
     await busy.closed(CLIENTS, WARM_UP_S)
-    capacity = len((await busy.closed(CLIENTS, CAPACITY_S)).ms[OK]) / CAPACITY_S
+    began = time.monotonic()
+    seconds_idle = each_second((await busy.closed(CLIENTS, CAPACITY_S)).answered_at, began, CAPACITY_S)
+    capacity = fmean(seconds_idle[1:])
     here, there = multiprocessing.Pipe()
     others = multiprocessing.get_context("spawn").Process(
         target=_overload, args=(there, address, texts, timeout_s, TIMES * capacity, seconds)
@@ -191,6 +194,7 @@ async def overload(address: str, texts: Sequence[str], timeout_s: float, seconds
         },
         "refused_ms": {f"p{percent}": ends.percentile(OVERLOADED, percent) for percent in (50, 99, 100)},
         "ends": {status: len(ms) for status, ms in ends.ms.items()},
+        "seconds_idle": seconds_idle[:AFTER_S],
         "seconds_after": each_second([*ends.answered_at, *after.answered_at], over, AFTER_S),
     }
 
@@ -237,7 +241,7 @@ def markdown(alone: Mapping[str, float], runs: Sequence[Mapping[str, Any]]) -> s
     """A row for each timeout."""
     head = ["timeout", "capacity/s", "sent/s", "answered/s", "p50 ms", "p99 ms", "of those sent after 1 s", "refused"]
     head += ["in ms: p50", "p99", "most"]
-    head += ["too late", "seconds after"]
+    head += ["too late", "seconds after", "on an idle server"]
     lines = ["| " + " | ".join(head) + " |", "| " + " | ".join(["---"] * len(head)) + " |"]
     for run in runs:
         ends, total = run["ends"], sum(run["ends"].values())
@@ -246,7 +250,8 @@ def markdown(alone: Mapping[str, float], runs: Sequence[Mapping[str, Any]]) -> s
         cells += [f"{run['accepted_per_s']:.0f} ({run['accepted_per_s'] / run['capacity_per_s']:.0%})"]
         cells += [_figure(run["accepted_ms"][name]) for name in ("p50", "p99", "p99_later")] + [f"{refused:.1%}"]
         cells += [_figure(run["refused_ms"][name]) for name in ("p50", "p99", "p100")] + [f"{late:.2%}"]
-        cells += [", ".join(f"{count} ({count / run['capacity_per_s']:.0%})" for count in run["seconds_after"])]
+        for seconds in (run["seconds_after"], run["seconds_idle"]):
+            cells += [", ".join(f"{count} ({count / run['capacity_per_s']:.0%})" for count in seconds)]
         lines.append("| " + " | ".join(cells) + " |")
     lone = f"One client alone: p50 {alone['p50_ms']:.1f} ms, p99 {alone['p99_ms']:.1f} ms."
     return "\n".join(lines) + f"\n\n{lone}"

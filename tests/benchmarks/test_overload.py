@@ -26,9 +26,10 @@ def test_a_row_says_what_became_of_all_requests() -> None:
         "refused_ms": {"p50": 2.0, "p99": None, "p100": 30.0},
         "ends": {"OK": 60, "OVERLOADED": 930, "DEADLINE_EXCEEDED": 10},
         "seconds_after": [95, 100],
+        "seconds_idle": [94, 101],
     }
     table = overload.markdown({"p50_ms": 15.0, "p99_ms": 30.0}, [run])
     row = table.splitlines()[2]
     cells = ["1.00 s", "100", "1000", "60 (60%)", "800.0", "950.0", "90.0", "93.0%", "2.0", "-", "30.0", "1.00%"]
-    assert row == f"| {' | '.join(cells)} | 95 (95%), 100 (100%) |"
+    assert row == f"| {' | '.join(cells)} | 95 (95%), 100 (100%) | 94 (94%), 101 (101%) |"
     assert table.endswith("One client alone: p50 15.0 ms, p99 30.0 ms.")

@@ -17,7 +17,7 @@ from tridex.serving.gate import Refused
 _WINDOW_S = 0.25
 """Answers and refusals of this window and the one before it count."""
 
-_LONE_REQUESTS = 2.5
+_LONE_REQUESTS = 1.75
 """How long a short queue is, in times that a request takes which finds nobody before it."""
 
 _REQUESTS = 2
