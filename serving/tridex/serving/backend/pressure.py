@@ -17,11 +17,11 @@ from tridex.serving.gate import Refused
 _WINDOW_S = 0.25
 """Answers and refusals of this window and the one before it count."""
 
-_LONE_REQUESTS = 1.75
+_LONE_REQUESTS = 1.5
 """How long a short queue is, in times that a request takes which finds nobody before it."""
 
-_REQUESTS = 2
-"""How many a short queue may hold in any case: lone requests may have been smaller ones."""
+_REQUESTS = 1
+"""A queue of so many is never long: lone requests may have been smaller ones."""
 
 _SIMILAR = 1.1
 """A timeout up to so many times another is taken to be as long: clients say how much of theirs is left."""
