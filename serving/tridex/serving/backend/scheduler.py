@@ -192,6 +192,8 @@ class Lane(Generic[R]):
 
     def remove(self, task: Task[R]) -> None:
         """A task is answered."""
+        if self._alone and self._alone[0] is task:
+            self._alone = None
         self._count(task.weight, -1)
         self._tell()
 
