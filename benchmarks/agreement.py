@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import cycle, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -90,7 +91,7 @@ def measured(beir: Beir, artifact: Artifact, device: str) -> Agreement:
             among_others = [
                 found
                 for first in range(0, len(texts), BATCH)
-                for found in search([*texts[first:], *texts][:BATCH])[: len(texts) - first]
+                for found in search(list(islice(cycle(texts), first, first + BATCH)))[: len(texts) - first]
             ]
     pairs = list(zip(alone[device], among_others, strict=True))
     return Agreement(

@@ -39,6 +39,8 @@ from .publishing import device_name, publish
 
 BATCHES = (1, 8, 64)
 ROUNDS = 30
+WARM_UP_S = 3.0
+"""Of each batch size: what a server makes behind its start, approximations and captured searches, is there by then."""
 PROFILED = 5
 """Rounds in the trace."""
 KERNELS_SHOWN = 15
@@ -129,7 +131,8 @@ def main() -> None:
 
 def _measured(batch: Batch, texts: Sequence[str]) -> dict[str, float]:
     """Median milliseconds of each stage."""
-    for _ in range(3):
+    until = time.perf_counter() + WARM_UP_S
+    while time.perf_counter() < until:
         batch.answer(texts)
     rounds = [batch.answer(texts) for _ in range(ROUNDS)]
     stages = {name: median(times) for name, times in zip(STAGES, zip(*rounds, strict=True), strict=True)}

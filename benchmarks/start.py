@@ -31,6 +31,8 @@ from .publishing import filed, publish
 
 CODEC = Codec.FLOAT16
 DOCUMENTS = 500
+SERVE = "import typer; from tridex.serving.cli.serve import serve; typer.run(serve)"
+"""`tridex serve`, also where Tridex is on Python's path and not installed."""
 WITHOUT, WITH = "without the kernel cache", "with it"
 
 
@@ -49,7 +51,7 @@ def main() -> None:
         store, cache = Path(folder) / "store", Path(folder) / "kernel-cache"
         source = write_jsonl(Path(folder) / "corpus.jsonl", corpus.documents[:DOCUMENTS])
         build(source, store, "c", CODEC, artifact, create_encoder(artifact, threads=os.cpu_count() or 1))
-        command = ["serve", "--store", store, "--repository", arguments.repository, "--device", device, "--json"]
+        command = ["--store", store, "--repository", arguments.repository, "--device", device, "--json"]
         for _ in range(arguments.rounds):
             shutil.rmtree(cache, ignore_errors=True)
             for kind in (WITHOUT, WITH):
@@ -64,7 +66,7 @@ def until_ready(command: list[str]) -> float:
     """Seconds until the server says that it is ready; it is stopped then."""
     ports = zip(("--grpc-port", "--http-port", "--metrics-port"), map(str, free_ports(3)), strict=True)
     began = time.perf_counter()
-    serve = [str(Path(sys.executable).with_name("tridex")), *command, *(word for port in ports for word in port)]
+    serve = [sys.executable, "-c", SERVE, *command, *(word for port in ports for word in port)]
     server = subprocess.Popen(serve, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     try:
