@@ -300,7 +300,7 @@ def test_nothing_waits_between_a_batch_s_texts_and_its_search(gpu_context: Conte
         embeddings = encoder.encode_on_device(rows)
         batch = zip(parsed, embeddings, rows, strict=True)
         return engine.start(
-            [one.encoded(found[:, : row.input_ids.shape[1]], row.embedding_mask) for one, found, row in batch]  # type: ignore[arg-type]
+            [one.encoded(found[:, : row.input_ids.shape[1]], row.embedding_mask) for one, found, row in batch]
         )
 
     def was_busy() -> bool:
