@@ -58,7 +58,6 @@ QUERIES = [
     "a",
     "dust and rings around the sixth planet of the sun",
 ]
-PATIENT = Sender(timeout_s=120.0)
 
 TOLERANCE = 2e-3
 """Of a score: products of a GPU's libraries are of TF32 or of another order."""
@@ -69,6 +68,11 @@ QUALITY_TOLERANCE = 2e-3
 
 BUSY_CYCLES = 2_000_000_000
 """Of a GPU's clock, a second or more; giving it a batch takes milliseconds."""
+
+
+def patient() -> Sender:
+    """One whose request arrives now."""
+    return Sender(timeout_s=120.0)
 
 
 def texts() -> dict[str, str]:
@@ -148,7 +152,7 @@ def services(gpu_context: Context) -> Iterator[tuple[SearchService, SearchServic
 
 
 def search(text: str, **parameters: Any) -> Request:
-    return Request({"QUERY": strings(text)}, {"collection": "c", **parameters}, PATIENT)
+    return Request({"QUERY": strings(text)}, {"collection": "c", **parameters}, patient())
 
 
 def check_same(found: Arrays | RequestError, expected: Arrays | RequestError, tolerance: float = TOLERANCE) -> None:
@@ -211,7 +215,7 @@ def test_candidates_of_inverted_lists(services: tuple[SearchService, SearchServi
 
     def ask(service: SearchService, inputs: Arrays | None = None, **parameters: Any) -> Arrays:
         request = Request(
-            {"QUERY_EMBEDDINGS": query, **(inputs or {})}, {"collection": codec.value, **parameters}, PATIENT
+            {"QUERY_EMBEDDINGS": query, **(inputs or {})}, {"collection": codec.value, **parameters}, patient()
         )
         (found,) = answers(service, [request])
         assert not isinstance(found, RequestError), found
@@ -227,7 +231,7 @@ def test_candidates_of_inverted_lists(services: tuple[SearchService, SearchServi
 
 def embedded(service: SearchService, text: str) -> dict[str, Any]:
     """The query as embeddings, padded as a batch's shorter queries are."""
-    (encoded,) = answers(service, [Request({"QUERY_TO_ENCODE": strings(text)}, {}, PATIENT)])
+    (encoded,) = answers(service, [Request({"QUERY_TO_ENCODE": strings(text)}, {}, patient())])
     assert not isinstance(encoded, RequestError), encoded
     embeddings, mask = encoded["EMBEDDINGS"], encoded["EMBEDDING_MASK"]
     return {
@@ -240,7 +244,7 @@ def test_embeddings_and_given_documents(services: tuple[SearchService, SearchSer
     """In one batch: queries as texts and as embeddings, over the whole collection and over documents that are named."""
     named = {"CANDIDATE_IDS": np.array([[b"007", b"123", b"none", b"042"]], object)}
     requests = [
-        Request({**query, **candidates}, {"collection": "c"}, PATIENT)
+        Request({**query, **candidates}, {"collection": "c"}, patient())
         for text in QUERIES
         for query in ({"QUERY": strings(text)}, embedded(services[1], text))
         for candidates in ({}, named)
@@ -257,7 +261,7 @@ def test_embeddings_that_are_no_numbers_are_refused_alone(
     expected = answers(on_gpu, [search(text) for text in QUERIES[:2]])
     spoilt = embedded(on_gpu, QUERIES[2])
     spoilt["QUERY_EMBEDDINGS"][0, 0, 5] = bad
-    batch = [search(QUERIES[0]), Request(spoilt, {"collection": "c"}, PATIENT), search(QUERIES[1])]
+    batch = [search(QUERIES[0]), Request(spoilt, {"collection": "c"}, patient()), search(QUERIES[1])]
     first, refused, last = answers(on_gpu, batch)
     assert isinstance(refused, RequestError) and "QUERY_EMBEDDINGS holds NaN or infinity" in str(refused)
     check_same(first, expected[0], BATCH_TOLERANCE)
@@ -358,9 +362,9 @@ def test_concurrent_searches_and_writes(gpu_context: Context, services: tuple[Se
 
 def test_texts_and_reranking(services: tuple[SearchService, SearchService]) -> None:
     documents = list(texts().values())[:70]
-    rerank = Request({"QUERY_TO_RERANK": strings(QUERIES[1]), "DOCUMENTS": strings(*documents).T}, {}, PATIENT)
-    queries = Request({"QUERY_TO_ENCODE": strings(*QUERIES)}, {}, PATIENT)
-    read = Request({"DOCUMENT": strings(*documents)}, {}, PATIENT)
+    rerank = Request({"QUERY_TO_RERANK": strings(QUERIES[1]), "DOCUMENTS": strings(*documents).T}, {}, patient())
+    queries = Request({"QUERY_TO_ENCODE": strings(*QUERIES)}, {}, patient())
+    read = Request({"DOCUMENT": strings(*documents)}, {}, patient())
     for found, expected in zip(*(answers(service, [rerank, queries, read]) for service in services), strict=True):
         assert not isinstance(found, RequestError) and not isinstance(expected, RequestError)
         for name, value in expected.items():
