@@ -15,6 +15,7 @@ from functools import cache, partial
 import numpy as np
 import torch
 
+from tridex.kernels.codebook import MAX_CENTROIDS, Codebook
 from tridex.kernels.codec import Codec
 from tridex.kernels.codecs import encode, split_rows
 from tridex.kernels.segment import Segment, pack_bitmap
@@ -90,10 +91,21 @@ def _bits(results: tuple[torch.Tensor, torch.Tensor]) -> list[torch.Tensor]:
 
 
 @cache
+def _codebook(codec: Codec, dim: int) -> Codebook | None:
+    """For the codecs with one: so many random centroids that ids take all of their 16 bits."""
+    if not codec.residual_bits:
+        return None
+    centroids = torch.randn((MAX_CENTROIDS, dim), generator=torch.Generator().manual_seed(2))
+    return Codebook.rounded(centroids / dim**0.5, torch.linspace(-0.2, 0.2, 2**codec.residual_bits))
+
+
+@cache
 def _pool(codec: Codec, dim: int) -> torch.Tensor:
     """Rows of 61 tokens: with so few, documents tie."""
     tokens = np.random.default_rng(0).standard_normal((61, dim), np.float32)
-    return torch.from_numpy(encode(codec, tokens / np.linalg.norm(tokens, axis=1, keepdims=True)))
+    return torch.from_numpy(
+        encode(codec, tokens / np.linalg.norm(tokens, axis=1, keepdims=True), _codebook(codec, dim))
+    )
 
 
 def probe_segment(device: torch.device, codec: Codec, dim: int) -> Segment:
@@ -107,6 +119,7 @@ def probe_segment(device: torch.device, codec: Codec, dim: int) -> Segment:
         span = slice(offsets[row], offsets[row] + min(lengths[row : row + 2]))
         drawn[offsets[row + 1] : offsets[row + 1] + (span.stop - span.start)] = drawn[span]
     columns = split_rows(codec, _pool(codec, dim)[torch.from_numpy(drawn)].to(device))
+    codebook = _codebook(codec, dim)
     return Segment(
         codec,
         dim,
@@ -114,6 +127,8 @@ def probe_segment(device: torch.device, codec: Codec, dim: int) -> Segment:
         torch.from_numpy(offsets).to(device),
         pack_bitmap(rng.random(5000) < 2 / 3).to(device),
         columns.scales,
+        columns.centroid_ids,
+        None if codebook is None else codebook.to(device),
     )
 
 
