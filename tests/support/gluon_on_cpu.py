@@ -233,10 +233,21 @@ class _Language:
     def inline_asm_elementwise(
         asm: str, _operands: str, args: list[Any], dtype: tuple[Any, ...], is_pure: bool, pack: int
     ) -> Any:
-        assert is_pure and pack == 1 and all(result is gl.int32 for result in dtype)
-        words = [np.asarray(numbers).astype(np.uint32) for numbers in args]
-        registers = run_ptx(asm, {f"${len(dtype) + i}": word for i, word in enumerate(words)})
-        return tuple(_values(registers[f"${i}"]).view(np.int32) for i in range(len(dtype)))
+        """Of numbers of 32 bits, `pack` of which are in as many registers, and of bytes, four in one."""
+        assert is_pure
+        registers: dict[str, Any] = {}
+        for value in args:
+            # numpy has made a single number an int64.
+            numbers = np.ascontiguousarray(value, np.int32 if value.dtype == np.int64 else None)
+            words = numbers.reshape(-1).view(np.uint32)
+            for _ in range(pack * numbers.itemsize // 4):
+                registers[f"${len(dtype) + len(registers)}"] = words
+        after = run_ptx(asm, registers)
+        results = [np.ascontiguousarray(after[f"${i}"]) for i in range(len(dtype))]
+        return tuple(
+            _values(words.view(_NUMBERS[kind.name]).reshape(args[0].shape))
+            for words, kind in zip(results, dtype, strict=True)
+        )
 
     @staticmethod
     def split(numbers: Any) -> Any:
