@@ -55,7 +55,7 @@ LONG = [70] * 9 + [8300] + [5] * 5
         (Codec.FLOAT16, RAGGED, 0.0, 8, 32, 10, 2),
         (Codec.INT8, [0], 1.0, 5, 32, 1, 2),
         (Codec.RESIDUAL4, RAGGED, 0.8, 8, 32, 10, 2),
-        (Codec.RESIDUAL2, LONG, 0.8, 3, 128, 30, 3),
+        (Codec.RESIDUAL2, [70, 61] * 32, 0.9, 2, 128, 10, 1),
     ],
     ids=[
         "ragged documents",
@@ -65,7 +65,7 @@ LONG = [70] * 9 + [8300] + [5] * 5
         "no live document",
         "no token",
         "residual codes",
-        "residual codes in lists that end within a document, queries of four subtiles",
+        "residual codes in lists of several tiles, queries of four subtiles",
     ],
 )
 def test_the_kernel_has_its_twins_bits(

@@ -4,7 +4,7 @@ Copies are asynchronous: as many tiles are on their way as there are stages. Wha
 a tile's codes and centroids are loaded while the tile before it is decoded.
 """
 
-# mypy: disable-error-code="no-untyped-def,untyped-decorator"
+# mypy: disable-error-code="no-untyped-def,untyped-decorator,assignment"
 # ruff: noqa: N803, N806, RUF005
 from __future__ import annotations
 
