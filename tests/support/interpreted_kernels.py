@@ -24,6 +24,7 @@ __all__ = [
     "search_by_one_warp",
     "search_by_roles",
     "search_far_away",
+    "search_far_away_by_one_warp",
     "search_in_workspace_of",
     "search_workspace_bytes",
     "variants_warmed_up",
@@ -125,6 +126,13 @@ def search_by_one_warp(
             patch.object(verdict, "is_chosen", lambda *_: True),
         ):
             return plain, search(query, segment, top_k, mask)
+
+
+def search_far_away_by_one_warp(
+    codec: Codec, tokens: int, document: np.ndarray, query: torch.Tensor, mask: torch.Tensor
+) -> tuple[Found, Found]:
+    """Of a document behind so many tokens."""
+    return search_by_one_warp(1, query, far_away(codec, tokens, document), 2, mask)
 
 
 def best_of_scores(scores: torch.Tensor, top_k: int, splits: int) -> Found:

@@ -9,5 +9,6 @@ search.py      the kernel of a batch: its roles are
 producer.py    lists of chunks, and tiles of tokens copied to shared memory
 consumer.py    products, maxima and sums
 selection.py   each consumer's best sort keys
+one_warp.py    the kernel of a single query
 verdict.py     whether a kernel serves on the device at hand
 """
