@@ -1,4 +1,4 @@
-"""Programs of one warp for single queries, without a GPU: the plain kernel's bits, and what the compiler makes of them."""
+"""The search of a single query by programs of one warp, without a GPU: its bits, and what the compiler makes of it."""
 
 from __future__ import annotations
 

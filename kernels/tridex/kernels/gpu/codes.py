@@ -104,11 +104,7 @@ prmt.b32 WEIGHTS_3, third, fourth, 0x7531;"""
 
 DECODE_4_BITS = f"""{{
 .reg .b32 low, high, ones, index, bit, first, second, number;
-{
-    _named(
-        _WEIGHTS_4_BITS, CODES="$2", WORD_0="$5", WORD_1="$9", WORD_2="$13", WORD_3="$17", LOW="low", HIGH="high"
-    )
-}
+{_named(_WEIGHTS_4_BITS, CODES="$2", WORD_0="$5", WORD_1="$9", WORD_2="$13", WORD_3="$17", LOW="low", HIGH="high")}
 {_added("$0", "$3", "low")}
 {_added("$1", "$4", "high")}
 }}"""
@@ -146,11 +142,7 @@ low and of the high codes."""
 
 WEIGHTS_2_BITS = f"""{{
 .reg .b32 even, odd, first, second, third, fourth;
-{
-    _named(
-        _WEIGHTS_2_BITS, CODES="$4", WORD="$5", WEIGHTS_0="$0", WEIGHTS_1="$1", WEIGHTS_2="$2", WEIGHTS_3="$3"
-    )
-}
+{_named(_WEIGHTS_2_BITS, CODES="$4", WORD="$5", WEIGHTS_0="$0", WEIGHTS_1="$1", WEIGHTS_2="$2", WEIGHTS_3="$3")}
 }}"""
 """The bucket weights alone: $4, codes; $5, the 4 weights; $0 to $3, those of each byte's codes."""
 

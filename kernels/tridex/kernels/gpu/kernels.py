@@ -32,8 +32,7 @@ _BUFFER_CHUNK = tl.constexpr(256)
 _MERGED_CHUNK = tl.constexpr(64)
 _PLACES = tl.constexpr(128)
 _OTHERS = tl.constexpr(8)
-"""Keys looked at together: of each query's splits, unless it is said otherwise, and where those that are left are put in
-order."""
+"""Keys looked at together: of each query's splits, unless said otherwise, and where those left are put in order."""
 
 
 @triton.jit

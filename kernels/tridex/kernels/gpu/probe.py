@@ -2,7 +2,9 @@
 
     python -m tridex.kernels.gpu.probe DEVICE CODEC DIM KIND
 
-KIND is what the kernel searches: "batches" or "single queries" (gluon/roles.py). Gluon does not run in the interpreter, its interface moves between releases, and what it leaves to its author (barriers,
+KIND is what the kernel searches: "batches" or "single queries" (gluon/roles.py).
+
+Gluon does not run in the interpreter, its interface moves between releases, and what it leaves to its author (barriers,
 layouts) fails by the device: so no test before counts for as much as this one, at warm-up. It is a process of its own
 (gluon/verdict.py), because the device may be of no more use to it afterwards.
 """

@@ -1,7 +1,7 @@
 """What comes before and behind the programs of one warp that score a single query (gluon/one_warp.py): device code.
 
-Before, for residual codes, the query's products with all centroids; behind, the best of the documents' scores. 1,600
-programs of one warp would each keep top_k keys and come to know a threshold when they are through, so scores are stored,
+Before, for residual codes, the query's products with all centroids; behind, the best of the documents' scores. So many
+programs of one warp (1,600) would each keep top_k keys and know a threshold when they are through. So scores are stored,
 4 bytes for each document, and a few programs look through them as search_documents looks through its own.
 """
 
@@ -89,5 +89,18 @@ def best_of_scores(
     finished = tl.atomic_add(p_finished, 1, sem="acq_rel")
     if finished == splits - 1:
         merge(
-            p_keys, p_least, p_merged, p_units, p_best_scores, p_best_rows, 0, 1, splits, kept, capacity, top_k, 1, CHUNK
+            p_keys,
+            p_least,
+            p_merged,
+            p_units,
+            p_best_scores,
+            p_best_rows,
+            0,
+            1,
+            splits,
+            kept,
+            capacity,
+            top_k,
+            1,
+            CHUNK,
         )

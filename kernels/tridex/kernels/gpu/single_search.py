@@ -1,7 +1,7 @@
 """The search of a single query by programs of one warp: memory and launches.
 
-Three launches behind each other, four for residual codes: queries made ready (backend.py), the query's products with all
-centroids, the scores of all documents, and the best of them.
+Three launches, four for residual codes: the query made ready (backend.py), its products with all centroids, the scores
+of all documents, and the best of them.
 """
 
 from __future__ import annotations

@@ -1,19 +1,19 @@
 """The scores of one query on an H100 or H200: Gluon, programs of one warp.
 
 A query of up to 32 tokens is half of what a warpgroup multiplies, and warps that share it wait for each other at every
-tile. So each warp is a program: the query's tokens stay in its registers, as rows of mma.sync, and tiles of 32 tokens of
-one document, as columns, come by asynchronous copies, three of them on their way. Nothing is shared, so there are no
+tile. So each warp is a program: the query's tokens stay in its registers, as rows of mma.sync, and tiles of 32 tokens
+of one document, as columns, come by asynchronous copies, three of them on their way. Nothing is shared, so there are no
 barriers but those of a warp with itself, and nothing that could wait for ever.
 
 A document's last tile repeats its last token, as chunks do (documents.py). Residual codes are looked up in registers,
-straight into operands; sums begin with the query's products with the tokens' centroids, of a table that was made before.
+straight into operands; sums begin with the query's products with the tokens' centroids, of a table made before.
 
 A score has the plain kernels' bits: sums over dimensions in the same order, or exact ones of integers, and over query
 tokens two at a time, first those that are farthest apart. single_query.py has what comes before and behind.
 """
 
 # mypy: disable-error-code="no-untyped-def,untyped-decorator"
-# ruff: noqa: N803, N806, RUF005, SIM108
+# ruff: noqa: N803, N806, RUF005
 from __future__ import annotations
 
 from triton.experimental import gluon
@@ -163,7 +163,7 @@ def score_documents(
     DOCUMENT: gl.constexpr = gl.DotOperandLayout(1, _MMA, 32 // BITS)
     NUMBERS: gl.constexpr = 128 // BITS  # in 16 bytes
     COPY: gl.constexpr = gl.BlockedLayout([1, NUMBERS], [32 * NUMBERS // WIDTH, WIDTH // NUMBERS], [1, 1], [1, 0])
-    # Columns of codes that are multiplied at a time: where each becomes several numbers, all of them take too much room.
+    # Columns of codes multiplied at a time: where each becomes several numbers, all of them take too many registers.
     BLOCK: gl.constexpr = 32 if RESIDUALS else DIM
     LOAD: gl.constexpr = gl.BlockedLayout([1, NUMBERS], [32 * NUMBERS // BLOCK, BLOCK // NUMBERS], [1, 1], [1, 0])
     SWIZZLED: gl.constexpr = gl.NVMMASharedLayout(min(WIDTH * BITS // 8, 128), BITS, 2)
@@ -199,7 +199,7 @@ def score_documents(
     place = 0
     issued = 0
     done = 1 - STAGES
-    # Of the tiles on their way, the oldest first: the document that ends with it or -1, its tokens' scales and centroids.
+    # Of the tiles on their way, the oldest first: the document that ends with it or -1, its tokens' scales, centroids.
     # Each is made by itself: of variables that begin as one value, the language sees a loop change one alone.
     gl.static_assert(STAGES == 4)
     end_0 = gl.to_tensor(-1).to(gl.int64)

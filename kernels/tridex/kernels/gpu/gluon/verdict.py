@@ -29,7 +29,8 @@ from tridex.kernels.codec import Codec
 from tridex.kernels.segment import Segment
 
 PROBE = "tridex.kernels.gpu.probe"
-"""The child's module. It has device, codec, dim and what is searched (roles.py) as arguments, and prints READY, then AGREES or why not."""
+"""The child's module. It has device, codec, dim and what is searched (roles.py) as arguments, and prints READY, then
+AGREES or why not."""
 
 READY = "ready"
 """The plain kernel has searched the probe: what goes wrong from here on is the Gluon kernel's fault."""
