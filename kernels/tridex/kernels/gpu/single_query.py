@@ -1,7 +1,7 @@
 """What comes before and behind the programs of one warp that score a single query (gluon/one_warp.py): device code.
 
 Before, for residual codes, the query's products with all centroids; behind, the best of the documents' scores. So many
-programs of one warp (1,600) would each keep top_k keys and know a threshold when they are through. So scores are stored,
+programs of one warp (1,600) would each keep top_k keys, and know a threshold once they are through. So scores are kept,
 4 bytes for each document, and a few programs look through them as search_documents looks through its own.
 """
 
