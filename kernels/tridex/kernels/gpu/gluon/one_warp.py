@@ -12,7 +12,7 @@ A score has the plain kernels' bits: sums over dimensions in the same order, or 
 tokens two at a time, first those that are farthest apart. single_query.py has what comes before and behind.
 """
 
-# mypy: disable-error-code="no-untyped-def,untyped-decorator"
+# mypy: disable-error-code="no-untyped-def,untyped-decorator,assignment"
 # ruff: noqa: N803, N806, RUF005
 from __future__ import annotations
 
