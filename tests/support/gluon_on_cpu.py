@@ -89,6 +89,9 @@ class _Shared:
     def slice(self, start: int, length: int, dim: int) -> _Shared:
         return _Shared(self.numbers.take(range(start, start + length), dim), self.dtype)
 
+    def _reinterpret(self, dtype: Any, shape: list[int], _layout: Any) -> _Shared:
+        return _Shared(self.numbers.view(np.dtype(_NUMBERS[dtype.name])).reshape(shape), dtype)
+
     def store(self, numbers: Any) -> None:
         assert numbers.shape == self.numbers.shape
         self.numbers[...] = numbers
@@ -232,13 +235,19 @@ class _Language:
         return np.expand_dims(numbers, axis)
 
     @staticmethod
+    def join(one: Any, other: Any) -> Any:
+        return _values(np.stack([one, other], axis=-1))
+
+    @staticmethod
     def inline_asm_elementwise(
         asm: str, _operands: str, args: list[Any], dtype: tuple[Any, ...], is_pure: bool, pack: int
     ) -> Any:
         """Of numbers of 32 bits, `pack` of which are in as many registers, and of bytes, four in one."""
         assert is_pure
         registers: dict[str, Any] = {}
-        for numbers in map(np.ascontiguousarray, args):
+        for value in args:
+            # numpy has made a single number an int64.
+            numbers = np.ascontiguousarray(value, np.int32 if value.dtype == np.int64 else None)
             words = numbers.reshape(-1).view(np.uint32)
             for _ in range(pack * numbers.itemsize // 4):
                 registers[f"${len(dtype) + len(registers)}"] = words

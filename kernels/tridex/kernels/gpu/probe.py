@@ -45,6 +45,9 @@ _DOCUMENTS = {BATCHES: 5000, SINGLE_QUERIES: 60_000}
 _CENTROIDS = 40_000
 """More than a signed number of 16 bits has room for."""
 
+_CENTROIDS = 40_000
+"""More than a signed number of 16 bits has room for."""
+
 _RUNS = 20
 """Of each shape: programs that wait for each other do not do so the same way twice."""
 
