@@ -39,7 +39,7 @@ _SHAPES = {
 """Queries, their tokens, top_k. Of batches: a program's queries and all of its tokens; several programs, the last with
 few queries; queries of two subtiles; splits of so many documents that buffers of keys fill up."""
 
-_DOCUMENTS = {BATCHES: 5000, SINGLE_QUERIES: 60_000}
+_DOCUMENTS = {BATCHES: 5000, SINGLE_QUERIES: 30_000}
 """So that programs of one warp, of which there are many, have blocks of several documents."""
 
 _CENTROIDS = 40_000
