@@ -25,8 +25,8 @@ from tridex.kernels.gpu.documents import document_spans
 from tridex.kernels.gpu.kernels import block_span
 
 from .consumer import SUBTILE_TOKENS as ROWS
-from .producer import barrier
 from .roles import LANES as _LANES
+from .tiles import barrier
 
 LANES = gl.constexpr(_LANES)
 """Of a warp: tokens in a tile, and documents in a block at most."""
