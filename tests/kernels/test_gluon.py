@@ -24,7 +24,7 @@ from tridex.kernels import Codec, Segment, pack, pack_bitmap, reference
 from tridex.kernels.codecs import DESCRIPTIONS
 from tridex.kernels.gpu import probe, query_tile
 from tridex.kernels.gpu.codes import code_constants
-from tridex.kernels.gpu.gluon.roles import Roles, roles_of, serves
+from tridex.kernels.gpu.gluon.roles import BATCHES, SINGLE_QUERIES, Roles, kernels_of, roles_of, serves
 from tridex.kernels.gpu.gluon.search import search_batch
 from tridex.kernels.gpu.gluon.verdict import READY
 
@@ -194,25 +194,35 @@ def another_row(*arguments: Any) -> kernels.Found:
 @pytest.mark.parametrize("kernel", [one_bit_off, another_row])
 def test_the_probe_fails_with_a_kernel_that_disagrees(kernel: Any, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(probe.DisagreementError, match="8 queries of 32 tokens, top_k 10"):
-        probe.compare_searches([pack(documents([3], 128), Codec.FLOAT16)], answers, kernel)
+        probe.compare_searches([pack(documents([3], 128), Codec.FLOAT16)], [(8, 32, 10)], answers, kernel)
     assert capsys.readouterr().out == f"{READY}\n"
 
 
 def test_the_probe_passes_with_a_kernel_that_agrees(capsys: pytest.CaptureFixture[str]) -> None:
-    probe.compare_searches([pack(documents([3], 128), Codec.FLOAT16)], answers, answers)
+    probe.compare_searches([pack(documents([3], 128), Codec.FLOAT16)], [(8, 32, 10)], answers, answers)
     assert capsys.readouterr().out == f"{READY}\n"
 
 
-@pytest.mark.parametrize("codec", [Codec.FLOAT8, Codec.INT8, Codec.RESIDUAL2])
-def test_the_probe_has_what_kernels_get_wrong(codec: Codec) -> None:
-    roles = roles_of(codec, 128, 90)
-    assert roles is not None and all(serves(roles, batch, tokens) for batch, tokens, _ in probe._SHAPES)
-    segment = probe.probe_segment(CPU, codec, 128)
+@pytest.mark.parametrize(
+    ("codec", "kind"),
+    [
+        (Codec.FLOAT8, BATCHES),
+        (Codec.RESIDUAL2, BATCHES),
+        (Codec.INT8, SINGLE_QUERIES),
+        (Codec.RESIDUAL2, SINGLE_QUERIES),
+    ],
+)
+def test_the_probe_has_what_kernels_get_wrong(codec: Codec, kind: str) -> None:
+    kernel = kernels_of(codec, 128, 90)[kind]
+    assert all(serves(kernel, batch, tokens) for batch, tokens, _ in probe._SHAPES[kind])
+    segment = probe.probe_segment(CPU, codec, 128, 5000)
     lengths = segment.offsets.diff()
     assert lengths.min() == 0
     assert lengths.max() > 16 * query_tile.LIST
     assert 0.6 < np.mean([reference.is_live(segment, row) for row in range(segment.documents)]) < 0.7
     if segment.centroid_ids is not None:
         assert segment.centroid_ids.min() < 0, "the ids are those of signed numbers"
-    _, mask = probe.probe_queries(CPU, 8, 32, 128)
-    assert not mask[-1].any() and 0 < mask[:-1].float().mean() < 1
+    batch, tokens, _ = probe._SHAPES[kind][0]
+    _, mask = probe.probe_queries(CPU, batch, tokens, 128)
+    assert batch == 1 or not mask[-1].any()
+    assert 0 < mask[: max(batch - 1, 1)].float().mean() < 1

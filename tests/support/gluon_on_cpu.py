@@ -86,6 +86,9 @@ class _Shared:
     def permute(self, order: Any) -> _Shared:
         return _Shared(self.numbers.transpose(order), self.dtype)
 
+    def slice(self, start: int, length: int, dim: int) -> _Shared:
+        return _Shared(self.numbers.take(range(start, start + length), dim), self.dtype)
+
     def _reinterpret(self, dtype: Any, shape: list[int], _layout: Any) -> _Shared:
         return _Shared(self.numbers.view(np.dtype(_NUMBERS[dtype.name])).reshape(shape), dtype)
 
@@ -226,6 +229,12 @@ class _Language:
         return numbers.transpose(order)
 
     @staticmethod
+    def expand_dims(numbers: Any, axis: int) -> Any:
+        if isinstance(numbers, Pointers):
+            return Pointers(numbers.memory, np.expand_dims(numbers.places, axis), numbers.dtype.element_ty)
+        return np.expand_dims(numbers, axis)
+
+    @staticmethod
     def join(one: Any, other: Any) -> Any:
         return _values(np.stack([one, other], axis=-1))
 
@@ -281,6 +290,21 @@ class _Language:
         assert not increment_count
         barrier.arrive(128)
 
+    def commit_group(self) -> None:
+        """Of a program of one warp, whose copies land when it waits for their group."""
+        self._copies.groups = [*getattr(self._copies, "groups", []), getattr(self._copies, "waiting", [])]
+        self._copies.waiting = []
+
+    def wait_group(self, outstanding: int) -> None:
+        groups = getattr(self._copies, "groups", [])
+        while len(groups) > outstanding:
+            for shared, numbers in groups.pop(0):
+                shared.store(numbers)
+
+    @staticmethod
+    def mma_v2(one: Any, other: Any, sums: Any) -> Any:
+        return _values(sums + np.asarray(one, np.float64) @ np.asarray(other, np.float64), sums.dtype)
+
     @staticmethod
     def warpgroup_mma(one: Any, other: _Shared, sums: Any, use_acc: bool, is_async: bool) -> Callable[[], Any]:
         def product() -> Any:
@@ -321,7 +345,7 @@ class _Language:
     fence_async_shared = barrier
 
 
-_REPLACED = ("barrier", "fence_async_shared", "warpgroup_mma", "warpgroup_mma_wait")
+_REPLACED = ("barrier", "fence_async_shared", "mma_v2", "warpgroup_mma", "warpgroup_mma_wait")
 
 
 def _translated(function: Any, language: _Language, modules: dict[int, dict[str, Any]]) -> Any:
@@ -351,8 +375,7 @@ class OnCpu:
         def launch(*arguments: Any, **others: Any) -> None:
             names = [parameter.name for parameter in self._kernel.params]
             given = dict(zip(names, arguments, strict=False)) | others
-            del given["num_warps"]
-            given = {name: _argument(value, name.isupper()) for name, value in given.items()}
+            given = {name: _argument(given[name], name.isupper()) for name in names}
             self._language.programs = grid[0]
             with np.errstate(all="ignore"):
                 for self._language.program in range(grid[0]):

@@ -10,5 +10,6 @@ producer.py    lists of chunks
 tiles.py       tiles of tokens, copied or decoded to shared memory
 consumer.py    products, maxima and sums
 selection.py   each consumer's best sort keys
+one_warp.py    the kernel of a single query
 verdict.py     whether a kernel serves on the device at hand
 """

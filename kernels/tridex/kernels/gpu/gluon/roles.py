@@ -1,5 +1,7 @@
 """Which warps do what: the one table that says which codec, batch and device the Gluon kernels are for.
 
+Batches are for programs whose warps have roles (search.py), one query of up to a subtile is for programs of one warp
+(one_warp.py).
 Everything else is served by the plain kernels (query_tile.py): other dims and devices, longer queries, smaller batches,
 float32, rescore and explain. The shapes are those that were the fastest on an H200 in experiments with kernels of the
 same roles, which took a table of chunks made before and had no top-k.
@@ -10,9 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tridex.kernels.codec import Codec
-from tridex.kernels.gpu.query_tile import SUBTILE, QueryTile
+from tridex.kernels.gpu.query_tile import REGISTERS, SUBTILE, QueryTile
 
 DIM = 128
+
+BATCHES = "batches"
+SINGLE_QUERIES = "single queries"
 
 SUBTILES = 8
 """In a program. Batches that fill no more than half of it are faster in a smaller query tile."""
@@ -26,6 +31,9 @@ HEAD = 4
 
 WARPS = 4
 """Of a consumer."""
+
+LANES = 32
+"""Of a warp."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +91,54 @@ _ON_SM_90 = {
 }
 
 
+@dataclass(frozen=True)
+class OneWarp:
+    """Programs of one warp, which keeps a query of one subtile in its registers."""
+
+    programs: int
+    """That run together on a multiprocessor."""
+
+    @property
+    def registers(self) -> int:
+        """What the compiler may give a thread so that all programs find room."""
+        return REGISTERS // (LANES * self.programs) // 8 * 8
+
+    @property
+    def constants(self) -> dict[str, object]:
+        """score_documents' constants and the compiler's options."""
+        return {"DIM": DIM, "STAGES": 4, "num_warps": 1, "maxnreg": min(self.registers, 255)}
+
+
+_ONE_WARP_ON_SM_90 = {
+    Codec.FLOAT16: OneWarp(programs=6),
+    Codec.BFLOAT16: OneWarp(programs=6),
+    Codec.INT8: OneWarp(programs=13),
+    Codec.RESIDUAL4: OneWarp(programs=12),
+    Codec.RESIDUAL2: OneWarp(programs=12),
+}
+"""One program more or less, with more or fewer registers each, and residual codes took a fifth to a third longer on an
+H200. mma.sync has no products of float8: it would be float16's, with other bits."""
+
+
 def roles_of(codec: Codec, dim: int, capability: int) -> Roles | None:
     """The roles for batches of a codec on a device, or None where there are none."""
     return _ON_SM_90.get(codec) if capability == 90 and dim == DIM else None
 
 
-def serves(roles: Roles, batch: int, query_tokens: int) -> bool:
-    """Whether such a batch is one for them."""
+def one_warp_of(codec: Codec, dim: int, capability: int) -> OneWarp | None:
+    """The programs for a single query of a codec on a device, or None where there are none."""
+    return _ONE_WARP_ON_SM_90.get(codec) if capability == 90 and dim == DIM else None
+
+
+def kernels_of(codec: Codec, dim: int, capability: int) -> dict[str, Roles | OneWarp]:
+    """The Gluon kernels for a codec on a device, by what they search: each proves itself, and is chosen, by itself."""
+    found = {BATCHES: roles_of(codec, dim, capability), SINGLE_QUERIES: one_warp_of(codec, dim, capability)}
+    return {kind: kernel for kind, kernel in found.items() if kernel is not None}
+
+
+def serves(kernel: Roles | OneWarp, batch: int, query_tokens: int) -> bool:
+    """Whether such a batch is one for the kernel."""
     subtiles = -(-query_tokens // SUBTILE)
-    return subtiles <= roles.subtiles and batch * subtiles > SUBTILES // 2
+    if isinstance(kernel, OneWarp):
+        return batch * subtiles == 1
+    return subtiles <= kernel.subtiles and batch * subtiles > SUBTILES // 2
