@@ -1,15 +1,15 @@
 """Throughput and latency of the served system under load, and where the time goes.
 
 perf_analyzer sends searches with real query text, each concurrency in turn, to a server over the standard library's
-documentation. The server's own counters, read before and after, split the time by stage.
+documentation, or another corpus. The server's own counters, read before and after, split the time by stage.
 
     python -m benchmarks.serving
+    python -m benchmarks.serving --corpus <BEIR folder>
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -23,17 +23,18 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from tridex import kernels
+from tridex.client import CodecName
 from tridex.client.channel import DEFAULT_TIMEOUT_S
 from tridex.common.device import CPU
 from tridex.encoding import create_encoder, latest_version_dir, load_artifact
-from tridex.index import Follower, Store
+from tridex.index import Extra, Follower, Store
 from tridex.kernels import Codec
 from tridex.serving.metrics.stages import SEARCH_STAGES, StageTotal, read_stages
 from tridex.serving.server import TritonServer
 
 from . import perf_analyzer, trace
-from .environment import CODECS, collection, questions, served_stdlib
-from .publishing import device_name, publish
+from .environment import CODECS, Corpus, chosen, served
+from .publishing import filed, publish
 
 CONCURRENCIES = (1, 4, 16, 64)
 GPU_CONCURRENCIES = (1, 16, 64, 256)
@@ -47,41 +48,41 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(".tridex"))
     parser.add_argument("--repository", type=Path, default=Path("model_repository"))
     parser.add_argument("--seconds", type=float, default=4.0, help="per window; a row takes two or three windows")
-    parser.add_argument("--queries", type=Path, help="a BEIR queries.jsonl, in place of sentences of the corpus")
+    parser.add_argument("--corpus", type=Path, help="a BEIR folder, in place of the standard library's documentation")
     arguments = parser.parse_args()
+    corpus = chosen(arguments.corpus, arguments.data)
     binary = perf_analyzer.fetch(arguments.data / "perf_analyzer")
     trace_file = (arguments.data / "trace.json").resolve()
     for earlier in trace_file.parent.glob(f"{trace_file.name}.*"):
         earlier.unlink()
-    with served_stdlib(arguments.repository, arguments.data, trace.arguments(trace_file)) as (server, client, rows):
-        if arguments.queries:
-            texts = [json.loads(line)["text"] for line in arguments.queries.read_text().splitlines()]
-        else:
-            texts = questions(rows, 500)
+    with served(corpus, arguments.repository, arguments.data, trace.arguments(trace_file)) as (server, client):
         encoder, device = client.encoder(), server.device
-        alone = direct(arguments.repository, server.store, texts, device)
         with console.status("one client, traced"):
-            one_client = measure(binary, server, texts, CODECS[0], 1, False, arguments)
+            one_client = measure(binary, server, corpus, CODECS[0], 1, False, arguments)
+    # No server holds a GPU's memory meanwhile.
+    alone = direct(arguments.repository, server.store, corpus, device)
     measured = []
-    with served_stdlib(arguments.repository, arguments.data) as (server, _, _):
+    with served(corpus, arguments.repository, arguments.data) as (server, _):
         for codec, with_text in ((CODECS[0], False), (CODECS[0], True), (CODECS[1], False)):
             for concurrency in CONCURRENCIES if device == CPU else GPU_CONCURRENCIES:
                 with console.status(f"{codec}, {concurrency} clients, {'with' if with_text else 'without'} texts"):
-                    measured.append(measure(binary, server, texts, codec, concurrency, with_text, arguments))
+                    measured.append(measure(binary, server, corpus, codec, concurrency, with_text, arguments))
     added = overhead(trace.read(trace_file, "search"), one_client["stages"], alone)
-    markdown = "\n\n".join((table(measured), summary(measured, added)))
+    of_stages = "Means of a search's stages in ms, and of the searches that were scored together:"
+    markdown = "\n\n".join((loads_table(measured), of_stages, stages_table(measured), summary(measured, added)))
     console.print(Markdown(markdown))
     results = {
         "encoder": encoder["source"],
         "precision": encoder["precision"],
-        "documents": len(rows),
+        "corpus": corpus.name,
+        "documents": len(corpus.documents),
         "top_k": TOP_K,
         "direct": alone,
         "one_client": added,
         "runs": measured,
     }
-    # What was measured on a GPU stands beside what was on a CPU.
-    publish("serving" if device == CPU else f"serving-{device_name()}", results, markdown, section="Serving")
+    name = f"serving-{corpus.name}" if arguments.corpus else "serving"
+    publish(filed(name, device), results, markdown, section="Serving")
 
 
 def overhead(
@@ -95,7 +96,7 @@ def overhead(
         "triton_after_ms": fmean(request.after_ms for request in traced),
         **{f"{stage}_ms": stages[stage]["ms"] for stage in SEARCH_STAGES},
         "beyond_encoding_and_scoring_ms": total - sum(stages[name]["ms"] for name in ("encode", "score", "fetch")),
-        "beyond_the_same_work_in_one_process_ms": total - sum(alone.values()),
+        "in_one_process_ms": sum(alone.values()),
     }
 
 
@@ -110,25 +111,25 @@ def summary(measured: Sequence[dict[str, Any]], added: Mapping[str, float]) -> s
         f"ms to encoding ({added['encode_ms']:.1f}) and scoring ({added['score_ms']:.1f}): Triton Inference Server "
         f"{added['triton_before_ms']:.1f} before the model has the request and {added['triton_after_ms']:.1f} behind "
         f"its answer, tokenising {added['tokenise_ms']:.1f}, waiting {added['wait_ms']:.1f}, handing over "
-        f"{added['answer_ms']:.1f}. Tokenising, encoding and scoring the same queries in one process take "
-        f"{added['beyond_the_same_work_in_one_process_ms']:.1f} ms less than the whole. Throughput of 16 clients over "
-        f"that of one: {gains or 'not known, as requests were refused'}."
+        f"{added['answer_ms']:.1f}. Tokenising, encoding and scoring the same queries in one process, one by one, take "
+        f"{added['in_one_process_ms']:.1f} ms. Throughput of 16 clients over that of one: "
+        f"{gains or 'not known, as requests were refused'}."
     )
 
 
 def measure(
     binary: Path,
     server: TritonServer,
-    texts: list[str],
-    codec: str,
+    corpus: Corpus,
+    codec: CodecName,
     concurrency: int,
     with_text: bool,
     arguments: argparse.Namespace,
 ) -> dict[str, Any]:
     """One row: load at this concurrency, and each stage's mean milliseconds and batch size during it."""
-    inputs = [{"QUERY": [text]} for text in texts]
+    inputs = [{"QUERY": [text]} for text in corpus.questions]
     parameters: dict[str, str | int | bool] = {
-        "collection": collection(codec),
+        "collection": corpus.collection(codec),
         "top_k": TOP_K,
         "with_text": with_text,
         "with_metadata": with_text,
@@ -171,47 +172,57 @@ def stage(total: StageTotal) -> dict[str, float]:
     return {"ms": 1000 * total.seconds / total.requests, **together}
 
 
-def direct(repository: Path, store: Path, texts: list[str], name: str) -> dict[str, float]:
+def direct(repository: Path, store: Path, corpus: Corpus, name: str) -> dict[str, float]:
     """Mean milliseconds of the same work in this process, without a server: what encoding and scoring cost."""
     artifact = load_artifact(latest_version_dir(repository / "encoder"))
     tokenizer = artifact.tokenizer()
     device = torch.device(name)
     encoder = create_encoder(artifact, name, threads=os.cpu_count() or 1)
-    snapshot = Follower(Store(store), collection(CODECS[0]), device).snapshot
+    follower = Follower(Store(store), corpus.collection(CODECS[0]), device)
+    for extra in Extra:  # As the server makes them behind its start.
+        follower.make(extra)
     kernels.warm_up(device, artifact.manifest.dim, [Codec(CODECS[0])])
     times: dict[str, list[float]] = {"tokenise_ms": [], "encode_ms": [], "score_ms": []}
-    for text in texts:
+    for text in corpus.questions:
         marks = [time.perf_counter()]
         tokens = tokenizer.queries([text])
         marks.append(time.perf_counter())
         embeddings = torch.from_numpy(encoder.encode(tokens)).to(device)
         marks.append(time.perf_counter())
-        snapshot.search(embeddings, torch.from_numpy(tokens.embedding_mask != 0).to(device), TOP_K)
+        follower.snapshot.search(embeddings, torch.from_numpy(tokens.embedding_mask != 0).to(device), TOP_K)
         marks.append(time.perf_counter())
         for name, begin, end in zip(times, marks, marks[1:], strict=False):
             times[name].append(1000 * (end - begin))
     return {name: fmean(values) for name, values in times.items()}
 
 
-def table(measured: Sequence[dict[str, Any]]) -> str:
-    """The rows as a Markdown table; a row whose load was refused has the reason in place of figures."""
-    head = ["codec", "clients", "texts", "searches/s", "p50 ms", "p95 ms", "p99 ms"]
-    head += [f"{name} ms" if name == "wait" else f"{name} ms (batch)" for name in SEARCH_STAGES]
-    lines = ["| " + " | ".join(head) + " |", "| " + " | ".join(["---"] * len(head)) + " |"]
+def loads_table(measured: Sequence[dict[str, Any]]) -> str:
+    """Throughput and latency as Markdown; a row whose load was refused has the reason in place of figures."""
+    lines = ["| codec | clients | texts | searches/s | p50 ms | p95 ms | p99 ms |", "| --- " * 7 + "|"]
     for row in measured:
-        cells = [row["codec"], str(row["concurrency"]), "yes" if row["with_text"] else "no", *figures(row)]
-        lines.append("| " + " | ".join(cells + ["-"] * (len(head) - len(cells))) + " |")
+        if "refused" in row:
+            figures = [f"refused: {row['refused']}", "-", "-", "-"]
+        else:
+            figures = [f"{row[name]:.1f}" for name in ("requests_per_s", "p50_ms", "p95_ms", "p99_ms")]
+        lines.append("| " + " | ".join((*first_cells(row), *figures)) + " |")
     return "\n".join(lines)
 
 
-def figures(row: Mapping[str, Any]) -> list[str]:
-    if "refused" in row:
-        return [f"refused: {row['refused']}"]
-    load = [f"{row[name]:.1f}" for name in ("requests_per_s", "p50_ms", "p95_ms", "p99_ms")]
-    return load + [
-        f"{found['ms']:.1f}" + (f" ({found['requests_per_batch']:.1f})" if "requests_per_batch" in found else "")
-        for found in (row["stages"][name] for name in SEARCH_STAGES)
-    ]
+def stages_table(measured: Sequence[dict[str, Any]]) -> str:
+    """Where the time goes, as Markdown: each stage's milliseconds, and the requests that were scored together."""
+    head = ["codec", "clients", "texts", *SEARCH_STAGES, "batch"]
+    lines = ["| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
+    for row in measured:
+        if "refused" in row:
+            continue
+        stages = [f"{row['stages'][name]['ms']:.1f}" for name in SEARCH_STAGES]
+        batch = f"{row['stages']['score']['requests_per_batch']:.1f}"
+        lines.append("| " + " | ".join((*first_cells(row), *stages, batch)) + " |")
+    return "\n".join(lines)
+
+
+def first_cells(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    return row["codec"], str(row["concurrency"]), "yes" if row["with_text"] else "no"
 
 
 if __name__ == "__main__":

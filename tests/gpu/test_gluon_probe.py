@@ -11,9 +11,10 @@ import torch
 
 from tridex.kernels import Codec, warm_up
 from tridex.kernels.gpu.gluon import verdict
-from tridex.kernels.gpu.gluon.roles import roles_of
+from tridex.kernels.gpu.gluon.roles import BATCHES, SINGLE_QUERIES, kernels_of
 from tridex.kernels.gpu.query_tile import capability_of
 
+KINDS = [BATCHES, SINGLE_QUERIES]
 BEGINS = "import torch; torch.zeros(1, device='cuda'); print('ready', flush=True); "
 FAILS = BEGINS + "torch._assert_async(torch.zeros(1, device='cuda')); torch.cuda.synchronize(); print('agrees')"
 HANGS = BEGINS + "torch.cuda._sleep(1 << 60); torch.cuda.synchronize(); print('agrees')"
@@ -33,14 +34,14 @@ def test_a_kernel_that_fails_or_hangs_in_the_child_leaves_the_device_to_this_pro
 def test_the_second_start_does_not_ask_again(
     device: torch.device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    if roles_of(Codec.INT8, 128, capability_of(device)) is None:
+    if not kernels_of(Codec.INT8, 128, capability_of(device)):
         pytest.skip("needs an H100 or H200: there is no Gluon kernel for this device")
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     with caplog.at_level(logging.INFO):
         warm_up(device, 128, [Codec.INT8])
-        assert verdict.is_chosen(device, Codec.INT8), caplog.text
+        assert all(verdict.is_chosen(kind, device, Codec.INT8) for kind in KINDS), caplog.text
         monkeypatch.setattr(verdict, "_chosen", set())
         monkeypatch.setattr(verdict, "_command", lambda *_: pytest.fail("a child was asked"))
         warm_up(device, 128, [Codec.INT8])
-    assert verdict.is_chosen(device, Codec.INT8)
-    assert sum("the Gluon kernel serves" in line for line in caplog.messages) == 2
+    assert all(verdict.is_chosen(kind, device, Codec.INT8) for kind in KINDS)
+    assert sum("the Gluon kernel serves" in line for line in caplog.messages) == 2 * len(KINDS)

@@ -38,8 +38,9 @@ from tridex.kernels import (
     warm_up,
 )
 from tridex.kernels.codecs import DESCRIPTIONS
+from tridex.kernels.gpu import backend
 from tridex.kernels.gpu.gluon import verdict
-from tridex.kernels.gpu.gluon.roles import roles_of, serves
+from tridex.kernels.gpu.gluon.roles import BATCHES, SINGLE_QUERIES, kernels_of, serves
 from tridex.kernels.gpu.query_tile import capability_of
 
 
@@ -136,25 +137,29 @@ def test_residual_codes_score_as_the_int8_numbers_that_they_stand_for(codec: Cod
     assert torch.equal(rows, expected_rows)
 
 
-@pytest.mark.parametrize("codec", [Codec.FLOAT16, Codec.BFLOAT16, Codec.FLOAT8, Codec.INT8])
-def test_the_gluon_kernel_has_its_twins_bits(codec: Codec, device: torch.device) -> None:
-    """In batches that it serves, against the same queries one by one, which the plain kernel searches."""
-    roles = roles_of(codec, 128, capability_of(device))
-    if roles is None:
-        pytest.skip("needs an H100 or H200: there is no Gluon kernel for this device")
+@pytest.mark.parametrize(
+    ("kind", "shapes"),
+    [(BATCHES, [(5, 32), (8, 32), (33, 9), (6, 64)]), (SINGLE_QUERIES, [(1, 32), (1, 17), (1, 1)])],
+)
+@pytest.mark.parametrize("codec", Codec)
+def test_a_gluon_kernel_has_its_twins_bits(
+    kind: str, shapes: list[tuple[int, int]], codec: Codec, device: torch.device
+) -> None:
+    kernel = kernels_of(codec, 128, capability_of(device)).get(kind)
+    if kernel is None:
+        pytest.skip("there is no Gluon kernel for it: of some codecs, and on an H100 or H200 alone")
     warm_up(device, 128, [codec])
-    assert verdict.is_chosen(device, codec)
+    assert verdict.is_chosen(kind, device, codec)
     segment = packed(documents(LENGTHS * 100 + [9000], 128), codec, device)
     segment = segment.with_live(pack_bitmap(np.arange(segment.documents) % 5 != 3))
-    for batch, tokens in [(5, 32), (8, 32), (33, 9), (6, 64)]:
-        assert serves(roles, batch, tokens)
+    for batch, tokens in shapes:
+        assert serves(kernel, batch, tokens)
         query, mask = queries(batch, tokens, 128).to(device), masks(batch, tokens).to(device)
         for top_k in (1, 10, 700):
             scores, rows = search(query, segment, top_k, mask)
-            for i in range(batch):
-                alone = search(query[i : i + 1], segment, top_k, mask[i : i + 1])
-                assert torch.equal(alone[0][0], scores[i])
-                assert torch.equal(alone[1][0], rows[i])
+            expected = backend.search_by(None, query, mask, segment, top_k)
+            assert torch.equal(scores, expected[0])
+            assert torch.equal(rows, expected[1])
 
 
 def test_a_search_of_many_documents_finds_what_torch_finds(device: torch.device) -> None:

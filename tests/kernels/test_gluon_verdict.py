@@ -22,7 +22,7 @@ from maxsim_data import documents
 from tridex.kernels import Codec, pack
 from tridex.kernels.gpu import backend
 from tridex.kernels.gpu.gluon import verdict
-from tridex.kernels.gpu.gluon.roles import roles_of
+from tridex.kernels.gpu.gluon.roles import BATCHES, SINGLE_QUERIES, one_warp_of, roles_of
 
 CPU = torch.device("cpu")
 SEGMENT = pack(documents([3], 128), Codec.FLOAT16)
@@ -62,8 +62,8 @@ def children(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Children:
 def chosen(load: Callable[[], object] = lambda: None) -> bool:
     """Chooses anew, as after a restart."""
     verdict._chosen.clear()
-    verdict.choose(SEGMENT, load)
-    return verdict.is_chosen(CPU, Codec.FLOAT16)
+    verdict.choose(BATCHES, SEGMENT, load)
+    return verdict.is_chosen(BATCHES, CPU, Codec.FLOAT16)
 
 
 def kept(tmp_path: Path) -> list[Path]:
@@ -76,7 +76,8 @@ def test_a_kernel_that_agrees_serves_its_codec_alone(
     loads: list[int] = []
     with caplog.at_level(logging.INFO):
         assert chosen(lambda: loads.append(1))
-    assert not verdict.is_chosen(CPU, Codec.INT8)
+    assert not verdict.is_chosen(BATCHES, CPU, Codec.INT8)
+    assert not verdict.is_chosen(SINGLE_QUERIES, CPU, Codec.FLOAT16)
     assert loads == [1]
     [line] = caplog.messages
     assert line.startswith("the Gluon kernel serves batches in float16 on cpu")
@@ -207,16 +208,20 @@ def test_a_search_is_by_the_kernel_that_was_chosen(
     program: str, serves: bool, children: Children, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     by: list[Any] = []
-    monkeypatch.setattr(backend, "search_by", lambda roles, *_: by.append(roles))
+    monkeypatch.setattr(backend, "search_by", lambda kernel, *_: by.append(kernel))
     children.program = program
     assert chosen() == serves
     backend.search(torch.ones((8, 32, 128)), None, SEGMENT, 1, None)
-    assert by == [roles_of(Codec.FLOAT16, 128, 90) if serves else None]
+    backend.search(torch.ones((1, 32, 128)), None, SEGMENT, 1, None)
+    assert by == [roles_of(Codec.FLOAT16, 128, 90) if serves else None, None]
+    verdict.choose(SINGLE_QUERIES, SEGMENT, lambda: None)
+    backend.search(torch.ones((1, 32, 128)), None, SEGMENT, 1, None)
+    assert by[2:] == [one_warp_of(Codec.FLOAT16, 128, 90) if serves else None]
 
 
 def test_the_probe_says_what_it_lacks_where_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """The child itself: it starts, and a machine without a GPU is no fault of the kernel's."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    found, is_the_kernels = verdict.ask_child(verdict._command(CPU, Codec.FLOAT16, 128), 600.0)
+    found, is_the_kernels = verdict.ask_child(verdict._command(BATCHES, CPU, Codec.FLOAT16, 128), 600.0)
     assert not found.agrees and not is_the_kernels
     assert "driver" in found.reason

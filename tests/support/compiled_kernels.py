@@ -49,6 +49,11 @@ NUMBERS = {
 def register_use(variant: Any, cubin: Path) -> dict[str, int]:
     """Registers of a thread, REG, and bytes of memory that stand in for registers, STACK and LOCAL."""
     cubin.write_bytes(variant.asm["cubin"])
+    return register_use_of(cubin)
+
+
+def register_use_of(cubin: Path) -> dict[str, int]:
+    """register_use, of what is in a file."""
     command = [TOOLS / "cuobjdump", "-res-usage", cubin]
     report = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return {name: int(count) for name, count in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", report)}

@@ -10,18 +10,21 @@ from gluon_on_cpu import OnCpu
 from maxsim_data import far_away
 
 from tridex.kernels import Codec, Segment, operator, warm_up
-from tridex.kernels.gpu import backend, query_tile
-from tridex.kernels.gpu.gluon import launch, verdict
-from tridex.kernels.gpu.gluon.roles import roles_of, serves
+from tridex.kernels.gpu import backend, query_tile, single_query, single_search
+from tridex.kernels.gpu.gluon import launch, one_warp, verdict
+from tridex.kernels.gpu.gluon.roles import SINGLE_QUERIES, OneWarp, roles_of, serves
 from tridex.kernels.gpu.gluon.search import search_batch
 
 __all__ = [
+    "best_of_scores",
     "explain",
     "rescore",
     "search",
     "search_before_float8",
+    "search_by_one_warp",
     "search_by_roles",
     "search_far_away",
+    "search_far_away_by_one_warp",
     "search_in_workspace_of",
     "search_workspace_bytes",
     "variants_warmed_up",
@@ -107,3 +110,50 @@ def search_by_roles(
         ):
             assert serves(roles, *query.shape[:2])
             return plain, search(query, segment, top_k, mask)
+
+
+def search_by_one_warp(
+    programs: int, query: torch.Tensor, segment: Segment, top_k: int, mask: torch.Tensor
+) -> tuple[Found, Found]:
+    """What the plain kernel finds, and what so many programs of one warp find."""
+    kernel = OneWarp(programs)
+    assert serves(kernel, *query.shape[:2])
+    with patch.object(backend, "kernels_of", lambda *_: {SINGLE_QUERIES: kernel}):
+        plain = search(query, segment, top_k, mask)
+        with (
+            patch.object(one_warp, "score_documents", OnCpu(one_warp.score_documents)),
+            patch.object(single_search, "multiprocessors", lambda _device: 1),
+            patch.object(verdict, "is_chosen", lambda *_: True),
+        ):
+            return plain, search(query, segment, top_k, mask)
+
+
+def search_far_away_by_one_warp(
+    codec: Codec, tokens: int, document: np.ndarray, query: torch.Tensor, mask: torch.Tensor
+) -> tuple[Found, Found]:
+    """Of a document behind so many tokens."""
+    return search_by_one_warp(1, query, far_away(codec, tokens, document), 2, mask)
+
+
+def best_of_scores(scores: torch.Tensor, top_k: int, splits: int) -> Found:
+    """What the kernel of that name finds."""
+    share = -(-len(scores) // splits)
+    kept = min(top_k, share)
+    capacity = 2 * kept + 2 * single_query.CHUNK
+    sizes = [splits * capacity, splits * kept, splits]
+    found = torch.empty(top_k), torch.empty(top_k, dtype=torch.int64)
+    single_query.best_of_scores[(splits,)](
+        scores,
+        torch.ones(1, dtype=torch.float64),
+        *found,
+        *(torch.empty(size, dtype=torch.int64) for size in sizes),
+        torch.zeros(1, dtype=torch.int32),
+        len(scores),
+        share,
+        kept,
+        capacity,
+        top_k,
+        CHUNK=single_query.CHUNK,
+        num_warps=4,
+    )
+    return found

@@ -7,6 +7,7 @@ candidates are not specialised on, so warm_up compiles all there is.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -20,9 +21,10 @@ from tridex.kernels.codecs import DESCRIPTIONS
 from tridex.kernels.segment import Segment
 
 from . import kernels
+from .blocks import Blocks, cut_up
 from .codes import reads
 from .gluon import verdict
-from .gluon.roles import HEAD, LISTS, Roles, roles_of, serves
+from .gluon.roles import HEAD, LISTS, OneWarp, Roles, kernels_of, serves
 from .queries import prepare_queries
 from .query_tile import (
     BLOCK_DOCUMENTS,
@@ -37,6 +39,7 @@ from .query_tile import (
     query_tile_of,
     query_tiles,
 )
+from .single_search import SinglePlan, plan_single, search_single
 
 __all__ = [
     "approximates",
@@ -48,15 +51,6 @@ __all__ = [
     "search",
     "search_workspace_bytes",
 ]
-
-_BLOCKS_PER_SPLIT = 8
-"""So that a split that got the long documents can leave blocks to others."""
-
-_LAST_QUARTERS = 4
-"""The last quarter of the documents is in blocks a quarter as large: no split is waited for longer."""
-
-_TOKENS_PER_BLOCK = 8192
-"""A block of more has nothing to gain: 2 MiB of float16 at 128 dimensions."""
 
 FLOAT8_PRODUCTS = 89
 """The first capability that multiplies float8; before it, codes become float16 in registers, which is exact."""
@@ -75,11 +69,7 @@ class _Plan:
     """Of queries that share a query tile."""
     splits: int
     """Programs that share the documents, so that all splits for all groups run at the same time."""
-    block_documents: int
-    large_blocks: int
-    last_documents: int
-    """In each block behind the large ones."""
-    blocks: int
+    cut: Blocks
     most: int
     """Documents that a split takes."""
     rounds: int
@@ -115,22 +105,31 @@ def batches_of_each_variant(segment: Segment) -> tuple[int, ...]:
 
 
 def choose(segment: Segment) -> None:
-    """Has `search` use the Gluon kernel from then on, where it was seen to agree with the plain one on the device."""
-    roles = roles_of(segment.codec, segment.dim, capability_of(segment.device))
-    if roles is None or not isinstance(kernels.search_documents, triton.JITFunction):  # The interpreter has no Gluon.
+    """Has `search` use the Gluon kernels from then on that were seen to agree with the plain one on the device."""
+    if not isinstance(kernels.search_documents, triton.JITFunction):  # The interpreter has no Gluon.
         return
-    queries = torch.ones((roles.query_tile.subtiles, 1, segment.dim), device=segment.device)
-    load = partial(search_by, roles, queries, None, segment, 1)
-    if segment.device.type == "cuda":
-        verdict.choose(segment, load)
-    else:  # Compiled for a device that is elsewhere (ahead.py), which will be asked there.
-        verdict.compile_only(segment.codec, load)
+    on_device = segment.device.type == "cuda"  # Or else compiled for one that is elsewhere (ahead.py) and asked there.
+
+    def choose_one(kind: str, kernel: Roles | OneWarp) -> None:
+        batch = kernel.query_tile.subtiles if isinstance(kernel, Roles) else 1
+        queries = torch.ones((batch, 1, segment.dim), device=segment.device)
+        load = partial(search_by, kernel, queries, None, segment, 1)
+        if on_device:
+            verdict.choose(kind, segment, load)
+        else:
+            verdict.compile_only(kind, segment.codec, load)
+
+    found = kernels_of(segment.codec, segment.dim, capability_of(segment.device))
+    # At the same time: each may wait for a process that tries the kernel.
+    with ThreadPoolExecutor(max(len(found), 1)) as together:
+        for done in [together.submit(choose_one, *one) for one in found.items()]:
+            done.result()
 
 
 def search_workspace_bytes(segment: Segment, batch: int, query_tokens: int, top_k: int) -> int:
     """Room for each program's lists of chunks and sums, and for each split's keys: by whichever kernel searches."""
-    roles = roles_of(segment.codec, segment.dim, capability_of(segment.device))
-    plans = [_plan(segment, batch, query_tokens, top_k, kernel) for kernel in {None, roles}]
+    found = kernels_of(segment.codec, segment.dim, capability_of(segment.device))
+    plans = [_plan(segment, batch, query_tokens, top_k, kernel) for kernel in {None, *found.values()}]
     return max(_carved_bytes(plan.scratch(batch)) for plan in plans)
 
 
@@ -143,36 +142,43 @@ def search(
     approximation: Approximation | None = None,  # noqa: ARG001
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """tridex.kernels.search."""
-    chosen = verdict.is_chosen(segment.device, segment.codec)
-    roles = roles_of(segment.codec, segment.dim, capability_of(segment.device)) if chosen else None
-    return search_by(roles, queries, mask, segment, top_k, workspace)
+    batch, query_tokens, _ = queries.shape
+    found = kernels_of(segment.codec, segment.dim, capability_of(segment.device))
+    serving = (
+        kernel
+        for kind, kernel in found.items()
+        if serves(kernel, batch, query_tokens) and verdict.is_chosen(kind, segment.device, segment.codec)
+    )
+    return search_by(next(serving, None), queries, mask, segment, top_k, workspace)
 
 
 def search_by(
-    roles: Roles | None,
+    kernel: Roles | OneWarp | None,
     queries: torch.Tensor,
     mask: torch.Tensor | None,
     segment: Segment,
     top_k: int,
     workspace: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """By the Gluon kernel of these roles, where the batch is one for it; else by the plain kernel."""
+    """By this Gluon kernel, where the batch is one for it; else by the plain kernel."""
     batch, query_tokens, _ = queries.shape
-    plan = _plan(segment, batch, query_tokens, top_k, roles)
+    plan = _plan(segment, batch, query_tokens, top_k, kernel)
     if workspace is None:
         workspace = torch.empty(_carved_bytes(plan.scratch(batch)), dtype=torch.uint8, device=segment.device)
     scratch = _carved(workspace, plan.scratch(batch))
     scores = torch.empty((batch, top_k), dtype=torch.float32, device=segment.device)
     rows = torch.empty((batch, top_k), dtype=torch.int64, device=segment.device)
+    if isinstance(plan, SinglePlan):
+        with torch.cuda.device_of(segment.codes):  # type: ignore[no-untyped-call]
+            prepared = _prepared(queries, mask, segment, scratch["p_counters"])
+            search_single(plan, segment, prepared, _stored(segment), scores, rows, scratch)
+        return scores, rows
     sizes = {
         "queries": batch,
         "subtiles": plan.subtiles,
         "documents": segment.documents,
         "groups": plan.groups,
-        "block_documents": plan.block_documents,
-        "large_blocks": plan.large_blocks,
-        "last_documents": plan.last_documents,
-        "blocks": plan.blocks,
+        **vars(plan.cut),
         "most": plan.most,
         "kept": plan.kept,
         "capacity": plan.capacity,
@@ -182,7 +188,8 @@ def search_by(
         if plan.roles is not None:
             from .gluon import launch  # Of an interface that another version of the language may not have.
 
-            launch.search(plan.roles, plan.splits, prepared, segment, scores, rows, scratch, sizes)
+            stored = _stored(segment)
+            launch.search(plan.roles, plan.splits, segment.codec, prepared, stored, scores, rows, scratch, sizes)
         else:
             kernels.search_documents[(plan.splits * plan.groups,)](
                 *prepared,
@@ -257,24 +264,24 @@ def explain(
     return tokens[..., :query_tokens], similarities[..., :query_tokens]
 
 
-def _plan(segment: Segment, batch: int, query_tokens: int, top_k: int, roles: Roles | None) -> _Plan:
+def _plan(
+    segment: Segment, batch: int, query_tokens: int, top_k: int, kernel: Roles | OneWarp | None
+) -> _Plan | SinglePlan:
     subtiles = triton.cdiv(query_tokens, SUBTILE)
-    if roles is not None and serves(roles, batch, query_tokens):
-        query_tile = roles.query_tile
+    served = kernel is not None and serves(kernel, batch, query_tokens)
+    if served and isinstance(kernel, OneWarp):
+        return plan_single(kernel, segment, top_k)
+    roles = None
+    if served and isinstance(kernel, Roles):
+        roles, query_tile = kernel, kernel.query_tile
     else:
-        roles = None
         query_tile = query_tile_of(segment.codec, segment.dim, capability_of(segment.device), batch * subtiles)
     groups = triton.cdiv(batch, query_tile.subtiles // min(subtiles, query_tile.subtiles))
     programs = query_tile.programs * multiprocessors(segment.device)
     documents = segment.documents
     splits = min(max(programs // groups, 1), max(documents, 1))
-    by_tokens = _TOKENS_PER_BLOCK * documents // max(segment.tokens, 1)
-    by_splits = documents // (splits * _BLOCKS_PER_SPLIT)
-    block_documents = min(max(min(by_tokens, by_splits), 1), BLOCK_DOCUMENTS)
-    large_blocks = (documents - documents // _LAST_QUARTERS) // block_documents
-    last_documents = max(block_documents // _LAST_QUARTERS, 1)
-    last_blocks = triton.cdiv(documents - large_blocks * block_documents, last_documents)
-    most = 2 * triton.cdiv(documents, splits) + block_documents
+    cut = cut_up(segment, splits, BLOCK_DOCUMENTS)
+    most = 2 * triton.cdiv(documents, splits) + cut.block_documents
     kept = min(top_k, most)
     return _Plan(
         roles,
@@ -282,12 +289,9 @@ def _plan(segment: Segment, batch: int, query_tokens: int, top_k: int, roles: Ro
         subtiles,
         groups,
         splits,
-        block_documents,
-        large_blocks,
-        last_documents,
-        large_blocks + last_blocks,
+        cut,
         most,
-        most // last_documents,
+        most // cut.last_documents,
         kept,
         capacity=2 * kept + 4 * BLOCK_DOCUMENTS,
     )

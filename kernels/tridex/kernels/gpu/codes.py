@@ -61,60 +61,96 @@ def _added(sums: str, centroids: str, weights: str) -> str:
     return _ADD.replace("SUMS", sums).replace("CENTROIDS", centroids).replace("WEIGHTS", weights)
 
 
-DECODE_4_BITS = f"""{{
-.reg .b32 low, high, ones, index, bit, first, second, number;
-mov.b32 ones, 0xff00;
-and.b32 index, $2, 0x77777777;
-shr.u32 bit, $2, 3;
+def _named(assembly: str, **registers: str) -> str:
+    """The PTX with registers in place of the names in capitals."""
+    for name, register in registers.items():
+        assembly = assembly.replace(name, register)
+    return assembly
+
+
+_WEIGHTS_4_BITS = """mov.b32 ones, 0xff00;
+and.b32 index, CODES, 0x77777777;
+shr.u32 bit, CODES, 3;
 and.b32 bit, bit, 0x11111111;
-prmt.b32 low, $5, $9, index;
-prmt.b32 high, $13, $17, index;
+prmt.b32 low, WORD_0, WORD_1, index;
+prmt.b32 high, WORD_2, WORD_3, index;
 prmt.b32 first, ones, ones, bit;
 lop3.b32 first, first, high, low, 0xca;
 shr.u32 index, index, 16;
 shr.u32 bit, bit, 16;
-prmt.b32 low, $5, $9, index;
-prmt.b32 high, $13, $17, index;
+prmt.b32 low, WORD_0, WORD_1, index;
+prmt.b32 high, WORD_2, WORD_3, index;
 prmt.b32 second, ones, ones, bit;
 lop3.b32 second, second, high, low, 0xca;
-prmt.b32 low, first, second, 0x6420;
-prmt.b32 high, first, second, 0x7531;
+prmt.b32 LOW, first, second, 0x6420;
+prmt.b32 HIGH, first, second, 0x7531;"""
+"""The weights of 4 bytes' low and high codes. WORD_0 to WORD_3: weights 0 to 3, 4 to 7, 8 to 11, 12 to 15. Indices lose
+the 4th bit, which prmt takes for a sign; it then picks the upper weights: lop3 0xca is `first ? high : low`."""
+
+_WEIGHTS_2_BITS = """and.b32 even, CODES, 0x33333333;
+shr.u32 odd, CODES, 2;
+and.b32 odd, odd, 0x33333333;
+prmt.b32 first, WORD, WORD, even;
+prmt.b32 third, WORD, WORD, odd;
+shr.u32 even, even, 16;
+shr.u32 odd, odd, 16;
+prmt.b32 second, WORD, WORD, even;
+prmt.b32 fourth, WORD, WORD, odd;
+prmt.b32 WEIGHTS_0, first, second, 0x6420;
+prmt.b32 WEIGHTS_1, third, fourth, 0x6420;
+prmt.b32 WEIGHTS_2, first, second, 0x7531;
+prmt.b32 WEIGHTS_3, third, fourth, 0x7531;"""
+"""The weights of each of 4 bytes' codes, from the low bits up. WORD: the 4 weights."""
+
+DECODE_4_BITS = f"""{{
+.reg .b32 low, high, ones, index, bit, first, second, number;
+{_named(_WEIGHTS_4_BITS, CODES="$2", WORD_0="$5", WORD_1="$9", WORD_2="$13", WORD_3="$17", LOW="low", HIGH="high")}
 {_added("$0", "$3", "low")}
 {_added("$1", "$4", "high")}
 }}"""
 """$2: 4 bytes of codes. $3 and $4: the centroid's numbers for the low and for the high codes. $5, $9, $13 and $17:
-bucket weights 0 to 3, 4 to 7, 8 to 11, 12 to 15, 128 above the codebook's; those between repeat them, once for each of
-the 4 elements. $0 and $1: the numbers of the low and of the high codes. Indices lose the 4th bit, which prmt takes for
-a sign; it then picks the upper weights: lop3 0xca is `first ? high : low`."""
+bucket weights, 128 above the codebook's; the registers between repeat them, once for each of the 4 elements. $0 and $1:
+the numbers of the low and of the high codes."""
 
 DECODE_2_BITS = f"""{{
-.reg .b32 even, odd, first, second, third, fourth, number;
-and.b32 even, $4, 0x33333333;
-shr.u32 odd, $4, 2;
-and.b32 odd, odd, 0x33333333;
-prmt.b32 first, $9, $9, even;
-prmt.b32 third, $9, $9, odd;
-shr.u32 even, even, 16;
-shr.u32 odd, odd, 16;
-prmt.b32 second, $9, $9, even;
-prmt.b32 fourth, $9, $9, odd;
-prmt.b32 even, first, second, 0x6420;
-prmt.b32 odd, third, fourth, 0x6420;
-prmt.b32 first, first, second, 0x7531;
-prmt.b32 third, third, fourth, 0x7531;
+.reg .b32 even, odd, first, second, third, fourth, fifth, sixth, number;
+{
+    _named(
+        _WEIGHTS_2_BITS,
+        CODES="$4",
+        WORD="$9",
+        WEIGHTS_0="even",
+        WEIGHTS_1="odd",
+        WEIGHTS_2="fifth",
+        WEIGHTS_3="sixth",
+    )
+}
 {_added("$0", "$5", "even")}
 {_added("$1", "$6", "odd")}
-{_added("$2", "$7", "first")}
-{_added("$3", "$8", "third")}
+{_added("$2", "$7", "fifth")}
+{_added("$3", "$8", "sixth")}
 }}"""
 """$4: 4 bytes of codes. $5 to $8: the centroid's numbers for each byte's codes, from the low bits up. $9: the 4 bucket
 weights, 128 above the codebook's. $0 to $3: the numbers of each byte's codes."""
+
+WEIGHTS_4_BITS = f"""{{
+.reg .b32 low, high, ones, index, bit, first, second;
+{_named(_WEIGHTS_4_BITS, CODES="$2", WORD_0="$3", WORD_1="$7", WORD_2="$11", WORD_3="$15", LOW="$0", HIGH="$1")}
+}}"""
+"""The bucket weights alone: $2, codes; $3, $7, $11 and $15, all weights, each three times more; $0 and $1, those of the
+low and of the high codes."""
+
+WEIGHTS_2_BITS = f"""{{
+.reg .b32 even, odd, first, second, third, fourth;
+{_named(_WEIGHTS_2_BITS, CODES="$4", WORD="$5", WEIGHTS_0="$0", WEIGHTS_1="$1", WEIGHTS_2="$2", WEIGHTS_3="$3")}
+}}"""
+"""The bucket weights alone: $4, codes; $5, the 4 weights; $0 to $3, those of each byte's codes."""
 
 _DECODE_4_BITS = tl.constexpr(DECODE_4_BITS)
 _DECODE_2_BITS = tl.constexpr(DECODE_2_BITS)
 _OPERANDS_4_BITS = tl.constexpr("=&r,=&r" + ",r" * 19)
 _OPERANDS_2_BITS = tl.constexpr("=&r,=&r,=&r,=&r" + ",r" * 9)
-_SIGNED = tl.constexpr(_SIGNS - 2**32)
+SIGNED = tl.constexpr(_SIGNS - 2**32)
 
 
 @triton.jit
@@ -169,10 +205,10 @@ def _decode_4_bits(codes, low, high, p_bucket_weights):
             codes,
             low,
             high,
-            tl.load(p_words) ^ _SIGNED,
-            tl.load(p_words + 1) ^ _SIGNED,
-            tl.load(p_words + 2) ^ _SIGNED,
-            tl.load(p_words + 3) ^ _SIGNED,
+            tl.load(p_words) ^ SIGNED,
+            tl.load(p_words + 1) ^ SIGNED,
+            tl.load(p_words + 2) ^ SIGNED,
+            tl.load(p_words + 3) ^ SIGNED,
         ],
         dtype=(tl.int8, tl.int8),
         is_pure=True,
@@ -193,7 +229,7 @@ def _decode_2_bits(codes, first, second, third, fourth, p_bucket_weights):
     return tl.inline_asm_elementwise(
         _DECODE_2_BITS,
         _OPERANDS_2_BITS,
-        [codes, first, second, third, fourth, tl.load(p_bucket_weights.to(tl.pointer_type(tl.int32))) ^ _SIGNED],
+        [codes, first, second, third, fourth, tl.load(p_bucket_weights.to(tl.pointer_type(tl.int32))) ^ SIGNED],
         dtype=(tl.int8, tl.int8, tl.int8, tl.int8),
         is_pure=True,
         pack=4,

@@ -32,7 +32,7 @@ _BUFFER_CHUNK = tl.constexpr(256)
 _MERGED_CHUNK = tl.constexpr(64)
 _PLACES = tl.constexpr(128)
 _OTHERS = tl.constexpr(8)
-"""Keys looked at together: of each query's splits, and where those that are left are put in order."""
+"""Keys looked at together: of each query's splits, unless said otherwise, and where those left are put in order."""
 
 
 @triton.jit
@@ -67,6 +67,7 @@ def merge(
     capacity,
     top_k,
     SUBTILES: tl.constexpr,
+    CHUNK: tl.constexpr = _MERGED_CHUNK,
 ):
     """The best documents of all splits, in order, for the queries of a group.
 
@@ -77,15 +78,15 @@ def merge(
     own = query < end_query
     lines = query.to(tl.int64)
     least = tl.full([SUBTILES], LOWEST_KEY, tl.int64)
-    for first in range(0, splits, _MERGED_CHUNK):
-        split = first + tl.arange(0, _MERGED_CHUNK)
+    for first in range(0, splits, CHUNK):
+        split = first + tl.arange(0, CHUNK)
         known = own[:, None] & (split < splits)[None, :]
         p_thresholds = p_least + (lines[:, None] * splits + split[None, :])
         thresholds = tl.load(p_thresholds, mask=known, other=LOWEST_KEY, cache_modifier=".cg")
         least = tl.maximum(least, tl.max(thresholds, axis=1))
     counts = tl.zeros([SUBTILES], tl.int32)
-    for first in range(0, splits * kept, _MERGED_CHUNK):
-        place = first + tl.arange(0, _MERGED_CHUNK)
+    for first in range(0, splits * kept, CHUNK):
+        place = first + tl.arange(0, CHUNK)
         known = own[:, None] & (place < splits * kept)[None, :]
         p_own = p_keys + (lines[:, None] * splits + (place // kept)[None, :]) * capacity + (place % kept)[None, :]
         keys = tl.load(p_own, mask=known, other=LOWEST_KEY, cache_modifier=".cg")

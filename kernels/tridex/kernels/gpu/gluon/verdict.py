@@ -29,7 +29,8 @@ from tridex.kernels.codec import Codec
 from tridex.kernels.segment import Segment
 
 PROBE = "tridex.kernels.gpu.probe"
-"""The child's module. It has device, codec and dim as arguments, and prints READY, then AGREES or why not."""
+"""The child's module. It has device, codec, dim and what is searched (roles.py) as arguments, and prints READY, then
+AGREES or why not."""
 
 READY = "ready"
 """The plain kernel has searched the probe: what goes wrong from here on is the Gluon kernel's fault."""
@@ -47,7 +48,7 @@ _FILE = "gluon.json"
 
 _log = logging.getLogger(__name__)
 
-_chosen: set[tuple[torch.device, Codec]] = set()
+_chosen: set[tuple[str, torch.device, Codec]] = set()
 
 
 @dataclass(frozen=True)
@@ -59,40 +60,41 @@ class Verdict:
     """Why it does not serve; empty where it agrees."""
 
 
-def is_chosen(device: torch.device, codec: Codec) -> bool:
-    """Whether the codec's Gluon kernel serves on the device, in this process."""
-    return (device, codec) in _chosen
+def is_chosen(kind: str, device: torch.device, codec: Codec) -> bool:
+    """Whether the codec's Gluon kernel for batches, or for single queries, serves on the device, in this process."""
+    return (kind, device, codec) in _chosen
 
 
-def choose(segment: Segment, load: Callable[[], object]) -> None:
-    """Decides whether the Gluon kernel serves, by the verdict that is kept or else by a child's; one line of the log.
+def choose(kind: str, segment: Segment, load: Callable[[], object]) -> None:
+    """Decides whether a Gluon kernel serves, by the verdict that is kept or else by a child's; one line of the log.
 
     Args:
+        kind: What the kernel searches (roles.py).
         segment: Of the codec, dim and device.
         load: Runs the kernel once, so that no later search compiles or loads it.
     """
     device, codec = segment.device, segment.codec
     try:
-        verdict, kept = _verdict(device, codec, segment.dim)
+        verdict, kept = _verdict(kind, device, codec, segment.dim)
         if verdict.agrees:
             load()
     except Exception as error:  # Whatever keeps it from being found out, the plain kernel serves.
         verdict, kept = Verdict(agrees=False, reason=one_line(error)), None
     name = codec.value
     if verdict.agrees:
-        _chosen.add((device, codec))
-        _log.info("the Gluon kernel serves batches in %s on %s: it agrees with the plain one (%s)", name, device, kept)
+        _chosen.add((kind, device, codec))
+        _log.info("the Gluon kernel serves %s in %s on %s: it agrees with the plain one (%s)", kind, name, device, kept)
     else:
         again = f"delete {kept} to have it tried again" if kept else "the next start tries it again"
-        _log.warning("the plain kernel serves batches in %s on %s: %s; %s", name, device, verdict.reason, again)
+        _log.warning("the plain kernel serves %s in %s on %s: %s; %s", kind, name, device, verdict.reason, again)
 
 
-def compile_only(codec: Codec, load: Callable[[], object]) -> None:
+def compile_only(kind: str, codec: Codec, load: Callable[[], object]) -> None:
     """For a device that is elsewhere, and will be asked there. Where it fails, the log has a line."""
     try:
         load()
     except Exception as error:  # Whatever a version of the language says to it.
-        _log.warning("the Gluon kernel of %s cannot be compiled: %s", codec.value, one_line(error))
+        _log.warning("the Gluon kernel for %s in %s cannot be compiled: %s", kind, codec.value, one_line(error))
 
 
 def one_line(error: Exception) -> str:
@@ -100,12 +102,12 @@ def one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
-def _verdict(device: torch.device, codec: Codec, dim: int) -> tuple[Verdict, str | None]:
+def _verdict(kind: str, device: torch.device, codec: Codec, dim: int) -> tuple[Verdict, str | None]:
     """The verdict, and the file that it is kept in; None where it says nothing of the kernel and is not kept."""
-    cache = get_cache_manager(_key(device, codec, dim))
+    cache = get_cache_manager(_key(kind, device, codec, dim))
     if kept := _read(cache):
         return kept
-    verdict, is_the_kernels = ask_child(_command(device, codec, dim), LONGEST_S)
+    verdict, is_the_kernels = ask_child(_command(kind, device, codec, dim), LONGEST_S)
     return verdict, cache.put(json.dumps(asdict(verdict)), _FILE) if is_the_kernels else None
 
 
@@ -124,9 +126,9 @@ def _read(cache: CacheManager) -> tuple[Verdict, str] | None:
     return None
 
 
-def _key(device: torch.device, codec: Codec, dim: int) -> str:
+def _key(kind: str, device: torch.device, codec: Codec, dim: int) -> str:
     """Of all that a verdict depends on: hexadecimal, as the Triton language's own cache has them."""
-    digest = hashlib.sha256(json.dumps([*_described(device), triton.__version__, codec.value, dim]).encode())
+    digest = hashlib.sha256(json.dumps([*_described(device), triton.__version__, kind, codec.value, dim]).encode())
     for source in sorted(Path(__file__).parents[1].rglob("*.py")):
         digest.update(source.read_bytes())
     return digest.hexdigest()
@@ -139,8 +141,8 @@ def _described(device: torch.device) -> list[object]:
     return [properties.name, properties.multi_processor_count, driver.version, driver.cuda]
 
 
-def _command(device: torch.device, codec: Codec, dim: int) -> list[str]:
-    return [sys.executable, "-m", PROBE, str(device), codec.value, str(dim)]
+def _command(kind: str, device: torch.device, codec: Codec, dim: int) -> list[str]:
+    return [sys.executable, "-m", PROBE, str(device), codec.value, str(dim), kind]
 
 
 def ask_child(command: Sequence[str], longest_s: float) -> tuple[Verdict, bool]:
