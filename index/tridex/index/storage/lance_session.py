@@ -18,9 +18,8 @@ import lance
 _INDEX_CACHE_BYTES = 32 * 2**20
 _METADATA_CACHE_BYTES = 8 * 2**20
 """What Lance keeps in the host's memory of BM25 indexes and lists of files, of all collections together. What belongs
-to versions that are gone stays until the cache is full, some 50 kB a version: so it is full within minutes and grows no
-more. Lance's own are 6 GiB and 1 GiB, for every dataset that is opened."""
-
+to versions that are gone stays until the cache is full or forgotten, some 50 kB a version. Lance's own are 6 GiB and
+1 GiB, for every dataset that is opened."""
 
 _DESCRIPTORS = "/proc/self/fd"
 
