@@ -1,8 +1,9 @@
 """The run folder: files by which the processes of models report their state, and are asked to stop.
 
-A model's process writes INSTANCE.json there every half second. The launcher creates the file `starting` before it starts
-them and renames it: to `serving` when all are ready, to `draining`, so that models refuse new requests, except those of
-other models, and to `closing`, so that they refuse all requests and close their services. Files are overwritten and renamed, which works on a full disk, too.
+A model's process writes INSTANCE.json there every half second. The launcher creates the file `starting` before it
+starts them and renames it: to `serving` when all are ready, to `draining`, so that models refuse new requests, except
+those of other models, and to `closing`, so that they refuse all requests and close their services. Files are
+overwritten and renamed, which works on a full disk, too.
 """
 
 from __future__ import annotations

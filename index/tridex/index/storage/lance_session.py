@@ -7,7 +7,6 @@ room on the disk until it is closed. So they are forgotten now and then (7 ms in
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -21,7 +20,7 @@ _METADATA_CACHE_BYTES = 8 * 2**20
 to versions that are gone stays until the cache is full or forgotten, some 50 kB a version. Lance's own are 6 GiB and
 1 GiB, for every dataset that is opened."""
 
-_DESCRIPTORS = "/proc/self/fd"
+_DESCRIPTORS = Path("/proc/self/fd")
 
 
 @cache
@@ -51,16 +50,10 @@ def forget_cached() -> None:
 def keeps_removed_files(folder: Path) -> bool:
     """Whether this process has files below that folder open that are removed (Linux; 0.1 ms for fifty open ones)."""
     below = f"{folder.resolve()}/"
-    for descriptor in _descriptors():
-        with suppress(OSError):  # closed meanwhile
-            target = os.readlink(f"{_DESCRIPTORS}/{descriptor}")
-            if target.startswith(below) and target.endswith(" (deleted)"):
-                return True
+    with suppress(OSError):  # no Linux, or no descriptor left to list them with
+        for descriptor in _DESCRIPTORS.iterdir():
+            with suppress(OSError):  # closed meanwhile
+                target = str(descriptor.readlink())
+                if target.startswith(below) and target.endswith(" (deleted)"):
+                    return True
     return False
-
-
-def _descriptors() -> list[str]:
-    try:
-        return os.listdir(_DESCRIPTORS)
-    except OSError:  # no Linux, or no descriptor left to list them with
-        return []
