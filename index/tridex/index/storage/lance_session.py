@@ -38,7 +38,7 @@ def open_dataset(folder: str | Path, version: int | None = None) -> lance.LanceD
 
 def has_forgotten_caches(dataset: lance.LanceDataset) -> bool:
     """Whether the caches were forgotten since the dataset was opened: it still has those of then."""
-    return not dataset.session().is_same_as(_session())
+    return not dataset.session().is_same_as(_session())  # type: ignore[attr-defined]
 
 
 def forget_cached() -> None:
