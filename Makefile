@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 # A second environment with the client alone, on numpy 2: what a service that calls Tridex has.
 CLIENT_VENV := .venv-client
 DEPLOY_VENV := .venv-deploy
+# For a machine with a GPU. `make gpu GPU_PYTHON=python3` takes an environment that exists, as where there is no network.
+GPU_VENV := .venv-gpu
+GPU_PYTHON ?= $(GPU_VENV)/bin/python
 # Where the demo and `make serve` keep collections, checkpoints and the server's log.
 DATA ?= .tridex
 MODEL ?= default
@@ -14,11 +17,12 @@ PORT ?= 8001
 ROUNDS ?= 300
 KILLS ?= 200
 MINUTES ?= 10
+OF_CORPUS = $(if $(CORPUS),--corpus $(CORPUS))
 EXPORTED = ls model_repository/encoder/*/manifest.json >/dev/null 2>&1 || \
   $(BIN)/tridex export $(MODEL) --precision $(PRECISION)
 .DEFAULT_GOAL := help
 .PHONY: help install demo serve export index build search perf bench bench-build bench-kernels bench-index
-.PHONY: bench-candidates bench-overload quality soak gpu try test test-browser test-crash docs generate lint lint-deploy clean
+.PHONY: bench-candidates bench-overload bench-start bench-ingest quality soak gpu install-gpu try test test-browser test-crash docs generate lint lint-deploy clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-17s\033[0m %s\n", $$1, $$2}'
@@ -64,8 +68,8 @@ search: install ## ask a running server: QUERY="..." COLLECTION=<name>
 	@test -n "$(QUERY)" || { echo 'make search QUERY="delete a directory" COLLECTION=stdlib'; exit 2; }
 	$(BIN)/tridex search $(COLLECTION) "$(QUERY)" --address localhost:$(PORT)
 
-perf: install ## load the server with perf_analyzer: throughput, latency, the split by stage
-	$(BIN)/python -m benchmarks.serving --data $(DATA)
+perf: install ## load the server with perf_analyzer: throughput, latency, the split by stage: CORPUS=<BEIR folder>
+	$(BIN)/python -m benchmarks.serving --data $(DATA) $(OF_CORPUS)
 
 bench: install ## measure the encoder against plain ONNX Runtime, and int8 against fp32
 	$(BIN)/python -m benchmarks.encoder --data $(DATA)
@@ -88,6 +92,12 @@ quality: install ## measure ranking quality, codec by codec: CORPORA=<folder of 
 bench-index: install ## measure the mutable index: how soon a write is found, what searches pay for it, filters
 	$(BIN)/python -m benchmarks.mutable_index --data $(DATA)
 
+bench-start: install ## measure how soon a server is ready, without and with the kernel cache
+	$(BIN)/python -m benchmarks.start --data $(DATA)
+
+bench-ingest: install ## measure what a big ingest costs the searches beside it: CORPUS=<BEIR folder>
+	$(BIN)/python -m benchmarks.ingest --data $(DATA) $(OF_CORPUS)
+
 bench-overload: install ## send ten times more searches than the server can do: what is accepted, and how soon the rest refused
 	@$(EXPORTED)
 	$(BIN)/python -m benchmarks.overload --data $(DATA)
@@ -96,14 +106,25 @@ soak: install ## a mixed load for MINUTES=10: fails where memory, file descripto
 	@$(EXPORTED)
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES) --data $(DATA)
 
-# Without a network it takes $(DATA)/perf_analyzer, which an earlier `make perf` has fetched. The first tests compile kernels
-# side by side; the others ask how much of the GPU's memory is free, and are alone on it.
-gpu: install ## on a machine with a GPU: the kernels' and the server's tests on it, a profile, then perf and bench-kernels
-	$(BIN)/pytest tests/gpu/test_maxsim.py --numprocesses 8
-	$(BIN)/pytest tests/gpu --ignore tests/gpu/test_maxsim.py
-	$(BIN)/python -m benchmarks.batch_profile --data $(DATA) --device cuda --publish
-	$(BIN)/python -m benchmarks.serving --data $(DATA) --seconds 1
-	$(BIN)/python -m benchmarks.maxsim
+install-gpu: $(GPU_VENV)/.done ## make the environment of `make gpu`, on a machine with a GPU: gigabytes of CUDA's libraries
+
+$(GPU_VENV)/.done: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(GPU_VENV)
+	$(GPU_VENV)/bin/pip install --quiet --constraint constraints.txt --editable '.[gpu-dev]'
+	@touch $@
+
+# Without a network it takes $(DATA)/perf_analyzer, which an earlier `make perf` has fetched. The tests run side by side,
+# those that share servers or services in one process; what asks how much of the GPU's memory is free is alone on it.
+gpu: $(if $(filter $(GPU_VENV)/%,$(GPU_PYTHON)),install-gpu) ## on a machine with a GPU: its tests, then what is measured on it: CORPUS=<BEIR folder>
+	$(GPU_PYTHON) -m pytest tests/gpu -m 'not alone' --numprocesses 8 --dist loadgroup
+	$(GPU_PYTHON) -m pytest tests/gpu -m alone
+	$(GPU_PYTHON) -m benchmarks.batch_profile --data $(DATA) --device cuda $(OF_CORPUS) --publish
+	$(GPU_PYTHON) -m benchmarks.bulk_build --data $(DATA) --device cuda $(OF_CORPUS)
+	$(GPU_PYTHON) -m benchmarks.start --data $(DATA) --device cuda --rounds 1
+	$(GPU_PYTHON) -m benchmarks.serving --data $(DATA) --seconds 1 $(OF_CORPUS)
+	$(GPU_PYTHON) -m benchmarks.ingest --data $(DATA) --seconds 5 $(OF_CORPUS)
+	$(if $(CORPUS),$(GPU_PYTHON) -m benchmarks.agreement --device cuda $(OF_CORPUS))
+	$(GPU_PYTHON) -m benchmarks.maxsim
 
 # First what needs no server, in two processes of one thread each, with the lines that it reaches; what runs in a server
 # is not counted. Then what starts servers, which take all cores.
@@ -145,5 +166,5 @@ lint-deploy: $(DEPLOY_VENV)/.done ## check images, chart, alerts and dashboards 
 	$(DEPLOY_VENV)/bin/python deploy/check.py
 
 clean: ## remove the environments, exported encoders and collections
-	rm -rf $(VENV) $(CLIENT_VENV) $(DEPLOY_VENV) $(DATA) model_repository/encoder/[0-9]* model_repository/encoder/.staging-* \
+	rm -rf $(VENV) $(CLIENT_VENV) $(DEPLOY_VENV) $(GPU_VENV) $(DATA) model_repository/encoder/[0-9]* model_repository/encoder/.staging-* \
 	  .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .site .coverage

@@ -12,7 +12,7 @@ import argparse
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from itertools import islice, pairwise
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -23,15 +23,10 @@ from rich.console import Console
 from rich.markdown import Markdown
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from examples import stdlib_corpus
 from tridex import kernels
-from tridex.building import Embedder, Progress, build_collection, document_reading, new_collection_spec
 from tridex.common.device import resolve_device
-from tridex.encoding import Artifact, ArtifactError, DeviceEncoder, create_encoder, latest_version_dir, load_artifact
-from tridex.export import export_default
-from tridex.index import Store
+from tridex.encoding import Artifact, DeviceEncoder, create_encoder
 from tridex.kernels import Codec
-from tridex.protocol.sources import open_source
 from tridex.serving.backend.query_tokens import QueryTokens
 from tridex.serving.backend.service import Context, Request, as_strings
 from tridex.serving.engine.explanations import Explainer
@@ -39,11 +34,13 @@ from tridex.serving.engine.search_engine import SearchEngine
 from tridex.serving.metrics.registry import Metrics
 from tridex.serving.requests.search import SearchRequest
 
-from .environment import questions
+from .environment import build, chosen, default_artifact, no_infer, write_jsonl
 from .publishing import device_name, publish
 
 BATCHES = (1, 8, 64)
 ROUNDS = 30
+WARM_UP_S = 3.0
+"""Of each batch size: what a server makes behind its start, approximations and captured searches, is there by then."""
 PROFILED = 5
 """Rounds in the trace."""
 KERNELS_SHOWN = 15
@@ -65,7 +62,7 @@ class Batch:
         if isinstance(encoder, DeviceEncoder):
             encoder.capture(artifact.manifest.rules.query.length)
             self._encode = encoder.encode_on_device
-        context = Context(artifact.directory.parents[1], device, store, _no_infer, Metrics())
+        context = Context(artifact.directory.parents[1], device, store, no_infer, Metrics())
         explainer = Explainer(artifact.manifest, artifact.tokenizer(), encoder.encode_many)
         kernels.warm_up(device, artifact.manifest.dim, [CODEC])
         self._engine = SearchEngine(context, artifact, explainer, self._stream)
@@ -101,55 +98,41 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(".tridex"))
     parser.add_argument("--repository", type=Path, default=Path("model_repository"))
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--documents", type=int, help="of the standard library's documentation; all if left out")
+    parser.add_argument("--corpus", type=Path, help="a BEIR folder, in place of the standard library's documentation")
+    parser.add_argument("--documents", type=int, help="the first ones instead of all")
     parser.add_argument("--publish", action="store_true")
     arguments = parser.parse_args()
     device = resolve_device(arguments.device)
-    try:
-        latest_version_dir(arguments.repository / "encoder")
-    except ArtifactError:
-        export_default(arguments.repository)
-    artifact = load_artifact(latest_version_dir(arguments.repository / "encoder"))
-    arguments.data.mkdir(parents=True, exist_ok=True)
-    corpus = arguments.data / "stdlib.jsonl"
-    texts = questions(stdlib_corpus.load(corpus), max(BATCHES))
+    artifact = default_artifact(arguments.repository)
+    corpus = chosen(arguments.corpus, arguments.data)
+    documents, texts = corpus.documents[: arguments.documents], corpus.questions
     with TemporaryDirectory() as folder, ExitStack() as held:
         store = Path(folder) / "store"
-        _build(corpus, store, artifact, device, arguments.documents)
+        source = write_jsonl(Path(folder) / "corpus.jsonl", documents)
+        build(source, store, "c", CODEC, artifact, create_encoder(artifact, device, threads=torch.get_num_threads()))
         batch = Batch(artifact, store, device)
         held.callback(batch.close)
         rows = [_measured(batch, texts[:count]) for count in BATCHES]
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device != "cpu" else [])]
         with profile(activities=activities) as profiler:
             for _ in range(PROFILED):
-                batch.answer(texts)
+                batch.answer(texts[: max(BATCHES)])
     trace = arguments.data / "batch-trace.json"
     profiler.export_chrome_trace(str(trace))
     on_device = _on_device(profiler) if device != "cpu" else []
-    text = _tables(rows, on_device)
+    head = f"{corpus.name}, {len(documents):,} documents, {CODEC.value}:"
+    text = f"{head}\n\n{_tables(rows, on_device)}"
     Console().print(Markdown(f"{text}\n\nThe trace: {trace}"))
     if arguments.publish:
-        results: dict[str, object] = {"device": device, "stages": rows, "device_ms": on_device}
+        about = {"device": device, "corpus": corpus.name, "documents": len(documents)}
+        results: dict[str, object] = {**about, "stages": rows, "device_ms": on_device}
         publish(f"profile-{device_name()}", results, text, section="Serving")
-
-
-def _build(corpus: Path, store: Path, artifact: Artifact, device: str, count: int | None) -> None:
-    source = store.with_name("corpus.jsonl")
-    with corpus.open() as lines:
-        source.write_text("".join(islice(lines, count)))
-    spec = new_collection_spec(artifact, CODEC, {})
-    embed = Embedder(
-        artifact,
-        create_encoder(artifact, device, threads=torch.get_num_threads()),
-        document_reading(spec, artifact.manifest),
-    )
-    done = build_collection(open_source(source), Store(store), "c", spec, embed, progress=Progress())
-    Console().print(f"built of {done.documents:,} documents")
 
 
 def _measured(batch: Batch, texts: Sequence[str]) -> dict[str, float]:
     """Median milliseconds of each stage."""
-    for _ in range(3):
+    until = time.perf_counter() + WARM_UP_S
+    while time.perf_counter() < until:
         batch.answer(texts)
     rounds = [batch.answer(texts) for _ in range(ROUNDS)]
     stages = {name: median(times) for name, times in zip(STAGES, zip(*rounds, strict=True), strict=True)}
@@ -179,10 +162,6 @@ def _tables(rows: Sequence[dict[str, float]], on_device: Sequence[dict[str, Any]
             for event in on_device[:KERNELS_SHOWN]
         ]
     return "\n".join(lines)
-
-
-def _no_infer(model: str, inputs: Any, outputs: Any) -> dict[str, Any]:  # noqa: ARG001
-    raise AssertionError("no other model is called")
 
 
 if __name__ == "__main__":

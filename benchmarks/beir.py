@@ -20,8 +20,8 @@ class Beir:
     qrels: dict[str, dict[str, int]]
 
 
-def read_beir(folder: Path, documents: int, queries: int) -> Beir:
-    """Reads at most so many documents, judged ones first, and the first so many judged queries."""
+def read_beir(folder: Path, documents: int | None = None, queries: int | None = None) -> Beir:
+    """Reads at most so many documents, judged ones first, and the first so many judged queries; all where None."""
     qrels: dict[str, dict[str, int]] = {}
     for line in (folder / "qrels" / "test.tsv").read_text().splitlines()[1:]:
         query, document, grade = line.split("\t")

@@ -29,12 +29,12 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from tridex.building import Embed, Embedder, Progress, build_collection
-from tridex.encoding import Artifact, DocumentReading, create_encoder, latest_version_dir, load_artifact
-from tridex.export import export_default
+from tridex.encoding import Artifact, DocumentReading, create_encoder
 from tridex.index import CollectionSpec, Follower, Store
 from tridex.kernels import Codec, TokenEmbeddings
 from tridex.protocol.sources import open_source
 
+from .environment import default_artifact
 from .publishing import publish
 from .timing import take_turns
 
@@ -189,9 +189,7 @@ def main() -> None:
         return
     if arguments.corpora is None:
         parser.error("--corpora is missing; expected a folder of BEIR folders")
-    if not (arguments.repository / "encoder" / "1").exists():
-        export_default(arguments.repository)
-    artifact = load_artifact(latest_version_dir(arguments.repository / "encoder"))
+    artifact = default_artifact(arguments.repository)
     folders = {file.parent: file.stat().st_size for file in arguments.corpora.glob("*/corpus.jsonl.gz")}
     chosen = dict.fromkeys([arguments.corpora / "scifact", max(folders, key=lambda folder: folders[folder])])
     with tempfile.TemporaryDirectory() as folder:

@@ -1,27 +1,90 @@
-"""The served system that the benchmarks measure."""
+"""The served system that the benchmarks measure, and what it serves."""
 
 from __future__ import annotations
 
+import json
 import random
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from examples import stdlib_corpus
-from tridex.client import Client, CodecName
-from tridex.encoding import ArtifactError, latest_version_dir
+from tridex.building import Embedder, Progress, Summary, build_collection, document_reading, new_collection_spec
+from tridex.client import Client, CodecName, Document
+from tridex.encoding import Artifact, ArtifactError, Encoder, latest_version_dir, load_artifact
 from tridex.export import export_default
+from tridex.index import Store
+from tridex.kernels import Codec
+from tridex.protocol.parameters import LongDocumentsName
+from tridex.protocol.sources import open_source
 from tridex.serving.server import TritonServer
 from tridex.serving.settings import ServerSettings
+
+from .beir import read_beir
 
 CODECS: tuple[CodecName, ...] = ("float16", "int8")
 """Each has a collection of the corpus."""
 
 
-def collection(codec: str) -> str:
-    """The collection that holds the corpus in this codec."""
-    return f"stdlib-{codec}"
+@dataclass(frozen=True)
+class Corpus:
+    """What a benchmark serves, and what it asks for."""
+
+    name: str
+    documents: list[Document]
+    questions: list[str]
+    long_documents: LongDocumentsName
+
+    def collection(self, codec: CodecName) -> str:
+        """The collection that holds the corpus in this codec."""
+        return f"{self.name}-{codec}"
+
+
+def stdlib(data: Path) -> Corpus:
+    """The documentation of Python's standard library, which is written into `data` on first use."""
+    data.mkdir(parents=True, exist_ok=True)
+    rows = stdlib_corpus.load(data / "stdlib.jsonl")
+    documents = [Document(str(row["_id"]), str(row["text"]), row["metadata"]) for row in rows]
+    return Corpus("stdlib", documents, questions(rows, 500), "truncate")
+
+
+def beir(folder: Path) -> Corpus:
+    """A folder in BEIR's layout, with its judged queries; documents that the encoder cannot read at once in windows."""
+    read = read_beir(folder)
+    documents = [Document(key, text) for key, text in read.documents.items()]
+    return Corpus(read.name, documents, list(read.queries.values()), "windows")
+
+
+def chosen(folder: Path | None, data: Path) -> Corpus:
+    """The BEIR folder's corpus, or the standard library's documentation where it is None."""
+    return beir(folder) if folder else stdlib(data)
+
+
+def default_artifact(repository: Path) -> Artifact:
+    """The repository's encoder; the default checkpoint is exported where there is none."""
+    try:
+        latest_version_dir(repository / "encoder")
+    except ArtifactError:
+        export_default(repository)
+    return load_artifact(latest_version_dir(repository / "encoder"))
+
+
+def write_jsonl(path: Path, documents: Iterable[Document]) -> Path:
+    """The documents as a source of a build."""
+    with path.open("w") as file:
+        for one in documents:
+            file.write(json.dumps({"_id": one.id, "text": one.text, "metadata": one.metadata}) + "\n")
+    return path
+
+
+def build(source: Path, store: Path, name: str, codec: Codec, artifact: Artifact, encoder: Encoder) -> Summary:
+    """Builds a collection as `tridex index build` does."""
+    spec = new_collection_spec(artifact, codec)
+    embed = Embedder(artifact, encoder, document_reading(spec, artifact.manifest))
+    return build_collection(open_source(source), Store(store), name, spec, embed, progress=Progress(quiet=True))
 
 
 def free_ports(count: int) -> list[int]:
@@ -36,16 +99,11 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def served_stdlib(
-    repository: Path, data: Path, arguments: tuple[str, ...] = ()
-) -> Iterator[tuple[TritonServer, Client, list[dict[str, object]]]]:
-    """A server over the standard library's documentation, a client, and the corpus. `arguments` go to tritonserver."""
-    data.mkdir(parents=True, exist_ok=True)
-    try:
-        latest_version_dir(repository / "encoder")
-    except ArtifactError:
-        export_default(repository)
-    rows = stdlib_corpus.load(data / "stdlib.jsonl")
+def served(
+    corpus: Corpus, repository: Path, data: Path, arguments: tuple[str, ...] = ()
+) -> Iterator[tuple[TritonServer, Client]]:
+    """A server with the corpus in each of the codecs, and a client. `arguments` go to tritonserver."""
+    default_artifact(repository)
     grpc_port, http_port, metrics_port = free_ports(3)
     settings = ServerSettings(
         repository=repository,
@@ -57,13 +115,13 @@ def served_stdlib(
     server = TritonServer(settings, arguments=arguments)
     with server, Client(server.address, timeout_s=120) as client:
         existing = {found.name: found.count for found in client.collections()}
-        documents = [{"id": row["_id"], "text": row["text"], "metadata": row["metadata"]} for row in rows]
         for codec in CODECS:
-            if collection(codec) not in existing:
-                client.create_collection(collection(codec), codec=codec, long_documents="truncate")
-            if existing.get(collection(codec)) != len(rows):
-                client.upsert(collection(codec), documents, batch_size=64, show_progress_bar=True)
-        yield server, client, rows
+            name = corpus.collection(codec)
+            if name not in existing:
+                client.create_collection(name, codec=codec, long_documents=corpus.long_documents)
+            if existing.get(name) != len(corpus.documents):
+                client.upsert(name, corpus.documents, batch_size=64, show_progress_bar=True)
+        yield server, client
 
 
 def questions(rows: list[dict[str, object]], count: int) -> list[str]:
@@ -71,3 +129,8 @@ def questions(rows: list[dict[str, object]], count: int) -> list[str]:
     sentences = [str(row["text"]).partition("\n")[2].partition(".")[0].replace("\n", " ") for row in rows]
     usable = sorted({sentence for sentence in sentences if 4 <= len(sentence.split()) <= 16})
     return random.Random(0).sample(usable, count)
+
+
+def no_infer(model: str, inputs: Any, outputs: Any) -> dict[str, Any]:  # noqa: ARG001
+    """In a Context, for services that call no other model."""
+    raise AssertionError("no other model is called")

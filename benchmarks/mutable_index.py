@@ -24,7 +24,7 @@ from tridex.index import Document as StoredDocument
 from tridex.kernels import Codec
 from tridex.serving.server import TritonServer
 
-from .environment import questions, served_stdlib
+from .environment import served, stdlib
 from .publishing import publish
 
 ROWS = 500_000
@@ -43,13 +43,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(".tridex"))
     parser.add_argument("--repository", type=Path, default=Path("model_repository"))
     arguments = parser.parse_args()
+    corpus = stdlib(arguments.data)
     measured: list[Row] = []
     with tempfile.TemporaryDirectory(dir=arguments.data) as folder, console.status(f"filters over {ROWS:,} rows"):
         measured += filters(Path(folder))
     with tempfile.TemporaryDirectory(dir=arguments.data) as folder, console.status("compaction"):
         measured += compaction(Path(folder))
-    with served_stdlib(arguments.repository, arguments.data) as (server, client, rows):
-        measured += writes(server, client, questions(rows, WRITES))
+    with served(corpus, arguments.repository, arguments.data) as (server, client):
+        measured += writes(server, client, corpus.questions[:WRITES])
     markdown = table(measured)
     console.print(Markdown(markdown))
     publish("mutable_index", {name: {"unit": unit, "measured": values} for name, unit, values in measured}, markdown)

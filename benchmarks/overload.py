@@ -30,7 +30,7 @@ from tridex.protocol import models, parameters
 from tridex.protocol.error_tags import ErrorTag, untagged
 from tridex.protocol.tensors import DType
 
-from .environment import CODECS, collection, questions, served_stdlib
+from .environment import CODECS, Corpus, served, stdlib
 from .publishing import publish
 
 TIMES = 10
@@ -70,9 +70,10 @@ class Ends:
 class Generator:
     """Sends searches with a timeout, one question after another, over several connections."""
 
-    def __init__(self, address: str, texts: Sequence[str], timeout_s: float) -> None:
+    def __init__(self, address: str, corpus: Corpus, timeout_s: float) -> None:
         self._timeout_s = timeout_s
-        self._messages = itertools.cycle([_message(text, timeout_s) for text in texts])
+        collection = corpus.collection(CODECS[0])
+        self._messages = itertools.cycle([_message(collection, text, timeout_s) for text in corpus.questions])
         self._channels = [
             grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
             for _ in range(CONNECTIONS)
@@ -130,29 +131,29 @@ def main() -> None:
     parser.add_argument("--repository", type=Path, default=Path("model_repository"))
     parser.add_argument("--seconds", type=float, default=30.0, help="of each overload")
     arguments = parser.parse_args()
-    with served_stdlib(arguments.repository, arguments.data) as (server, _, rows):
-        texts = questions(rows, 500)
-        alone = asyncio.run(lone(server.address, texts))
+    corpus = stdlib(arguments.data)
+    with served(corpus, arguments.repository, arguments.data) as (server, _):
+        alone = asyncio.run(lone(server.address, corpus))
         p99_ms = alone["p99_ms"]
         timeouts = (PATIENT_S, FACTOR * p99_ms / 1000)
-        runs = [asyncio.run(overload(server.address, texts, timeout_s, arguments.seconds)) for timeout_s in timeouts]
+        runs = [asyncio.run(overload(server.address, corpus, timeout_s, arguments.seconds)) for timeout_s in timeouts]
     table = markdown(alone, runs)
     console.print(Markdown(table))
     publish("overload", {"alone": alone, "runs": runs}, table, section="Overload")
 
 
-async def lone(address: str, texts: Sequence[str]) -> dict[str, float]:
+async def lone(address: str, corpus: Corpus) -> dict[str, float]:
     """Milliseconds of one client's searches."""
-    generator = Generator(address, texts, 10 * PATIENT_S)
+    generator = Generator(address, corpus, 10 * PATIENT_S)
     await generator.closed(1, WARM_UP_S)
     ends = await generator.closed(1, ALONE_S)
     await generator.close()
     return {f"p{percent}_ms": float(np.percentile(ends.ms[OK], percent)) for percent in (50, 99)}
 
 
-async def overload(address: str, texts: Sequence[str], timeout_s: float, seconds: float) -> dict[str, Any]:
+async def overload(address: str, corpus: Corpus, timeout_s: float, seconds: float) -> dict[str, Any]:
     """Capacity, overload, and what there is right after it."""
-    busy, hasty = Generator(address, texts, 10 * PATIENT_S), Generator(address, texts, timeout_s)
+    busy, hasty = Generator(address, corpus, 10 * PATIENT_S), Generator(address, corpus, timeout_s)
     await busy.closed(CLIENTS, WARM_UP_S)
     capacity = len((await busy.closed(CLIENTS, CAPACITY_S)).ms[OK]) / CAPACITY_S
     began = time.monotonic()
@@ -180,7 +181,7 @@ def each_second(answered_at: Sequence[float], began: float, seconds: int) -> lis
     return [sum(began + i <= at < began + i + 1 for at in answered_at) for i in range(seconds)]
 
 
-def _message(text: str, timeout_s: float) -> bytes:
+def _message(collection: str, text: str, timeout_s: float) -> bytes:
     """A search for one text, as the client sends it."""
     raw = text.encode()
     request = pb.ModelInferRequest(
@@ -189,7 +190,7 @@ def _message(text: str, timeout_s: float) -> bytes:
         outputs=[{"name": models.IDS.name}, {"name": models.SCORES.name}],
         raw_input_contents=[len(raw).to_bytes(4, "little") + raw],
     )
-    request.parameters[parameters.COLLECTION].string_param = collection(CODECS[0])
+    request.parameters[parameters.COLLECTION].string_param = collection
     request.parameters[parameters.TOP_K].int64_param = TOP_K
     request.parameters["timeout"].int64_param = round(1e6 * timeout_s)
     return bytes(request.SerializeToString())

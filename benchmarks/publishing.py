@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from tridex.common.device import CPU
 from tridex.common.installed import versions
 
 RESULTS = Path(__file__).parent / "results"
@@ -34,6 +35,11 @@ def device_name() -> str:
     """What results of this machine are filed under: the GPU's name, else the CPU's with its number of cores."""
     about = machine(())
     return re.sub(r"\W+", "-", str(about.get("gpu", f"{about['cpu']} {about['cores']} cores"))).lower().strip("-")
+
+
+def filed(name: str, device: str) -> str:
+    """The name of results by what they were computed on: a GPU's stand beside a CPU's, under its own name."""
+    return name if device == CPU else f"{name}-{device_name()}"
 
 
 def _cpu_name() -> str:

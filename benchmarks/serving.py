@@ -1,15 +1,15 @@
 """Throughput and latency of the served system under load, and where the time goes.
 
 perf_analyzer sends searches with real query text, each concurrency in turn, to a server over the standard library's
-documentation. The server's own counters, read before and after, split the time by stage.
+documentation, or another corpus. The server's own counters, read before and after, split the time by stage.
 
     python -m benchmarks.serving
+    python -m benchmarks.serving --corpus <BEIR folder>
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from tridex import kernels
+from tridex.client import CodecName
 from tridex.client.channel import DEFAULT_TIMEOUT_S
 from tridex.common.device import CPU
 from tridex.encoding import create_encoder, latest_version_dir, load_artifact
@@ -32,8 +33,8 @@ from tridex.serving.metrics.stages import SEARCH_STAGES, StageTotal, read_stages
 from tridex.serving.server import TritonServer
 
 from . import perf_analyzer, trace
-from .environment import CODECS, collection, questions, served_stdlib
-from .publishing import device_name, publish
+from .environment import CODECS, Corpus, chosen, served
+from .publishing import filed, publish
 
 CONCURRENCIES = (1, 4, 16, 64)
 GPU_CONCURRENCIES = (1, 16, 64, 256)
@@ -47,27 +48,25 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(".tridex"))
     parser.add_argument("--repository", type=Path, default=Path("model_repository"))
     parser.add_argument("--seconds", type=float, default=4.0, help="per window; a row takes two or three windows")
-    parser.add_argument("--queries", type=Path, help="a BEIR queries.jsonl, in place of sentences of the corpus")
+    parser.add_argument("--corpus", type=Path, help="a BEIR folder, in place of the standard library's documentation")
     arguments = parser.parse_args()
+    corpus = chosen(arguments.corpus, arguments.data)
     binary = perf_analyzer.fetch(arguments.data / "perf_analyzer")
     trace_file = (arguments.data / "trace.json").resolve()
     for earlier in trace_file.parent.glob(f"{trace_file.name}.*"):
         earlier.unlink()
-    with served_stdlib(arguments.repository, arguments.data, trace.arguments(trace_file)) as (server, client, rows):
-        if arguments.queries:
-            texts = [json.loads(line)["text"] for line in arguments.queries.read_text().splitlines()]
-        else:
-            texts = questions(rows, 500)
+    with served(corpus, arguments.repository, arguments.data, trace.arguments(trace_file)) as (server, client):
         encoder, device = client.encoder(), server.device
-        alone = direct(arguments.repository, server.store, texts, device)
         with console.status("one client, traced"):
-            one_client = measure(binary, server, texts, CODECS[0], 1, False, arguments)
+            one_client = measure(binary, server, corpus, CODECS[0], 1, False, arguments)
+    # No server holds a GPU's memory meanwhile.
+    alone = direct(arguments.repository, server.store, corpus, device)
     measured = []
-    with served_stdlib(arguments.repository, arguments.data) as (server, _, _):
+    with served(corpus, arguments.repository, arguments.data) as (server, _):
         for codec, with_text in ((CODECS[0], False), (CODECS[0], True), (CODECS[1], False)):
             for concurrency in CONCURRENCIES if device == CPU else GPU_CONCURRENCIES:
                 with console.status(f"{codec}, {concurrency} clients, {'with' if with_text else 'without'} texts"):
-                    measured.append(measure(binary, server, texts, codec, concurrency, with_text, arguments))
+                    measured.append(measure(binary, server, corpus, codec, concurrency, with_text, arguments))
     added = overhead(trace.read(trace_file, "search"), one_client["stages"], alone)
     of_stages = "Means of a search's stages in ms, and of the searches that were scored together:"
     markdown = "\n\n".join((loads_table(measured), of_stages, stages_table(measured), summary(measured, added)))
@@ -75,14 +74,15 @@ def main() -> None:
     results = {
         "encoder": encoder["source"],
         "precision": encoder["precision"],
-        "documents": len(rows),
+        "corpus": corpus.name,
+        "documents": len(corpus.documents),
         "top_k": TOP_K,
         "direct": alone,
         "one_client": added,
         "runs": measured,
     }
-    # What was measured on a GPU stands beside what was on a CPU.
-    publish("serving" if device == CPU else f"serving-{device_name()}", results, markdown, section="Serving")
+    name = f"serving-{corpus.name}" if arguments.corpus else "serving"
+    publish(filed(name, device), results, markdown, section="Serving")
 
 
 def overhead(
@@ -120,16 +120,16 @@ def summary(measured: Sequence[dict[str, Any]], added: Mapping[str, float]) -> s
 def measure(
     binary: Path,
     server: TritonServer,
-    texts: list[str],
-    codec: str,
+    corpus: Corpus,
+    codec: CodecName,
     concurrency: int,
     with_text: bool,
     arguments: argparse.Namespace,
 ) -> dict[str, Any]:
     """One row: load at this concurrency, and each stage's mean milliseconds and batch size during it."""
-    inputs = [{"QUERY": [text]} for text in texts]
+    inputs = [{"QUERY": [text]} for text in corpus.questions]
     parameters: dict[str, str | int | bool] = {
-        "collection": collection(codec),
+        "collection": corpus.collection(codec),
         "top_k": TOP_K,
         "with_text": with_text,
         "with_metadata": with_text,
@@ -172,18 +172,18 @@ def stage(total: StageTotal) -> dict[str, float]:
     return {"ms": 1000 * total.seconds / total.requests, **together}
 
 
-def direct(repository: Path, store: Path, texts: list[str], name: str) -> dict[str, float]:
+def direct(repository: Path, store: Path, corpus: Corpus, name: str) -> dict[str, float]:
     """Mean milliseconds of the same work in this process, without a server: what encoding and scoring cost."""
     artifact = load_artifact(latest_version_dir(repository / "encoder"))
     tokenizer = artifact.tokenizer()
     device = torch.device(name)
     encoder = create_encoder(artifact, name, threads=os.cpu_count() or 1)
-    follower = Follower(Store(store), collection(CODECS[0]), device)
+    follower = Follower(Store(store), corpus.collection(CODECS[0]), device)
     for extra in Extra:  # As the server makes them behind its start.
         follower.make(extra)
     kernels.warm_up(device, artifact.manifest.dim, [Codec(CODECS[0])])
     times: dict[str, list[float]] = {"tokenise_ms": [], "encode_ms": [], "score_ms": []}
-    for text in texts:
+    for text in corpus.questions:
         marks = [time.perf_counter()]
         tokens = tokenizer.queries([text])
         marks.append(time.perf_counter())

@@ -23,11 +23,10 @@ from typing import Any
 from rich.console import Console
 from rich.markdown import Markdown
 
-from examples import stdlib_corpus
 from tridex.client.channel import DEFAULT_TIMEOUT_S
 
 from . import perf_analyzer
-from .environment import CODECS, collection, free_ports, questions
+from .environment import CODECS, free_ports, stdlib
 from .publishing import publish
 
 HERE = Path(__file__).parent.parent
@@ -46,8 +45,8 @@ def main() -> None:
     arguments = parser.parse_args()
     checkouts = {"before": arguments.before.resolve(), "now": HERE}
     binary = perf_analyzer.fetch(HERE / arguments.data / "perf_analyzer")
-    texts = questions(stdlib_corpus.load(HERE / arguments.data / "stdlib.jsonl"), 500)
-    inputs = [{"QUERY": [text]} for text in texts]
+    corpus = stdlib(HERE / arguments.data)
+    inputs = [{"QUERY": [text]} for text in corpus.questions]
     rows: list[dict[str, Any]] = [
         {"codec": codec, "concurrency": clients, "with_text": with_text, "before": [], "now": []}
         for codec, clients, with_text in ROWS
@@ -58,7 +57,7 @@ def main() -> None:
                 for i, row in enumerate(rows):
                     status.update(f"turn {turn + 1} of {arguments.turns}, {version}, row {i + 1} of {len(rows)}")
                     parameters: dict[str, str | int | bool] = {
-                        "collection": collection(row["codec"]),
+                        "collection": corpus.collection(row["codec"]),
                         "top_k": 10,
                         "with_text": row["with_text"],
                         "with_metadata": row["with_text"],

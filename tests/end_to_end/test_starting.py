@@ -55,6 +55,19 @@ def test_an_encoder_tampered_with_is_refused_before_anything_starts(repository: 
         new_server(copy, tmp_path / "store").start()
 
 
+@pytest.mark.parametrize("device", ["cuda", "cuda:7"])
+def test_a_gpu_that_there_is_not_is_refused_before_anything_starts(
+    repository: Path, tmp_path: Path, device: str
+) -> None:
+    """Which of the reasons, tests/common/test_device.py has."""
+    server = new_server(repository, tmp_path / "store", device=device)
+    with pytest.raises(
+        ServerError, match=r"(NVIDIA driver|torch is built without CUDA|no cuda:7).*; (install|pip|choose)"
+    ):
+        server.start()
+    assert not server.log.exists()
+
+
 def test_a_model_that_does_not_load_is_named_with_its_cause(repository: Path, tmp_path: Path) -> None:
     copy = tmp_path / "repository"
     shutil.copytree(repository, copy)

@@ -19,6 +19,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "alone: asks how much of the GPU's memory is free, and fills it")
     if config.getoption("--device") != "cpu" and not torch.cuda.is_available():
         raise pytest.UsageError(
             "tests/gpu needs a CUDA device, and torch finds none; on a machine without one run `make test`"

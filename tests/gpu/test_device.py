@@ -54,6 +54,7 @@ def test_what_was_compiled_ahead_is_found(device: torch.device, tmp_path: Path, 
     assert ahead and run(HERE) == ahead
 
 
+@pytest.mark.alone
 def test_the_budget_is_taken_at_once_and_given_to_collections(device: torch.device) -> None:
     torch.cuda.empty_cache()
     before, _ = torch.cuda.mem_get_info(device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,12 +23,16 @@ from tridex.encoding import create_encoder, latest_version_dir, load_artifact
 from tridex.index import FieldType, Store
 from tridex.kernels import Codec
 from tridex.protocol.sources import open_source
+from tridex.serving.kernel_cache import default_folder
 from tridex.serving.server import ServerError, TritonServer
+
+pytestmark = pytest.mark.xdist_group("server")
 
 TOLERANCE = 2e-3
 """Of a score: products of a GPU's libraries are of TF32 or of another order, which depends on the batch."""
 
 BUDGET = 2**29
+CODECS = (Codec.FLOAT16, Codec.INT8, Codec.RESIDUAL4)
 TOPICS = {
     "shutil.rmtree": "delete a directory and everything in it",
     "socket.listen": "wait for connections of clients on a port",
@@ -54,21 +58,41 @@ def documents() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def store(gpu_repository: Path, device: torch.device, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built on the device: the collections float16, int8 and residual4."""
+    """Built on the device, a collection in each of these codecs."""
     folder = tmp_path_factory.mktemp("built")
     rows = [{"_id": key, "text": text, "metadata": {"n": i}} for i, (key, text) in enumerate(documents().items())]
     source = open_source(write(folder / "rows.jsonl", rows))
     artifact = load_artifact(latest_version_dir(gpu_repository / "encoder"))
     encoder = create_encoder(artifact, str(device))
-    for codec in (Codec.FLOAT16, Codec.INT8, Codec.RESIDUAL4):
+    for codec in CODECS:
         spec = new_collection_spec(artifact, codec, {"n": FieldType.INT})
         embed = Embedder(artifact, encoder, document_reading(spec, artifact.manifest))
         build_collection(source, Store(folder / "store"), codec.value, spec, embed, progress=Progress(quiet=True))
     return folder / "store"
 
 
-def new_server(repository: Path, store: Path, device: str, budget: int | None = BUDGET) -> TritonServer:
-    return servers.new_server(repository, store, device=device, memory_budget=budget)
+def new_server(
+    repository: Path, store: Path, device: str, budget: int | None = BUDGET, cache: Path | None = None
+) -> TritonServer:
+    return servers.new_server(repository, store, device=device, memory_budget=budget, kernel_cache=cache)
+
+
+@pytest.fixture(scope="module")
+def copied(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
+    """Makes a copy of the store, for a server of its own, with nothing beside it."""
+
+    def copy() -> Path:
+        target = tmp_path_factory.mktemp("copy") / "store"
+        shutil.copytree(store, target)
+        return target
+
+    return copy
+
+
+@pytest.fixture(scope="module")
+def cache(store: Path) -> Path:
+    """The first server's kernel cache, so that the others need not compile."""
+    return default_folder(store)
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +102,8 @@ def on_device(gpu_repository: Path, store: Path, device: torch.device) -> Iterat
 
 
 @pytest.fixture(scope="module")
-def on_cpu(gpu_repository: Path, store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
-    copy = tmp_path_factory.mktemp("cpu") / "store"
-    shutil.copytree(store, copy)
-    with new_server(gpu_repository, copy, "cpu") as server:
+def on_cpu(gpu_repository: Path, copied: Callable[[], Path]) -> Iterator[TritonServer]:
+    with new_server(gpu_repository, copied(), "cpu") as server:
         yield server
 
 
@@ -160,28 +182,40 @@ def test_what_was_written_is_found_while_others_search(on_device: TritonServer) 
         client.drop_collection("written")
 
 
-def test_two_servers_on_one_device(gpu_repository: Path, store: Path, on_device: TritonServer, tmp_path: Path) -> None:
-    """The second one takes what the first has left, and both answer."""
-    copy = tmp_path / "store"
-    shutil.copytree(store, copy)
-    second = new_server(gpu_repository, copy, on_device.device)
-    with second, connected(on_device) as ours, connected(second) as theirs:
+@pytest.mark.alone
+def test_two_servers_on_one_device(
+    gpu_repository: Path, copied: Callable[[], Path], cache: Path, on_device: TritonServer
+) -> None:
+    """Without a budget the second takes all that the first has left, and a third has no room; many ask both at once."""
+    second = new_server(gpu_repository, copied(), on_device.device, budget=None, cache=cache)
+    with second, connected(on_device) as ours, connected(second) as theirs, ThreadPoolExecutor(128) as clients:
+        if on_device.device != "cpu":
+            with pytest.raises(
+                ServerError, match=r"free; encoder and searches need .*: nothing is left for collections"
+            ):
+                new_server(gpu_repository, copied(), on_device.device, cache=cache).start()
         for query in QUERIES:
-            check_same(ours.search("int8", query), theirs.search("int8", query))
+            expected = ours.search("int8", query, top_k=64)
+            searches = [
+                clients.submit(one.search, "int8", query, top_k=64) for one in (ours, theirs) for _ in range(64)
+            ]
+            for search in searches:
+                check_same(search.result(), expected)
 
 
 def test_a_start_finds_what_the_one_before_has_compiled(
-    gpu_repository: Path, store: Path, device: torch.device, tmp_path: Path
+    gpu_repository: Path, copied: Callable[[], Path], cache: Path, on_device: TritonServer
 ) -> None:
-    copy, cache = tmp_path / "store", tmp_path / "kernel-cache"
-    shutil.copytree(store, copy)
-    compiled: list[set[Path]] = []
-    for _ in range(2):
-        with new_server(gpu_repository, copy, str(device)) as server, connected(server) as client:
-            assert client.search("int8", QUERIES[0]).hits
-        compiled.append({*cache.rglob("*.cubin")})
-    assert compiled[0] == compiled[1]
-    assert bool(compiled[0]) == (device.type == "cuda")
+    def compiled(server: TritonServer) -> set[Path]:
+        with connected(server) as client:
+            for codec in CODECS:  # Explanations' kernels are compiled behind a start, and waited for here.
+                assert client.search(codec.value, QUERIES[0], explain=1).hits[0].explanation
+        return {*cache.rglob("*.cubin")}
+
+    first = compiled(on_device)
+    assert bool(first) == (on_device.device != "cpu")
+    with new_server(gpu_repository, copied(), on_device.device, cache=cache) as server:
+        assert compiled(server) == first
 
 
 def test_a_budget_that_the_gpu_has_no_memory_for(gpu_repository: Path, store: Path, device: torch.device) -> None:
@@ -192,7 +226,7 @@ def test_a_budget_that_the_gpu_has_no_memory_for(gpu_repository: Path, store: Pa
 
 
 def test_one_that_fails_in_the_middle_of_a_batch_is_started_again(
-    gpu_repository: Path, store: Path, device: torch.device, tmp_path: Path
+    gpu_repository: Path, copied: Callable[[], Path], cache: Path, device: torch.device, tmp_path: Path
 ) -> None:
     """A kernel's own assertion is a fault of the context as any other."""
     if device.type == "cpu":
@@ -200,9 +234,7 @@ def test_one_that_fails_in_the_middle_of_a_batch_is_started_again(
     models = tmp_path / "models"
     shutil.copytree(gpu_repository, models)
     (models / "search" / "1" / "model.py").write_text(FAULTY)
-    copy = tmp_path / "store"
-    shutil.copytree(store, copy)
-    with new_server(models, copy, str(device)) as server, connected(server) as client:
+    with new_server(models, copied(), str(device), cache=cache) as server, connected(server) as client:
         expected = client.search("int8", QUERIES[0])
         first = server.pid
         with pytest.raises(Unavailable):  # the client retries for a second, and a start takes more

@@ -16,13 +16,14 @@ import pytest
 import torch
 import triton
 from compiled_kernels import NUMBERS, POINTERS, SHARED_MEMORY, register_use, spills_in_loops_that
-from maxsim_data import documents, masks, queries
+from maxsim_data import documents, masks, packed, queries
 from triton.backends.compiler import GPUTarget
 from triton.experimental.gluon._runtime import GluonASTSource
 
 from tridex.kernels import Codec, Segment, pack, pack_bitmap, reference
 from tridex.kernels.codecs import DESCRIPTIONS
 from tridex.kernels.gpu import probe, query_tile
+from tridex.kernels.gpu.codes import code_constants
 from tridex.kernels.gpu.gluon.roles import Roles, roles_of, serves
 from tridex.kernels.gpu.gluon.search import search_batch
 from tridex.kernels.gpu.gluon.verdict import READY
@@ -53,6 +54,8 @@ LONG = [70] * 9 + [8300] + [5] * 5
         (Codec.INT8, [1] * 280, 0.8, 2, 100, 1, 1),
         (Codec.FLOAT16, RAGGED, 0.0, 8, 32, 10, 2),
         (Codec.INT8, [0], 1.0, 5, 32, 1, 2),
+        (Codec.RESIDUAL4, RAGGED, 0.8, 8, 32, 10, 2),
+        (Codec.RESIDUAL2, [70, 61] * 32, 0.9, 2, 128, 10, 1),
     ],
     ids=[
         "ragged documents",
@@ -61,6 +64,8 @@ LONG = [70] * 9 + [8300] + [5] * 5
         "full buffers",
         "no live document",
         "no token",
+        "residual codes",
+        "residual codes in lists of several tiles, queries of four subtiles",
     ],
 )
 def test_the_kernel_has_its_twins_bits(
@@ -73,9 +78,13 @@ def test_the_kernel_has_its_twins_bits(
     top_k: int,
     splits: int,
 ) -> None:
-    """Of multiples of 1/16, so that products are exact in any order: that of a device's is left to the device."""
+    """Of multiples of 1/16, so that products are exact in any order: that of a device's is left to the device.
+
+    The first documents come again at the end, and tie.
+    """
     docs = [np.round(tokens_ * 16).astype(np.float32) / 16 for tokens_ in documents(lengths, 128)]
-    segment = pack(docs, codec).with_live(pack_bitmap(np.random.default_rng(0).random(len(lengths)) < live))
+    docs += docs[:5]
+    segment = packed(docs, codec).with_live(pack_bitmap(np.random.default_rng(0).random(len(docs)) < live))
     query = (queries(batch, tokens, 128) * 16).round() / 16 + 1 / 16
     arguments = splits, query, segment, top_k, masks(batch, tokens)
     plain, found = interpreter.submit(kernels.search_by_roles, *arguments).result()
@@ -83,43 +92,52 @@ def test_the_kernel_has_its_twins_bits(
         assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize("codec", [Codec.FLOAT16, Codec.INT8])
+@pytest.mark.parametrize("codec", [Codec.FLOAT16, Codec.INT8, Codec.RESIDUAL4, Codec.RESIDUAL2])
 def test_the_kernel_compiles_to_what_the_hardware_is_for(codec: Codec, tmp_path: Path) -> None:
     """No register spills in the roles' loops over tiles; what is kept from block to block may wait in memory.
 
-    A codec for each entry of the table of roles: bfloat16 and float8 have float16's.
+    A codec for each entry of the table of roles and each way to fill a tile: bfloat16 and float8 have float16's.
     """
     roles = roles_of(codec, 128, 90)
     assert roles is not None
     variant = compiled(codec, roles)
     registers = register_use(variant, tmp_path / "cubin")["REG"]
     print(f"{registers} registers, {variant.metadata.shared} bytes of shared memory")
-    warps = 4 * (roles.consumers + 1)
+    warps = 4 * roles.consumers + roles.producer_warps
     assert registers * 32 * warps <= query_tile.REGISTERS
-    assert 128 * (roles.consumers * roles.consumer_registers + roles.producer_registers) <= query_tile.REGISTERS
+    of_roles = 4 * roles.consumers * roles.consumer_registers + roles.producer_warps * roles.producer_registers
+    assert 32 * of_roles <= query_tile.REGISTERS
     assert variant.metadata.shared <= SHARED_MEMORY[90]
     ptx = variant.asm["ptx"]
-    kind = {Codec.FLOAT16: "f32.f16.f16", Codec.INT8: "s32.s8.s8"}[codec]
-    depth = 256 // codec.layout.bits
+    operands = "f32.f16.f16" if codec is Codec.FLOAT16 else "s32.s8.s8"
+    depth = 16 if codec is Codec.FLOAT16 else 32
     assert set(re.findall(r"\b(?:wgmma\.mma_async|mma\.sync)[\w.]*", ptx)) == {
-        f"wgmma.mma_async.sync.aligned.m64n128k{depth}.{kind}"
+        f"wgmma.mma_async.sync.aligned.m64n128k{depth}.{operands}"
     }
-    assert len(re.findall(r"cp\.async\.mbarrier\.arrive\.noinc", ptx)) == 1
-    assert "cp.async.cg.shared.global [ " in ptx
     consumers = sorted(spills_in_loops_that("GMMA", tmp_path / "cubin"))[: roles.consumers]
     assert [spills for _, spills in consumers] == [[]] * roles.consumers
-    _, producer = min(spills_in_loops_that("LDGSTS", tmp_path / "cubin"))
-    # A thread's number, stored and loaded again, however many registers there are: ptxas's own.
-    assert len(producer) <= (2 if codec is Codec.INT8 else 0)
+    if codec.residual_bits:
+        assert not re.search(r"cp\.async", ptx)
+        _, producer = min(spills_in_loops_that("PRMT", tmp_path / "cubin"))
+        assert not producer
+    else:
+        assert len(re.findall(r"cp\.async\.mbarrier\.arrive\.noinc", ptx)) == 1
+        assert "cp.async.cg.shared.global [ " in ptx
+        _, producer = min(spills_in_loops_that("LDGSTS", tmp_path / "cubin"))
+        # A thread's number, stored and loaded again, however many registers there are: ptxas's own.
+        assert len(producer) <= (2 if codec is Codec.INT8 else 0)
 
 
 def compiled(codec: Codec, roles: Roles) -> Any:
-    constants = dict(roles.constants)
+    constants = {"CODES_PER_BYTE": code_constants(codec)["CODES_PER_BYTE"], **roles.constants}
     warps = constants.pop("num_warps")
     numbers = f"*{NUMBERS[DESCRIPTIONS[codec].operand]}"
-    types = POINTERS | {"p_lists": "*i64", "p_queries": numbers, "p_codes": numbers}
+    codes = "*u8" if codec.residual_bits else numbers
+    types = POINTERS | {"p_lists": "*i64", "p_queries": numbers, "p_codes": codes}
     if not codec.layout.has_scales:
         constants["p_scales"] = None
+    if not codec.residual_bits:
+        constants |= dict.fromkeys(["p_centroid_ids", "p_centroids", "p_bucket_weights"])
     signature, attributes = {}, {}
     for i, parameter in enumerate(search_batch.params):
         name = parameter.name
@@ -140,7 +158,7 @@ def compiled(codec: Codec, roles: Roles) -> Any:
     ("codec", "dim", "capability"),
     [
         (Codec.FLOAT32, 128, 90),
-        (Codec.RESIDUAL2, 128, 90),
+        (Codec.RESIDUAL2, 96, 90),
         (Codec.INT8, 96, 90),
         (Codec.INT8, 128, 80),
         (Codec.INT8, 128, 100),
@@ -185,7 +203,7 @@ def test_the_probe_passes_with_a_kernel_that_agrees(capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out == f"{READY}\n"
 
 
-@pytest.mark.parametrize("codec", [Codec.FLOAT8, Codec.INT8])
+@pytest.mark.parametrize("codec", [Codec.FLOAT8, Codec.INT8, Codec.RESIDUAL2])
 def test_the_probe_has_what_kernels_get_wrong(codec: Codec) -> None:
     roles = roles_of(codec, 128, 90)
     assert roles is not None and all(serves(roles, batch, tokens) for batch, tokens, _ in probe._SHAPES)
@@ -194,5 +212,7 @@ def test_the_probe_has_what_kernels_get_wrong(codec: Codec) -> None:
     assert lengths.min() == 0
     assert lengths.max() > 16 * query_tile.LIST
     assert 0.6 < np.mean([reference.is_live(segment, row) for row in range(segment.documents)]) < 0.7
+    if segment.centroid_ids is not None:
+        assert segment.centroid_ids.min() < 0, "the ids are those of signed numbers"
     _, mask = probe.probe_queries(CPU, 8, 32, 128)
     assert not mask[-1].any() and 0 < mask[:-1].float().mean() < 1

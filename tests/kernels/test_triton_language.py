@@ -7,7 +7,6 @@ this one keeps the compiler (test_compilation.py). bfloat16 is only compiled: th
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from itertools import product
 from multiprocessing import get_context
 from typing import Any
 
@@ -30,6 +29,7 @@ from maxsim_data import (
     residual_and_int8,
     rising,
 )
+from ptx import run_ptx
 
 from tridex.kernels import Codec, Segment, pack, pack_bitmap, reference
 from tridex.kernels.gpu.codes import DECODE_2_BITS, DECODE_4_BITS
@@ -303,62 +303,24 @@ def test_the_order_is_by_score_then_row() -> None:
     assert best[0, :7].tolist() == scores[0, rows[0, :7]].tolist()
 
 
-def run_ptx(assembly: str, registers: dict[str, int]) -> dict[str, int]:
-    """The few instructions of gpu/codes.py, as the PTX manual (9.7) defines them."""
-    values = dict(registers)
-
-    def value(operand: str) -> int:
-        return int(operand, 0) if operand[0].isdigit() else values[operand]
-
-    def permute(a: int, b: int, selector: int) -> int:
-        octets = (a | b << 32).to_bytes(8, "little")
-        nibbles = [selector >> 4 * i & 0xF for i in range(4)]
-        assert all(nibble < 8 for nibble in nibbles), "the 4th bit would replicate a sign"
-        return int.from_bytes(bytes(octets[nibble] for nibble in nibbles), "little")
-
-    for line in assembly.strip("{}\n").split(";\n"):
-        name, _, rest = line.strip("; ").partition(" ")
-        target, *operands = [part.strip() for part in rest.split(",")]
-        if name == "prmt.b32":
-            values[target] = permute(*map(value, operands))
-        elif name == "lop3.b32":
-            a, b, c, table = map(value, operands)
-            assert table == 0xCA
-            values[target] = a & b | ~a & c
-        elif name == "and.b32":
-            values[target] = value(operands[0]) & value(operands[1])
-        elif name == "shr.u32":
-            values[target] = value(operands[0]) >> value(operands[1])
-        elif name == "xor.b32":
-            values[target] = value(operands[0]) ^ value(operands[1])
-        elif name in ("add.u32", "sub.u32"):
-            number = value(operands[0]) + (1 if name == "add.u32" else -1) * value(operands[1])
-            values[target] = number & 0xFFFFFFFF
-        elif name == "mov.b32":
-            values[target] = value(operands[0])
-        else:
-            assert name == ".reg", line
-    return values
-
-
 @pytest.mark.parametrize("codec", [Codec.RESIDUAL4, Codec.RESIDUAL2])
 def test_the_assembly_that_decodes_residual_codes_does(codec: Codec) -> None:
     """The interpreter has no PTX and compares codes with each bucket instead; so this runs it, for every byte and every
     number of a centroid."""
     book = codebook(codec, 16)
     assert book is not None
-    weights = (book.bucket_weights.view(torch.int32) ^ -0x7F7F7F80).tolist()
+    weights = (book.bucket_weights.view(torch.int32) ^ -0x7F7F7F80).numpy().view(np.uint32)
     outputs = 8 // codec.residual_bits
     largest = 127 - int(book.bucket_weights.abs().max())
     numbers = np.random.default_rng(0).integers(-largest, largest + 1, (64, outputs, 4), np.int8)
     numbers[:2] = [[[-largest]], [[largest]]]
-    for first, centroid in product(range(0, 256, 4), numbers):
-        codes = torch.tensor([[code] for code in range(first, first + 4)], dtype=torch.uint8)
-        registers = {f"${outputs}": int.from_bytes(bytes(codes.flatten().tolist()), "little")}
-        registers |= {f"${outputs + 1 + i}": int.from_bytes(row.tobytes(), "little") for i, row in enumerate(centroid)}
-        step = 4 if outputs == 2 else 1
-        registers |= {f"${2 * outputs + 1 + step * i}": word & 0xFFFFFFFF for i, word in enumerate(weights)}
-        values = run_ptx(DECODE_4_BITS if outputs == 2 else DECODE_2_BITS, registers)
-        expected = book.bucket_weights_of(codes).T.numpy() + centroid  # [part, token]
-        for part in range(outputs):
-            assert values[f"${part}"].to_bytes(4, "little") == expected[part].tobytes()
+    codes = np.arange(256, dtype=np.uint8)
+    registers = {f"${outputs}": codes.view(np.uint32)[:, None]}  # [codes, numbers]
+    registers |= {f"${outputs + 1 + i}": numbers[:, i].copy().view(np.uint32).T for i in range(outputs)}
+    step = 4 if outputs == 2 else 1
+    registers |= {f"${2 * outputs + 1 + step * i}": word for i, word in enumerate(weights)}
+    values = run_ptx(DECODE_4_BITS if outputs == 2 else DECODE_2_BITS, registers)
+    of_codes = book.bucket_weights_of(torch.from_numpy(codes)[:, None]).numpy().reshape(64, 1, 4, outputs)
+    for part in range(outputs):
+        decoded = np.ascontiguousarray(values[f"${part}"]).view(np.int8).reshape(64, 64, 4)
+        np.testing.assert_array_equal(decoded, of_codes[..., part] + numbers[:, part])

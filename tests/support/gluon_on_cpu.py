@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 import triton.language as tl
+from ptx import run_ptx
 from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.ampere import async_copy
 from triton.experimental.gluon.language.nvidia.hopper import mbarrier
@@ -23,7 +24,17 @@ from triton.experimental.gluon.language.nvidia.hopper import mbarrier
 PATIENCE_S = 60.0
 """A role that waits for longer waits in vain."""
 
-_NUMBERS = {"int1": "?", "int8": "b", "int32": "i", "int64": "q", "fp16": "e", "fp32": "f", "fp64": "d"}
+_NUMBERS = {
+    "int1": "?",
+    "int8": "b",
+    "uint8": "B",
+    "int16": "h",
+    "int32": "i",
+    "int64": "q",
+    "fp16": "e",
+    "fp32": "f",
+    "fp64": "d",
+}
 
 
 class Values(np.ndarray):  # type: ignore[type-arg]
@@ -74,6 +85,9 @@ class _Shared:
 
     def permute(self, order: Any) -> _Shared:
         return _Shared(self.numbers.transpose(order), self.dtype)
+
+    def _reinterpret(self, dtype: Any, shape: list[int], _layout: Any) -> _Shared:
+        return _Shared(self.numbers.view(np.dtype(_NUMBERS[dtype.name])).reshape(shape), dtype)
 
     def store(self, numbers: Any) -> None:
         assert numbers.shape == self.numbers.shape
@@ -212,6 +226,30 @@ class _Language:
         return numbers.transpose(order)
 
     @staticmethod
+    def join(one: Any, other: Any) -> Any:
+        return _values(np.stack([one, other], axis=-1))
+
+    @staticmethod
+    def inline_asm_elementwise(
+        asm: str, _operands: str, args: list[Any], dtype: tuple[Any, ...], is_pure: bool, pack: int
+    ) -> Any:
+        """Of numbers of 32 bits, `pack` of which are in as many registers, and of bytes, four in one."""
+        assert is_pure
+        registers: dict[str, Any] = {}
+        for value in args:
+            # numpy has made a single number an int64.
+            numbers = np.ascontiguousarray(value, np.int32 if value.dtype == np.int64 else None)
+            words = numbers.reshape(-1).view(np.uint32)
+            for _ in range(pack * numbers.itemsize // 4):
+                registers[f"${len(dtype) + len(registers)}"] = words
+        after = run_ptx(asm, registers)
+        results = [np.ascontiguousarray(after[f"${i}"]) for i in range(len(dtype))]
+        return tuple(
+            _values(words.view(_NUMBERS[kind.name]).reshape(args[0].shape))
+            for words, kind in zip(results, dtype, strict=True)
+        )
+
+    @staticmethod
     def split(numbers: Any) -> Any:
         return numbers[..., 0], numbers[..., 1]
 
@@ -331,7 +369,7 @@ def _argument(value: Any, is_constant: bool) -> Any:
             np.int64(0),
             next(
                 t
-                for t in (gl.int8, gl.int32, gl.int64, gl.float16, gl.float32)
+                for t in (gl.int8, gl.uint8, gl.int16, gl.int32, gl.int64, gl.float16, gl.float32)
                 if np.dtype(_NUMBERS[t.name]) == memory.dtype
             ),
         )

@@ -182,7 +182,8 @@ def search_by(
         if plan.roles is not None:
             from .gluon import launch  # Of an interface that another version of the language may not have.
 
-            launch.search(plan.roles, plan.splits, prepared, segment, scores, rows, scratch, sizes)
+            stored = _stored(segment)
+            launch.search(plan.roles, plan.splits, segment.codec, prepared, stored, scores, rows, scratch, sizes)
         else:
             kernels.search_documents[(plan.splits * plan.groups,)](
                 *prepared,

@@ -114,7 +114,7 @@ _DECODE_4_BITS = tl.constexpr(DECODE_4_BITS)
 _DECODE_2_BITS = tl.constexpr(DECODE_2_BITS)
 _OPERANDS_4_BITS = tl.constexpr("=&r,=&r" + ",r" * 19)
 _OPERANDS_2_BITS = tl.constexpr("=&r,=&r,=&r,=&r" + ",r" * 9)
-_SIGNED = tl.constexpr(_SIGNS - 2**32)
+SIGNED = tl.constexpr(_SIGNS - 2**32)
 
 
 @triton.jit
@@ -169,10 +169,10 @@ def _decode_4_bits(codes, low, high, p_bucket_weights):
             codes,
             low,
             high,
-            tl.load(p_words) ^ _SIGNED,
-            tl.load(p_words + 1) ^ _SIGNED,
-            tl.load(p_words + 2) ^ _SIGNED,
-            tl.load(p_words + 3) ^ _SIGNED,
+            tl.load(p_words) ^ SIGNED,
+            tl.load(p_words + 1) ^ SIGNED,
+            tl.load(p_words + 2) ^ SIGNED,
+            tl.load(p_words + 3) ^ SIGNED,
         ],
         dtype=(tl.int8, tl.int8),
         is_pure=True,
@@ -193,7 +193,7 @@ def _decode_2_bits(codes, first, second, third, fourth, p_bucket_weights):
     return tl.inline_asm_elementwise(
         _DECODE_2_BITS,
         _OPERANDS_2_BITS,
-        [codes, first, second, third, fourth, tl.load(p_bucket_weights.to(tl.pointer_type(tl.int32))) ^ _SIGNED],
+        [codes, first, second, third, fourth, tl.load(p_bucket_weights.to(tl.pointer_type(tl.int32))) ^ SIGNED],
         dtype=(tl.int8, tl.int8, tl.int8, tl.int8),
         is_pure=True,
         pack=4,

@@ -15,6 +15,7 @@ from functools import cache, partial
 import numpy as np
 import torch
 
+from tridex.kernels.codebook import Codebook
 from tridex.kernels.codec import Codec
 from tridex.kernels.codecs import encode, split_rows
 from tridex.kernels.segment import Segment, pack_bitmap
@@ -30,6 +31,9 @@ Search = Callable[[torch.Tensor, torch.Tensor, Segment, int], tuple[torch.Tensor
 _SHAPES = [(8, 32, 10), (21, 9, 300), (5, 64, 1), (264, 32, 3)]
 """Queries, their tokens, top_k: a program's queries and all of its tokens; several programs, the last with few queries;
 queries of two subtiles; splits of so many documents that buffers of keys fill up."""
+
+_CENTROIDS = 40_000
+"""More than a signed number of 16 bits has room for."""
 
 _RUNS = 20
 """Of each shape: programs that wait for each other do not do so the same way twice."""
@@ -90,10 +94,21 @@ def _bits(results: tuple[torch.Tensor, torch.Tensor]) -> list[torch.Tensor]:
 
 
 @cache
+def _codebook(codec: Codec, dim: int) -> Codebook | None:
+    """Of random directions, for the codecs that have one."""
+    if not codec.residual_bits:
+        return None
+    centroids = torch.from_numpy(np.random.default_rng(2).standard_normal((_CENTROIDS, dim), np.float32))
+    values = torch.linspace(-0.1, 0.1, 2**codec.residual_bits)
+    return Codebook.rounded(torch.nn.functional.normalize(centroids, dim=1), values)
+
+
+@cache
 def _pool(codec: Codec, dim: int) -> torch.Tensor:
     """Rows of 61 tokens: with so few, documents tie."""
     tokens = np.random.default_rng(0).standard_normal((61, dim), np.float32)
-    return torch.from_numpy(encode(codec, tokens / np.linalg.norm(tokens, axis=1, keepdims=True)))
+    tokens /= np.linalg.norm(tokens, axis=1, keepdims=True)
+    return torch.from_numpy(encode(codec, tokens, _codebook(codec, dim)))
 
 
 def probe_segment(device: torch.device, codec: Codec, dim: int) -> Segment:
@@ -107,6 +122,7 @@ def probe_segment(device: torch.device, codec: Codec, dim: int) -> Segment:
         span = slice(offsets[row], offsets[row] + min(lengths[row : row + 2]))
         drawn[offsets[row + 1] : offsets[row + 1] + (span.stop - span.start)] = drawn[span]
     columns = split_rows(codec, _pool(codec, dim)[torch.from_numpy(drawn)].to(device))
+    codebook = _codebook(codec, dim)
     return Segment(
         codec,
         dim,
@@ -114,6 +130,8 @@ def probe_segment(device: torch.device, codec: Codec, dim: int) -> Segment:
         torch.from_numpy(offsets).to(device),
         pack_bitmap(rng.random(5000) < 2 / 3).to(device),
         columns.scales,
+        columns.centroid_ids,
+        None if codebook is None else codebook.to(device),
     )
 
 

@@ -6,7 +6,8 @@ agree (../probe.py).
 roles.py       which warps do what: the table, and the kernel's constants that follow from it
 launch.py      grids and arguments
 search.py      the kernel of a batch: its roles are
-producer.py    lists of chunks, and tiles of tokens copied to shared memory
+producer.py    lists of chunks
+tiles.py       tiles of tokens, copied or decoded to shared memory
 consumer.py    products, maxima and sums
 selection.py   each consumer's best sort keys
 verdict.py     whether a kernel serves on the device at hand

@@ -5,7 +5,7 @@ order of addition. Consumers never wait for each other: while one takes maxima, 
 """
 
 # mypy: disable-error-code="no-untyped-def,untyped-decorator"
-# ruff: noqa: N803, N806, SIM108
+# ruff: noqa: N803, N806
 from __future__ import annotations
 
 from triton.experimental import gluon
@@ -21,8 +21,9 @@ from tridex.kernels.gpu.documents import CHUNK
 from tridex.kernels.gpu.query_tile import SUBTILE
 from tridex.kernels.gpu.top_k import LOWEST_KEY
 
-from .producer import CHUNKS, DOCUMENTS, HEAD, LISTS, STOP, WARPS, barrier
-from .selection import append_block, clear_keys, keep_largest
+from .producer import CHUNKS, DOCUMENTS, LISTS, STOP
+from .selection import WARPS, append_block, clear_keys, keep_largest
+from .tiles import HEAD, barrier
 
 SUBTILE_TOKENS = gl.constexpr(SUBTILE)
 """Query tokens in a subtile."""
@@ -128,6 +129,7 @@ def consume(
 ):
     """The role of one warpgroup."""
     STAGES: gl.constexpr = codes.shape[0]
+    SCALES: gl.constexpr = scales.shape[0]
     TOKENS: gl.constexpr = codes.shape[1]
     DIM: gl.constexpr = codes.shape[2]
     ROWS: gl.constexpr = query_tile.shape[1]
@@ -188,12 +190,11 @@ def consume(
             mbarrier.wait(full.index(stage), (done + tile) // STAGES & 1)
             fence_async_shared()  # Copies are of another proxy than products.
             sums = warpgroup_mma(operand, codes.index(stage).permute([1, 0]), zero, use_acc=False, is_async=True)
-            if INTEGERS:
-                tokens_scales = scales.index(stage).load(gl.SliceLayout(0, MMA))
             sums = warpgroup_mma_wait(0, deps=[sums])
             barrier()  # Each warp waited for its own products; one thread arrives for all.
             mbarrier.arrive(empty.index(stage), count=1)
             if INTEGERS:
+                tokens_scales = scales.index((done + tile) % SCALES).load(gl.SliceLayout(0, MMA))
                 dots = sums.to(gl.float32) * tokens_scales[None, :]
             else:
                 dots = sums

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
-from tridex.kernels.segment import Segment
+from tridex.kernels.codec import Codec
+from tridex.kernels.gpu.codes import code_constants
 
 from .roles import Roles
 from .search import merge_splits, search_batch
@@ -15,8 +16,9 @@ from .search import merge_splits, search_batch
 def search(
     roles: Roles,
     splits: int,
+    codec: Codec,
     prepared: Sequence[torch.Tensor],
-    segment: Segment,
+    stored: Sequence[torch.Tensor | None],
     scores: torch.Tensor,
     rows: torch.Tensor,
     scratch: dict[str, torch.Tensor],
@@ -24,17 +26,15 @@ def search(
 ) -> None:
     """The two launches behind prepare_queries: what search_documents does in one.
 
-    prepared: The queries' numbers, weights and units. scratch, sizes: arguments of search_documents, by their names.
+    prepared: The queries' numbers, weights and units. stored: arguments of search_documents, from codes to bitmap.
+    scratch, sizes: more of them, by their names.
     """
     numbers, weights, units = prepared
     keys, least, merged = scratch["p_keys"], scratch["p_least"], scratch["p_merged"]
     search_batch[(splits * sizes["groups"],)](
         numbers,
         weights,
-        segment.codes.view(numbers.dtype),
-        segment.scales,
-        segment.offsets,
-        segment.live,
+        *stored,
         keys,
         least,
         scratch["p_chunks"],
@@ -42,6 +42,7 @@ def search(
         scratch["p_sums"],
         scratch["p_counters"],
         **sizes,
+        CODES_PER_BYTE=code_constants(codec)["CODES_PER_BYTE"],
         **roles.constants,
     )
     batch, top_k = scores.shape

@@ -1,23 +1,23 @@
-"""The producer of a search: one warpgroup that claims blocks of documents, lists their chunks and copies their tokens.
+"""The producer of a search: warps that claim blocks of documents, list their chunks and fill tiles with their tokens.
 
 Consumers are told of two kinds of things, by barriers in shared memory that count arrivals:
 
 - a list of chunks, in the program's scratch memory. LISTS of them are kept. `listed` counts the producer, once its
   threads have written a list; `read`, each consumer that is through with it.
 - a tile of tokens, in shared memory. STAGES of them are kept. `full` counts the producer's threads as their copies
-  arrive, and once more where there are scales; `empty`, each consumer that has multiplied it.
+  arrive, and once more where there are scales, or, of a tile that is decoded, the producer once; `empty`, each consumer
+  that has multiplied it.
 
 A barrier's phase is 0, 1, 0, ...: for number n of either kind one waits for the phase (n // kept) % 2 of what makes it
 ready, and for the other phase, which a new barrier has passed, of what makes room for it.
 """
 
 # mypy: disable-error-code="no-untyped-def,untyped-decorator"
-# ruff: noqa: N806
+# ruff: noqa: N803, N806
 from __future__ import annotations
 
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
-from triton.experimental.gluon.language.nvidia.ampere import async_copy
 from triton.experimental.gluon.language.nvidia.hopper import mbarrier
 
 from tridex.kernels.gpu.documents import CHUNK, COUNT_BITS, chunk_spans, document_spans
@@ -25,9 +25,7 @@ from tridex.kernels.gpu.kernels import block_span, claim
 from tridex.kernels.gpu.query_tile import BLOCK_DOCUMENTS, LIST
 
 from . import roles
-
-barrier = gl.barrier if hasattr(gl, "barrier") else gl.thread_barrier
-"""Of the threads of a role. It had the other name until triton 3.6."""
+from .tiles import HEAD, barrier, copy_tiles, decode_tiles
 
 DOCUMENTS = gl.constexpr(BLOCK_DOCUMENTS)
 """In a block at most."""
@@ -35,24 +33,20 @@ DOCUMENTS = gl.constexpr(BLOCK_DOCUMENTS)
 CHUNKS = gl.constexpr(LIST)
 """In a list at most."""
 
-WARPS = gl.constexpr(roles.WARPS)
-"""Of a role."""
-
 LISTS = gl.constexpr(roles.LISTS)
 
-HEAD = gl.constexpr(roles.HEAD)
-"""Numbers in front of a list's chunks: its tiles, and the first row and the size of the block that ends with it. The
-size is 0 where the block goes on, and -1 where there are no more lists."""
-
 STOP = gl.constexpr(-1)
+"""In place of a block's size: there are no more lists."""
 
 _CHUNKS_AT_A_TIME = gl.constexpr(8)
 
 
 @gluon.jit
-def _list_chunks(p_list, p_ends, starts, lengths, begins, ends, first):
+def _list_chunks(p_list, p_ends, starts, lengths, begins, ends, first, PRODUCER_WARPS: gl.constexpr):
     """documents.py's: the chunks number `first` to `first` + CHUNKS of a block of documents."""
-    PAIRS: gl.constexpr = gl.BlockedLayout([1, 4], [16, 2], [4, 1], [1, 0])
+    PAIRS: gl.constexpr = gl.BlockedLayout(
+        [1, 16 // PRODUCER_WARPS], [64 // PRODUCER_WARPS, PRODUCER_WARPS // 2], [PRODUCER_WARPS, 1], [1, 0]
+    )
     ROWS: gl.constexpr = gl.SliceLayout(1, PAIRS)
     starts = gl.convert_layout(starts, ROWS)[:, None]
     lengths = gl.convert_layout(lengths, ROWS)[:, None]
@@ -71,61 +65,12 @@ def _list_chunks(p_list, p_ends, starts, lengths, begins, ends, first):
 
 
 @gluon.jit
-def _tokens_of(entries, column):
-    """The tokens of columns, of the chunks' entries: a short chunk repeats its last token."""
-    return (entries >> COUNT_BITS) + gl.minimum(column % CHUNK, entries & (CHUNK - 1))
-
-
-@gluon.jit
-def _copy_tiles(
-    p_list,
-    tiles,
-    done,
-    p_codes,
-    p_scales,
-    codes,
-    scales,
-    full,
-    empty,
-):
-    """Copies a list's tiles to shared memory; `done` were copied before. A list's numbers are loaded a tile ahead."""
-    STAGES: gl.constexpr = codes.shape[0]
-    TOKENS: gl.constexpr = codes.shape[1]
-    DIM: gl.constexpr = codes.shape[2]
-    SCALED: gl.constexpr = codes.dtype == gl.int8
-    TILE_CHUNKS: gl.constexpr = TOKENS // CHUNK
-    NUMBERS: gl.constexpr = 128 // p_codes.dtype.element_ty.primitive_bitwidth
-    LANES: gl.constexpr = DIM // NUMBERS
-    COPY: gl.constexpr = gl.BlockedLayout([1, NUMBERS], [32 // LANES, LANES], [4, 1], [1, 0])
-    COLUMNS: gl.constexpr = gl.BlockedLayout([1], [32], [4], [0])
-    row = gl.arange(0, TOKENS, gl.SliceLayout(1, COPY))
-    dimension = gl.arange(0, DIM, gl.SliceLayout(0, COPY))
-    column = gl.arange(0, TOKENS, COLUMNS)
-    p_entries = p_list + HEAD
-    entries = gl.load(p_entries + row // CHUNK)
-    for tile in range(tiles):
-        tokens = _tokens_of(entries, row)
-        after = gl.minimum(tile + 1, tiles - 1) * TILE_CHUNKS
-        entries = gl.load(p_entries + after + row // CHUNK)
-        if SCALED:
-            scaled = _tokens_of(gl.load(p_entries + tile * TILE_CHUNKS + column // CHUNK), column)
-            weights = gl.load(p_scales + scaled).to(gl.float32)
-        stage = (done + tile) % STAGES
-        mbarrier.wait(empty.index(stage), ((done + tile) // STAGES & 1) ^ 1)
-        async_copy.async_copy_global_to_shared(
-            codes.index(stage), p_codes + (tokens * DIM)[:, None] + dimension[None, :]
-        )
-        async_copy.mbarrier_arrive(full.index(stage), increment_count=False)
-        if SCALED:
-            scales.index(stage).store(weights)
-            barrier()
-            mbarrier.arrive(full.index(stage), count=1)
-
-
-@gluon.jit
 def produce(
     p_codes,
     p_scales,
+    p_centroid_ids,
+    p_centroids,
+    p_bucket_weights,
     p_offsets,
     p_live,
     p_lists,  # of the program: int64 [LISTS, HEAD + CHUNKS]
@@ -143,10 +88,12 @@ def produce(
     empty,
     listed,
     read,
+    CODES_PER_BYTE: gl.constexpr,
+    PRODUCER_WARPS: gl.constexpr,
 ):
-    """The role of one warpgroup. Tickets, blocks: kernels.py. The next ticket is on its way while a block is copied."""
+    """The role. Tickets, blocks: kernels.py. The next ticket is on its way while a block is copied or decoded."""
     TILE_CHUNKS: gl.constexpr = codes.shape[1] // CHUNK
-    place = gl.arange(0, DOCUMENTS, gl.BlockedLayout([1], [32], [4], [0]))
+    place = gl.arange(0, DOCUMENTS, gl.BlockedLayout([1], [32], [PRODUCER_WARPS], [0]))
     number = 0
     done = 0
     taken = 0
@@ -163,7 +110,7 @@ def produce(
             slot = number % LISTS
             p_list = p_lists + slot * (HEAD + CHUNKS)
             mbarrier.wait(read.index(slot), (number // LISTS & 1) ^ 1)
-            _list_chunks(p_list, p_ends + slot * CHUNKS, starts, lengths, begins, ends, first)
+            _list_chunks(p_list, p_ends + slot * CHUNKS, starts, lengths, begins, ends, first, PRODUCER_WARPS)
             tiles = (gl.minimum(chunks - first, CHUNKS) // TILE_CHUNKS).to(gl.int32)
             first += CHUNKS
             gl.store(p_list, tiles.to(gl.int64))
@@ -171,7 +118,25 @@ def produce(
             gl.store(p_list + 2, gl.where(first < chunks, 0, size).to(gl.int64))
             barrier()
             mbarrier.arrive(listed.index(slot), count=1)
-            _copy_tiles(p_list, tiles, done, p_codes, p_scales, codes, scales, full, empty)
+            if p_centroids is None:
+                copy_tiles(p_list, tiles, done, p_codes, p_scales, codes, scales, full, empty, PRODUCER_WARPS)
+            else:
+                decode_tiles(
+                    p_list,
+                    tiles,
+                    done,
+                    p_codes,
+                    p_scales,
+                    p_centroid_ids,
+                    p_centroids,
+                    p_bucket_weights,
+                    codes,
+                    scales,
+                    full,
+                    empty,
+                    CODES_PER_BYTE,
+                    PRODUCER_WARPS,
+                )
             done += tiles
             number += 1
     slot = number % LISTS

@@ -1,8 +1,8 @@
 """Which warps do what: the one table that says which codec, batch and device the Gluon kernels are for.
 
 Everything else is served by the plain kernels (query_tile.py): other dims and devices, longer queries, smaller batches,
-float32, residual codes, rescore and explain. The shapes are those that were the fastest on an H200 in experiments with
-kernels of the same roles, which took a table of chunks made before and had no top-k.
+float32, rescore and explain. The shapes are those that were the fastest on an H200 in experiments with kernels of the
+same roles, which took a table of chunks made before and had no top-k.
 """
 
 from __future__ import annotations
@@ -25,19 +25,21 @@ HEAD = 4
 """Lists of chunks, and numbers in front of each (producer.py)."""
 
 WARPS = 4
-"""Of a role."""
+"""Of a consumer."""
 
 
 @dataclass(frozen=True)
 class Roles:
-    """Of the warpgroups of a program."""
+    """Of the warps of a program."""
 
     consumers: int
-    """2 or 4, beside one producer."""
+    """2 or 4, of a warpgroup each, beside one producer."""
     stages: int
     """Tiles of document tokens in shared memory."""
     consumer_registers: int
     producer_registers: int
+    producer_warps: int = 4
+    """4, or 8 where tokens are decoded."""
 
     @property
     def subtiles(self) -> int:
@@ -58,6 +60,7 @@ class Roles:
             "SUBTILES": self.subtiles,
             "TOKENS": TOKENS,
             "STAGES": self.stages,
+            "PRODUCER_WARPS": self.producer_warps,
             "CONSUMER_REGISTERS": self.consumer_registers,
             "PRODUCER_REGISTERS": self.producer_registers,
             "num_warps": WARPS,
@@ -67,12 +70,16 @@ class Roles:
 _FLOATS = Roles(consumers=4, stages=4, consumer_registers=104, producer_registers=64)
 _INTEGERS = Roles(consumers=2, stages=4, consumer_registers=216, producer_registers=72)
 """Integers become floats before their maxima are taken: four consumers spilled, and were a third slower."""
+_RESIDUALS = Roles(consumers=2, stages=4, consumer_registers=176, producer_registers=80, producer_warps=8)
+"""4 warps that decode were slower, by 18 % or more."""
 
 _ON_SM_90 = {
     Codec.FLOAT16: _FLOATS,
     Codec.BFLOAT16: _FLOATS,
     Codec.FLOAT8: _FLOATS,
     Codec.INT8: _INTEGERS,
+    Codec.RESIDUAL4: _RESIDUALS,
+    Codec.RESIDUAL2: _RESIDUALS,
 }
 
 

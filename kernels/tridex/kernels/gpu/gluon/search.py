@@ -1,9 +1,9 @@
 """The search of a batch on an H100 or H200: Gluon, its warps in roles.
 
 A program has eight subtiles of queries. Two or four consumers, a warpgroup each, multiply their share of them with one
-tile of tokens after the other, which one more warpgroup, the producer, copies to shared memory for all of them. It is
-search_documents of kernels.py to the last bit but for the merge, which is a launch of its own (merge_splits): the same
-tickets, blocks, chunks, sums, sort keys and buffers.
+tile of tokens after the other. The producer, one more warpgroup or two, copies or decodes them to shared memory for all
+consumers. It is search_documents of kernels.py to the last bit but for the merge, which is a launch of its own
+(merge_splits): the same tickets, blocks, chunks, sums, sort keys and buffers.
 """
 
 # mypy: disable-error-code="no-untyped-def,untyped-decorator"
@@ -19,13 +19,51 @@ from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared,
 from tridex.kernels.gpu.kernels import SIZES, merge
 
 from .consumer import SUBTILE_TOKENS, consume
-from .producer import CHUNKS, DOCUMENTS, HEAD, LISTS, WARPS, barrier, produce
+from .producer import CHUNKS, DOCUMENTS, LISTS, produce
+from .selection import WARPS
+from .tiles import HEAD, barrier
+
+
+@gluon.jit
+def _play_roles(
+    consumed,  # consume's arguments but for the first
+    produced,  # produce's arguments
+    CONSUMERS: gl.constexpr,
+    PRODUCER_WARPS: gl.constexpr,
+    CONSUMER_REGISTERS: gl.constexpr,
+    PRODUCER_REGISTERS: gl.constexpr,
+):
+    """Until the last role ends. Arguments come as tuples, of which some are None: a variable would lose these."""
+    if CONSUMERS == 2:
+        gl.warp_specialize(
+            [
+                (consume, (gl.to_tensor(0),) + consumed),
+                (consume, (gl.to_tensor(1),) + consumed),
+                (produce, produced),
+            ],
+            [WARPS, PRODUCER_WARPS],
+            [CONSUMER_REGISTERS, PRODUCER_REGISTERS],
+        )
+    else:
+        gl.static_assert(CONSUMERS == 4)
+        gl.warp_specialize(
+            [
+                (consume, (gl.to_tensor(0),) + consumed),
+                (consume, (gl.to_tensor(1),) + consumed),
+                (consume, (gl.to_tensor(2),) + consumed),
+                (consume, (gl.to_tensor(3),) + consumed),
+                (produce, produced),
+            ],
+            [WARPS, WARPS, WARPS, PRODUCER_WARPS],
+            [CONSUMER_REGISTERS, CONSUMER_REGISTERS, CONSUMER_REGISTERS, PRODUCER_REGISTERS],
+        )
 
 
 @gluon.jit(
     do_not_specialize=SIZES,
     do_not_specialize_on_alignment=[
         "p_scales",
+        "p_centroid_ids",
         "p_offsets",
         "p_live",
         "p_keys",
@@ -41,6 +79,9 @@ def search_batch(
     p_weights,
     p_codes,
     p_scales,
+    p_centroid_ids,
+    p_centroids,
+    p_bucket_weights,
     p_offsets,
     p_live,
     p_keys,  # out: int64 [queries, splits, capacity], of which `kept` matter
@@ -60,11 +101,13 @@ def search_batch(
     most,
     kept,
     capacity,
+    CODES_PER_BYTE: gl.constexpr,
     DIM: gl.constexpr,
     CONSUMERS: gl.constexpr,
     SUBTILES: gl.constexpr,  # of a consumer
     TOKENS: gl.constexpr,
     STAGES: gl.constexpr,
+    PRODUCER_WARPS: gl.constexpr,
     CONSUMER_REGISTERS: gl.constexpr,
     PRODUCER_REGISTERS: gl.constexpr,
 ):
@@ -87,89 +130,79 @@ def search_batch(
     SCALED: gl.constexpr = gl.int8 == NUMBER
     codes = gl.allocate_shared_memory(NUMBER, [STAGES, TOKENS, DIM], SWIZZLED)
     query_tile = gl.allocate_shared_memory(NUMBER, [CONSUMERS, SUBTILES * SUBTILE_TOKENS, DIM], SWIZZLED)
-    scales = gl.allocate_shared_memory(gl.float32, [STAGES, TOKENS if SCALED else 1], FLAT)
+    # A consumer reads a tile's scales after it has given the tile back, and before it gives back the one STAGES later.
+    scales = gl.allocate_shared_memory(gl.float32, [2 * STAGES, TOKENS if SCALED else 1], FLAT)
     full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     listed = gl.allocate_shared_memory(gl.int64, [LISTS, 1], mbarrier.MBarrierLayout())
     read = gl.allocate_shared_memory(gl.int64, [LISTS, 1], mbarrier.MBarrierLayout())
+    COPIES: gl.constexpr = 32 * PRODUCER_WARPS if p_centroids is None else 0
     for stage in gl.static_range(STAGES):
-        mbarrier.init(full.index(stage), count=32 * WARPS + (1 if SCALED else 0))
+        mbarrier.init(full.index(stage), count=COPIES + (1 if SCALED else 0))
         mbarrier.init(empty.index(stage), count=CONSUMERS)
     for slot in gl.static_range(LISTS):
         mbarrier.init(listed.index(slot), count=1)
         mbarrier.init(read.index(slot), count=CONSUMERS)
     fence_async_shared()
     barrier()
-    consumed = (
-        p_queries,
-        p_weights,
-        p_offsets,
-        p_live,
-        p_keys,
-        p_least,
-        p_lists,
-        p_ends,
-        p_sums,
-        split,
-        splits,
-        first_query,
-        end_query,
-        subtiles,
-        documents,
-        kept,
-        capacity,
-        query_tile,
-        codes,
-        scales,
-        full,
-        empty,
-        listed,
-        read,
+    _play_roles(
+        (
+            p_queries,
+            p_weights,
+            p_offsets,
+            p_live,
+            p_keys,
+            p_least,
+            p_lists,
+            p_ends,
+            p_sums,
+            split,
+            splits,
+            first_query,
+            end_query,
+            subtiles,
+            documents,
+            kept,
+            capacity,
+            query_tile,
+            codes,
+            scales,
+            full,
+            empty,
+            listed,
+            read,
+        ),
+        (
+            p_codes,
+            p_scales,
+            p_centroid_ids,
+            p_centroids,
+            p_bucket_weights,
+            p_offsets,
+            p_live,
+            p_lists,
+            p_ends,
+            p_counters + group,
+            documents,
+            block_documents,
+            large_blocks,
+            last_documents,
+            blocks,
+            most,
+            codes,
+            scales,
+            full,
+            empty,
+            listed,
+            read,
+            CODES_PER_BYTE,
+            PRODUCER_WARPS,
+        ),
+        CONSUMERS,
+        PRODUCER_WARPS,
+        CONSUMER_REGISTERS,
+        PRODUCER_REGISTERS,
     )
-    produced = (
-        p_codes,
-        p_scales if SCALED else p_codes,
-        p_offsets,
-        p_live,
-        p_lists,
-        p_ends,
-        p_counters + group,
-        documents,
-        block_documents,
-        large_blocks,
-        last_documents,
-        blocks,
-        most,
-        codes,
-        scales,
-        full,
-        empty,
-        listed,
-        read,
-    )
-    if CONSUMERS == 2:
-        gl.warp_specialize(
-            [
-                (consume, (gl.to_tensor(0),) + consumed),
-                (consume, (gl.to_tensor(1),) + consumed),
-                (produce, produced),
-            ],
-            [WARPS, WARPS],
-            [CONSUMER_REGISTERS, PRODUCER_REGISTERS],
-        )
-    else:
-        gl.static_assert(CONSUMERS == 4)
-        gl.warp_specialize(
-            [
-                (consume, (gl.to_tensor(0),) + consumed),
-                (consume, (gl.to_tensor(1),) + consumed),
-                (consume, (gl.to_tensor(2),) + consumed),
-                (consume, (gl.to_tensor(3),) + consumed),
-                (produce, produced),
-            ],
-            [WARPS, WARPS, WARPS, WARPS],
-            [CONSUMER_REGISTERS, CONSUMER_REGISTERS, CONSUMER_REGISTERS, PRODUCER_REGISTERS],
-        )
 
 
 @triton.jit(

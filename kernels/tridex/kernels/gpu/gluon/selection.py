@@ -10,7 +10,12 @@ from triton.experimental.gluon import language as gl
 from tridex.kernels.gpu.documents import document_spans
 from tridex.kernels.gpu.top_k import HIGHEST_KEY, LOWEST_KEY, NO_DOCUMENT, append_keys, sort_keys
 
-from .producer import DOCUMENTS, WARPS, barrier
+from . import roles
+from .producer import DOCUMENTS
+from .tiles import barrier
+
+WARPS = gl.constexpr(roles.WARPS)
+"""Of a consumer."""
 
 _CHUNK = gl.constexpr(256)
 """Keys looked at together."""
