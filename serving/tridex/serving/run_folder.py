@@ -1,8 +1,9 @@
 """The run folder: files by which the processes of models report their state, and are asked to stop.
 
-A model's process writes INSTANCE.json there every half second. The launcher creates the file `serving` before it starts
-them and renames it, to `draining`: models refuse new requests, except those of other models; then to `closing`: models
-refuse all requests and close their services. Files are overwritten and renamed, which works on a full disk, too.
+A model's process writes INSTANCE.json there every half second. The launcher creates the file `starting` before it
+starts them and renames it: to `serving` when all are ready, to `draining`, so that models refuse new requests, except
+those of other models, and to `closing`, so that they refuse all requests and close their services. Files are
+overwritten and renamed, which works on a full disk, too.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ METRICS_SUFFIX = ".metrics"
 GATE = "gate"
 """The file of gate.py."""
 
+STARTING = "starting"
 SERVING = "serving"
 DRAINING = "draining"
 CLOSING = "closing"
@@ -60,7 +62,7 @@ class RunFolder:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(mode=0o700)
         self.folder = folder
-        self._marker = folder / SERVING
+        self._marker = folder / STARTING
         self._marker.touch(mode=0o600)
         self.gate = Gate(folder / GATE)
         self._reports: dict[Path, Report] = {}
@@ -81,6 +83,10 @@ class RunFolder:
             with contextlib.suppress(OSError, ValueError):
                 snapshots.append(json.loads(file.read_bytes()))
         return snapshots
+
+    def serve(self) -> None:
+        """Tells models that all of them are ready."""
+        self._enter(SERVING)
 
     def drain(self) -> None:
         """Makes models refuse new requests and answer those in flight."""
