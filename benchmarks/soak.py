@@ -53,9 +53,8 @@ SAMPLE_S = 3.0
 WARM_UP_S = 120.0
 GROWTH = 0.05
 """Largest share by which a process's memory may grow after the warm-up."""
-DESCRIPTORS = 128
-"""File descriptors that a process may have more at the end: clients come and go, and `search` keeps files of earlier
-text indexes open until Lance's cache of 32 MiB is full."""
+DESCRIPTORS = 32
+"""File descriptors that a process may have more at the end: clients come and go, and so do files of text indexes."""
 DISK_GROWTH, DISK_BYTES = 1.25, 32 * 2**20
 """The largest disk use at the end may be so many times the one right after the warm-up, and so many bytes more."""
 

@@ -32,7 +32,7 @@ class Serve:
     def __init__(self, repository: Path, folder: Path, *options: str) -> None:
         self.grpc_port, self.http_port, self.metrics_port = free_ports(3)
         self.store = folder / "data" / "store"
-        self.log = folder / "data" / "tritonserver.log"
+        self.log = folder / "data" / "store.log"
         self.errors = folder / "errors"
         self.command = [
             *(str(Path(sys.executable).with_name("tridex")), "serve", "--json"),

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from removed_files import create_indexed, search_and_rewrite
 
 from tridex.index import (
     Collection,
@@ -21,6 +22,7 @@ from tridex.index import (
     Store,
     declared_fields,
 )
+from tridex.index.storage.lance_session import keeps_removed_files
 from tridex.kernels import Codec
 
 SPEC = CollectionSpec(4, Codec.FLOAT32, "f" * 64, declared_fields({"odd": "bool"}))
@@ -155,3 +157,20 @@ def test_only_the_first_words_of_an_endless_query_count(store: Store, collection
     upsert(collection, {"a": "first", "b": "last"})
     found = snapshot(store).search_texts("first " + "(more) AND " * 20_000 + '"last"', 10)
     assert found.ids == ["a"]
+
+
+def test_files_that_are_removed_do_not_stay_open(store: Store) -> None:
+    create_indexed(store, "c", "idle")
+    followers = [Follower(store, name, torch.device("cpu")) for name in ("c", "idle")]
+    idle = followers[1].snapshot
+    found = idle.collection.search_texts("word3", 5)
+    followers[0].snapshot.collection.search_texts("word3", 5)
+    search_and_rewrite(store, "c")
+    followers[0].refresh()
+    assert keeps_removed_files(store.folder), "the index's files were not open, so that this shows nothing"
+    store.close_removed_files()
+    for follower in followers:
+        follower.refresh()
+    assert not keeps_removed_files(store.folder)
+    assert followers[1].snapshot is idle and idle.collection.search_texts("word3", 5).ids == found.ids
+    assert followers[0].snapshot.collection.search_texts("word3", 5).ids == found.ids

@@ -1,8 +1,9 @@
 """The run folder: files by which the processes of models report their state, and are asked to stop.
 
-A model's process writes INSTANCE.json there every half second. The launcher creates the file `serving` before it starts
-them and renames it, to `draining`: models refuse new requests, except those of other models; then to `closing`: models
-refuse all requests and close their services. Files are overwritten and renamed, which works on a full disk, too.
+A model's process writes INSTANCE.json there every half second. The launcher creates the file `starting` before it
+starts them and renames it: to `serving` when all are ready, to `draining`, so that models refuse new requests, except
+those of other models, and to `closing`, so that they refuse all requests and close their services. Files are
+overwritten and renamed, which works on a full disk, too.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ GATE = "gate"
 CANCELLED = "cancelled"
 """The file of cancelled_calls.py."""
 
+STARTING = "starting"
 SERVING = "serving"
 DRAINING = "draining"
 CLOSING = "closing"
@@ -64,7 +66,7 @@ class RunFolder:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(mode=0o700)
         self.folder = folder
-        self._marker = folder / SERVING
+        self._marker = folder / STARTING
         self._marker.touch(mode=0o600)
         self.gate = Gate(folder / GATE)
         cancelled_calls.make_file(folder / CANCELLED)
@@ -86,6 +88,10 @@ class RunFolder:
             with contextlib.suppress(OSError, ValueError):
                 snapshots.append(json.loads(file.read_bytes()))
         return snapshots
+
+    def serve(self) -> None:
+        """Tells models that all of them are ready."""
+        self._enter(SERVING)
 
     def drain(self) -> None:
         """Makes models refuse new requests and answer those in flight."""

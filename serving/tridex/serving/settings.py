@@ -201,7 +201,7 @@ class ServerSettings(ModelSettings):
         20.0, ge=0, title="seconds", description="How long requests in flight may take when the server stops."
     )
     log: Path | None = Field(
-        None, title="a file", description="The server's log; by default tritonserver.log beside the store."
+        None, title="a file", description="The server's log; by default STORE.log beside the folder STORE."
     )
     log_format: LogFormat = Field(
         "plain", title="plain or json", description="One record a line in the log, as text or as JSON."

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from eventually import eventually
 
+from tridex.serving.backend import canary
 from tridex.serving.backend import reporter as reporter_module
 from tridex.serving.backend.reporter import Reporter
 from tridex.serving.run_folder import Report, RunFolder, Silence
@@ -21,10 +22,17 @@ class Service:
 
     def __init__(self) -> None:
         self.wrong: str | None = None
+        self.answers_wrongly = False
+        self.asked = 0
         self.closed = 0
 
     def trouble(self) -> str | None:
         return self.wrong
+
+    def check(self) -> None:
+        self.asked += 1
+        if self.answers_wrongly:
+            raise RuntimeError("no answer")
 
     def close(self) -> None:
         self.closed += 1
@@ -80,6 +88,27 @@ def test_a_model_that_does_not_come_back_from_its_requests_is_stuck(
     eventually(lambda: not only(run).stuck and not only(run).trouble)
 
 
+def test_a_canary_is_asked_from_when_all_models_are_ready_until_the_server_stops(
+    run: RunFolder, reporter: Reporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(canary, "_EVERY_S", 0.02)
+    service = reporter.service
+    assert only(run).phase == "starting" and reporter.admit(1)
+    reporter.answered()
+    time.sleep(0.3)
+    assert service.asked == 0
+    run.serve()
+    eventually(lambda: service.asked > 3)
+    assert only(run).trouble is only(run).failure is None
+    service.answers_wrongly = True
+    eventually(lambda: only(run).failure == only(run).trouble == "its canary was answered wrongly: no answer")
+    run.drain()
+    eventually(lambda: refuses(reporter))
+    asked = service.asked
+    time.sleep(0.2)
+    assert service.asked <= asked + 1
+
+
 def test_draining_refuses_what_is_new_and_waits_for_what_is_under_way(run: RunFolder, reporter: Reporter) -> None:
     reporter.admit(1)
     only(run)
@@ -110,7 +139,7 @@ def test_an_internal_model_answers_until_services_close(run: RunFolder) -> None:
 
 def test_a_run_folder_that_was_tidied_up_still_stops_models(run: RunFolder, reporter: Reporter) -> None:
     only(run)
-    (run.folder / "serving").unlink()
+    (run.folder / "starting").unlink()
     assert reporter.admit(1)
     run.drain()
     eventually(lambda: refuses(reporter))

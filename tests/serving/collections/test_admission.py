@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from queries import embed_query
+from removed_files import create_indexed, search_and_rewrite
 from service_requests import answers, delete, upsert
 
 from tridex.encoding import latest_version_dir, load_artifact
-from tridex.index import Store
+from tridex.index import Size, Store
+from tridex.index.storage.lance_session import keeps_removed_files
 from tridex.serving.backend.service import Context, ErrorCode, Request, RequestError
+from tridex.serving.collections.admission import Admission
 from tridex.serving.models.ingest import IngestService
 from tridex.serving.models.search import SearchService
 
@@ -44,3 +48,16 @@ def test_an_upsert_that_would_outgrow_the_budget_is_not_stored(context: Context)
         service.close()
     gone, again = answers(ingest, [delete("c", *map(str, range(8))), upsert("c", texts(count, 8))])
     assert not isinstance(gone, RequestError) and not isinstance(again, RequestError)
+
+
+def test_what_is_counted_keeps_no_removed_files_open(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    create_indexed(store, "c")
+    admission = Admission(store, 10**9)
+    collection = store.open("c")
+    admission.check(collection, Size())
+    admission.wrote(collection, Size(1, 1, 1))
+    del collection
+    search_and_rewrite(store, "c")
+    store.close_removed_files()
+    assert not keeps_removed_files(store.folder)

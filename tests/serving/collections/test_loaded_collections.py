@@ -13,8 +13,10 @@ import pytest
 import torch
 from eventually import eventually
 from faults import OF_LANCE, OF_THE_SYSTEM, Trouble, failing
+from removed_files import create_indexed, search_and_rewrite
 
 from tridex.index import Collection, CollectionSpec, Document, MemoryBudget, Store
+from tridex.index.storage.lance_session import keeps_removed_files
 from tridex.kernels import Codec, Operator
 from tridex.serving.backend.service import RequestError
 from tridex.serving.collections import compiled_codecs, loaded_collections
@@ -40,6 +42,7 @@ def followed(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoadedCo
     """A store that is followed, with one collection, "c" of document "a"."""
     monkeypatch.setattr(loaded_collections, "_RETRY_S", 0.2)
     monkeypatch.setattr(loaded_collections, "_PASS_S", 0.2)
+    monkeypatch.setattr(loaded_collections, "_RETURN_S", 0.2)
     put(store, "c", "a")
     followed = LoadedCollections(store, torch.device("cpu"), MemoryBudget(10**8), Metrics())
     yield followed
@@ -195,3 +198,13 @@ def test_many_collections_cost_little_while_nothing_happens(store: Store) -> Non
         eventually(lambda: shown(followed, "c7") == 1)
     finally:
         followed.close()
+
+
+def test_removed_files_are_closed_although_a_collection_that_nobody_writes_to_stays_open(
+    store: Store, followed: LoadedCollections
+) -> None:
+    create_indexed(store, "written")
+    eventually(lambda: shown(followed, "written") is not None)
+    search_and_rewrite(store, "written")
+    eventually(lambda: not keeps_removed_files(store.folder))
+    assert shown(followed, "c") == 1 and shown(followed, "written") == 300

@@ -8,6 +8,7 @@ import shutil
 import lance
 import numpy as np
 import pyarrow as pa
+import pytest
 from full_disk import no_file_above
 from service_requests import answers, strings, upsert
 
@@ -74,8 +75,9 @@ def test_a_newer_format_and_a_full_disk_are_told_and_the_rest_goes_on(context: C
     assert not isinstance(again, RequestError) and store.open("sound").count() == 2
 
 
-def test_a_second_server_serves_reads_and_says_who_writes(context: Context) -> None:
+def test_a_second_server_serves_reads_and_says_who_writes(context: Context, caplog: pytest.LogCaptureFixture) -> None:
     first, second = IngestService(context), IngestService(context)
+    assert "another server writes to the store" in caplog.text
     (written,) = answers(first, [upsert("c", {"a": "some text"})])
     assert not isinstance(written, RequestError)
     for request in (

@@ -116,6 +116,38 @@ def test_a_log_is_appended_to_and_read_by_its_owner_alone(tmp_path: Path) -> Non
     assert [line.partition(" INFO launcher: ")[2] for line in lines] == ["first start", "second start"]
 
 
+def test_a_log_is_one_servers_also_when_it_was_rotated(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with open_log(path, "plain", 100) as log:
+        for _ in range(3):
+            log.write("of the first server " + 60 * "x")
+            with (
+                pytest.raises(ServerError, match=r"another server writes to the log .*/log; choose another by --log"),
+                open_log(path, "plain", 100),
+            ):
+                pass
+        assert path.with_name("log.2").exists()
+    with written(path, "of the next server"):
+        pass
+    assert "of the next server" in path.read_text()
+
+
+def test_standard_output_is_shared_and_never_rotated(tmp_path: Path) -> None:
+    script = (
+        "from pathlib import Path\n"
+        "from tridex.serving.server.log import open_log\n"
+        "stdout = Path('/dev/stdout')\n"
+        "with open_log(stdout, 'plain', 10) as first, open_log(stdout, 'plain', 10) as second:\n"
+        "    for text in ('one', 'two', 'three'):\n"
+        "        first.write(text), second.write(text)\n"
+    )
+    with (tmp_path / "out").open("w") as out:
+        subprocess.run([sys.executable, "-c", script], stdout=out, check=True, timeout=60)
+    assert [line.split()[-1] for line in (tmp_path / "out").read_text().splitlines()] == [
+        text for text in ("one", "two", "three") for _ in range(2)
+    ]
+
+
 def test_the_cause_is_of_this_start_alone(tmp_path: Path) -> None:
     with written(tmp_path / "log", "first start") as log:
         log.on_gpu = False

@@ -75,13 +75,18 @@ class Follower:
             self.snapshot = first_snapshot(collection, self._loader)
 
     def refresh(self) -> Snapshot:
-        """Moves the snapshot to the store's newest version; where it is at that already, only asks for its number."""
+        """Moves the snapshot to the store's newest version; where it is at that already, only asks for its number.
+
+        Neither keeps removed files open, once `Store.close_removed_files` was called.
+        """
         with self._changing:
             if self.snapshot.collection.latest_version() != self.snapshot.version:
                 newest = self.snapshot.collection.latest()
                 with storage_errors(newest.name, newest.folder):
                     for snapshot in later_snapshots(self.snapshot, newest, self._loader):
                         self.snapshot = snapshot
+            else:
+                self.snapshot.collection.renew()
             return self.snapshot
 
     def merge(self) -> bool:

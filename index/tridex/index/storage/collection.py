@@ -36,7 +36,7 @@ from .fields import Fields, FieldType
 from .file_errors import reading, storage_errors, writing
 from .filters import to_sql
 from .inference import INFERRED_DOCUMENTS, FieldInference
-from .lance_session import forget_cached, open_dataset
+from .lance_session import forget_cached, has_forgotten_caches, open_dataset
 from .metadata import check_metadata, sendable
 from .spec import read_spec
 from .text_index import index_new_texts, search_texts
@@ -100,6 +100,12 @@ class Collection:
     def latest(self) -> Collection:
         """This collection at the newest version in the store."""
         return Collection(self.name, open_dataset(self.dataset.uri))
+
+    @reading
+    def renew(self) -> None:
+        """Opens the dataset again, at the same version, where it has caches that were forgotten (lance_session.py)."""
+        if has_forgotten_caches(self.dataset):
+            self.dataset = open_dataset(self.dataset.uri, self.version)
 
     @reading
     def latest_version(self) -> int:

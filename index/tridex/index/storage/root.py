@@ -24,7 +24,7 @@ from tridex.index.errors import (
 from .collection import Collection
 from .collection_folders import create_folder, folders_made_for, remove_folders
 from .file_errors import storage_errors
-from .lance_session import open_dataset
+from .lance_session import forget_cached, keeps_removed_files, open_dataset
 from .near_names import near_names
 from .registry import UNREADABLE, Entry, Registry
 from .spec import CollectionSpec
@@ -98,6 +98,12 @@ class Store:
         except OSError as error:
             raise StoreUnavailableError(f"{self._collections} could not be read just now ({error})") from error
         return self._registry.stamp(), written
+
+    def close_removed_files(self) -> None:
+        """Lets go of this store's files that are removed and still open in this process; collections that are kept open
+        have them until `Collection.renew`."""
+        if keeps_removed_files(self.folder):
+            forget_cached()
 
     def resolve(self, name: str) -> Location:
         """Where the name of a collection or an alias leads now.

@@ -14,9 +14,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tridex.protocol.models import INTERNAL
-from tridex.serving.run_folder import CLOSING, DRAINING, SERVING, Report
+from tridex.serving.run_folder import CLOSING, DRAINING, SERVING, STARTING, Report
 
 from . import device_failure
+from .canary import Canary
 from .service import Service
 
 _LOOK_S = 0.1
@@ -28,6 +29,8 @@ _STUCK_S = 60.0
 """More than a model may take until it is given the next requests."""
 _MAX_TROUBLE = 300
 """Characters."""
+_LATER = (CLOSING, DRAINING, SERVING)
+"""The phases after the first, the last one first."""
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +52,8 @@ class Reporter:
         self._in_flight = 0
         self._executing_since: float | None = None
         self._accepting = True
-        self._phase = SERVING
+        self._phase = STARTING
+        self._canary: Canary | None = None
         self._reported_s = 0.0
         self._closed = False
         self._ended = threading.Event()
@@ -96,7 +100,7 @@ class Reporter:
             try:
                 if self._folder:
                     self._follow_phase(self._folder)
-                    if self._phase != SERVING or time.monotonic() - self._reported_s >= _REPORT_S:
+                    if self._is_stopping or time.monotonic() - self._reported_s >= _REPORT_S:
                         self._report(self._folder)
                         self._reported_s = time.monotonic()
                 self._failing = False
@@ -105,20 +109,34 @@ class Reporter:
                     _log.exception("model %s could not report; it goes on trying", self._model)
                 self._failing = True
 
+    @property
+    def _is_stopping(self) -> bool:
+        return self._phase in (DRAINING, CLOSING)
+
     def _follow_phase(self, folder: Path) -> None:
         """Reads the launcher's phase and acts on it."""
-        self._phase = next((word for word in (CLOSING, DRAINING) if (folder / word).exists()), SERVING)
+        self._phase = next((word for word in _LATER if (folder / word).exists()), self._phase)
         closing = self._phase == CLOSING
         with self._lock:
-            self._accepting = self._phase == SERVING or (self._model in INTERNAL and not closing)
+            self._accepting = not self._is_stopping or (self._model in INTERNAL and not closing)
+        self._follow_with_the_canary()
         if closing:
             self._close_service()
+
+    def _follow_with_the_canary(self) -> None:
+        """It is asked while the server serves."""
+        if self._phase == SERVING and self._canary is None and self.service:
+            self._canary = Canary(self.service)
+        elif self._is_stopping and self._canary:
+            self._canary.close()
 
     def _report(self, folder: Path) -> None:
         failure = device_failure.failure()
         stuck_s = time.monotonic() - (self._executing_since or math.inf)
         stuck = f"it has been at the same requests for {stuck_s:.0f} s" if stuck_s > _STUCK_S else None
         trouble = failure or stuck or (self.service.trouble() if self.service else None)
+        if self._canary:
+            failure, trouble = failure or self._canary.failure(), trouble or self._canary.trouble()
         with self._lock:
             report = Report(
                 model=self._model,

@@ -190,6 +190,12 @@ class Service(Protocol):
         """
         return None
 
+    def check(self) -> None:
+        """Has the service do a little of its work, and raises where that fails, or what comes out is wrong (canary.py).
+
+        Called every few seconds, by another thread, once all models are ready.
+        """
+
     def close(self) -> None:
         """Ends the service's threads."""
 

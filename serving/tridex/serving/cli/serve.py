@@ -113,7 +113,7 @@ def serve(
         float, typer.Option(help="How long requests in flight may take when the server stops.")
     ] = 20.0,
     log: Annotated[
-        Path | None, typer.Option(help="The server's log; by default tritonserver.log beside the store.")
+        Path | None, typer.Option(help="The server's log; by default STORE.log beside the folder STORE.")
     ] = None,
     log_format: Annotated[str, typer.Option(help="One record a line in the log, as text or as JSON.")] = "plain",
     log_size: Annotated[

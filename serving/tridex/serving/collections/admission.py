@@ -6,7 +6,17 @@ import ctypes
 from pathlib import Path
 from typing import NamedTuple
 
-from tridex.index import Collection, MemoryBudget, Size, Store, TokenIndexError, check_room, needed_bytes
+from tridex.index import (
+    Collection,
+    CollectionSpec,
+    MemoryBudget,
+    Size,
+    Store,
+    TokenIndexError,
+    check_room,
+    needed_bytes,
+)
+from tridex.kernels import Codebook
 
 
 def return_freed() -> None:
@@ -18,14 +28,18 @@ def return_freed() -> None:
 
 
 class _Counted(NamedTuple):
-    """An upper bound of a collection's size: rows replaced or deleted since it was counted are still in it."""
+    """An upper bound of a collection's size: rows replaced or deleted since it was counted are still in it.
 
-    collection: Collection
+    Not the collection itself, which would keep files open that maintenance removes.
+    """
+
+    spec: CollectionSpec
+    codebook: Codebook | None
     size: Size
 
     def need_with(self, more: Size) -> int:
         """Bytes that the collection needs with `more` documents."""
-        return needed_bytes(self.collection.spec, self.size + more, self.collection.codebook)
+        return needed_bytes(self.spec, self.size + more, self.codebook)
 
 
 class Admission:
@@ -53,7 +67,7 @@ class Admission:
 
     def _size(self, collection: Collection) -> _Counted:
         if collection.folder not in self._sizes:
-            self._sizes[collection.folder] = _Counted(collection, collection.size())
+            self._sizes[collection.folder] = _Counted(collection.spec, collection.codebook, collection.size())
         return self._sizes[collection.folder]
 
     def _others(self, collection: Collection) -> int:

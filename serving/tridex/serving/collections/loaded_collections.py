@@ -64,7 +64,7 @@ _EXTRAS_S = 0.5
 """How often it is checked what searches do without."""
 
 _RETURN_S = 30.0
-"""How often freed memory is returned to the system, as long as collections change."""
+"""How often freed memory is returned to the system, as long as collections change, and removed files are closed."""
 
 _LONG_S = 900.0
 """More than it takes to load a collection, to merge its segments, to build its lists or to approximate a segment."""
@@ -114,6 +114,7 @@ class LoadedCollections:
         self._stamp = (0, 0)
         self._next_pass = 0.0
         self._next_return = 0.0
+        self._next_closing = 0.0
         self.changed = threading.Condition()
         self._following = Background("follow", "follows the store", self._follow, stuck_after_s=60)
         self._opening = Background("open", "loads collections", self._open_all, stuck_after_s=_LONG_S)
@@ -219,6 +220,7 @@ class LoadedCollections:
         stamp = self._store.stamp()
         if stamp[0] != self._stamp[0] or time.monotonic() >= self._next_pass or wanted - set(self._names.values()):
             self._next_pass = time.monotonic() + _PASS_S
+            self._close_removed_files()
             try:
                 self._list_names()
             finally:
@@ -231,6 +233,11 @@ class LoadedCollections:
             self._refresh_all({folder: name for folder, name in self._by_folder().items() if folder in wanted})
         self._stamp = stamp
         return _POLL_S
+
+    def _close_removed_files(self) -> None:
+        if time.monotonic() >= self._next_closing:
+            self._next_closing = time.monotonic() + _RETURN_S
+            self._store.close_removed_files()
 
     def _list_names(self) -> None:
         """Raises StoreUnavailableError, and keeps the names known so far then."""

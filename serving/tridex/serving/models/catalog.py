@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from itertools import chain
 from typing import Any
@@ -77,6 +78,12 @@ class CatalogService(Service):
 
     def answer(self, requests: Sequence[Request]) -> Sequence[Result]:
         return each(requests, self._answer_one)
+
+    def check(self) -> None:
+        """Reads a collection. What is wrong with the store itself is reported by whoever follows it."""
+        with suppress(TokenIndexError):
+            for name in self._store.names()[:1]:
+                self._store.open(name).count()
 
     def _answer_one(self, request: Request) -> Arrays:
         parsed = parse_catalog_request(request)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Sequence
 
 from tridex.encoding import TokenBatch, create_encoder, latest_version_dir, load_artifact
 from tridex.protocol import models
+from tridex.serving.backend.canary import check_answer
 from tridex.serving.backend.service import Context, Request, RequestError, Result, Service
 from tridex.serving.requests.encoder import parse_token_batch
 
@@ -21,7 +23,11 @@ class EncoderService(Service):
         artifact = load_artifact(latest_version_dir(context.repository / models.ENCODER.name))
         self._encoder = create_encoder(artifact, context.device, threads=os.cpu_count() or 1, shared=context.shared)
         self._tokenizer = artifact.tokenizer()
-        self._encoder.encode(self._tokenizer.queries(["warm up"]))
+        # One on a GPU is not to be shared by threads.
+        self._encoding = threading.Lock()
+        self._canary = self._tokenizer.queries(["warm up"])
+        self._first = self._encoder.encode(self._canary)
+        check_answer(self._first, self._first)
 
     def answer(self, requests: Sequence[Request]) -> Sequence[Result]:
         results: dict[int, Result] = {}
@@ -33,6 +39,13 @@ class EncoderService(Service):
                 )
             except RequestError as error:
                 results[i] = error
-        for i, embeddings in zip(batches, self._encoder.encode_many(list(batches.values())), strict=True):
+        with self._encoding:
+            encoded = self._encoder.encode_many(list(batches.values()))
+        for i, embeddings in zip(batches, encoded, strict=True):
             results[i] = {models.EMBEDDINGS.name: embeddings}
         return [results[i] for i in range(len(requests))]
+
+    def check(self) -> None:
+        with self._encoding:
+            answer = self._encoder.encode(self._canary)
+        check_answer(answer, self._first)

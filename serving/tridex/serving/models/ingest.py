@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -37,6 +37,7 @@ from tridex.index import (
 )
 from tridex.protocol import limits, models, parameters
 from tridex.protocol.parameters import IfExists
+from tridex.serving.backend.canary import check_answer
 from tridex.serving.backend.error_translation import translated_errors
 from tridex.serving.backend.remote_encoder import RemoteEncoder
 from tridex.serving.backend.scheduler import UNIT_TOKENS, Lane, Scheduler, Task, Wait
@@ -70,6 +71,8 @@ from tridex.serving.requests.ingest import (
     UpsertRequest,
     parse_ingest_request,
 )
+
+_log = logging.getLogger(__name__)
 
 _TOKENS_PER_CALL = 1024
 """Padded tokens of a call to the encoder on a CPU, whose cores searches want."""
@@ -120,8 +123,10 @@ class IngestService(Service):
         self._tokenizer = self._artifact.tokenizer()
         self._store = Store(context.store)
         self._writer = WriterLock(self._store.folder)
-        with suppress(ReadOnlyStoreError):  # tried again when a write comes
+        try:
             self._writer.acquire()
+        except ReadOnlyStoreError as error:  # tried again when a write comes
+            _log.warning("%s", error)
         self._maintenance = Maintenance(self._store, self._writer, context.metrics)
         self._admission = Admission(self._store, context.memory_budget)
         self._transactions: dict[type[IngestRequest], Callable[[list[Any]], None]] = {
@@ -152,9 +157,12 @@ class IngestService(Service):
             encodes_meanwhile=True,
         )
         on_gpu = context.server_device != "cpu"
-        encoder = RemoteEncoder(context.infer, _GPU_TOKENS if on_gpu else _TOKENS_PER_CALL)
+        self._encoder = RemoteEncoder(context.infer, _GPU_TOKENS if on_gpu else _TOKENS_PER_CALL)
+        self._canary = self._tokenizer.documents(["warm up"])
+        self._first: NDArray[np.float32] | None = None
+        """The first answer to it."""
         self._writes = ThreadPoolExecutor(1, "write")
-        self._scheduler = Scheduler(encoder.encode_many, (self._lane,), _GPU_TOKENS if on_gpu else UNIT_TOKENS)
+        self._scheduler = Scheduler(self._encoder.encode_many, (self._lane,), _GPU_TOKENS if on_gpu else UNIT_TOKENS)
         context.metrics.gauges(self._scheduler.gauges)
 
     def answer(self, requests: Sequence[Request]) -> Sequence[Result]:
@@ -164,6 +172,13 @@ class IngestService(Service):
 
     def trouble(self) -> str | None:
         return self._scheduler.trouble() or self._maintenance.trouble()
+
+    def check(self) -> None:
+        """Has `encoder` encode, in whatever backend it runs. Nothing is written."""
+        answer = self._encoder.encode(self._canary)
+        if self._first is None:
+            self._first = answer
+        check_answer(answer, self._first)
 
     def close(self) -> None:
         self._scheduler.close()

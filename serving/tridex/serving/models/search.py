@@ -21,6 +21,7 @@ from tridex import kernels
 from tridex.encoding import DeviceEncoder, TokenBatch, create_encoder, latest_version_dir, load_artifact
 from tridex.kernels import Codec
 from tridex.protocol import limits, models
+from tridex.serving.backend.canary import check_answer
 from tridex.serving.backend.query_tokens import QueryTokens
 from tridex.serving.backend.scheduler import UNIT_TOKENS, Encoded, Lane, Scheduler, Task, Wait
 from tridex.serving.backend.service import (
@@ -29,6 +30,7 @@ from tridex.serving.backend.service import (
     Request,
     RequestError,
     Result,
+    Sender,
     Service,
     each,
     invalid,
@@ -138,6 +140,8 @@ class SearchService(Service):
             EncodeRequest: self._submit_encoding,
             RerankRequest: self._submit_rerank,
         }
+        self._first_scores = self._canary_scores()
+        check_answer(self._first_scores, self._first_scores)
 
     def answer(self, requests: Sequence[Request]) -> Sequence[Result]:
         parsed = each(requests, _parse)
@@ -149,10 +153,21 @@ class SearchService(Service):
     def trouble(self) -> str | None:
         return next(filter(None, (part.trouble() for part in (*self._schedulers, self._engine))), None)
 
+    def check(self) -> None:
+        """Tokenises, encodes and scores."""
+        check_answer(self._canary_scores(), self._first_scores)
+
     def close(self) -> None:
         for scheduler in self._schedulers:
             scheduler.close()
         self._engine.close()
+
+    def _canary_scores(self) -> NDArray[np.float32]:
+        result = self._submit_rerank(RerankRequest(Sender(), "warm up", ["warm up", "a canary"])).result()
+        if isinstance(result, RequestError):
+            raise result
+        scores: NDArray[np.float32] = result[models.SCORES.name]
+        return scores
 
     def _admit(self, request: _Parsed | RequestError) -> Result:
         if isinstance(request, RequestError):

@@ -105,16 +105,35 @@ class Log:
 
 
 class _File(logging.handlers.RotatingFileHandler):
-    """Makes files that their owner alone can read, and drops what cannot be written."""
+    """Makes files that their owner alone can read and one server writes, and drops what cannot be written."""
 
     def _open(self) -> TextIOWrapper:
         descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         if Path(self.baseFilename).is_file() and os.fstat(descriptor).st_uid == os.geteuid():
             os.fchmod(descriptor, 0o600)
+        if not _is_a_device(Path(self.baseFilename)):
+            _lock(descriptor)
         return os.fdopen(descriptor, "a", encoding="utf-8", errors="replace")
 
     def handleError(self, record: Any) -> None:  # noqa: N802 - the library's
         """Drops it."""
+
+
+def _is_a_device(path: Path) -> bool:
+    """Whether it is /dev/stdout or another of /dev, whatever that leads to: several servers may share it, and it is not
+    ours to rename."""
+    return Path("/dev") in path.parents
+
+
+def _lock(descriptor: int) -> None:
+    """Two servers that rotate one file would rename each other's. Raises BlockingIOError where another has it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise
+    except OSError:
+        pass  # the file system has no locks
 
 
 @contextmanager
@@ -125,7 +144,9 @@ def open_log(path: Path, form: LogFormat, size: int) -> Iterator[Log]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handler = _File(path, maxBytes=size, backupCount=_KEPT)
+        handler = _File(path, maxBytes=0 if _is_a_device(path) else size, backupCount=_KEPT)
+    except BlockingIOError as error:
+        raise ServerError(f"another server writes to the log {path}; choose another by --log") from error
     except IsADirectoryError as error:
         raise ServerError(f"the log {path} is a folder; choose a file by --log") from error
     except FileExistsError as error:

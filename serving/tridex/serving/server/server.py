@@ -47,7 +47,7 @@ class TritonServer:
             for name, value in settings
             if isinstance(value, Path)
         }
-        defaults = {"log": store.parent / "tritonserver.log", "kernel_cache": default_folder(store)}
+        defaults = {"log": store.parent / f"{store.name}.log", "kernel_cache": default_folder(store)}
         self.settings = settings.model_copy(update={**defaults, **absolute})
         """Every path absolute."""
         self.host, self.store, self.repository = settings.host, store, self.settings.repository

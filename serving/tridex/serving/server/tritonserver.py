@@ -93,6 +93,7 @@ class TritonProcess:
                     region.chmod(0o600)
             if ready:
                 self._stubs = _stubs(self.pid)
+                self.run.serve()
                 return True
             if time.monotonic() > deadline:
                 raise ServerError(f"tritonserver was not ready after {timeout_s:.0f} s.")

@@ -1,0 +1,83 @@
+"""A model's canary: it has to answer, every few seconds, what it answered at the start.
+
+So a model that lives, is not stuck, and answers wrongly or with errors is noticed, although nobody else asks it. It is
+asked within its own process, so that neither keys nor metrics know of it. That it waits, or is refused as others are
+while the server is busy or stops, says nothing about it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .background import Background, LoggedErrors
+from .service import ErrorCode, RequestError, Service
+
+_EVERY_S = 10.0
+"""A search's canary computes for some 10 ms."""
+
+_MOST_FAILURES = 3
+"""In a row: so many failures are no accident, and only a new process can mend them."""
+
+_TOLERANCE = 0.1
+"""How far an answer may be from the first one, relative to it: what runs on a GPU depends on the batch a little, graphs
+in int8 more."""
+
+_MAX_REASON = 200
+"""Characters."""
+
+_NO_VERDICT = {ErrorCode.UNAVAILABLE, ErrorCode.OVERLOADED, ErrorCode.DEADLINE_EXCEEDED}
+
+
+class WrongAnswerError(Exception):
+    """The canary was answered otherwise than at the start."""
+
+
+def check_answer(answer: NDArray[Any], first: NDArray[Any]) -> None:
+    """Raises WrongAnswerError where an answer is not what it was at first, or not finite."""
+    if not np.isfinite(answer).all():
+        raise WrongAnswerError("its numbers are not finite")
+    if answer.shape != first.shape:
+        raise WrongAnswerError(f"its shape is {answer.shape}; expected {first.shape}")
+    distance = float(np.linalg.norm(answer - first) / np.linalg.norm(first))
+    if distance > _TOLERANCE:
+        raise WrongAnswerError(f"it is {distance:.0%} away from the first one; expected at most {_TOLERANCE:.0%}")
+
+
+class Canary:
+    """A thread that asks a service until it is closed."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._errors = LoggedErrors()
+        self._failures = 0
+        self._reason: str | None = None
+        self._thread = Background("canary", "asks the canary", self._ask)
+        self._thread.start()
+
+    def trouble(self) -> str | None:
+        """What was wrong with the last answer, None where nothing was."""
+        return self._reason
+
+    def failure(self) -> str | None:
+        """What was wrong so often that only a new process can mend it, None where nothing was."""
+        return self._reason if self._failures >= _MOST_FAILURES else None
+
+    def close(self) -> None:
+        """Asks no more."""
+        self._thread.close(join=False)
+
+    def _ask(self) -> float:
+        try:
+            self._service.check()
+        except Exception as error:
+            if not (isinstance(error, RequestError) and error.code in _NO_VERDICT) and not self._thread.closed:
+                self._failures += 1
+                self._reason = f"its canary was answered wrongly: {' '.join(str(error).split())[:_MAX_REASON]}"
+                self._errors.log(self, error, "the canary was answered wrongly")
+        else:
+            self._failures, self._reason = 0, None
+            self._errors.resolved(self)
+        return _EVERY_S
