@@ -8,10 +8,10 @@ They refuse by a file, which every process maps or writes to. It begins with
 and goes on with 24 bytes per lane:
 
     uint32  the shortest timeout, in microseconds, that a request may have
-    uint32  1 where one without a timeout is refused, too
+    uint32  the timeout that one without is taken to have
     uint64  how many requests the front ends have refused by these two, which they count
     uint32  1 where every request is refused, as the process that would answer it is stuck
-    uint32  nothing
+    uint32  the longest timeout of those that the front ends refused, since a model's process has asked
 
 The file has zeros until somebody says otherwise. Models' processes say the first two, because a refusal by themselves
 costs them 0.3 ms, which at ten times their capacity was most of their time. Front ends know neither a request's texts
@@ -31,16 +31,21 @@ from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from enum import IntEnum
 from pathlib import Path
+from typing import NamedTuple
 
 from tridex.protocol import models
 from tridex.protocol.parameters import SearchModeName
 
 _HEAD = struct.Struct("=I4x")
-_LANE = struct.Struct("=IIQI4x")
+_LANE = struct.Struct("=IIQII")
 _STATE = struct.Struct("=II")
 """What a lane writes, and leaves the rest alone."""
+_REFUSED = struct.Struct("=Q")
+_REFUSED_AT = _STATE.size
 _IS_SHUT = struct.Struct("=I")
-_IS_SHUT_AT = struct.calcsize("=IIQ")
+_IS_SHUT_AT = _REFUSED_AT + _REFUSED.size
+_LONGEST = struct.Struct("=I")
+_LONGEST_AT = _IS_SHUT_AT + _IS_SHUT.size
 _LONGEST_US = 2**32 - 1
 
 
@@ -87,13 +92,47 @@ NEEDING = {
 GIVEN_UP = "a process of the server is stuck or has died, and the server starts again"
 """What a request is answered whose process the Python backend has given up on."""
 
-Tell = Callable[[float, bool], None]
-"""Takes the shortest timeout in seconds, and whether requests without one are refused."""
+
+class Refused(NamedTuple):
+    """Requests that the front ends have refused."""
+
+    requests: int
+    longest_timeout_s: float
 
 
-def no_gate(_lane: GateLane) -> Tell:
-    """In place of `open_gate` where there is no file, as our launcher did not start tritonserver."""
-    return lambda *_: None
+class Door:
+    """A lane's side of the gate, open to all: that of a tritonserver that our launcher did not start."""
+
+    def tell(self, shortest_timeout_s: float, assumed_timeout_s: float) -> None:
+        """Has the front ends refuse requests with shorter timeouts. One without counts as `assumed_timeout_s`."""
+
+    def take_refused(self) -> Refused:
+        """Those since this was asked last."""
+        return Refused(0, 0.0)
+
+
+class _FileDoor(Door):
+    """Of the file."""
+
+    def __init__(self, mapped: mmap.mmap, lane: GateLane) -> None:
+        self._mapped = mapped
+        self._at = _at(lane)
+        self._refused = 0
+
+    def tell(self, shortest_timeout_s: float, assumed_timeout_s: float) -> None:
+        _STATE.pack_into(self._mapped, self._at, _microseconds(shortest_timeout_s), _microseconds(assumed_timeout_s))
+
+    def take_refused(self) -> Refused:
+        (refused,) = _REFUSED.unpack_from(self._mapped, self._at + _REFUSED_AT)
+        (longest_us,) = _LONGEST.unpack_from(self._mapped, self._at + _LONGEST_AT)
+        _LONGEST.pack_into(self._mapped, self._at + _LONGEST_AT, 0)
+        since, self._refused = refused - self._refused, refused
+        return Refused(since, longest_us / 1e6)
+
+
+def no_gate(_lane: GateLane) -> Door:
+    """In place of `open_gate` where there is no file."""
+    return Door()
 
 
 class Gate:
@@ -119,18 +158,14 @@ class Gate:
             _IS_SHUT.pack_into(self._mapped, _at(lane) + _IS_SHUT_AT, lane in lanes)
 
 
-def open_gate(file: Path) -> Callable[[GateLane], Tell]:
-    """What a lane tells the front ends by."""
+def open_gate(file: Path) -> Callable[[GateLane], Door]:
+    """The lanes' sides of the file."""
     mapped = _map(file)
+    return lambda lane: _FileDoor(mapped, lane)
 
-    def of_lane(lane: GateLane) -> Tell:
-        def tell(shortest_timeout_s: float, refuses_without: bool) -> None:
-            shortest_us = min(int(shortest_timeout_s * 1e6), _LONGEST_US)
-            _STATE.pack_into(mapped, _at(lane), shortest_us, refuses_without)
 
-        return tell
-
-    return of_lane
+def _microseconds(seconds: float) -> int:
+    return min(int(seconds * 1e6), _LONGEST_US)
 
 
 def _at(lane: int) -> int:

@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import cancelled_calls
 from .gate import Gate
 from .metrics.registry import Snapshot
 
@@ -27,6 +28,9 @@ METRICS_SUFFIX = ".metrics"
 
 GATE = "gate"
 """The file of gate.py."""
+
+CANCELLED = "cancelled"
+"""The file of cancelled_calls.py."""
 
 STARTING = "starting"
 SERVING = "serving"
@@ -65,6 +69,7 @@ class RunFolder:
         self._marker = folder / STARTING
         self._marker.touch(mode=0o600)
         self.gate = Gate(folder / GATE)
+        cancelled_calls.make_file(folder / CANCELLED)
         self._reports: dict[Path, Report] = {}
 
     def reports(self) -> list[Report]:

@@ -17,6 +17,7 @@ import pytest
 from tridex.serving.access.access import Access
 from tridex.serving.access.key_file import Right, add_key
 from tridex.serving.backend.service import Request, Result
+from tridex.serving.cancelled_calls import CancelledCalls
 
 
 class Error:
@@ -33,6 +34,7 @@ class Sent:
 
     def __init__(self, parameters: Callable[[], str]) -> None:
         self.parameters = parameters
+        self.cancelled = False
         self.answers: list[Any] = []
 
     def inputs(self) -> list[Any]:
@@ -42,7 +44,7 @@ class Sent:
         return 0
 
     def is_cancelled(self) -> bool:
-        return False
+        return self.cancelled
 
     def requested_output_names(self) -> list[str]:
         return ["ECHO"]
@@ -85,6 +87,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Any:
     made._service = Echo()
     made._recorder = None
     made._model, made._access = "search", Access(None)
+    made._cancelled_calls = CancelledCalls(None)
     made._reporter = SimpleNamespace(admit=lambda count: count > 0, answered=lambda: None, executing=nullcontext)
     monkeypatch.delitem(sys.modules, "tridex.serving.backend.python_backend")
     return made
@@ -106,6 +109,14 @@ def test_parameters_that_cannot_be_read_fail_their_own_request(model: Any, param
     assert [request.answers[0].tensors[0][1].tolist() for request in (batch[0], batch[2])] == [[1], [2]]
     assert batch[1].error is not None and batch[1].error.code == Error.INVALID_ARG
     assert "the parameters are no valid UTF-8 or JSON" in batch[1].error.message
+
+
+def test_a_call_that_was_cancelled_before_it_began_is_not_begun(model: Any) -> None:
+    batch = [good(1, fail=True), good(2)]
+    batch[0].cancelled = True
+    model.execute(batch)
+    assert batch[0].error is not None and batch[0].error.message.startswith("DEADLINE_EXCEEDED: ")
+    assert batch[1].error is None
 
 
 def test_what_nobody_expected_says_neither_path_nor_trace(model: Any) -> None:

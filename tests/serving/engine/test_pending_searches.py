@@ -6,9 +6,11 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from eventually import eventually
 from service_requests import answers
 
 from tridex.encoding import latest_version_dir, load_artifact
@@ -79,6 +81,20 @@ def test_a_wait_ends_within_the_requests_time(
     assert isinstance(refused, RequestError) and refused.code is ErrorCode.UNAVAILABLE
     assert f"searched at version {version - 1}, this search must see {version}" in str(refused)
     assert time.monotonic() - before > 0.4
+
+
+def test_a_search_that_waits_is_forgotten_when_its_caller_hangs_up(
+    service: SearchService, collection: Collection, slow_refresh: threading.Event
+) -> None:
+    left = threading.Event()
+    request = search(collection, min_version=put(collection, "second"))
+    (late,) = service.answer([replace(request, sender=Sender(is_cancelled=left.is_set))])
+    eventually(lambda: len(service._engine._pending) == 1)
+    left.set()
+    assert isinstance(late, Future)
+    end = late.result(30)
+    assert isinstance(end, RequestError) and end.code is ErrorCode.DEADLINE_EXCEEDED
+    assert not slow_refresh.is_set()
 
 
 def test_a_new_collection_is_loaded_beside_the_searches(context: Context) -> None:

@@ -21,6 +21,7 @@ from tridex.protocol.error_tags import ErrorTag, tagged
 from tridex.protocol.models import INTERNAL
 from tridex.serving import run_folder
 from tridex.serving.access.access import Access
+from tridex.serving.cancelled_calls import CancelledCalls
 from tridex.serving.forwarded_headers import AUTHORIZATION, TRACEPARENT, take_header
 from tridex.serving.gate import GIVEN_UP, no_gate, open_gate
 from tridex.serving.log_record import ToLauncher
@@ -42,6 +43,7 @@ from .service import (
     Result,
     Sender,
     Service,
+    abandoned,
     as_request_error,
     device_failed,
     invalid,
@@ -96,6 +98,7 @@ def python_model(service_class: type[Service]) -> type:
                 )
             )
             self._reporter.service = self._service
+            self._cancelled_calls = CancelledCalls(folder / run_folder.CANCELLED if folder else None)
             self._metrics_file = MetricsFile(self._metrics, folder, instance) if folder else None
             # What is loaded by now stays: collections need not walk through torch's and lance's objects again.
             gc.collect()
@@ -129,15 +132,16 @@ def python_model(service_class: type[Service]) -> type:
         def _read(self, request: Any) -> Request:
             """Raises AccessError, and RequestError where the request cannot be read."""
             parameters = _parameters(request)
+            is_cancelled = self._cancelled_calls.take(parameters) or request.is_cancelled
             trace = parse_traceparent(take_header(parameters, TRACEPARENT))
             caller = self._access.caller(take_header(parameters, AUTHORIZATION))
             caller.check(self._model, parameters)
+            if is_cancelled():
+                raise abandoned()
             return Request(
                 inputs={tensor.name(): _array(tensor) for tensor in request.inputs()},
                 parameters=parameters,
-                sender=Sender(
-                    timeout_s=request.timeout() / 1e6 or None, is_cancelled=request.is_cancelled, trace=trace
-                ),
+                sender=Sender(timeout_s=request.timeout() / 1e6 or None, is_cancelled=is_cancelled, trace=trace),
                 may_read=caller.may_read,
             )
 

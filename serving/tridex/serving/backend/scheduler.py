@@ -4,7 +4,8 @@ Requests wait here and not in Triton server's queues, which know neither timeout
 connected. A thread takes a unit of work, some texts of one request or of several, encodes it, finishes the requests
 that are complete by then, and goes on with the next: a request of many long texts delays others by one unit at most. On
 a GPU it takes the next unit while the device works on the one before. A request whose wait would exceed its timeout is
-refused at once, so that what is admitted is answered in time.
+refused at once, so that what is admitted is answered in time; where more is refused than answered, the queue is kept
+short (pressure.py).
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ from numpy.typing import NDArray
 
 from tridex.encoding import TokenBatch
 from tridex.index import is_fault
-from tridex.serving.gate import Tell
+from tridex.serving.gate import Door, Refused
 from tridex.serving.metrics.registry import Gauge
 from tridex.serving.metrics.table import QUEUE_WAIT, QUEUED, Stage
 
 from .background import Background
-from .service import Arrays, ErrorCode, HasSender, RequestError, Sender, as_request_error
+from .pressure import Pressure
+from .service import Arrays, ErrorCode, HasSender, RequestError, Sender, abandoned, as_request_error
 
 UNIT_TOKENS = 512
 """Padded tokens of a unit: some 0.1 s of a 6-layer MiniLM on two CPU cores."""
@@ -54,6 +56,9 @@ _SHARE = 0.9
 
 _LEAST_PATIENCE_S = 0.25
 """However soon some senders leave, as others may wait longer."""
+
+_SOON_S = 0.5
+"""A request that has waited for longer is not refused any more because there are too many."""
 
 _STUCK_S = 60.0
 
@@ -112,7 +117,7 @@ class Lane(Generic[R]):
         name: str,
         label: str,
         max_weight: int,
-        tell_gate: Tell = lambda *_: None,
+        door: Door | None = None,
         encode: Encode | None = None,
         encodes_meanwhile: bool = False,
     ) -> None:
@@ -124,13 +129,22 @@ class Lane(Generic[R]):
         to begin or nothing is waiting."""
         self.encodes_meanwhile = encodes_meanwhile
         self.encode = encode
-        self._tell_gate = tell_gate
+        self._door = door or Door()
+        self._pressure = Pressure()
+        self._alone: tuple[Task[R], float] | None = None
+        """A task before which nobody was waiting, since when, until another comes."""
         self.name = name
         self.label = label
         self.finish = finish
         self.max_weight = max_weight
         self.patience_s = default_wait_s
         self._default_wait_s = default_wait_s
+        self.surplus = RequestError(
+            ErrorCode.OVERLOADED,
+            f"more requests are refused than answered at {name}, and this one is among the last; retry after "
+            f"{_SOON_S:.2f} s",
+        )
+        """What is told to those of `take_surplus`."""
         self.waiting: deque[Task[R]] = deque()
         self._weights: Counter[int] = Counter()
         """How many of the tasks that are not answered yet have which weight."""
@@ -144,6 +158,23 @@ class Lane(Generic[R]):
         share = max(weight, _UNIT_WEIGHT)
         return self._pace_s * sum(min(other, share) * count for other, count in self._weights.items())
 
+    def check(self, task: Task[R]) -> None:
+        """Raises RequestError OVERLOADED where a task that comes now would wait too long."""
+        wait_s = self.wait_s(task.weight)
+        timeout_s = task.request.sender.timeout_s
+        assumed_s = self._assumed_timeout_s(task)
+        most = _SHARE * assumed_s
+        why = "as this one says no timeout" if timeout_s is None else "by its timeout"
+        if self._pressure.concerns(assumed_s) and self._pressure.is_long(self.requests, wait_s):
+            most, why = min(most, self._pressure.short_wait_s), "as more are refused than answered"
+        if wait_s > most:
+            self._pressure.refused(Refused(1, assumed_s))
+            raise RequestError(
+                ErrorCode.OVERLOADED,
+                f"{self.requests} requests are before this one at {self.name}, some {wait_s:.2f} s; expected at most "
+                f"{most:.2f} s, {why}; retry after {wait_s - most:.2f} s",
+            )
+
     @property
     def requests(self) -> int:
         """Tasks that are not answered yet."""
@@ -151,31 +182,53 @@ class Lane(Generic[R]):
 
     def add(self, task: Task[R]) -> None:
         """A task starts to wait."""
+        self._alone = None
         if not self._weights:
             self._last = time.monotonic()
-        self._weights[task.weight] += 1
+            self._alone = task, self._last
+            self._pressure.rest()
+        self._count(task.weight, 1)
         self._tell()
 
     def remove(self, task: Task[R]) -> None:
         """A task is answered."""
-        self._weights[task.weight] -= 1
-        if not self._weights[task.weight]:
-            del self._weights[task.weight]
+        if self._alone and self._alone[0] is task:
+            self._alone = None
+        self._count(task.weight, -1)
         self._tell()
-
-    def _tell(self) -> None:
-        """Tells the front ends what the smallest request would be told by `Scheduler.submit`."""
-        wait_s = self.wait_s(1)
-        self._tell_gate(wait_s / _SHARE, wait_s > self.patience_s)
 
     def reduce(self, task: Task[R], tokens: int) -> None:
         """Some tokens of a task are done, and others are left."""
-        self.remove(task)
+        self._count(task.weight, -1)
         task.weight = max(1, task.weight - tokens // _TOKENS_PER_WEIGHT)
-        self._weights[task.weight] += 1
+        self._count(task.weight, 1)
 
-    def finished(self, weight: int) -> None:
-        """Work of this weight is done. It took the time since the last call, other lanes' turns included."""
+    def _count(self, weight: int, tasks: int) -> None:
+        self._weights[weight] += tasks
+        if not self._weights[weight]:
+            del self._weights[weight]
+
+    def _assumed_timeout_s(self, task: Task[R] | None = None) -> float:
+        """A task's timeout, or that of one without."""
+        timeout_s = task.request.sender.timeout_s if task else None
+        return self.patience_s / _SHARE if timeout_s is None else timeout_s
+
+    def _tell(self) -> None:
+        """Tells the front ends what the smallest request would be told by `check`."""
+        wait_s = self.wait_s(1)
+        shortest_s = wait_s / _SHARE
+        if self._pressure.is_long(self.requests, wait_s):
+            shortest_s = max(shortest_s, self._pressure.below_s)
+        self._door.tell(shortest_s, self._assumed_timeout_s())
+
+    def _look(self) -> None:
+        """Asks for what the front ends have refused."""
+        self._pressure.refused(self._door.take_refused())
+        self._pressure.look()
+
+    def finished(self, weight: int, tasks: Sequence[Task[R]]) -> None:
+        """Work of this weight is done, and these tasks are. It took the time since the last call, other lanes' turns
+        included."""
         if not weight:
             return
         now = time.monotonic()
@@ -183,6 +236,10 @@ class Lane(Generic[R]):
         self._last = now
         self._pace_s += (pace_s - self._pace_s) * (min(0.1 * weight, 0.5) if self._pace_s else 1.0)
         self.patience_s = min(self._default_wait_s, 1.01 * self.patience_s)
+        self._pressure.answered(len(tasks))
+        if self._alone and self._alone[0] in tasks:
+            self._pressure.answered_alone(now - self._alone[1])
+        self._look()
 
     def take_abandoned(self) -> list[Task[R]]:
         """Takes out the tasks whose senders have left."""
@@ -192,6 +249,21 @@ class Lane(Generic[R]):
             if task.request.sender.timeout_s is None:
                 waited_s = time.monotonic() - task.request.sender.arrived_at
                 self.patience_s = max(_LEAST_PATIENCE_S, min(self.patience_s, waited_s / 2))
+        return over
+
+    def take_surplus(self) -> list[Task[R]]:
+        """Takes out the newest tasks, as far as they would be refused if they came now and can be told so soon."""
+        over: list[Task[R]] = []
+        wait_s, now = self.wait_s(1), time.monotonic()
+        for task in reversed(self.waiting):
+            if not self._pressure.is_long(self.requests - len(over), wait_s):
+                break
+            waited_s = now - task.request.sender.arrived_at
+            if self._pressure.concerns(self._assumed_timeout_s(task)) and waited_s < _SOON_S and not task.tokens:
+                over.append(task)
+                wait_s -= self._pace_s * min(task.weight, _UNIT_WEIGHT)
+        for task in over:
+            self.waiting.remove(task)
         return over
 
 
@@ -265,19 +337,10 @@ class Scheduler:
 
     def submit(self, task: Task[R], lane: Lane[R]) -> Future[Arrays | RequestError]:
         """The task's answer, when there is one. Raises RequestError OVERLOADED where it would come too late."""
-        timeout_s = task.request.sender.timeout_s
-        most = lane.patience_s if timeout_s is None else _SHARE * timeout_s
         with self._changed:
             if self._thread.closed:
                 raise RequestError(ErrorCode.UNAVAILABLE, "the server is stopping")
-            wait_s = lane.wait_s(task.weight)
-            if wait_s > most:
-                raise RequestError(
-                    ErrorCode.OVERLOADED,
-                    f"{lane.requests} requests are before this one at {lane.name}, some {wait_s:.1f} s; expected at "
-                    f"most {most:.1f} s, {'as this one says no timeout' if timeout_s is None else 'by its timeout'}; "
-                    f"retry after {wait_s - most:.2f} s",
-                )
+            lane.check(task)
             if self._held + task.size > _MAX_HELD_BYTES:
                 # What is held waits in any lane.
                 after_s = max(other.wait_s(task.weight) for other in self._lanes)
@@ -349,9 +412,9 @@ class Scheduler:
     def _turn(self, lane: Lane[R]) -> _Begun | None:
         """Does one unit of a lane's work, or begins it on a device."""
         with self._changed:
-            abandoned = lane.take_abandoned()
-        for task in abandoned:
-            self._drop(lane, task, RequestError(ErrorCode.DEADLINE_EXCEEDED, "its sender waits no longer"))
+            left, surplus = lane.take_abandoned(), lane.take_surplus()
+        self._drop_all(lane, left, abandoned())
+        self._drop_all(lane, surplus, lane.surplus)
         whole: list[Task[R]] = []
         unit = _Unit(self._unit_tokens)
         weight = 0
@@ -382,6 +445,9 @@ class Scheduler:
         self._encode_unit(lane, unit.rows, whole)
         unit.encoded(tokenised)
         work = max(sum(task.weight for task in whole), unit.tokens // _TOKENS_PER_WEIGHT)
+        left = [task for task in whole if task.request.sender.has_left]
+        whole = [task for task in whole if task not in left]
+        self._drop_all(lane, left, abandoned())
         if wait := self._finish(lane, whole):
             return _Begun(lane, whole, work, wait)
         self._done(lane, whole, work)
@@ -390,7 +456,7 @@ class Scheduler:
     def _done(self, lane: Lane[R], tasks: Sequence[Task[R]], weight: int) -> None:
         """Work of this weight is done, and these tasks are answered."""
         with self._changed:
-            lane.finished(weight)
+            lane.finished(weight, tasks)
             for task in tasks:
                 self._forget(lane, task)
 
@@ -443,6 +509,10 @@ class Scheduler:
         for task in left:
             if wait := self._finish(lane, [task]):
                 self._wait(lane, [task], wait)
+
+    def _drop_all(self, lane: Lane[R], tasks: Sequence[Task[R]], reason: RequestError) -> None:
+        for task in tasks:
+            self._drop(lane, task, reason)
 
     def _drop(self, lane: Lane[R], task: Task[R], reason: RequestError) -> None:
         with self._changed:

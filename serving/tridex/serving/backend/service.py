@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tridex.protocol.error_tags import ErrorTag
 from tridex.protocol.tensors import Tensor
 from tridex.serving.access.callers import AccessError
-from tridex.serving.gate import GateLane, Tell, no_gate
+from tridex.serving.gate import Door, GateLane, no_gate
 from tridex.serving.metrics.registry import Metrics
 
 from . import device_failure
@@ -65,6 +65,11 @@ def invalid(message: str) -> RequestError:
     return RequestError(ErrorCode.INVALID_ARGUMENT, message)
 
 
+def abandoned() -> RequestError:
+    """What becomes of a request for whose answer nobody waits any more."""
+    return RequestError(ErrorCode.DEADLINE_EXCEEDED, "its sender waits no longer")
+
+
 def as_request_error(error: BaseException, event: str, sender: Sender | None = None) -> RequestError:
     """What a client is told of an error. The details of an unexpected one go to the log alone, under `event`, with the
     trace of the `sender` whose request it is, where it is one's alone."""
@@ -91,7 +96,7 @@ class Sender:
     timeout_s: float | None = None
     """None where the request carries no timeout."""
     is_cancelled: Callable[[], bool] = bool
-    """Whether the sender has cancelled the request (0.3 µs in the Python backend)."""
+    """Whether the sender has cancelled the request (0.3 µs)."""
     trace: TraceContext | None = None
     """The caller's trace, where the request belongs to one."""
     timeline: Timeline = field(default_factory=Timeline)
@@ -162,8 +167,8 @@ class Context:
     """Whether TensorRT encodes searches, on a GPU."""
     shared: Path | None = None
     """A folder of the running server, by which its models' processes share memory."""
-    gate: Callable[[GateLane], Tell] = no_gate
-    """By which a lane tells the front ends how long requests wait."""
+    gate: Callable[[GateLane], Door] = no_gate
+    """By which a lane tells the front ends how long requests wait, and learns what they have refused."""
 
 
 class Service(Protocol):

@@ -35,7 +35,7 @@ def compiler() -> Finding:
     """Builds the guard, as every start does."""
     try:
         with tempfile.TemporaryDirectory() as folder:
-            guard_environment(Path(folder), Path(folder, "gate"))
+            guard_environment(Path(folder), Path(folder, "gate"), Path(folder, "cancelled"))
     except ServerError as error:
         return Finding("C compiler", "missing", str(error), "apt-get install gcc libc6-dev")
     return Finding("C compiler", "ok", "builds the server's guard")

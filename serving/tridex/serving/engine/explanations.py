@@ -20,7 +20,7 @@ from tridex.index import CollectionSpec, Ranking, Snapshot, TokenMatches
 from tridex.kernels import Codec
 from tridex.protocol import limits, models, parameters
 from tridex.serving.backend.error_translation import translated_errors
-from tridex.serving.backend.service import Arrays, ErrorCode, RequestError, as_strings, invalid
+from tridex.serving.backend.service import Arrays, ErrorCode, RequestError, abandoned, as_strings, invalid
 from tridex.serving.modes import Queries
 from tridex.serving.requests.search import SearchRequest
 
@@ -92,6 +92,8 @@ class Explainer:
         """JSON; empty for a document without tokens, of which there is nothing to say."""
         if match is None or not match.matrix.shape[1]:
             return ""
+        if request.sender.has_left:
+            raise abandoned()
         spec = snapshot.collection.spec
         reading = document_reading(spec, self._manifest)
         windows = self._tokenizer.document_tokens(text, reading)

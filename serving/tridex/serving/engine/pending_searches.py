@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from tridex.serving.backend.background import Background
-from tridex.serving.backend.service import Arrays, ErrorCode, HasSender, RequestError, as_request_error
+from tridex.serving.backend.service import Arrays, ErrorCode, HasSender, RequestError, abandoned, as_request_error
 from tridex.serving.collections.loaded_collections import NotYetError
 
 _DEFAULT_WAIT_S = 10.0
@@ -82,7 +82,12 @@ class PendingSearches(Generic[R]):
         return searches
 
     def _try(self) -> float | None:
-        searches = self._taken()
+        searches = []
+        for search in self._taken():
+            if search.request.sender.is_cancelled():
+                search.answer.set_result(abandoned())
+            else:
+                searches.append(search)
         try:
             results = self._answer([search.request for search in searches]) if searches else []
         except BaseException as error:

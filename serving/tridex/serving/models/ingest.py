@@ -153,7 +153,7 @@ class IngestService(Service):
             label="ingest",
             default_wait_s=60.0,
             max_weight=1024,
-            tell_gate=context.gate(GateLane.INGEST),
+            door=context.gate(GateLane.INGEST),
             encodes_meanwhile=True,
         )
         on_gpu = context.server_device != "cpu"

@@ -104,7 +104,7 @@ class SearchService(Service):
             label="search",
             default_wait_s=1.0,
             max_weight=limits.MAX_BATCH,
-            tell_gate=context.gate(GateLane.SEARCH),
+            door=context.gate(GateLane.SEARCH),
             encode=encode_queries,
         )
         self._encodings = Lane(
@@ -113,7 +113,7 @@ class SearchService(Service):
             label="encode",
             default_wait_s=5.0,
             max_weight=1024,
-            tell_gate=context.gate(GateLane.ENCODING),
+            door=context.gate(GateLane.ENCODING),
         )
         self._text_searches = Lane(
             self._search,
@@ -121,7 +121,7 @@ class SearchService(Service):
             label="bm25",
             default_wait_s=2.0,
             max_weight=limits.MAX_BATCH,
-            tell_gate=context.gate(GateLane.BM25),
+            door=context.gate(GateLane.BM25),
         )
         self._explained_searches = Lane(
             self._search, name="explanations", label="explain", default_wait_s=2.0, max_weight=limits.MAX_BATCH

@@ -15,6 +15,8 @@
  * A request that the Python backend has handed to a process and given up on may be sent again: TRIDEX_GIVEN_UP is what
  * is answered then, and the file tells the launcher.
  *
+ * Calls that were cancelled are told to models by a file, TRIDEX_CANCELLED (cancelled_calls.py).
+ *
  * A call that is cancelled at the wrong moment ends nothing (`outlive_cancellations`).
  *
  * The "classification" of an output of strings is refused, too: Triton 2.51 divides by the size of an element, which is
@@ -36,11 +38,16 @@
 typedef struct Error Error;
 enum { INTERNAL = 1, NOT_FOUND = 2, INVALID_ARG = 3, UNAVAILABLE = 4 };  /* TRITONSERVER_Error_Code */
 enum { TYPE_BYTES = 13 };                 /* TRITONSERVER_DataType */
+enum { PARAMETER_INT = 1 };               /* TRITONSERVER_ParameterType */
 enum { MEMORY_GPU = 2 };                  /* TRITONSERVER_MemoryType */
 enum { MAX_INPUTS = 32, MAX_NAME = 64 };
 
 extern Error* TRITONSERVER_BufferAttributesByteSize(void* attributes, size_t* size);
 extern Error* TRITONSERVER_BufferAttributesMemoryType(void* attributes, int* type);
+extern void TRITONSERVER_ErrorDelete(Error* error);
+extern Error* TRITONBACKEND_RequestParameterCount(void* request, uint32_t* count);
+extern Error* TRITONBACKEND_RequestParameter(
+    void* request, uint32_t index, const char** key, int* type, const void** value);
 
 #define REAL(name) \
   static __typeof__(&name) real; \
@@ -131,10 +138,10 @@ static const char* internal_models;
 
 typedef struct {
   uint32_t shortest_timeout_us;
-  uint32_t refuses_without;
+  uint32_t assumed_timeout_us;
   uint64_t refused;
   uint32_t is_shut;
-  uint32_t nothing;
+  uint32_t longest_refused_us;
 } Lane;
 
 typedef struct {
@@ -148,18 +155,23 @@ static int gate_length;
 static const char* gate_lanes;
 static const char* given_up;
 
-static void open_gate(const char* path) {
-  int descriptor = open(path, O_RDWR | O_CLOEXEC);
-  if (descriptor < 0) return;
+static volatile uint64_t* cancelled;      /* places of calls that were cancelled, the numbers of the last ones */
+static uint64_t cancelled_length;
+static const char* call_parameter;
+static uint64_t calls;                    /* how many there were */
+
+/* A file that other processes write to and read, of `*size` bytes; NULL where it is not there or smaller than that. */
+static void* shared_file(const char* path, size_t least, size_t* size) {
+  void* file = MAP_FAILED;
+  int descriptor = path != NULL ? open(path, O_RDWR | O_CLOEXEC) : -1;
+  if (descriptor < 0) return NULL;
   struct stat status;
-  if (fstat(descriptor, &status) == 0 && status.st_size >= (off_t)sizeof(Gate)) {
-    void* file = mmap(NULL, status.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0);
-    if (file != MAP_FAILED) {
-      gate = file;
-      gate_length = (status.st_size - sizeof(Gate)) / sizeof(Lane);
-    }
+  if (fstat(descriptor, &status) == 0 && status.st_size >= (off_t)least) {
+    *size = status.st_size;
+    file = mmap(NULL, *size, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0);
   }
   close(descriptor);
+  return file == MAP_FAILED ? NULL : file;
 }
 
 __attribute__((constructor)) static void set_up(void) {
@@ -170,8 +182,13 @@ __attribute__((constructor)) static void set_up(void) {
   internal_models = getenv("TRIDEX_INTERNAL_MODELS");
   gate_lanes = getenv("TRIDEX_GATE_LANES");
   given_up = getenv("TRIDEX_GIVEN_UP");
-  const char* path = getenv("TRIDEX_GATE");
-  if (path != NULL && gate_lanes != NULL) open_gate(path);
+  call_parameter = getenv("TRIDEX_CALL_PARAMETER");
+  size_t size = 0;
+  if (gate_lanes != NULL && (gate = shared_file(getenv("TRIDEX_GATE"), sizeof(Gate), &size)) != NULL)
+    gate_length = (size - sizeof(Gate)) / sizeof(Lane);
+  if (call_parameter != NULL &&
+      (cancelled = shared_file(getenv("TRIDEX_CANCELLED"), sizeof *cancelled, &size)) != NULL)
+    cancelled_length = size / sizeof *cancelled;
 }
 
 #define FROM_FRONT_END \
@@ -332,6 +349,43 @@ Error* TRITONSERVER_InferenceRequestSetStringParameter(void* request, const char
   return real(request, key, value);
 }
 
+Error* TRITONSERVER_InferenceRequestSetIntParameter(void* request, const char* key, int64_t value) {
+  REAL(TRITONSERVER_InferenceRequestSetIntParameter);
+  if (FROM_FRONT_END && call_parameter != NULL && strcmp(key, call_parameter) == 0)
+    return refuse(INVALID_ARG, "parameter %.64s is the server's own; expected none", key, 0, 0);
+  return real(request, key, value);
+}
+
+/* Calls of clients have numbers, which go to models by a parameter: Triton server hands parameters on to the steps of an
+ * ensemble, but not that a call was cancelled. */
+static Error* number_call(void* request) {
+  if (cancelled == NULL) return NULL;
+  uint64_t number = __atomic_add_fetch(&calls, 1, __ATOMIC_RELAXED);
+  return TRITONSERVER_InferenceRequestSetIntParameter(request, call_parameter, (int64_t)number);
+}
+
+/* The number of a call; 0 where it has none yet. It is the last parameter. */
+static uint64_t number_of_call(void* request) {
+  uint32_t count = 0;
+  const char* key = "";
+  int type = 0;
+  const void* value = NULL;
+  Error* failure = TRITONBACKEND_RequestParameterCount(request, &count);
+  if (failure == NULL && count > 0)
+    failure = TRITONBACKEND_RequestParameter(request, count - 1, &key, &type, &value);
+  if (failure != NULL) TRITONSERVER_ErrorDelete(failure);
+  return value != NULL && type == PARAMETER_INT && strcmp(key, call_parameter) == 0 ? *(const int64_t*)value : 0;
+}
+
+Error* TRITONSERVER_InferenceRequestCancel(void* request) {
+  REAL(TRITONSERVER_InferenceRequestCancel);
+  if (FROM_FRONT_END && cancelled != NULL) {
+    uint64_t number = number_of_call(request);
+    if (number > 0) cancelled[number % cancelled_length] = number;
+  }
+  return real(request);
+}
+
 /* The number that belongs to a name in "NAME=NUMBER,NAME=NUMBER", -1 where there is none. */
 static int lane_of(const char* name) {
   size_t length = strlen(name);
@@ -352,9 +406,11 @@ static Error* look_at_gate(void) {
   if (state->is_shut)
     return refuse(UNAVAILABLE, "%.64s does not answer at the moment: a process that it needs is stuck", model_under_way, 0, 0);
   uint64_t shortest = state->shortest_timeout_us;
-  if (timeout_us_under_way > 0 ? timeout_us_under_way >= shortest : state->refuses_without == 0) return NULL;
+  uint64_t timeout = timeout_us_under_way > 0 ? timeout_us_under_way : state->assumed_timeout_us;
+  if (timeout >= shortest) return NULL;
   __atomic_fetch_add(&state->refused, 1, __ATOMIC_RELAXED);
-  uint64_t after = shortest > timeout_us_under_way ? shortest - timeout_us_under_way : 0;
+  if (timeout > state->longest_refused_us) state->longest_refused_us = timeout;
+  uint64_t after = shortest - timeout;
   char message[512];
   snprintf(message, sizeof message, "OVERLOADED: the requests before this one at %.64s take too long; expected a timeout "
            "of %llu ms or more, or fewer requests; retry after %llu.%02llu s", model_under_way,
@@ -375,6 +431,7 @@ Error* TRITONSERVER_ServerInferAsync(void* server, void* request, void* trace) {
                       "its length, %llu bytes, in front", inputs[i].name, missing, 4);
     }
     Error* refusal = look_at_gate();
+    if (refusal == NULL) refusal = number_call(request);
     if (refusal != NULL) return refusal;
   }
   return real(server, request, trace);

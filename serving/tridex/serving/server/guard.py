@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 from tridex.protocol import limits, models
+from tridex.serving import cancelled_calls
 from tridex.serving.gate import GIVEN_UP, LANES
 
 from .errors import ServerError
@@ -19,10 +20,11 @@ class GuardError(ServerError):
     """The library cannot be built; the message says what is missing."""
 
 
-def guard_environment(folder: Path, gate: Path) -> dict[str, str]:
+def guard_environment(folder: Path, gate: Path, cancelled: Path) -> dict[str, str]:
     """The environment in which a tritonserver is guarded. Builds the library in `folder` (0.1 s).
 
-    `gate` is the file by which models say how long requests wait (gate.py).
+    `gate` is the file by which models say how long requests wait (gate.py), `cancelled` that by which they learn which
+    calls were cancelled (cancelled_calls.py).
 
     Raises GuardError where there is no C compiler.
     """
@@ -40,6 +42,8 @@ def guard_environment(folder: Path, gate: Path) -> dict[str, str]:
         "TRIDEX_INTERNAL_MODELS": ",".join(sorted(models.INTERNAL)),
         "TRIDEX_GATE": str(gate),
         "TRIDEX_GATE_LANES": ",".join(f"{of}={lane:d}" for of, lane in LANES.items()),
+        "TRIDEX_CANCELLED": str(cancelled),
+        "TRIDEX_CALL_PARAMETER": cancelled_calls.PARAMETER,
         "TRIDEX_GIVEN_UP": GIVEN_UP,
         "TRIDEX_MAX_INPUT_BYTES": str(limits.MAX_INPUT_BYTES),
     }

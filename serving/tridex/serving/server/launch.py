@@ -89,7 +89,7 @@ class Launch:
             _HEAPS: "1",
             **{name: value for name, value in os.environ.items() if name != _VERTEX_AI},
             **runtime.environment,
-            **guard_environment(self._folder, run.folder / run_folder.GATE),
+            **guard_environment(self._folder, run.folder / run_folder.GATE, run.folder / run_folder.CANCELLED),
             **self._placement.environment,
             **environment(
                 **{name: getattr(settings, name) for name in ModelSettings.model_fields}
