@@ -510,7 +510,7 @@ def test_every_extra_with_the_cpus_onnx_runtime_has_another_for_gpus():
     ]
     on_cpu = {extra for extra in extras if "onnxruntime" in distributions(extra)}
     on_gpu = {extra for extra in extras if "onnxruntime-gpu" in distributions(extra)}
-    assert on_gpu == {"gpu"} and on_cpu == {*extensions.BESIDE_GPU, "wandb", "dev"}
+    assert on_gpu == {"gpu", "gpu-dev"} and on_cpu == {*extensions.BESIDE_GPU, "wandb", "dev"}
     for replacement in extensions.BESIDE_GPU.values():
         assert "onnxruntime" not in [name for extra in replacement.split(",") for name in distributions(extra)]
 
