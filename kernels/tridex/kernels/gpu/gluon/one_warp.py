@@ -9,8 +9,8 @@ A document's last tile repeats its last token, as chunks do (documents.py). Resi
 straight into operands; sums begin with the query's products with the tokens' centroids, of a table made before.
 
 A score is to have the plain kernels' bits. Sums over query tokens are theirs, two at a time, first those that are
-farthest apart, and sums of integers are exact; that mma.sync adds floats up as wgmma does was seen in experiments, of 700
-documents on an H200, and is for the probe to find out. single_query.py has what comes before and behind.
+farthest apart, and sums of integers are exact; that mma.sync adds floats up as wgmma does was seen in experiments on an
+H200, of 700 documents, and is for the probe to find out. single_query.py has what comes before and behind.
 """
 
 # mypy: disable-error-code="no-untyped-def,untyped-decorator,assignment"
