@@ -18,6 +18,7 @@ from functools import cache, partial
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from tridex.kernels.codebook import Codebook
 from tridex.kernels.codec import Codec
@@ -141,7 +142,7 @@ def _pool(codec: Codec, dim: int) -> torch.Tensor:
     return torch.from_numpy(encode(codec, tokens, _codebook(codec, dim)))
 
 
-def mixed_lengths(documents: int) -> np.ndarray:
+def mixed_lengths(documents: int) -> NDArray[np.int64]:
     """Of documents of 0 to 70 tokens and two long ones."""
     rng = np.random.default_rng(3)
     lengths = np.where(rng.random(documents) < 0.4, rng.integers(0, 20, documents), rng.integers(1, 71, documents))
@@ -149,12 +150,12 @@ def mixed_lengths(documents: int) -> np.ndarray:
     return lengths
 
 
-def short_lengths() -> np.ndarray:
+def short_lengths() -> NDArray[np.int64]:
     """Of many documents of 0 to 3 tokens."""
     return np.random.default_rng(4).integers(0, 4, _SHORT_DOCUMENTS)
 
 
-def probe_segment(device: torch.device, codec: Codec, dim: int, lengths: np.ndarray) -> Segment:
+def probe_segment(device: torch.device, codec: Codec, dim: int, lengths: NDArray[np.int64]) -> Segment:
     """Documents of so many tokens each. A third are deleted; 200 begin as those before them."""
     rng, documents = np.random.default_rng(1), len(lengths)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
