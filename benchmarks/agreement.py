@@ -78,7 +78,7 @@ def main() -> None:
     text = table(beir, agreement)
     Console().print(Markdown(text))
     about: dict[str, object] = {"device": device, "corpus": beir.name, "documents": len(beir.documents)}
-    publish(filed("agreement", device), {**about, **asdict(agreement)}, text, section="Agreement")
+    publish(filed("agreement", device, beir.name), {**about, **asdict(agreement)}, text, section="Agreement")
 
 
 def measured(beir: Beir, artifact: Artifact, device: str) -> Agreement:
@@ -88,11 +88,12 @@ def measured(beir: Beir, artifact: Artifact, device: str) -> Agreement:
     for name in dict.fromkeys((CPU, device)):
         with searching(beir, artifact, name) as search:
             alone[name] = [search([text])[0] for text in texts]
-            among_others = [
-                found
-                for first in range(0, len(texts), BATCH)
-                for found in search(list(islice(cycle(texts), first, first + BATCH)))[: len(texts) - first]
-            ]
+            if name == device:
+                among_others = [
+                    found
+                    for first in range(0, len(texts), BATCH)
+                    for found in search(list(islice(cycle(texts), first, first + BATCH)))[: len(texts) - first]
+                ]
     pairs = list(zip(alone[device], among_others, strict=True))
     return Agreement(
         cpu_quality=quality(beir, alone[CPU]),
