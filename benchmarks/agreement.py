@@ -63,6 +63,9 @@ class Agreement:
     """Queries that find the same documents in the same order alone and among others."""
     largest_difference: float
     """Between the two's scores, place by place."""
+    largest_gap: float
+    """From a place that has other documents in the two to the nearest place beside it, by the scores of the query alone:
+    what changes places is so close. 0 where none does; what would follow the last place is taken to be there."""
 
 
 def main() -> None:
@@ -101,6 +104,7 @@ def measured(beir: Beir, artifact: Artifact, device: str) -> Agreement:
         queries=len(texts),
         same_ids=sum(one.ids == other.ids for one, other in pairs),
         largest_difference=float(max(np.abs(one.scores - other.scores).max() for one, other in pairs)),
+        largest_gap=max(_gap(one, other) for one, other in pairs),
     )
 
 
@@ -148,6 +152,13 @@ def table(beir: Beir, agreement: Agreement) -> str:
             f"| their scores differ by at most | {agreement.largest_difference:.2g} |",
         )
     )
+
+
+def _gap(one: Found, other: Found) -> float:
+    """Agreement's largest_gap, of one query."""
+    gaps = -np.diff(one.scores)
+    nearest = np.minimum(np.append(np.inf, gaps), np.append(gaps, 0))
+    return float(nearest[np.array(one.ids) != np.array(other.ids)].max(initial=0))
 
 
 def _found(result: Any) -> Found:
