@@ -64,7 +64,7 @@ class Agreement:
     largest_difference: float
     """Between the two's scores, place by place."""
     largest_gap: float
-    """From a place that has other documents in the two to the nearest place beside it, by the scores of the query alone:
+    """From a place that has other documents in the two to the nearest one beside it, by the scores of the query alone:
     what changes places is so close. 0 where none does; what would follow the last place is taken to be there."""
 
 

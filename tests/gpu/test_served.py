@@ -218,7 +218,7 @@ def test_tensorrt_finds_what_the_cpu_finds(
     if device.type == "cpu":
         pytest.skip("TensorRT is for a GPU")
     if not find_spec("tensorrt_libs"):
-        pytest.skip("the extra gpu-dev does not bring TensorRT: pip install tensorrt-cu13-libs; its engine takes minutes")
+        pytest.skip("gpu-dev does not bring TensorRT: pip install tensorrt-cu13-libs; its engine takes minutes")
     requests = [search(text) for text in QUERIES]
     expected = answers(services[1], requests)
     with_tensorrt = SearchService(replace(gpu_context, tensorrt=True))
