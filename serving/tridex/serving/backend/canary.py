@@ -1,8 +1,8 @@
 """A model's canary: it has to answer, every few seconds, what it answered at the start.
 
 So a model that lives, is not stuck, and answers wrongly or with errors is noticed, although nobody else asks it. It is
-asked within its own process, so that neither keys nor metrics know of it. That it waits, or is refused as others are
-while the server is busy or stops, says nothing about it.
+asked within its own process, so that it needs no key and is counted among no requests but those that wait. That it is
+refused as others are while the server is busy or stops says nothing about it; that it waits for a minute is trouble.
 """
 
 from __future__ import annotations

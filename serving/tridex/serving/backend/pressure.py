@@ -46,6 +46,11 @@ class Pressure:
         self.below_s = 0.0
         """The timeout below which an overload concerns requests; 0 while there is none."""
 
+    @property
+    def is_on(self) -> bool:
+        """Whether there is an overload."""
+        return self.below_s > 0
+
     def concerns(self, timeout_s: float) -> bool:
         """Whether there is an overload, and a request with this timeout is to find a short queue or none."""
         return timeout_s < self.below_s
