@@ -73,7 +73,7 @@ class Echo:
 
 
 @pytest.fixture
-def backend(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def backend() -> ModuleType:
     """pb_utils"""
     backend = ModuleType("triton_python_backend_utils")
     backend.__dict__.update(
@@ -82,13 +82,13 @@ def backend(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         InferenceResponse=lambda output_tensors=(), error=None: SimpleNamespace(tensors=output_tensors, error=error),
         TRITONSERVER_RESPONSE_COMPLETE_FINAL=1,
     )
-    monkeypatch.setitem(sys.modules, backend.__name__, backend)
-    monkeypatch.setenv("TRIDEX_STORE", "/srv/tridex/store")
     return backend
 
 
 @pytest.fixture
 def python_backend(backend: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.setitem(sys.modules, backend.__name__, backend)
+    monkeypatch.setenv("TRIDEX_STORE", "/srv/tridex/store")
     monkeypatch.delitem(sys.modules, "tridex.serving.backend.python_backend", raising=False)
     module = importlib.import_module("tridex.serving.backend.python_backend")
     monkeypatch.delitem(sys.modules, "tridex.serving.backend.python_backend")
