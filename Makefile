@@ -22,7 +22,8 @@ EXPORTED = ls model_repository/encoder/*/manifest.json >/dev/null 2>&1 || \
   $(BIN)/tridex export $(MODEL) --precision $(PRECISION)
 .DEFAULT_GOAL := help
 .PHONY: help install demo serve export index build search perf bench bench-build bench-kernels bench-index
-.PHONY: bench-candidates bench-overload bench-start bench-ingest quality soak gpu install-gpu try test test-browser test-crash docs generate lint lint-deploy clean
+.PHONY: bench-candidates bench-overload bench-start bench-ingest quality soak gpu install-gpu try test test-browser
+.PHONY: test-crash docs generate lint lint-deploy clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-17s\033[0m %s\n", $$1, $$2}'
@@ -118,11 +119,11 @@ $(GPU_VENV)/.done: pyproject.toml constraints.txt
 gpu: $(if $(filter $(GPU_VENV)/%,$(GPU_PYTHON)),install-gpu) ## on a machine with a GPU: its tests, then what is measured on it: CORPUS=<BEIR folder>
 	$(GPU_PYTHON) -m pytest tests/gpu -m 'not alone' --numprocesses 8 --dist loadgroup
 	$(GPU_PYTHON) -m pytest tests/gpu -m alone
-	$(GPU_PYTHON) -m benchmarks.batch_profile --data $(DATA) --device cuda $(OF_CORPUS) --publish
+	$(GPU_PYTHON) -m benchmarks.batch_profile --data $(DATA) --device cuda $(OF_CORPUS)
 	$(GPU_PYTHON) -m benchmarks.bulk_build --data $(DATA) --device cuda $(OF_CORPUS)
 	$(GPU_PYTHON) -m benchmarks.start --data $(DATA) --device cuda --rounds 1
 	$(GPU_PYTHON) -m benchmarks.serving --data $(DATA) --seconds 1 $(OF_CORPUS)
-	$(GPU_PYTHON) -m benchmarks.ingest --data $(DATA) --seconds 5 $(OF_CORPUS)
+	$(GPU_PYTHON) -m benchmarks.ingest --data $(DATA) --seconds 3 $(OF_CORPUS)
 	$(if $(CORPUS),$(GPU_PYTHON) -m benchmarks.agreement --device cuda $(OF_CORPUS))
 	$(GPU_PYTHON) -m benchmarks.maxsim
 

@@ -63,6 +63,9 @@ class Agreement:
     """Queries that find the same documents in the same order alone and among others."""
     largest_difference: float
     """Between the two's scores, place by place."""
+    largest_gap: float
+    """From a place that has other documents in the two to the nearest one beside it, by the scores of the query alone:
+    what changes places is so close. 0 where none does; what would follow the last place is taken to be there."""
 
 
 def main() -> None:
@@ -78,7 +81,7 @@ def main() -> None:
     text = table(beir, agreement)
     Console().print(Markdown(text))
     about: dict[str, object] = {"device": device, "corpus": beir.name, "documents": len(beir.documents)}
-    publish(filed("agreement", device), {**about, **asdict(agreement)}, text, section="Agreement")
+    publish(filed("agreement", device, beir.name), {**about, **asdict(agreement)}, text, section="Agreement")
 
 
 def measured(beir: Beir, artifact: Artifact, device: str) -> Agreement:
@@ -88,11 +91,12 @@ def measured(beir: Beir, artifact: Artifact, device: str) -> Agreement:
     for name in dict.fromkeys((CPU, device)):
         with searching(beir, artifact, name) as search:
             alone[name] = [search([text])[0] for text in texts]
-            among_others = [
-                found
-                for first in range(0, len(texts), BATCH)
-                for found in search(list(islice(cycle(texts), first, first + BATCH)))[: len(texts) - first]
-            ]
+            if name == device:
+                among_others = [
+                    found
+                    for first in range(0, len(texts), BATCH)
+                    for found in search(list(islice(cycle(texts), first, first + BATCH)))[: len(texts) - first]
+                ]
     pairs = list(zip(alone[device], among_others, strict=True))
     return Agreement(
         cpu_quality=quality(beir, alone[CPU]),
@@ -100,6 +104,7 @@ def measured(beir: Beir, artifact: Artifact, device: str) -> Agreement:
         queries=len(texts),
         same_ids=sum(one.ids == other.ids for one, other in pairs),
         largest_difference=float(max(np.abs(one.scores - other.scores).max() for one, other in pairs)),
+        largest_gap=max(_gap(one, other) for one, other in pairs),
     )
 
 
@@ -147,6 +152,13 @@ def table(beir: Beir, agreement: Agreement) -> str:
             f"| their scores differ by at most | {agreement.largest_difference:.2g} |",
         )
     )
+
+
+def _gap(one: Found, other: Found) -> float:
+    """Agreement's largest_gap, of one query."""
+    gaps = -np.diff(one.scores)
+    nearest = np.minimum(np.append(np.inf, gaps), np.append(gaps, 0))
+    return float(nearest[np.array(one.ids) != np.array(other.ids)].max(initial=0))
 
 
 def _found(result: Any) -> Found:

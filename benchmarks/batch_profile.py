@@ -35,7 +35,7 @@ from tridex.serving.metrics.registry import Metrics
 from tridex.serving.requests.search import SearchRequest
 
 from .environment import build, chosen, default_artifact, no_infer, write_jsonl
-from .publishing import device_name, publish
+from .publishing import filed, publish
 
 BATCHES = (1, 8, 64)
 ROUNDS = 30
@@ -99,16 +99,14 @@ def main() -> None:
     parser.add_argument("--repository", type=Path, default=Path("model_repository"))
     parser.add_argument("--device", default="auto")
     parser.add_argument("--corpus", type=Path, help="a BEIR folder, in place of the standard library's documentation")
-    parser.add_argument("--documents", type=int, help="the first ones instead of all")
-    parser.add_argument("--publish", action="store_true")
     arguments = parser.parse_args()
     device = resolve_device(arguments.device)
     artifact = default_artifact(arguments.repository)
     corpus = chosen(arguments.corpus, arguments.data)
-    documents, texts = corpus.documents[: arguments.documents], corpus.questions
+    texts = corpus.questions
     with TemporaryDirectory() as folder, ExitStack() as held:
         store = Path(folder) / "store"
-        source = write_jsonl(Path(folder) / "corpus.jsonl", documents)
+        source = write_jsonl(Path(folder) / "corpus.jsonl", corpus.documents)
         build(source, store, "c", CODEC, artifact, create_encoder(artifact, device, threads=torch.get_num_threads()))
         batch = Batch(artifact, store, device)
         held.callback(batch.close)
@@ -120,13 +118,11 @@ def main() -> None:
     trace = arguments.data / "batch-trace.json"
     profiler.export_chrome_trace(str(trace))
     on_device = _on_device(profiler) if device != "cpu" else []
-    head = f"{corpus.name}, {len(documents):,} documents, {CODEC.value}:"
-    text = f"{head}\n\n{_tables(rows, on_device)}"
+    text = f"{corpus.size}, {CODEC.value}:\n\n{_tables(rows, on_device)}"
     Console().print(Markdown(f"{text}\n\nThe trace: {trace}"))
-    if arguments.publish:
-        about = {"device": device, "corpus": corpus.name, "documents": len(documents)}
-        results: dict[str, object] = {**about, "stages": rows, "device_ms": on_device}
-        publish(f"profile-{device_name()}", results, text, section="Serving")
+    about = {"device": device, "corpus": corpus.name, "documents": len(corpus.documents)}
+    results: dict[str, object] = {**about, "stages": rows, "device_ms": on_device}
+    publish(filed("profile", device, corpus.name), results, text, section="Serving")
 
 
 def _measured(batch: Batch, texts: Sequence[str]) -> dict[str, float]:
@@ -140,11 +136,11 @@ def _measured(batch: Batch, texts: Sequence[str]) -> dict[str, float]:
 
 
 def _on_device(profiler: profile) -> list[dict[str, Any]]:
-    """Milliseconds a batch of each kernel and copy, the longest first."""
+    """Milliseconds a batch of each kernel and copy, the longest first, without the stages that they are part of."""
     found = [
         {"name": event.key, "ms": event.self_device_time_total / 1000 / PROFILED, "calls": event.count / PROFILED}
         for event in profiler.key_averages()
-        if event.device_type.name == "CUDA" and event.self_device_time_total
+        if event.device_type.name == "CUDA" and event.self_device_time_total and not event.is_user_annotation
     ]
     return sorted(found, key=lambda event: -event["ms"])
 

@@ -40,7 +40,8 @@ def main() -> None:
     rows = measured(corpus, default_artifact(arguments.repository), device)
     text = table(rows)
     Console().print(Markdown(text))
-    publish(filed("bulk-build", device), {"device": device, "builds": rows}, text, section="Bulk build")
+    results: dict[str, object] = {"device": device, "builds": rows}
+    publish(filed("bulk-build", device, corpus.name), results, text, section="Bulk build")
 
 
 def measured(corpus: Corpus, artifact: Artifact, device: str) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ from tridex.serving.server import TritonServer
 from tridex.serving.settings import ServerSettings
 
 from .beir import read_beir
+from .publishing import STDLIB
 
 CODECS: tuple[CodecName, ...] = ("float16", "int8")
 """Each has a collection of the corpus."""
@@ -38,6 +39,11 @@ class Corpus:
     questions: list[str]
     long_documents: LongDocumentsName
 
+    @property
+    def size(self) -> str:
+        """Name and documents, as tables say it."""
+        return f"{self.name}, {len(self.documents):,} documents"
+
     def collection(self, codec: CodecName) -> str:
         """The collection that holds the corpus in this codec."""
         return f"{self.name}-{codec}"
@@ -48,7 +54,7 @@ def stdlib(data: Path) -> Corpus:
     data.mkdir(parents=True, exist_ok=True)
     rows = stdlib_corpus.load(data / "stdlib.jsonl")
     documents = [Document(str(row["_id"]), str(row["text"]), row["metadata"]) for row in rows]
-    return Corpus("stdlib", documents, questions(rows, 500), "truncate")
+    return Corpus(STDLIB, documents, questions(rows, 500), "truncate")
 
 
 def beir(folder: Path) -> Corpus:
@@ -59,7 +65,8 @@ def beir(folder: Path) -> Corpus:
 
 
 def chosen(folder: Path | None, data: Path) -> Corpus:
-    """The BEIR folder's corpus, or the standard library's documentation where it is None."""
+    """The BEIR folder's corpus, or the standard library's documentation where it is None; `data` is there then."""
+    data.mkdir(parents=True, exist_ok=True)
     return beir(folder) if folder else stdlib(data)
 
 
@@ -96,6 +103,11 @@ def free_ports(count: int) -> list[int]:
     for sock in sockets:
         sock.close()
     return ports
+
+
+def port_options(grpc_port: int, http_port: int, metrics_port: int) -> list[str]:
+    """Of `tridex serve`."""
+    return ["--grpc-port", str(grpc_port), "--http-port", str(http_port), "--metrics-port", str(metrics_port)]
 
 
 @contextmanager

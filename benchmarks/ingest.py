@@ -61,10 +61,12 @@ def main() -> None:
         documents, seconds = written.result()
         client.drop_collection(TARGET)
     rows = [row("nobody writes", alone), row(f"beside an ingest of {DOCUMENTS} documents a call", beside)]
-    text = f"{table(rows)}\n\nThe ingest wrote {documents / seconds:,.0f} documents a second."
+    written_per_s = f"The ingest wrote {documents / seconds:,.0f} documents a second."
+    text = f"{corpus.size}, {CODECS[0]}:\n\n{table(rows)}\n\n{written_per_s}"
     console.print(Markdown(text))
-    results = {"corpus": corpus.name, "searches": rows, "ingested": documents, "ingest_s": seconds}
-    publish(filed("ingest", server.device), results, text, section="Mutable index")
+    about = {"corpus": corpus.name, "documents": len(corpus.documents)}
+    results = {**about, "searches": rows, "ingested": documents, "ingest_s": seconds}
+    publish(filed("ingest", server.device, corpus.name), results, text, section="Mutable index")
 
 
 def ingest(address: str, corpus: Corpus, stop: threading.Event) -> tuple[int, float]:

@@ -17,6 +17,8 @@ from tridex.common.installed import versions
 
 RESULTS = Path(__file__).parent / "results"
 DOCS = Path(__file__).parent.parent / "docs" / "benchmark-tables.md"
+STDLIB = "stdlib"
+"""The corpus that benchmarks have where no other is given."""
 SERVED = ("numpy", "onnxruntime", "onnxruntime-gpu", "torch", "nvidia-pytriton")
 
 
@@ -37,9 +39,9 @@ def device_name() -> str:
     return re.sub(r"\W+", "-", str(about.get("gpu", f"{about['cpu']} {about['cores']} cores"))).lower().strip("-")
 
 
-def filed(name: str, device: str) -> str:
-    """The name of results by what they were computed on: a GPU's stand beside a CPU's, under its own name."""
-    return name if device == CPU else f"{name}-{device_name()}"
+def filed(name: str, device: str, corpus: str = STDLIB) -> str:
+    """The name of results, so that none replace another's: a corpus other than STDLIB, and a GPU, are in it."""
+    return "-".join((name, *([] if corpus == STDLIB else [corpus]), *([] if device == CPU else [device_name()])))
 
 
 def _cpu_name() -> str:

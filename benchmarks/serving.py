@@ -38,6 +38,8 @@ from .publishing import filed, publish
 
 CONCURRENCIES = (1, 4, 16, 64)
 GPU_CONCURRENCIES = (1, 16, 64, 256)
+GPU_CONCURRENCIES_WITH_TEXTS = (64,)
+"""Texts are the host's work on any machine, and `make gpu` has minutes."""
 TOP_K = 10
 
 console = Console()
@@ -64,12 +66,13 @@ def main() -> None:
     measured = []
     with served(corpus, arguments.repository, arguments.data) as (server, _):
         for codec, with_text in ((CODECS[0], False), (CODECS[0], True), (CODECS[1], False)):
-            for concurrency in CONCURRENCIES if device == CPU else GPU_CONCURRENCIES:
+            for concurrency in concurrencies(device, with_text):
                 with console.status(f"{codec}, {concurrency} clients, {'with' if with_text else 'without'} texts"):
                     measured.append(measure(binary, server, corpus, codec, concurrency, with_text, arguments))
     added = overhead(trace.read(trace_file, "search"), one_client["stages"], alone)
     of_stages = "Means of a search's stages in ms, and of the searches that were scored together:"
-    markdown = "\n\n".join((loads_table(measured), of_stages, stages_table(measured), summary(measured, added)))
+    about = f"{corpus.size}:"
+    markdown = "\n\n".join((about, loads_table(measured), of_stages, stages_table(measured), summary(measured, added)))
     console.print(Markdown(markdown))
     results = {
         "encoder": encoder["source"],
@@ -81,8 +84,14 @@ def main() -> None:
         "one_client": added,
         "runs": measured,
     }
-    name = f"serving-{corpus.name}" if arguments.corpus else "serving"
-    publish(filed(name, device), results, markdown, section="Serving")
+    publish(filed("serving", device, corpus.name), results, markdown, section="Serving")
+
+
+def concurrencies(device: str, with_text: bool) -> tuple[int, ...]:
+    """Numbers of clients, each a row."""
+    if device == CPU:
+        return CONCURRENCIES
+    return GPU_CONCURRENCIES_WITH_TEXTS if with_text else GPU_CONCURRENCIES
 
 
 def overhead(
@@ -161,7 +170,7 @@ def settled(metrics_url: str) -> dict[str, StageTotal]:
     """Each stage's total once the server is idle: a load that ends leaves requests that are still in progress."""
     earlier, now = None, read_stages(metrics_url)
     while now != earlier:
-        time.sleep(2.0)
+        time.sleep(0.5)
         earlier, now = now, read_stages(metrics_url)
     return now
 
@@ -172,12 +181,12 @@ def stage(total: StageTotal) -> dict[str, float]:
     return {"ms": 1000 * total.seconds / total.requests, **together}
 
 
-def direct(repository: Path, store: Path, corpus: Corpus, name: str) -> dict[str, float]:
+def direct(repository: Path, store: Path, corpus: Corpus, device_name: str) -> dict[str, float]:
     """Mean milliseconds of the same work in this process, without a server: what encoding and scoring cost."""
     artifact = load_artifact(latest_version_dir(repository / "encoder"))
     tokenizer = artifact.tokenizer()
-    device = torch.device(name)
-    encoder = create_encoder(artifact, name, threads=os.cpu_count() or 1)
+    device = torch.device(device_name)
+    encoder = create_encoder(artifact, device_name, threads=os.cpu_count() or 1)
     follower = Follower(Store(store), corpus.collection(CODECS[0]), device)
     for extra in Extra:  # As the server makes them behind its start.
         follower.make(extra)
@@ -191,8 +200,8 @@ def direct(repository: Path, store: Path, corpus: Corpus, name: str) -> dict[str
         marks.append(time.perf_counter())
         follower.snapshot.search(embeddings, torch.from_numpy(tokens.embedding_mask != 0).to(device), TOP_K)
         marks.append(time.perf_counter())
-        for name, begin, end in zip(times, marks, marks[1:], strict=False):
-            times[name].append(1000 * (end - begin))
+        for taken, begin, end in zip(times.values(), marks, marks[1:], strict=False):
+            taken.append(1000 * (end - begin))
     return {name: fmean(values) for name, values in times.items()}
 
 

@@ -26,7 +26,7 @@ from tridex.common.device import resolve_device
 from tridex.encoding import create_encoder
 from tridex.kernels import Codec
 
-from .environment import build, default_artifact, free_ports, stdlib, write_jsonl
+from .environment import build, default_artifact, free_ports, port_options, stdlib, write_jsonl
 from .publishing import filed, publish
 
 CODEC = Codec.FLOAT16
@@ -64,9 +64,8 @@ def main() -> None:
 
 def until_ready(command: list[str]) -> float:
     """Seconds until the server says that it is ready; it is stopped then."""
-    ports = zip(("--grpc-port", "--http-port", "--metrics-port"), map(str, free_ports(3)), strict=True)
     began = time.perf_counter()
-    serve = [sys.executable, "-c", SERVE, *command, *(word for port in ports for word in port)]
+    serve = [sys.executable, "-c", SERVE, *command, *port_options(*free_ports(3))]
     server = subprocess.Popen(serve, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     try:

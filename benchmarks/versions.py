@@ -26,7 +26,7 @@ from rich.markdown import Markdown
 from tridex.client.channel import DEFAULT_TIMEOUT_S
 
 from . import perf_analyzer
-from .environment import CODECS, free_ports, stdlib
+from .environment import CODECS, free_ports, port_options, stdlib
 from .publishing import publish
 
 HERE = Path(__file__).parent.parent
@@ -83,10 +83,9 @@ def main() -> None:
 @contextmanager
 def served(checkout: Path, store: Path) -> Iterator[str]:
     """The address of the checkout's own server over this store."""
-    grpc_port, http_port, metrics_port = free_ports(3)
-    ports = ["--grpc-port", str(grpc_port), "--http-port", str(http_port), "--metrics-port", str(metrics_port)]
+    grpc_port, http_port, _ = ports = free_ports(3)
     launcher = subprocess.Popen(
-        [checkout / ".venv" / "bin" / "tridex", "serve", "--store", store, *ports],
+        [checkout / ".venv" / "bin" / "tridex", "serve", "--store", store, *port_options(*ports)],
         cwd=checkout,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -37,7 +37,9 @@ def test_documents_are_built_as_they_are(tmp_path: Path) -> None:
     ]
 
 
-def test_a_gpu_s_figures_do_not_replace_a_cpu_s(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figures_of_another_device_or_corpus_replace_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publishing, "device_name", lambda: "nvidia-h200")
     assert publishing.filed("start", "cpu") == "start"
     assert publishing.filed("start", "cuda:0") == "start-nvidia-h200"
+    assert publishing.filed("serving", "cpu", "scifact") == "serving-scifact"
+    assert publishing.filed("serving", "cuda:0", "scifact") == "serving-scifact-nvidia-h200"

@@ -61,8 +61,9 @@ def test_what_callers_hang_up_on_is_not_done(client: Client, server: TritonServe
     assert client.search(COLLECTION, "late interaction")[0].id == "1"
 
 
-def test_the_number_of_a_call_is_the_servers_own(server: TritonServer) -> None:
+@pytest.mark.parametrize("number", [7, "7", True, 7.0])
+def test_the_number_of_a_call_is_the_servers_own(server: TritonServer, number: int | str | bool | float) -> None:
     with kserve.channel(server.address) as channel:
-        sent = kserve.request("search", {"QUERY": QUESTIONS[:1]}, collection=COLLECTION, **{PARAMETER: 7})
+        sent = kserve.request("search", {"QUERY": QUESTIONS[:1]}, collection=COLLECTION, **{PARAMETER: number})
         answer = kserve.infer(channel, sent)
     assert answer.status == "INVALID_ARGUMENT" and "parameter tridex_call is the server's own" in answer.message

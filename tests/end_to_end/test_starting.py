@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 
 import pytest
+import torch
 from servers import free_ports, new_server
 
 from tridex.export.repository import write
@@ -55,14 +56,17 @@ def test_an_encoder_tampered_with_is_refused_before_anything_starts(repository: 
         new_server(copy, tmp_path / "store").start()
 
 
-@pytest.mark.parametrize("device", ["cuda", "cuda:7"])
+@pytest.mark.parametrize(
+    "device",
+    [pytest.param("cuda", marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")), "cuda:99"],
+)
 def test_a_gpu_that_there_is_not_is_refused_before_anything_starts(
     repository: Path, tmp_path: Path, device: str
 ) -> None:
     """Which of the reasons, tests/common/test_device.py has."""
     server = new_server(repository, tmp_path / "store", device=device)
     with pytest.raises(
-        ServerError, match=r"(NVIDIA driver|torch is built without CUDA|no cuda:7).*; (install|pip|choose)"
+        ServerError, match=r"(NVIDIA driver|torch is built without CUDA|no cuda:99).*; (install|pip|choose)"
     ):
         server.start()
     assert not server.log.exists()

@@ -9,6 +9,7 @@ import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,8 @@ TOLERANCE = 2e-3
 """Of a score: products of a GPU's libraries are of TF32 or of another order."""
 BATCH_TOLERANCE = 1e-3
 """Of a score: on a GPU their order depends on the batch."""
+TENSORRT_TOLERANCE = 1e-2
+"""Of a score: what a start with --tensorrt allows."""
 QUALITY_TOLERANCE = 2e-3
 """Of nDCG@10."""
 
@@ -198,13 +201,32 @@ def test_a_query_alone_is_the_query_among_others(services: tuple[SearchService, 
 
 
 def test_ranking_is_as_good_as_the_cpu_s(gpu_repository: Path, device: torch.device, tmp_path: Path) -> None:
-    """By judgements, of a collection that each device has encoded; and scores do not depend on other requests."""
+    """By judgements, of a collection that each device has encoded; and a query finds the same among others, but for
+    documents whose scores, each within BATCH_TOLERANCE, can change places."""
     judged = judged_folder(tmp_path / "judged", stdlib_corpus.load(tmp_path / "stdlib.jsonl"))
     artifact = load_artifact(latest_version_dir(gpu_repository / "encoder"))
     found = agreement.measured(read_beir(judged), artifact, str(device))
     assert found.quality == pytest.approx(found.cpu_quality, abs=QUALITY_TOLERANCE)
     assert found.cpu_quality > 0.5, "the judged documents are found at all"
     assert found.largest_difference <= BATCH_TOLERANCE
+    assert found.largest_gap <= 2 * BATCH_TOLERANCE
+
+
+def test_tensorrt_finds_what_the_cpu_finds(
+    gpu_context: Context, services: tuple[SearchService, SearchService], device: torch.device
+) -> None:
+    if device.type == "cpu":
+        pytest.skip("TensorRT is for a GPU")
+    if not find_spec("tensorrt_libs"):
+        pytest.skip("gpu-dev does not bring TensorRT: pip install tensorrt-cu13-libs; its engine takes minutes")
+    requests = [search(text) for text in QUERIES]
+    expected = answers(services[1], requests)
+    with_tensorrt = SearchService(replace(gpu_context, tensorrt=True))
+    try:
+        for found, wanted in zip(answers(with_tensorrt, requests), expected, strict=True):
+            check_same(found, wanted, TENSORRT_TOLERANCE)
+    finally:
+        with_tensorrt.close()
 
 
 @pytest.mark.parametrize("codec", LISTED)

@@ -214,8 +214,10 @@ def test_a_start_finds_what_the_one_before_has_compiled(
 
     first = compiled(on_device)
     assert bool(first) == (on_device.device != "cpu")
-    with new_server(gpu_repository, copied(), on_device.device, cache=cache) as server:
+    target = copied()
+    with new_server(gpu_repository, target, on_device.device, cache=cache) as server:
         assert compiled(server) == first
+    assert not [*default_folder(target).rglob("*.cubin")], "it compiled, and not in the cache that it was given"
 
 
 def test_a_budget_that_the_gpu_has_no_memory_for(gpu_repository: Path, store: Path, device: torch.device) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -57,12 +58,20 @@ def test_an_answer_may_be_a_little_off() -> None:
         (FIRST + np.array([np.inf, 0], np.float32), "not finite"),
         (FIRST[:1], r"its shape is \(1, 2\); expected \(2, 2\)"),
         (FIRST[:, ::-1], "away from the first one; expected at most 10%"),
-        (0 * FIRST, "it is 100% away"),
+        (0 * FIRST, "its numbers are zeros"),
     ],
 )
 def test_another_answer_is_refused(answer: np.ndarray, message: str) -> None:
     with pytest.raises(WrongAnswerError, match=message):
         check_answer(answer, FIRST)
+
+
+@pytest.mark.parametrize("first", [FIRST * np.float32("nan"), 0 * FIRST])
+def test_what_is_no_answer_is_none_at_first_either(first: np.ndarray) -> None:
+    """Where it were, all later answers would be right."""
+    for answer in (first, FIRST):
+        with pytest.raises(WrongAnswerError), np.errstate(all="ignore"):
+            check_answer(answer, first)
 
 
 def test_one_wrong_answer_is_trouble_and_several_are_a_failure(service: Checked, canary: Canary) -> None:
@@ -81,6 +90,21 @@ def test_a_busy_model_is_not_wrong(service: Checked, canary: Canary, code: Error
     for _ in range(5):
         service.ask()
     assert canary.trouble() is None and canary.failure() is None
+
+
+def test_a_canary_that_is_not_answered_is_trouble(service: Checked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(canary_module, "_STUCK_S", 0.1)
+    answered = threading.Event()
+    monkeypatch.setattr(service, "check", answered.wait)
+    canary = Canary(service)  # type: ignore[arg-type]
+    try:
+        eventually(lambda: "the thread that asks the canary has been stuck" in (canary.trouble() or ""))
+        assert canary.failure() is None
+        answered.set()
+        eventually(lambda: canary.trouble() is None)
+    finally:
+        answered.set()
+        canary.close()
 
 
 def test_that_a_model_is_busy_does_not_make_up_for_a_wrong_answer(service: Checked, canary: Canary) -> None:

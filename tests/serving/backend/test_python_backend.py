@@ -16,8 +16,9 @@ import pytest
 
 from tridex.serving.access.access import Access
 from tridex.serving.access.key_file import Right, add_key
-from tridex.serving.backend.service import Request, Result
+from tridex.serving.backend.service import ErrorCode, Request, RequestError, Result, device_failed
 from tridex.serving.cancelled_calls import CancelledCalls
+from tridex.serving.gate import GIVEN_UP
 
 
 class Error:
@@ -72,7 +73,8 @@ class Echo:
 
 
 @pytest.fixture
-def model(monkeypatch: pytest.MonkeyPatch) -> Any:
+def backend() -> ModuleType:
+    """pb_utils"""
     backend = ModuleType("triton_python_backend_utils")
     backend.__dict__.update(
         TritonError=Error,
@@ -80,16 +82,27 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Any:
         InferenceResponse=lambda output_tensors=(), error=None: SimpleNamespace(tensors=output_tensors, error=error),
         TRITONSERVER_RESPONSE_COMPLETE_FINAL=1,
     )
+    return backend
+
+
+@pytest.fixture
+def python_backend(backend: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setitem(sys.modules, backend.__name__, backend)
     monkeypatch.setenv("TRIDEX_STORE", "/srv/tridex/store")
     monkeypatch.delitem(sys.modules, "tridex.serving.backend.python_backend", raising=False)
-    made = importlib.import_module("tridex.serving.backend.python_backend").python_model(Echo)()
+    module = importlib.import_module("tridex.serving.backend.python_backend")
+    monkeypatch.delitem(sys.modules, "tridex.serving.backend.python_backend")
+    return module
+
+
+@pytest.fixture
+def model(python_backend: ModuleType) -> Any:
+    made = python_backend.python_model(Echo)()
     made._service = Echo()
     made._recorder = None
     made._model, made._access = "search", Access(None)
     made._cancelled_calls = CancelledCalls(None)
     made._reporter = SimpleNamespace(admit=lambda count: count > 0, answered=lambda: None, executing=nullcontext)
-    monkeypatch.delitem(sys.modules, "tridex.serving.backend.python_backend")
     return made
 
 
@@ -117,6 +130,31 @@ def test_a_call_that_was_cancelled_before_it_began_is_not_begun(model: Any) -> N
     model.execute(batch)
     assert batch[0].error is not None and batch[0].error.message.startswith("DEADLINE_EXCEEDED: ")
     assert batch[1].error is None
+
+
+@pytest.mark.parametrize(
+    ("told", "code", "message"),
+    [
+        ("OVERLOADED: 9 requests are before this one", ErrorCode.OVERLOADED, "9 requests are before this one"),
+        (f"in a call, {GIVEN_UP}", ErrorCode.UNAVAILABLE, GIVEN_UP),
+        ("the server is stopping", ErrorCode.UNAVAILABLE, "the server is stopping"),
+        (str(device_failed()), ErrorCode.UNAVAILABLE, str(device_failed())),
+        ("onnx runtime error 6: /srv", ErrorCode.INTERNAL, "the model encoder failed; the server's log says why"),
+        (None, ErrorCode.UNAVAILABLE, "the model encoder could not be called; the server's log says why"),
+    ],
+)
+def test_what_a_called_model_refuses_keeps_its_kind(
+    python_backend: ModuleType, backend: Any, told: str | None, code: ErrorCode, message: str
+) -> None:
+    def called() -> Any:
+        if told is None:
+            raise RuntimeError("Failed to increase the shared memory pool size: No space left on device")
+        return SimpleNamespace(has_error=lambda: True, error=lambda: SimpleNamespace(message=lambda: told))
+
+    backend.InferenceRequest = lambda **_: SimpleNamespace(exec=called)
+    with pytest.raises(RequestError) as raised:
+        python_backend._infer("encoder", {}, [])
+    assert (raised.value.code.value, str(raised.value)) == (code.value, message)
 
 
 def test_what_nobody_expected_says_neither_path_nor_trace(model: Any) -> None:

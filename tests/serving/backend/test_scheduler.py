@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -188,8 +189,20 @@ def test_of_an_overload_a_short_queue_is_kept(
     surplus = [end for end in ends if isinstance(end, RequestError)]
     assert surplus == ends[-len(surplus) :], "the newest"
     for end in surplus:
-        assert end.code is ErrorCode.OVERLOADED and Overloaded(str(end)).retry_after_s == 0.5
-    assert running.submit(task(16, request=Request({}, sender=Sender(60.0))), lane).result(10)
+        assert end.code is ErrorCode.OVERLOADED and Overloaded(str(end)).retry_after_s == scheduler._SOON_S
+    assert len({id(end) for end in surplus}) == len(surplus), "each has an error of its own"
+    again = running.submit(task(16, request=Request({}, sender=Sender(60.0))), lane)
+    assert again.result(10)["TEXTS"] == 1  # type: ignore[index]
+
+
+def test_a_canary_does_not_say_how_long_a_lone_request_takes(running: Scheduler, lane: Lane) -> None:
+    canary = task(16)
+    canary.is_canary = True
+    running.submit(canary, lane).result(10)
+    eventually(lambda: lane.requests == 0)
+    assert lane._pressure.short_wait_s == math.inf
+    running.submit(task(16), lane).result(10)
+    eventually(lambda: lane._pressure.short_wait_s < math.inf)
 
 
 def test_what_its_sender_left_while_it_was_encoded_is_not_finished(encoder: Encoder) -> None:

@@ -17,6 +17,7 @@ from tridex.encoding import latest_version_dir, load_artifact
 from tridex.index import Collection, CollectionSpec, Document, Follower, Store
 from tridex.kernels import Codec
 from tridex.serving.backend.service import Context, ErrorCode, Request, RequestError, Sender
+from tridex.serving.engine.pending_searches import PendingSearches
 from tridex.serving.models.search import SearchService
 
 
@@ -69,6 +70,18 @@ def test_a_search_that_waits_holds_up_nobody(
     found = late.result(timeout=10)
     assert not isinstance(found, RequestError)
     assert found["IDS"].tolist() == [[b"first", b"second"]] and found["VERSION"].tolist() == [[version]]
+
+
+def test_what_cannot_say_whether_it_is_cancelled_is_answered() -> None:
+    def fails() -> bool:
+        raise RuntimeError("a closed file")
+
+    pending: PendingSearches[Request] = PendingSearches(threading.Condition(), lambda _: [])
+    try:
+        end = pending.add(Request({}, sender=Sender(is_cancelled=fails))).result(10)
+        assert isinstance(end, RequestError) and end.code is ErrorCode.INTERNAL
+    finally:
+        pending.close()
 
 
 def test_a_wait_ends_within_the_requests_time(

@@ -49,12 +49,30 @@ def test_an_encoder_that_is_wrong_is_found_wherever_it_runs(context: Context, mo
             service.close()
 
 
+@pytest.mark.parametrize(("factor", "message"), [(float("nan"), "not finite"), (0.0, "are zeros")])
 def test_a_service_whose_encoder_is_broken_from_the_start_does_not_start(
+    context: Context, monkeypatch: pytest.MonkeyPatch, factor: float, message: str
+) -> None:
+    broken(monkeypatch, factor)
+    with pytest.raises(WrongAnswerError, match=message):
+        EncoderService(context)
+
+
+def test_a_wrong_first_answer_is_not_what_later_ones_are_held_to(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken(monkeypatch, float("nan"))
-    with pytest.raises(WrongAnswerError, match="not finite"):
-        EncoderService(context)
+    ingest = IngestService(context)
+    try:
+        for factor in (float("nan"), 0.0):
+            with monkeypatch.context() as patch:
+                broken(patch, factor)
+                for _ in range(2):
+                    with pytest.raises(WrongAnswerError):
+                        ingest.check()
+        ingest.check()
+        ingest.check()
+    finally:
+        ingest.close()
 
 
 def test_a_catalog_that_cannot_read_is_found(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:

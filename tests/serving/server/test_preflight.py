@@ -116,8 +116,16 @@ def test_a_log_is_appended_to_and_read_by_its_owner_alone(tmp_path: Path) -> Non
     assert [line.partition(" INFO launcher: ")[2] for line in lines] == ["first start", "second start"]
 
 
-def test_a_log_is_one_servers_also_when_it_was_rotated(tmp_path: Path) -> None:
-    path = tmp_path / "log"
+@pytest.fixture
+def folder_in_memory() -> Iterator[Path]:
+    """In /dev, and no device."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("folder", ["tmp_path", "folder_in_memory"])
+def test_a_log_is_one_servers_also_when_it_was_rotated(folder: str, request: pytest.FixtureRequest) -> None:
+    path = request.getfixturevalue(folder) / "log"
     with open_log(path, "plain", 100) as log:
         for _ in range(3):
             log.write("of the first server " + 60 * "x")
@@ -132,11 +140,13 @@ def test_a_log_is_one_servers_also_when_it_was_rotated(tmp_path: Path) -> None:
     assert "of the next server" in path.read_text()
 
 
-def test_standard_output_is_shared_and_never_rotated(tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "link"])
+def test_standard_output_is_shared_and_never_rotated(tmp_path: Path, path: str) -> None:
+    (tmp_path / "link").symlink_to("/dev/stdout")
     script = (
         "from pathlib import Path\n"
         "from tridex.serving.server.log import open_log\n"
-        "stdout = Path('/dev/stdout')\n"
+        f"stdout = Path({str(tmp_path / path)!r})\n"
         "with open_log(stdout, 'plain', 10) as first, open_log(stdout, 'plain', 10) as second:\n"
         "    for text in ('one', 'two', 'three'):\n"
         "        first.write(text), second.write(text)\n"

@@ -1,8 +1,8 @@
 """A model's canary: it has to answer, every few seconds, what it answered at the start.
 
 So a model that lives, is not stuck, and answers wrongly or with errors is noticed, although nobody else asks it. It is
-asked within its own process, so that neither keys nor metrics know of it. That it waits, or is refused as others are
-while the server is busy or stops, says nothing about it.
+asked within its own process, so that it needs no key and is counted among no requests but those that wait. That it is
+refused as others are while the server is busy or stops says nothing about it; that it waits for a minute is trouble.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from .service import ErrorCode, RequestError, Service
 
 _EVERY_S = 10.0
 """A search's canary computes for some 10 ms."""
+
+_STUCK_S = 60.0
+"""More than an answer may take, also of a busy model."""
 
 _MOST_FAILURES = 3
 """In a row: so many failures are no accident, and only a new process can mend them."""
@@ -36,13 +39,15 @@ class WrongAnswerError(Exception):
 
 
 def check_answer(answer: NDArray[Any], first: NDArray[Any]) -> None:
-    """Raises WrongAnswerError where an answer is not what it was at first, or not finite."""
+    """Raises WrongAnswerError where an answer is not what it was at first, not finite, or nothing but zeros."""
     if not np.isfinite(answer).all():
         raise WrongAnswerError("its numbers are not finite")
     if answer.shape != first.shape:
         raise WrongAnswerError(f"its shape is {answer.shape}; expected {first.shape}")
+    if not answer.any():
+        raise WrongAnswerError("its numbers are zeros")
     distance = float(np.linalg.norm(answer - first) / np.linalg.norm(first))
-    if distance > _TOLERANCE:
+    if not distance <= _TOLERANCE:  # also where it is not a number
         raise WrongAnswerError(f"it is {distance:.0%} away from the first one; expected at most {_TOLERANCE:.0%}")
 
 
@@ -54,12 +59,12 @@ class Canary:
         self._errors = LoggedErrors()
         self._failures = 0
         self._reason: str | None = None
-        self._thread = Background("canary", "asks the canary", self._ask)
+        self._thread = Background("canary", "asks the canary", self._ask, stuck_after_s=_STUCK_S)
         self._thread.start()
 
     def trouble(self) -> str | None:
-        """What was wrong with the last answer, None where nothing was."""
-        return self._reason
+        """What was wrong with the last answer, or that there is none; None where nothing was."""
+        return self._reason or self._thread.trouble()
 
     def failure(self) -> str | None:
         """What was wrong so often that only a new process can mend it, None where nothing was."""

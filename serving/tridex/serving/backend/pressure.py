@@ -1,9 +1,10 @@
 """Whether a lane is overloaded, and how little may wait then.
 
-A queue that is as long as its callers' timeouts allow answers no more than a short one; it makes everybody late. But
-callers who ask again once they are answered, 64 or 256 of them, keep a long queue as well, in which nobody must be
+A queue that is as long as its callers' timeouts allow answers a little more than a short one and makes everybody late.
+But callers who ask again once they are answered, 64 or 256 of them, keep a long queue as well, in which nobody must be
 refused. What tells the two apart is that of an overload more is refused than answered. Only then is the queue kept
-short, and only for those callers of whom some must be refused: one who would wait longer than they is not concerned.
+short, and only for those callers of whom some must be refused: one who would wait longer than any of them is not
+concerned.
 """
 
 from __future__ import annotations
@@ -45,6 +46,11 @@ class Pressure:
         self._began = time.monotonic()
         self.below_s = 0.0
         """The timeout below which an overload concerns requests; 0 while there is none."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is an overload."""
+        return self.below_s > 0
 
     def concerns(self, timeout_s: float) -> bool:
         """Whether there is an overload, and a request with this timeout is to find a short queue or none."""

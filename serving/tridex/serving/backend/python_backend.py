@@ -17,7 +17,7 @@ import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
 from tridex.common.device import AUTO, resolve_device
-from tridex.protocol.error_tags import ErrorTag, tagged
+from tridex.protocol.error_tags import ErrorTag, tagged, untagged
 from tridex.protocol.models import INTERNAL
 from tridex.serving import run_folder
 from tridex.serving.access.access import Access
@@ -238,16 +238,32 @@ def _error(error: RequestError) -> Any:
 
 
 def _infer(model: str, inputs: Arrays, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """Calls another model of this server and waits for it."""
-    response = pb_utils.InferenceRequest(
+    """Calls another model of this server and waits for it. Raises RequestError, UNAVAILABLE and OVERLOADED where that
+    says nothing about the model, or it could not be called."""
+    call = pb_utils.InferenceRequest(
         model_name=model,
         inputs=[pb_utils.Tensor(name, value) for name, value in inputs.items()],
         requested_output_names=list(outputs),
-    ).exec()
+    )
+    try:
+        response = call.exec()
+    except Exception as error:  # as where /dev/shm is full
+        _log.error("model %s could not be called: %s", model, error)
+        raise RequestError(
+            ErrorCode.UNAVAILABLE, f"the model {model} could not be called; the server's log says why"
+        ) from error
     if response.has_error():
-        error = response.error()
-        _log.error("model %s: %s", model, error.message())
-        if GIVEN_UP in error.message():  # its code is lost on the way
-            raise RequestError(ErrorCode.UNAVAILABLE, GIVEN_UP)
-        raise RequestError(ErrorCode.INTERNAL, f"the model {model} failed; the server's log says why")
+        message = response.error().message()
+        _log.error("model %s: %s", model, message)
+        raise _as_told(message) or RequestError(
+            ErrorCode.INTERNAL, f"the model {model} failed; the server's log says why"
+        )
     return {tensor.name(): _array(tensor) for tensor in response.output_tensors()}
+
+
+def _as_told(message: str) -> RequestError | None:
+    """The error of a called model that a caller may be told: its code is lost on the way, unless it is a tag."""
+    if (tag := untagged(message)) and tag[0] is ErrorTag.OVERLOADED:
+        return RequestError(ErrorCode.OVERLOADED, tag[1])
+    unavailable = (GIVEN_UP, str(_STOPPING), str(device_failed()))
+    return next((RequestError(ErrorCode.UNAVAILABLE, known) for known in unavailable if known in message), None)

@@ -117,9 +117,10 @@ class Reporter:
         """Reads the launcher's phase and acts on it."""
         self._phase = next((word for word in _LATER if (folder / word).exists()), self._phase)
         closing = self._phase == CLOSING
+        # Before others are refused: else the canary would be, too.
+        self._follow_with_the_canary()
         with self._lock:
             self._accepting = not self._is_stopping or (self._model in INTERNAL and not closing)
-        self._follow_with_the_canary()
         if closing:
             self._close_service()
 

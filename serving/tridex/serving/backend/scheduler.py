@@ -100,6 +100,8 @@ class Task(Generic[R]):
     """Its work that is left, to estimate how long others wait: some 64 tokens each."""
     size: int = 0
     """Bytes of its texts."""
+    is_canary: bool = False
+    """A small one of the model itself, which says nothing of how long others take."""
     encoded: list[Encoded] = field(default_factory=list)
     tokens: int = 0
     """Of the rows taken."""
@@ -139,12 +141,6 @@ class Lane(Generic[R]):
         self.max_weight = max_weight
         self.patience_s = default_wait_s
         self._default_wait_s = default_wait_s
-        self.surplus = RequestError(
-            ErrorCode.OVERLOADED,
-            f"more requests are refused than answered at {name}, and this one is among the last; retry after "
-            f"{_SOON_S:.2f} s",
-        )
-        """What is told to those of `take_surplus`."""
         self.waiting: deque[Task[R]] = deque()
         self._weights: Counter[int] = Counter()
         """How many of the tasks that are not answered yet have which weight."""
@@ -185,7 +181,7 @@ class Lane(Generic[R]):
         self._alone = None
         if not self._weights:
             self._last = time.monotonic()
-            self._alone = task, self._last
+            self._alone = None if task.is_canary else (task, self._last)
             self._pressure.rest()
         self._count(task.weight, 1)
         self._tell()
@@ -254,6 +250,8 @@ class Lane(Generic[R]):
     def take_surplus(self) -> list[Task[R]]:
         """Takes out the newest tasks, as far as they would be refused if they came now and can be told so soon."""
         over: list[Task[R]] = []
+        if not self._pressure.is_on:
+            return over
         wait_s, now = self.wait_s(1), time.monotonic()
         for task in reversed(self.waiting):
             if not self._pressure.is_long(self.requests - len(over), wait_s):
@@ -265,6 +263,14 @@ class Lane(Generic[R]):
         for task in over:
             self.waiting.remove(task)
         return over
+
+    def surplus(self) -> RequestError:
+        """What is told to those of `take_surplus`."""
+        return RequestError(
+            ErrorCode.OVERLOADED,
+            f"more requests are refused than answered at {self.name}, and this one is among the last; retry after "
+            f"{_SOON_S:.2f} s",
+        )
 
 
 class _Begun(NamedTuple):
@@ -413,7 +419,7 @@ class Scheduler:
         """Does one unit of a lane's work, or begins it on a device."""
         with self._changed:
             left, surplus = lane.take_abandoned(), lane.take_surplus()
-        self._drop_all(lane, left, abandoned())
+        self._drop_all(lane, left, abandoned)
         self._drop_all(lane, surplus, lane.surplus)
         whole: list[Task[R]] = []
         unit = _Unit(self._unit_tokens)
@@ -447,7 +453,7 @@ class Scheduler:
         work = max(sum(task.weight for task in whole), unit.tokens // _TOKENS_PER_WEIGHT)
         left = [task for task in whole if task.request.sender.has_left]
         whole = [task for task in whole if task not in left]
-        self._drop_all(lane, left, abandoned())
+        self._drop_all(lane, left, abandoned)
         if wait := self._finish(lane, whole):
             return _Begun(lane, whole, work, wait)
         self._done(lane, whole, work)
@@ -510,9 +516,9 @@ class Scheduler:
             if wait := self._finish(lane, [task]):
                 self._wait(lane, [task], wait)
 
-    def _drop_all(self, lane: Lane[R], tasks: Sequence[Task[R]], reason: RequestError) -> None:
+    def _drop_all(self, lane: Lane[R], tasks: Sequence[Task[R]], reason: Callable[[], RequestError]) -> None:
         for task in tasks:
-            self._drop(lane, task, reason)
+            self._drop(lane, task, reason())
 
     def _drop(self, lane: Lane[R], task: Task[R], reason: RequestError) -> None:
         with self._changed:

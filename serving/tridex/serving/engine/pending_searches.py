@@ -82,17 +82,16 @@ class PendingSearches(Generic[R]):
         return searches
 
     def _try(self) -> float | None:
-        searches = []
-        for search in self._taken():
-            if search.request.sender.is_cancelled():
-                search.answer.set_result(abandoned())
-            else:
-                searches.append(search)
+        searches = self._taken()
+        results: list[Arrays | RequestError | NotYetError]
         try:
-            results = self._answer([search.request for search in searches]) if searches else []
+            left = [search.request.sender.is_cancelled() for search in searches]
+            wanted = [search.request for search, has_left in zip(searches, left, strict=True) if not has_left]
+            answers = iter(self._answer(wanted) if wanted else [])
+            results = [abandoned() if has_left else next(answers) for has_left in left]
         except BaseException as error:
             # Of any kind: nothing else would answer them.
-            results = [as_request_error(error, "pending searches could not be answered")] * len(searches)
+            results = [as_request_error(error, "pending searches could not be answered") for _ in searches]
         for search, result in zip(searches, results, strict=True):
             if not isinstance(result, NotYetError):
                 search.answer.set_result(result)

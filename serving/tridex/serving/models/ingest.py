@@ -160,7 +160,7 @@ class IngestService(Service):
         self._encoder = RemoteEncoder(context.infer, _GPU_TOKENS if on_gpu else _TOKENS_PER_CALL)
         self._canary = self._tokenizer.documents(["warm up"])
         self._first: NDArray[np.float32] | None = None
-        """The first answer to it."""
+        """The first answer to it that was finite and not zero."""
         self._writes = ThreadPoolExecutor(1, "write")
         self._scheduler = Scheduler(self._encoder.encode_many, (self._lane,), _GPU_TOKENS if on_gpu else UNIT_TOKENS)
         context.metrics.gauges(self._scheduler.gauges)
@@ -176,9 +176,9 @@ class IngestService(Service):
     def check(self) -> None:
         """Has `encoder` encode, in whatever backend it runs. Nothing is written."""
         answer = self._encoder.encode(self._canary)
-        if self._first is None:
-            self._first = answer
-        check_answer(answer, self._first)
+        first = answer if self._first is None else self._first
+        check_answer(answer, first)
+        self._first = first
 
     def close(self) -> None:
         self._scheduler.close()

@@ -163,7 +163,8 @@ class SearchService(Service):
         self._engine.close()
 
     def _canary_scores(self) -> NDArray[np.float32]:
-        result = self._submit_rerank(RerankRequest(Sender(), "warm up", ["warm up", "a canary"])).result()
+        request = RerankRequest(Sender(), "warm up", ["warm up", "a canary"])
+        result = self._submit_rerank(request, is_canary=True).result()
         if isinstance(result, RequestError):
             raise result
         scores: NDArray[np.float32] = result[models.SCORES.name]
@@ -209,13 +210,13 @@ class SearchService(Service):
         task = _EncodingTask(request, rows, _weight(texts), sum(map(len, texts)))
         return self._scheduler.submit(task, self._encodings)
 
-    def _submit_rerank(self, request: RerankRequest) -> Future[Arrays | RequestError]:
+    def _submit_rerank(self, request: RerankRequest, *, is_canary: bool = False) -> Future[Arrays | RequestError]:
         def rows() -> Iterator[TokenBatch]:
             yield self._query(request.query)
             yield from _within(map(self._document, request.texts), models.RERANK_TEXTS.name)
 
         weight = _weight([request.query, *request.texts])
-        task = _EncodingTask(request, rows(), weight, sum(map(len, request.texts)))
+        task = _EncodingTask(request, rows(), weight, sum(map(len, request.texts)), is_canary=is_canary)
         return self._scheduler.submit(task, self._encodings)
 
     def _finish_encodings(self, tasks: Sequence[_EncodingTask]) -> None:

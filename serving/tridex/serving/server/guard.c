@@ -343,16 +343,33 @@ Error* TRITONSERVER_InferenceRequestSetTimeoutMicroseconds(void* request, uint64
   return real(request, timeout_us);
 }
 
+/* The parameter by which calls have numbers is no client's, whatever its type. */
+#define REFUSE_OWN(key) \
+  if (FROM_FRONT_END && call_parameter != NULL && strcmp(key, call_parameter) == 0) \
+    return refuse(INVALID_ARG, "parameter %.64s is the server's own; expected none", key, 0, 0)
+
 Error* TRITONSERVER_InferenceRequestSetStringParameter(void* request, const char* key, const char* value) {
   REAL(TRITONSERVER_InferenceRequestSetStringParameter);
+  REFUSE_OWN(key);
   if (FROM_FRONT_END && strcmp(key, "mode") == 0) snprintf(mode_under_way, sizeof mode_under_way, "%s", value);
   return real(request, key, value);
 }
 
 Error* TRITONSERVER_InferenceRequestSetIntParameter(void* request, const char* key, int64_t value) {
   REAL(TRITONSERVER_InferenceRequestSetIntParameter);
-  if (FROM_FRONT_END && call_parameter != NULL && strcmp(key, call_parameter) == 0)
-    return refuse(INVALID_ARG, "parameter %.64s is the server's own; expected none", key, 0, 0);
+  REFUSE_OWN(key);
+  return real(request, key, value);
+}
+
+Error* TRITONSERVER_InferenceRequestSetBoolParameter(void* request, const char* key, _Bool value) {
+  REAL(TRITONSERVER_InferenceRequestSetBoolParameter);
+  REFUSE_OWN(key);
+  return real(request, key, value);
+}
+
+Error* TRITONSERVER_InferenceRequestSetDoubleParameter(void* request, const char* key, double value) {
+  REAL(TRITONSERVER_InferenceRequestSetDoubleParameter);
+  REFUSE_OWN(key);
   return real(request, key, value);
 }
 
@@ -381,7 +398,7 @@ Error* TRITONSERVER_InferenceRequestCancel(void* request) {
   REAL(TRITONSERVER_InferenceRequestCancel);
   if (FROM_FRONT_END && cancelled != NULL) {
     uint64_t number = number_of_call(request);
-    if (number > 0) cancelled[number % cancelled_length] = number;
+    if (number > 0) __atomic_store_n(&cancelled[number % cancelled_length], number, __ATOMIC_RELAXED);
   }
   return real(request);
 }
@@ -408,8 +425,11 @@ static Error* look_at_gate(void) {
   uint64_t shortest = state->shortest_timeout_us;
   uint64_t timeout = timeout_us_under_way > 0 ? timeout_us_under_way : state->assumed_timeout_us;
   if (timeout >= shortest) return NULL;
-  __atomic_fetch_add(&state->refused, 1, __ATOMIC_RELAXED);
-  if (timeout > state->longest_refused_us) state->longest_refused_us = timeout;
+  uint32_t longest = __atomic_load_n(&state->longest_refused_us, __ATOMIC_RELAXED);
+  while (timeout > longest && !__atomic_compare_exchange_n(&state->longest_refused_us, &longest, (uint32_t)timeout, 0,
+                                                           __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
+  /* After the maximum, so that who reads the count finds a maximum that belongs to it. */
+  __atomic_fetch_add(&state->refused, 1, __ATOMIC_RELEASE);
   uint64_t after = shortest - timeout;
   char message[512];
   snprintf(message, sizeof message, "OVERLOADED: the requests before this one at %.64s take too long; expected a timeout "

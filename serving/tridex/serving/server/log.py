@@ -120,9 +120,16 @@ class _File(logging.handlers.RotatingFileHandler):
 
 
 def _is_a_device(path: Path) -> bool:
-    """Whether it is /dev/stdout or another of /dev, whatever that leads to: several servers may share it, and it is not
-    ours to rename."""
-    return Path("/dev") in path.parents
+    """Whether it is a device or a pipe, or leads to what a process has open, as /dev/stdout does, be it a file: several
+    servers may share it, and it is not ours to rename."""
+    while path.exists():
+        path = path.parent.resolve() / path.name
+        if Path("/proc") in path.parents:
+            return True
+        if not path.is_symlink():
+            return not path.is_file()
+        path = path.parent / path.readlink()
+    return False
 
 
 def _lock(descriptor: int) -> None:
