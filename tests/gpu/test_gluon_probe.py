@@ -15,7 +15,7 @@ from tridex.kernels.gpu.gluon.roles import BATCHES, SINGLE_QUERIES, kernels_of
 from tridex.kernels.gpu.query_tile import capability_of
 
 KINDS = [BATCHES, SINGLE_QUERIES]
-BEGINS = "import torch; torch.zeros(1, device='cuda'); print('ready', flush=True); "
+BEGINS = "import torch; torch.zeros(1, device='cuda'); print('ready\\nlaunched', flush=True); "
 FAILS = BEGINS + "torch._assert_async(torch.zeros(1, device='cuda')); torch.cuda.synchronize(); print('agrees')"
 HANGS = BEGINS + "torch.cuda._sleep(1 << 60); torch.cuda.synchronize(); print('agrees')"
 
@@ -25,8 +25,8 @@ def test_a_kernel_that_fails_or_hangs_in_the_child_leaves_the_device_to_this_pro
     program: str, device: torch.device
 ) -> None:
     before = torch.arange(1000, device=device)
-    found, _ = verdict.ask_child([sys.executable, "-c", program], 30.0)
-    assert not found.agrees
+    found, is_the_kernels = verdict.ask_child([sys.executable, "-c", program], 30.0)
+    assert is_the_kernels and not found.agrees
     assert int(before.sum()) == 499_500
     assert int(torch.ones(1000, device=device).sum()) == 1000
 

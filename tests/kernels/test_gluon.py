@@ -22,11 +22,21 @@ from triton.experimental.gluon._runtime import GluonASTSource
 
 from tridex.kernels import Codec, Segment, pack, pack_bitmap, reference
 from tridex.kernels.codecs import DESCRIPTIONS
-from tridex.kernels.gpu import probe, query_tile
+from tridex.kernels.gpu import probe, query_tile, single_query, single_search
 from tridex.kernels.gpu.codes import code_constants
-from tridex.kernels.gpu.gluon.roles import BATCHES, SINGLE_QUERIES, Roles, kernels_of, roles_of, serves
+from tridex.kernels.gpu.gluon.roles import (
+    BATCHES,
+    LANES,
+    SINGLE_QUERIES,
+    OneWarp,
+    Roles,
+    kernels_of,
+    one_warp_of,
+    roles_of,
+    serves,
+)
 from tridex.kernels.gpu.gluon.search import search_batch
-from tridex.kernels.gpu.gluon.verdict import READY
+from tridex.kernels.gpu.gluon.verdict import LAUNCHED, READY
 
 CPU = torch.device("cpu")
 
@@ -92,11 +102,11 @@ def test_the_kernel_has_its_twins_bits(
         assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize("codec", [Codec.FLOAT16, Codec.INT8, Codec.RESIDUAL4, Codec.RESIDUAL2])
+@pytest.mark.parametrize("codec", [Codec.FLOAT16, Codec.FLOAT8, Codec.INT8, Codec.RESIDUAL4, Codec.RESIDUAL2])
 def test_the_kernel_compiles_to_what_the_hardware_is_for(codec: Codec, tmp_path: Path) -> None:
     """No register spills in the roles' loops over tiles; what is kept from block to block may wait in memory.
 
-    A codec for each entry of the table of roles and each way to fill a tile: bfloat16 and float8 have float16's.
+    A codec for each type that is multiplied, but for bfloat16, whose tiles are float16's.
     """
     roles = roles_of(codec, 128, 90)
     assert roles is not None
@@ -109,7 +119,8 @@ def test_the_kernel_compiles_to_what_the_hardware_is_for(codec: Codec, tmp_path:
     assert 32 * of_roles <= query_tile.REGISTERS
     assert variant.metadata.shared <= SHARED_MEMORY[90]
     ptx = variant.asm["ptx"]
-    operands = "f32.f16.f16" if codec is Codec.FLOAT16 else "s32.s8.s8"
+    floats = {Codec.FLOAT16: "f32.f16.f16", Codec.FLOAT8: "f32.e4m3.e4m3"}
+    operands = floats.get(codec, "s32.s8.s8")
     depth = 16 if codec is Codec.FLOAT16 else 32
     assert set(re.findall(r"\b(?:wgmma\.mma_async|mma\.sync)[\w.]*", ptx)) == {
         f"wgmma.mma_async.sync.aligned.m64n128k{depth}.{operands}"
@@ -195,12 +206,12 @@ def another_row(*arguments: Any) -> kernels.Found:
 def test_the_probe_fails_with_a_kernel_that_disagrees(kernel: Any, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(probe.DisagreementError, match="8 queries of 32 tokens, top_k 10"):
         probe.compare_searches([pack(documents([3], 128), Codec.FLOAT16)], [(8, 32, 10)], answers, kernel)
-    assert capsys.readouterr().out == f"{READY}\n"
+    assert capsys.readouterr().out == f"{READY}\n{LAUNCHED}\n"
 
 
 def test_the_probe_passes_with_a_kernel_that_agrees(capsys: pytest.CaptureFixture[str]) -> None:
     probe.compare_searches([pack(documents([3], 128), Codec.FLOAT16)], [(8, 32, 10)], answers, answers)
-    assert capsys.readouterr().out == f"{READY}\n"
+    assert capsys.readouterr().out == f"{READY}\n{LAUNCHED}\n"
 
 
 @pytest.mark.parametrize(
@@ -214,15 +225,32 @@ def test_the_probe_passes_with_a_kernel_that_agrees(capsys: pytest.CaptureFixtur
 )
 def test_the_probe_has_what_kernels_get_wrong(codec: Codec, kind: str) -> None:
     kernel = kernels_of(codec, 128, 90)[kind]
-    assert all(serves(kernel, batch, tokens) for batch, tokens, _ in probe._SHAPES[kind])
-    segment = probe.probe_segment(CPU, codec, 128, 5000)
+    shapes = probe.shapes_of(kind, kernel)
+    assert all(serves(kernel, batch, tokens) for batch, tokens, _ in shapes)
+    longest = 1 if isinstance(kernel, OneWarp) else kernel.subtiles
+    assert {-(-tokens // query_tile.SUBTILE) for _, tokens, _ in shapes} == set(range(1, longest + 1))
+    segment = probe.probe_segment(CPU, codec, 128, probe.mixed_lengths(5000))
     lengths = segment.offsets.diff()
     assert lengths.min() == 0
     assert lengths.max() > 16 * query_tile.LIST
     assert 0.6 < np.mean([reference.is_live(segment, row) for row in range(segment.documents)]) < 0.7
     if segment.centroid_ids is not None:
         assert segment.centroid_ids.min() < 0, "the ids are those of signed numbers"
-    batch, tokens, _ = probe._SHAPES[kind][0]
+    batch, tokens, _ = shapes[0]
     _, mask = probe.probe_queries(CPU, batch, tokens, 128)
     assert batch == 1 or not mask[-1].any()
     assert 0 < mask[: max(batch - 1, 1)].float().mean() < 1
+
+
+def test_the_probe_of_a_single_query_has_full_blocks_and_several_steps_of_scores(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On an H100 or H200, also with the most programs."""
+    monkeypatch.setattr(single_search, "multiprocessors", lambda _device: 132)
+    segment = probe.probe_segment(CPU, Codec.INT8, 128, probe.short_lengths())
+    kernel = one_warp_of(Codec.INT8, 128, 90)
+    assert kernel is not None
+    plan = single_search.plan_single(kernel, segment, 10)
+    assert plan.cut.block_documents == LANES
+    assert plan.capacity < plan.share
+    assert plan.share > 2 * single_query.SCORES_AT_A_TIME

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ CRASHES_AS_IT_ENDS = "import os; print('ready'); print('agrees', flush=True); os
 DOES_NOT_COMPARE = "print('agrees')"
 IS_MUTE = ""
 FINDS_NO_MEMORY = "print('OutOfMemoryError: CUDA out of memory'); raise SystemExit(1)"
-HANGS = "import pathlib, time; print('ready', flush=True); pathlib.Path({!r}).touch(); time.sleep(600)"
+IS_SLOW = "import pathlib, time; print('ready', flush=True); pathlib.Path({!r}).touch(); time.sleep(600)"
+HANGS = IS_SLOW.replace("'ready'", "'ready\\nlaunched'")
 
 
 class Children:
@@ -110,9 +112,16 @@ def test_a_kernel_that_fails_is_not_used_and_not_tried_again(
     assert chosen()
 
 
+@pytest.mark.parametrize(("program", "asked"), [(HANGS, 1), (IS_SLOW, 2)])
 def test_a_kernel_that_hangs_is_not_used_and_its_child_is_ended(
-    children: Children, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    program: str,
+    asked: int,
+    children: Children,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    """One that was still being compiled may have time enough at the next start; one that ran is not tried again."""
     began = tmp_path / "began"
     started: list[int] = []
 
@@ -127,11 +136,31 @@ def test_a_kernel_that_hangs_is_not_used_and_its_child_is_ended(
             raise subprocess.TimeoutExpired(self.args, timeout)
 
     monkeypatch.setattr(subprocess, "Popen", OutOfTime)
-    children.program = HANGS.format(str(began))
+    children.program = program.format(str(began))
     assert not chosen()
-    assert "its probe did not end within 90 s; delete" in caplog.text
+    assert "its probe did not end within 90 s;" in caplog.text
+    assert len(kept(tmp_path)) == (program == HANGS)
     assert not psutil.pid_exists(started[0])
-    assert not chosen() and children.asked == 1, "a restart waited for it again"
+    assert not chosen() and children.asked == asked
+
+
+def test_few_children_run_at_the_same_time(children: Children, monkeypatch: pytest.MonkeyPatch) -> None:
+    running: list[int] = []
+    most: list[int] = []
+
+    def ask(*_: object) -> tuple[verdict.Verdict, bool]:
+        running.append(1)
+        most.append(len(running))
+        time.sleep(0.01)
+        running.pop()
+        return verdict.Verdict(agrees=False, reason=""), False
+
+    monkeypatch.setattr(verdict, "ask_child", ask)
+    with ThreadPoolExecutor(11) as together:
+        for done in [together.submit(verdict.choose, BATCHES, SEGMENT, lambda: None) for _ in range(11)]:
+            done.result()
+    assert children.asked == len(most) == 11
+    assert max(most) <= verdict.AT_ONCE
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,9 @@ import torch
 from compiled_kernels import SHARED_MEMORY, register_use_of
 from maxsim_data import documents, masks, packed, queries
 
-from tridex.kernels import Codec, pack_bitmap
-from tridex.kernels.gpu import query_tile, single_query
-from tridex.kernels.gpu.gluon.roles import OneWarp, kernels_of, one_warp_of, serves
+from tridex.kernels import Codebook, Codec, pack, pack_bitmap
+from tridex.kernels.gpu import backend, query_tile, single_query
+from tridex.kernels.gpu.gluon.roles import SINGLE_QUERIES, OneWarp, kernels_of, one_warp_of, serves
 
 
 @pytest.fixture(scope="module")
@@ -95,12 +95,24 @@ def test_a_document_past_2_gib_is_read_from_where_it_is(interpreter: ProcessPool
 def test_the_best_of_scores_are_in_order(interpreter: ProcessPoolExecutor, top_k: int, splits: int) -> None:
     """Buffers that fill up, ties, and documents without a score."""
     chance = torch.Generator().manual_seed(0)
-    scores = torch.randint(-50, 50, (5 * single_query.CHUNK + 7,), generator=chance) / 8
+    scores = torch.randint(-50, 50, (5 * single_query.SCORES_AT_A_TIME + 7,), generator=chance) / 8
     scores[torch.rand(scores.shape, generator=chance) < 0.3] = float("-inf")
     found_scores, found_rows = interpreter.submit(kernels.best_of_scores, scores, top_k, splits).result()
     expected, rows = scores.sort(descending=True, stable=True)
     assert torch.equal(found_scores, expected[:top_k])
     assert torch.equal(found_rows, rows[:top_k])
+
+
+def test_working_memory_has_room_for_the_products_of_centroids(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a server sets aside for a search is what search_workspace_bytes says."""
+    monkeypatch.setattr(backend, "kernels_of", lambda *_: {SINGLE_QUERIES: OneWarp(12)})
+    weights = torch.arange(4, dtype=torch.int8)
+
+    def size(centroids: int) -> int:
+        book = Codebook(torch.ones((centroids, 128), dtype=torch.int8), weights, 1.0)
+        return backend.search_workspace_bytes(pack(documents([3], 128), Codec.RESIDUAL2, "cpu", book), 1, 32, 10)
+
+    assert size(3000) - size(2000) == 1000 * 32 * 4
 
 
 CODECS = [codec for codec in Codec if one_warp_of(codec, 128, 90)]

@@ -315,7 +315,7 @@ def test_a_forked_process_searches() -> None:
         ({"workspace": torch.ones(9)}, r"workspace is torch.float32 \[9\] .*; expected contiguous torch.uint8 \[0 or"),
         (
             {"workspace": torch.ones(9, dtype=torch.uint8)[1:]},
-            r"workspace is .* at address .*; expected .* at a multiple of 8",
+            r"workspace is .* at address .*; expected .* at a multiple of 16",
         ),
         ({"segment": "meta"}, "segment is on meta; expected a CPU or a CUDA device"),
     ],

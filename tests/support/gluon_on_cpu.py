@@ -370,12 +370,14 @@ class OnCpu:
     def __init__(self, kernel: Any) -> None:
         self._kernel, self._language = kernel, _Language()
         self._function = _translated(kernel, self._language, {})
+        self.launches = 0
 
     def __getitem__(self, grid: tuple[int]) -> Callable[..., None]:
         def launch(*arguments: Any, **others: Any) -> None:
             names = [parameter.name for parameter in self._kernel.params]
             given = dict(zip(names, arguments, strict=False)) | others
             given = {name: _argument(given[name], name.isupper()) for name in names}
+            self.launches += 1
             self._language.programs = grid[0]
             with np.errstate(all="ignore"):
                 for self._language.program in range(grid[0]):

@@ -12,7 +12,7 @@ from maxsim_data import far_away
 from tridex.kernels import Codec, Segment, operator, warm_up
 from tridex.kernels.gpu import backend, query_tile, single_query, single_search
 from tridex.kernels.gpu.gluon import launch, one_warp, verdict
-from tridex.kernels.gpu.gluon.roles import SINGLE_QUERIES, OneWarp, roles_of, serves
+from tridex.kernels.gpu.gluon.roles import SINGLE_QUERIES, OneWarp
 from tridex.kernels.gpu.gluon.search import search_batch
 
 __all__ = [
@@ -100,16 +100,15 @@ def search_by_roles(
     splits: int, query: torch.Tensor, segment: Segment, top_k: int, mask: torch.Tensor
 ) -> tuple[Found, Found]:
     """What the plain kernel finds on a GPU of so many multiprocessors, and what the Gluon kernel finds there."""
-    roles = roles_of(segment.codec, segment.dim, 90)
-    assert roles is not None
     with patch.object(backend, "multiprocessors", lambda _device: splits):
-        plain = search(query, segment, top_k, mask)
+        plain, on_cpu = search(query, segment, top_k, mask), OnCpu(search_batch)
         with (
-            patch.object(launch, "search_batch", OnCpu(search_batch)),
+            patch.object(launch, "search_batch", on_cpu),
             patch.object(verdict, "is_chosen", lambda *_: True),
         ):
-            assert serves(roles, *query.shape[:2])
-            return plain, search(query, segment, top_k, mask)
+            found = search(query, segment, top_k, mask)
+    assert on_cpu.launches == 1, "the plain kernel searched"
+    return plain, found
 
 
 def search_by_one_warp(
@@ -117,15 +116,16 @@ def search_by_one_warp(
 ) -> tuple[Found, Found]:
     """What the plain kernel finds, and what so many programs of one warp find."""
     kernel = OneWarp(programs)
-    assert serves(kernel, *query.shape[:2])
     with patch.object(backend, "kernels_of", lambda *_: {SINGLE_QUERIES: kernel}):
-        plain = search(query, segment, top_k, mask)
+        plain, on_cpu = search(query, segment, top_k, mask), OnCpu(one_warp.score_documents)
         with (
-            patch.object(one_warp, "score_documents", OnCpu(one_warp.score_documents)),
+            patch.object(one_warp, "score_documents", on_cpu),
             patch.object(single_search, "multiprocessors", lambda _device: 1),
             patch.object(verdict, "is_chosen", lambda *_: True),
         ):
-            return plain, search(query, segment, top_k, mask)
+            found = search(query, segment, top_k, mask)
+    assert on_cpu.launches == 1, "the plain kernel searched"
+    return plain, found
 
 
 def search_far_away_by_one_warp(
@@ -139,7 +139,7 @@ def best_of_scores(scores: torch.Tensor, top_k: int, splits: int) -> Found:
     """What the kernel of that name finds."""
     share = -(-len(scores) // splits)
     kept = min(top_k, share)
-    capacity = 2 * kept + 2 * single_query.CHUNK
+    capacity = 2 * kept + 2 * single_query.SCORES_AT_A_TIME
     sizes = [splits * capacity, splits * kept, splits]
     found = torch.empty(top_k), torch.empty(top_k, dtype=torch.int64)
     single_query.best_of_scores[(splits,)](
@@ -153,7 +153,7 @@ def best_of_scores(scores: torch.Tensor, top_k: int, splits: int) -> Found:
         kept,
         capacity,
         top_k,
-        CHUNK=single_query.CHUNK,
+        CHUNK=single_query.SCORES_AT_A_TIME,
         num_warps=4,
     )
     return found

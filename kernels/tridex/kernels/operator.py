@@ -56,7 +56,7 @@ def search(
         top_k: At least 1.
         query_mask: bool [batch, tokens], False where a token does not count; all count where None.
         workspace: uint8 [search_workspace_bytes(...) or more], contiguous, on the segment's device and at a multiple of
-            8, with any content; allocated where None. Two searches at the same time need two.
+            16, with any content; allocated where None. Two searches at the same time need two.
         approximation: What `approximate` made of this segment, or of one with another bitmap: the same results to the
             last bit, sooner. For a segment that `approximates` is True of.
 
@@ -74,10 +74,10 @@ def search(
     if workspace is not None:
         needed = backend.search_workspace_bytes(segment, queries.shape[0], queries.shape[1], top_k)
         fits = workspace.dtype == torch.uint8 and workspace.ndim == 1 and len(workspace) >= needed
-        if not fits or workspace.device != segment.device or not workspace.is_contiguous() or workspace.data_ptr() % 8:
+        if not fits or workspace.device != segment.device or not workspace.is_contiguous() or workspace.data_ptr() % 16:
             raise ValueError(
                 f"workspace is {_described(workspace)} at address {workspace.data_ptr()}; expected contiguous "
-                f"torch.uint8 [{needed} or more] on {segment.device} at a multiple of 8"
+                f"torch.uint8 [{needed} or more] on {segment.device} at a multiple of 16"
             )
     if approximation is not None:
         _check_approximation(approximation, segment, backend)

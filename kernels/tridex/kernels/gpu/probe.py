@@ -18,6 +18,7 @@ from functools import cache, partial
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from tridex.kernels.codebook import Codebook
 from tridex.kernels.codec import Codec
@@ -25,25 +26,27 @@ from tridex.kernels.codecs import encode, split_rows
 from tridex.kernels.segment import Segment, pack_bitmap
 
 from . import backend
-from .gluon.roles import BATCHES, SINGLE_QUERIES, kernels_of
-from .gluon.verdict import AGREES, LONGEST_S, READY, one_line
+from .gluon.roles import BATCHES, SINGLE_QUERIES, OneWarp, Roles, kernels_of, serves
+from .gluon.verdict import AGREES, LAUNCHED, LONGEST_S, READY, one_line
 from .query_tile import capability_of
 
 Search = Callable[[torch.Tensor, torch.Tensor, Segment, int], tuple[torch.Tensor, torch.Tensor]]
 """Of queries, their mask, a segment and top_k: scores and rows."""
 
 _SHAPES = {
-    BATCHES: [(8, 32, 10), (21, 9, 300), (5, 64, 1), (264, 32, 3)],
+    BATCHES: [(8, 32, 10), (21, 9, 300), (5, 64, 1), (264, 32, 3), (3, 128, 10), (2, 90, 10)],
     SINGLE_QUERIES: [(1, 32, 10), (1, 17, 3000), (1, 1, 1)],
 }
 """Queries, their tokens, top_k. Of batches: a program's queries and all of its tokens; several programs, the last with
-few queries; queries of two subtiles; splits of so many documents that buffers of keys fill up."""
+few queries; queries of two subtiles, and of four and three where the kernel serves them; splits of so many documents
+that buffers of keys fill up."""
 
 _DOCUMENTS = {BATCHES: 5000, SINGLE_QUERIES: 30_000}
 """So that programs of one warp, of which there are many, have blocks of several documents."""
 
-_CENTROIDS = 40_000
-"""More than a signed number of 16 bits has room for."""
+_SHORT_DOCUMENTS = 450_000
+"""For single queries alone: blocks of as many documents as a warp has lanes, and scores that a program goes through in
+several steps, thresholds between them. Short, so that they take no more memory than the others."""
 
 _CENTROIDS = 40_000
 """More than a signed number of 16 bits has room for."""
@@ -80,15 +83,23 @@ def compare(device: torch.device, codec: Codec, dim: int, kind: str) -> None:
     if kernel is None:
         raise ValueError(f"there is no Gluon kernel for {kind} in {codec} of {dim} dimensions on {device}")
     plain, fast = partial(backend.search_by, None), partial(backend.search_by, kernel)
-    segment = probe_segment(device, codec, dim, _DOCUMENTS[kind])
-    none_live = segment.with_live(torch.zeros_like(segment.live))
-    compare_searches([segment, none_live], _SHAPES[kind], plain, fast)
+    segment = probe_segment(device, codec, dim, mixed_lengths(_DOCUMENTS[kind]))
+    # First the one without a live document: kernels are loaded for it, and that may wait for those that run.
+    segments = [segment.with_live(torch.zeros_like(segment.live)), segment]
+    if kind == SINGLE_QUERIES:
+        segments.append(probe_segment(device, codec, dim, short_lengths()))
+    compare_searches(segments, shapes_of(kind, kernel), plain, fast)
+
+
+def shapes_of(kind: str, kernel: Roles | OneWarp) -> list[tuple[int, int, int]]:
+    """The searches of a probe: queries, their tokens, top_k."""
+    return [(batch, tokens, top_k) for batch, tokens, top_k in _SHAPES[kind] if serves(kernel, batch, tokens)]
 
 
 def compare_searches(
     segments: Sequence[Segment], shapes: Sequence[tuple[int, int, int]], plain: Search, fast: Search
 ) -> None:
-    """Has both search the segments, and prints READY between. Raises DisagreementError.
+    """Has both search the segments, and prints READY and LAUNCHED on the way. Raises DisagreementError.
 
     shapes: Queries, their tokens, top_k.
     """
@@ -99,6 +110,8 @@ def compare_searches(
     ]
     expected = [_bits(plain(*probe)) for probe in probes]
     print(READY, flush=True)
+    fast(*probes[0])  # Compiles, and waits for no kernel's end.
+    print(LAUNCHED, flush=True)
     for probe, right in zip(probes, expected, strict=True):
         for _ in range(_RUNS):
             if not all(map(torch.equal, _bits(fast(*probe)), right)):
@@ -129,11 +142,22 @@ def _pool(codec: Codec, dim: int) -> torch.Tensor:
     return torch.from_numpy(encode(codec, tokens, _codebook(codec, dim)))
 
 
-def probe_segment(device: torch.device, codec: Codec, dim: int, documents: int) -> Segment:
-    """Documents of 0 to 70 tokens and two long ones. A third are deleted; 200 begin as those before them."""
-    rng = np.random.default_rng(1)
+def mixed_lengths(documents: int) -> NDArray[np.int64]:
+    """Of documents of 0 to 70 tokens and two long ones."""
+    rng = np.random.default_rng(3)
     lengths = np.where(rng.random(documents) < 0.4, rng.integers(0, 20, documents), rng.integers(1, 71, documents))
     lengths[[7, 2500]] = 300, 9000
+    return lengths
+
+
+def short_lengths() -> NDArray[np.int64]:
+    """Of many documents of 0 to 3 tokens."""
+    return np.random.default_rng(4).integers(0, 4, _SHORT_DOCUMENTS)
+
+
+def probe_segment(device: torch.device, codec: Codec, dim: int, lengths: NDArray[np.int64]) -> Segment:
+    """Documents of so many tokens each. A third are deleted; 200 begin as those before them."""
+    rng, documents = np.random.default_rng(1), len(lengths)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     drawn = rng.integers(0, 61, offsets[-1])
     for row in range(1000, 1400, 2):  # Some are equal, and of those the lower row comes first.

@@ -15,11 +15,11 @@ import triton.language as tl
 from .kernels import merge
 from .top_k import LOWEST_KEY, append_keys, clear_keys, keep_largest, sort_keys
 
-CHUNK = 1024
-"""Scores that a program looks at together."""
+SCORES_AT_A_TIME = 1024
+"""Of a program that looks for the best."""
 
-CENTROIDS = 64
-"""That a program multiplies."""
+CENTROIDS_AT_A_TIME = 64
+"""Of a program that multiplies them."""
 
 
 @triton.jit(do_not_specialize=["centroids"])

@@ -37,10 +37,16 @@ class SinglePlan:
     """Keys that a split keeps."""
     capacity: int
     """Keys in its buffer."""
+    centroids: int
+    """Of residual codes; 0 for others."""
 
     def scratch(self, _batch: int) -> dict[str, tuple[torch.dtype, int]]:
-        """What the kernels' arguments point to: numbers of a type, the largest types first."""
+        """What the kernels' arguments point to: numbers of a type, the largest types first.
+
+        Products come before them: 16 bytes are read at a time, and a workspace begins at a multiple of that.
+        """
         return {
+            "p_products": (torch.int32, self.centroids * SUBTILE),
             "p_keys": (torch.int64, self.splits * self.capacity),
             "p_merged": (torch.int64, self.splits * self.kept),
             "p_least": (torch.int64, self.splits),
@@ -54,7 +60,7 @@ def plan_single(kernel: OneWarp, segment: Segment, top_k: int) -> SinglePlan:
     documents = segment.documents
     at_once = multiprocessors(segment.device)
     programs = min(kernel.programs * at_once, max(documents, 1))
-    splits = min(max(cdiv(documents, single_query.CHUNK), 1), at_once)
+    splits = min(max(cdiv(documents, single_query.SCORES_AT_A_TIME), 1), at_once)
     share = max(cdiv(documents, splits), 1)
     kept = min(top_k, share)
     return SinglePlan(
@@ -65,7 +71,8 @@ def plan_single(kernel: OneWarp, segment: Segment, top_k: int) -> SinglePlan:
         splits,
         share,
         kept,
-        capacity=2 * kept + 2 * single_query.CHUNK,
+        capacity=2 * kept + 2 * single_query.SCORES_AT_A_TIME,
+        centroids=0 if segment.codebook is None else len(segment.codebook.centroids),
     )
 
 
@@ -81,7 +88,7 @@ def search_single(
     """The launches behind prepare_queries.
 
     prepared: The query's numbers, weights and unit. stored: arguments of search_documents, from codes to bitmap.
-    scratch: More of them, by their names, and p_scores.
+    scratch: What the plan says, by the arguments' names.
     """
     from .gluon.one_warp import score_documents  # Of an interface that another version of the language may not have.
 
@@ -89,15 +96,15 @@ def search_single(
     codes, scales, ids, centroids, bucket_weights, offsets, live = stored
     products = None
     if centroids is not None:
-        products = torch.empty((len(centroids), SUBTILE), dtype=torch.int32, device=segment.device)
-        single_query.multiply_centroids[(cdiv(len(centroids), single_query.CENTROIDS),)](
+        products = scratch["p_products"]
+        single_query.multiply_centroids[(cdiv(plan.centroids, single_query.CENTROIDS_AT_A_TIME),)](
             numbers,
             centroids,
             products,
-            len(centroids),
+            plan.centroids,
             DIM=segment.dim,
             SUBTILE=SUBTILE,
-            CENTROIDS=single_query.CENTROIDS,
+            CENTROIDS=single_query.CENTROIDS_AT_A_TIME,
             num_warps=4,
         )
     counters, document_scores, cut = scratch["p_counters"], scratch["p_scores"], plan.cut
@@ -135,6 +142,6 @@ def search_single(
         plan.kept,
         plan.capacity,
         scores.shape[1],
-        CHUNK=single_query.CHUNK,
+        CHUNK=single_query.SCORES_AT_A_TIME,
         num_warps=4,
     )

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,17 +30,23 @@ from tridex.kernels.codec import Codec
 from tridex.kernels.segment import Segment
 
 PROBE = "tridex.kernels.gpu.probe"
-"""The child's module. It has device, codec, dim and what is searched (roles.py) as arguments, and prints READY, then
-AGREES or why not."""
+"""The child's module. It has device, codec, dim and what is searched (roles.py) as arguments, and prints READY,
+LAUNCHED, then AGREES or why not."""
 
 READY = "ready"
 """The plain kernel has searched the probe: what goes wrong from here on is the Gluon kernel's fault."""
 
+LAUNCHED = "launched"
+"""The Gluon kernel is compiled and runs: a child that runs out of time before is slow, and behind it hangs."""
+
 AGREES = "agrees"
 
 LONGEST_S = 90.0
-"""Of a child; those of several codecs run at the same time. It imports torch and compiles, some 20 s, and then searches
-for milliseconds; half of the time that a server has by default to start."""
+"""Of a child. It imports torch and compiles, some 20 s, and then searches for milliseconds; half of the time that a
+server has by default to start."""
+
+AT_ONCE = 4
+"""Children that run at the same time: each compiles on a core and has, by estimate, 0.6 GB of the device."""
 
 _GONE_S = 5.0
 """How long a killed child may take: while the device does not let go of it, it cannot end."""
@@ -49,6 +56,8 @@ _FILE = "gluon.json"
 _log = logging.getLogger(__name__)
 
 _chosen: set[tuple[str, torch.device, Codec]] = set()
+
+_turns = threading.BoundedSemaphore(AT_ONCE)
 
 
 @dataclass(frozen=True)
@@ -107,7 +116,8 @@ def _verdict(kind: str, device: torch.device, codec: Codec, dim: int) -> tuple[V
     cache = get_cache_manager(_key(kind, device, codec, dim))
     if kept := _read(cache):
         return kept
-    verdict, is_the_kernels = ask_child(_command(kind, device, codec, dim), LONGEST_S)
+    with _turns:
+        verdict, is_the_kernels = ask_child(_command(kind, device, codec, dim), LONGEST_S)
     return verdict, cache.put(json.dumps(asdict(verdict)), _FILE) if is_the_kernels else None
 
 
@@ -155,7 +165,8 @@ def ask_child(command: Sequence[str], longest_s: float) -> tuple[Verdict, bool]:
         longest_s: Seconds that it may take.
 
     Returns:
-        The verdict, and whether it is one of the kernel: the child had come as far as READY.
+        The verdict, and whether it is one of the kernel: the child had come as far as READY or, where it ran out of
+        time, LAUNCHED.
 
     Raises:
         OSError: The child cannot be started.
@@ -182,14 +193,14 @@ def ask_child(command: Sequence[str], longest_s: float) -> tuple[Verdict, bool]:
                 child.wait(_GONE_S)
         output.seek(0)
         said = output.read().decode(errors="replace").splitlines()
-    is_the_kernels = READY in said
+    is_the_kernels = (LAUNCHED if status is None else READY) in said
     if status == 0 and is_the_kernels and said[-1] == AGREES:
         return Verdict(agrees=True, reason=""), is_the_kernels
     if status is None:
         reason = f"its probe did not end within {longest_s:g} s"
     elif status < 0:
         reason = f"its probe was ended by {signal.Signals(-status).name}"
-    elif said and said[-1] not in (READY, AGREES):
+    elif said and said[-1] not in (READY, LAUNCHED, AGREES):
         reason = said[-1]
     else:
         reason = f"its probe ended with status {status}"
