@@ -22,6 +22,8 @@ CHANNEL_ARGUMENTS: list[tuple[str, str | int]] = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     # A server that is back is found within two seconds; by default, gRPC waits up to two minutes between attempts.
     ("grpc.max_reconnect_backoff_ms", 2000),
+    # Else a new client shares the connection of others to that address, and what they wait between attempts.
+    ("grpc.use_local_subchannel_pool", 1),
 ]
 
 Headers: TypeAlias = Mapping[str, Any]
