@@ -46,7 +46,7 @@ _IS_SHUT = struct.Struct("=I")
 _IS_SHUT_AT = _REFUSED_AT + _REFUSED.size
 _LONGEST = struct.Struct("=I")
 _LONGEST_AT = _IS_SHUT_AT + _IS_SHUT.size
-_LONGEST_US = 2**32 - 1
+_MOST_US = 2**32 - 1
 
 
 class GateLane(IntEnum):
@@ -165,7 +165,7 @@ def open_gate(file: Path) -> Callable[[GateLane], Door]:
 
 
 def _microseconds(seconds: float) -> int:
-    return min(int(seconds * 1e6), _LONGEST_US)
+    return min(int(seconds * 1e6), _MOST_US)
 
 
 def _at(lane: int) -> int:

@@ -12,8 +12,9 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
 from tridex.serving.backend import device_failure
 from tridex.serving.backend.background import LoggedErrors
+from tridex.serving.backend.lane import Lane, Task
 from tridex.serving.backend.reporter import Reporter
-from tridex.serving.backend.scheduler import Lane, Scheduler, Task
+from tridex.serving.backend.scheduler import Scheduler
 from tridex.serving.backend.service import Arrays, ErrorCode, RequestError, Sender, as_request_error
 from tridex.serving.run_folder import RunFolder
 

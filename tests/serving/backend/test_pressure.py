@@ -1,4 +1,4 @@
-"""When a lane counts as overloaded: while more is refused than answered, for those callers who are refused."""
+"""When a lane counts as overloaded: while more is refused than answered, for those clients who are refused."""
 
 from __future__ import annotations
 

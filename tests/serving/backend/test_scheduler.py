@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from tridex.client import Overloaded
 from tridex.encoding import TokenBatch
+from tridex.serving.backend import lane as lanes
 from tridex.serving.backend import scheduler
-from tridex.serving.backend.scheduler import UNIT_TOKENS, Lane, Scheduler, Task
+from tridex.serving.backend.lane import UNIT_TOKENS, Lane, Task
+from tridex.serving.backend.scheduler import Scheduler
 from tridex.serving.backend.service import ErrorCode, Request, RequestError, Sender, invalid
 from tridex.serving.gate import Door
 
@@ -165,7 +167,7 @@ def test_the_gate_is_told_what_the_smallest_request_would_be_told(encoder: Encod
 def test_of_an_overload_a_short_queue_is_kept(
     running: Scheduler, encoder: Encoder, lane: Lane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scheduler, "_SOON_S", 1e9)  # however slow this machine is
+    monkeypatch.setattr(lanes, "_SOON_S", 1e9)  # however slow this machine is
     encoder.go_on.clear()
     threading.Timer(0.2, encoder.go_on.set).start()
     running.submit(task(16), lane).result(10)
@@ -189,7 +191,7 @@ def test_of_an_overload_a_short_queue_is_kept(
     surplus = [end for end in ends if isinstance(end, RequestError)]
     assert surplus == ends[-len(surplus) :], "the newest"
     for end in surplus:
-        assert end.code is ErrorCode.OVERLOADED and Overloaded(str(end)).retry_after_s == scheduler._SOON_S
+        assert end.code is ErrorCode.OVERLOADED and Overloaded(str(end)).retry_after_s == lanes._SOON_S
     assert len({id(end) for end in surplus}) == len(surplus), "each has an error of its own"
     again = running.submit(task(16, request=Request({}, sender=Sender(60.0))), lane)
     assert again.result(10)["TEXTS"] == 1  # type: ignore[index]

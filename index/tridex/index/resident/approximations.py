@@ -1,7 +1,7 @@
 """Which segments get an approximation (tridex.kernels), and where it is kept.
 
-It is made in the background (Follower.make), where the memory budget leaves room. Searches have the same
-results with it and without.
+It is made in the background (Follower.make), where the memory budget leaves room. Searches have the same results with
+it and without.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ class Follower:
     def refresh(self) -> Snapshot:
         """Moves the snapshot to the store's newest version; where it is at that already, only asks for its number.
 
-        Neither keeps removed files open, once `Store.close_removed_files` was called.
+        Either way the snapshot keeps no removed files open once `Store.close_removed_files` was called.
         """
         with self._changing:
             if self.snapshot.collection.latest_version() != self.snapshot.version:

@@ -1,4 +1,4 @@
-"""A model's canary: it has to answer, every few seconds, what it answered at the start.
+"""A model's canary: it has to answer, every few seconds, what it answered first.
 
 So a model that lives, is not stuck, and answers wrongly or with errors is noticed, although nobody else asks it. It is
 asked within its own process, so that it needs no key and is counted among no requests but those that wait. That it is
@@ -35,7 +35,7 @@ _NO_VERDICT = {ErrorCode.UNAVAILABLE, ErrorCode.OVERLOADED, ErrorCode.DEADLINE_E
 
 
 class WrongAnswerError(Exception):
-    """The canary was answered otherwise than at the start."""
+    """The canary was answered otherwise than at first."""
 
 
 def check_answer(answer: NDArray[Any], first: NDArray[Any]) -> None:

@@ -1,9 +1,9 @@
 """Whether a lane is overloaded, and how little may wait then.
 
-A queue that is as long as its callers' timeouts allow answers a little more than a short one and makes everybody late.
-But callers who ask again once they are answered, 64 or 256 of them, keep a long queue as well, in which nobody must be
+A queue that is as long as its clients' timeouts allow answers a little more than a short one and makes everybody late.
+But clients who ask again once they are answered, 64 or 256 of them, keep a long queue as well, in which nobody must be
 refused. What tells the two apart is that of an overload more is refused than answered. Only then is the queue kept
-short, and only for those callers of whom some must be refused: one who would wait longer than any of them is not
+short, and only for those clients of whom some must be refused: one who would wait longer than any of them is not
 concerned.
 """
 

@@ -39,8 +39,9 @@ from tridex.protocol import limits, models, parameters
 from tridex.protocol.parameters import IfExists
 from tridex.serving.backend.canary import check_answer
 from tridex.serving.backend.error_translation import translated_errors
+from tridex.serving.backend.lane import UNIT_TOKENS, Lane, Task, Wait
 from tridex.serving.backend.remote_encoder import RemoteEncoder
-from tridex.serving.backend.scheduler import UNIT_TOKENS, Lane, Scheduler, Task, Wait
+from tridex.serving.backend.scheduler import Scheduler
 from tridex.serving.backend.service import (
     Context,
     ErrorCode,

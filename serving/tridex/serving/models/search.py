@@ -22,8 +22,9 @@ from tridex.encoding import DeviceEncoder, TokenBatch, create_encoder, latest_ve
 from tridex.kernels import Codec
 from tridex.protocol import limits, models
 from tridex.serving.backend.canary import check_answer
+from tridex.serving.backend.lane import UNIT_TOKENS, Encoded, Lane, Task, Wait
 from tridex.serving.backend.query_tokens import QueryTokens
-from tridex.serving.backend.scheduler import UNIT_TOKENS, Encoded, Lane, Scheduler, Task, Wait
+from tridex.serving.backend.scheduler import Scheduler
 from tridex.serving.backend.service import (
     Arrays,
     Context,

@@ -160,7 +160,8 @@ static uint64_t cancelled_length;
 static const char* call_parameter;
 static uint64_t calls;                    /* how many there were */
 
-/* A file that other processes write to and read, of `*size` bytes; NULL where it is not there or smaller than that. */
+/* A file that other processes write to and read; its bytes in `*size`. NULL where it is not there or has fewer than
+   `least`. */
 static void* shared_file(const char* path, size_t least, size_t* size) {
   void* file = MAP_FAILED;
   int descriptor = path != NULL ? open(path, O_RDWR | O_CLOEXEC) : -1;

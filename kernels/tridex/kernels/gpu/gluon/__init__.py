@@ -4,7 +4,7 @@ They are twins of the plain kernels beside this folder, with the same bits, and 
 agree (../probe.py).
 
 roles.py       which warps do what: the table, and the kernel's constants that follow from it
-launch.py      grids and arguments
+launch.py      a batch's grids and arguments
 search.py      the kernel of a batch: its roles are
 producer.py    lists of chunks
 tiles.py       tiles of tokens, copied or decoded to shared memory

@@ -1,4 +1,4 @@
-"""Launches the Gluon kernels. Nothing here is imported before a kernel is compared with its twin."""
+"""Launches the Gluon kernel of a batch. Nothing here is imported before a kernel is compared with its twin."""
 
 from __future__ import annotations
 

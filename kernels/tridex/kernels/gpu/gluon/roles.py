@@ -26,7 +26,7 @@ TOKENS = 128
 
 LISTS = 2
 HEAD = 4
-"""Lists of chunks, and numbers in front of each (producer.py)."""
+"""Lists of chunks, and numbers in front of each (producer.py, tiles.py)."""
 
 WARPS = 4
 """Of a consumer."""

@@ -1,4 +1,4 @@
-"""Callers that hang up: what still waits of theirs is forgotten."""
+"""Clients that hang up: what still waits of theirs is forgotten."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ CALLS: dict[str, tuple[str, kserve.Inputs]] = {
 
 
 @pytest.mark.parametrize("model", CALLS)
-def test_what_callers_hang_up_on_is_not_done(client: Client, server: TritonServer, model: str) -> None:
+def test_what_clients_hang_up_on_is_not_done(client: Client, server: TritonServer, model: str) -> None:
     operation, inputs = CALLS[model]
     parameters = {"collection": COLLECTION} if operation == "search" else {}
     forgotten = (REQUESTS.name, frozenset({("operation", operation), ("code", "DEADLINE_EXCEEDED")}))
