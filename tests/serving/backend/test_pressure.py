@@ -35,8 +35,13 @@ def after(answered: int, refused: int, longest_s: float = 1.0) -> Pressure:
     pressure = Pressure()
     pressure.answered(answered)
     pressure.refused(Refused(refused, longest_s))
-    pressure.look()
+    pressure.look(0)
     return pressure
+
+
+def refuse(pressure: Pressure, requests: int) -> None:
+    pressure.refused(Refused(requests, 1.0))
+    pressure.look(4)
 
 
 @given(st.integers(0, 1000), st.integers(0, 1000), st.floats(0.001, 100))
@@ -52,8 +57,39 @@ def test_what_is_refused_by_and_by_beside_many_answers_is_no_overload(clock: Clo
         clock.now += 0.1
         pressure.answered(10)
         pressure.refused(Refused(9, 1.0))
-        pressure.look()
+        pressure.look(0)
         assert not pressure.concerns(0.5)
+
+
+def test_what_is_refused_of_a_burst_is_no_overload(clock: Clock) -> None:
+    pressure = Pressure()
+    for _ in range(3):
+        pressure.queue(is_long=True)
+        for _ in range(9):
+            clock.now += 0.01
+            refuse(pressure, 100)
+            assert not pressure.is_on
+        clock.now += 0.5
+        pressure.queue(is_long=False)
+    pressure.queue(is_long=True)
+    clock.now += 2 * module._BURST_S
+    refuse(pressure, 4)
+    assert not pressure.is_on, "as many are being answered"
+    refuse(pressure, 1)
+    assert pressure.is_on, "it goes on"
+
+
+def test_what_was_answered_before_the_queue_became_long_does_not_count(clock: Clock) -> None:
+    pressure = Pressure()
+    pressure.answered(1000)
+    pressure.queue(is_long=True)
+    clock.now += module._BURST_S
+    refuse(pressure, 5)
+    assert pressure.is_on
+    pressure.queue(is_long=False)
+    pressure.queue(is_long=True)
+    pressure.look(0)
+    assert pressure.is_on, "a queue that is kept short becomes long again and again"
 
 
 def test_it_is_over_when_nothing_is_refused_any_more(clock: Clock) -> None:
@@ -63,7 +99,7 @@ def test_it_is_over_when_nothing_is_refused_any_more(clock: Clock) -> None:
         clock.now += 0.05
         seconds += 0.05
         pressure.answered(5)
-        pressure.look()
+        pressure.look(0)
     assert 0.25 <= seconds < 1.0
 
 

@@ -151,6 +151,16 @@ class Lane(Generic[R]):
         """Tasks that are not answered yet."""
         return self._weights.total()
 
+    @property
+    def is_long(self) -> bool:
+        """Whether more wait than are to wait in an overload."""
+        return self._pressure.is_long(self.requests, self.wait_s(1))
+
+    @property
+    def is_piling_up(self) -> bool:
+        """Whether an overload may have begun."""
+        return self.is_long and not self._pressure.is_on
+
     def add(self, task: Task[R]) -> None:
         """A task starts to wait."""
         self._alone = None
@@ -186,16 +196,11 @@ class Lane(Generic[R]):
 
     def _tell(self) -> None:
         """Tells the front ends what the smallest request would be told by `check`."""
-        wait_s = self.wait_s(1)
-        shortest_s = wait_s / _SHARE
-        if self._pressure.is_long(self.requests, wait_s):
+        shortest_s, is_long = self.wait_s(1) / _SHARE, self.is_long
+        self._pressure.queue(is_long=is_long)
+        if is_long:
             shortest_s = max(shortest_s, self._pressure.below_s)
         self._door.tell(shortest_s, self._assumed_timeout_s())
-
-    def _look(self) -> None:
-        """Asks for what the front ends have refused."""
-        self._pressure.refused(self._door.take_refused())
-        self._pressure.look()
 
     def finished(self, weight: int, tasks: Sequence[Task[R]]) -> None:
         """Work of this weight is done, and these tasks are. It took the time since the last call, other lanes' turns
@@ -210,7 +215,6 @@ class Lane(Generic[R]):
         self._pressure.answered(len(tasks))
         if self._alone and self._alone[0] in tasks:
             self._pressure.answered_alone(now - self._alone[1])
-        self._look()
 
     def take_abandoned(self) -> list[Task[R]]:
         """Takes out the tasks whose senders have left."""
@@ -223,18 +227,23 @@ class Lane(Generic[R]):
         return over
 
     def take_surplus(self) -> list[Task[R]]:
-        """Takes out the newest tasks, as far as they would be refused if they came now and can be told so soon."""
+        """Takes out the newest tasks, as far as they would be refused if they came now and can be told so soon, by
+        what the front ends have refused meanwhile."""
+        self._pressure.refused(self._door.take_refused())
+        self._pressure.look(self.requests - len(self.waiting))
+        self._tell()
         over: list[Task[R]] = []
         if not self._pressure.is_on:
             return over
         wait_s, now = self.wait_s(1), time.monotonic()
         for task in reversed(self.waiting):
-            if not self._pressure.is_long(self.requests - len(over), wait_s):
+            before_s = wait_s - self._pace_s * min(task.weight, _UNIT_WEIGHT)
+            if not self._pressure.is_long(self.requests - len(over) - 1, before_s):
                 break
             waited_s = now - task.request.sender.arrived_at
             if self._pressure.concerns(self._assumed_timeout_s(task)) and waited_s < _SOON_S and not task.tokens:
                 over.append(task)
-                wait_s -= self._pace_s * min(task.weight, _UNIT_WEIGHT)
+                wait_s = before_s
         for task in over:
             self.waiting.remove(task)
         return over

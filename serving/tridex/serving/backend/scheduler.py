@@ -34,6 +34,10 @@ _MAX_HELD_TOKENS = 2**20
 """Token embeddings of incomplete requests, 0.5 GB at 128 dimensions: above it, requests that have begun are completed
 one by one."""
 
+_LOOK_S = 0.01
+"""How often it is asked whether there is an overload while a queue is long: a unit takes 0.1 s on two CPU cores, too
+long for those who are to be refused."""
+
 _STUCK_S = 60.0
 
 
@@ -104,6 +108,8 @@ class Scheduler:
             "schedule", "encodes texts", self._turns, stuck_after_s=_STUCK_S, condition=self._changed
         )
         self._thread.start()
+        self._watch = Background("watch", "looks for overload", self._look)
+        self._watch.start()
 
     def submit(self, task: Task[R], lane: Lane[R]) -> Future[Arrays | RequestError]:
         """The task's answer, when there is one. Raises RequestError OVERLOADED where it would come too late."""
@@ -135,7 +141,7 @@ class Scheduler:
 
     def trouble(self) -> str | None:
         """What keeps tasks from being done, None while nothing does."""
-        return self._thread.trouble()
+        return self._thread.trouble() or self._watch.trouble()
 
     def gauges(self) -> Iterator[Gauge]:
         """How much waits in each lane."""
@@ -148,16 +154,33 @@ class Scheduler:
     def close(self) -> None:
         """Ends after the current unit, and refuses the tasks that still wait."""
         self._thread.close()
+        self._watch.close()
         self._complete()
         for lane in self._lanes:
             while lane.waiting:
                 self._drop(lane, lane.waiting.popleft(), RequestError(ErrorCode.UNAVAILABLE, "the server is stopping"))
 
     def _add(self, task: Task[R], lane: Lane[R]) -> None:
+        was_piling_up = lane.is_piling_up
         lane.add(task)
         lane.waiting.append(task)
         self._held += task.size
         self._thread.wake()
+        if lane.is_piling_up and not was_piling_up:
+            self._watch.wake()
+
+    def _look(self) -> float | None:
+        """Refuses what an overload leaves no room for, while a unit is under way; the seconds until the next look."""
+        with self._changed:
+            piling_up = [lane for lane in self._lanes if lane.is_piling_up]
+        for lane in piling_up:
+            self._refuse_surplus(lane)
+        return _LOOK_S if piling_up else None
+
+    def _refuse_surplus(self, lane: Lane[Any]) -> None:
+        with self._changed:
+            surplus = lane.take_surplus()
+        self._drop_all(lane, surplus, lane.surplus)
 
     def _turns(self) -> float | None:
         """A turn for each lane that has work; the seconds until the next."""
@@ -182,9 +205,9 @@ class Scheduler:
     def _turn(self, lane: Lane[R]) -> _Begun | None:
         """Does one unit of a lane's work, or begins it on a device."""
         with self._changed:
-            left, surplus = lane.take_abandoned(), lane.take_surplus()
+            left = lane.take_abandoned()
         self._drop_all(lane, left, abandoned)
-        self._drop_all(lane, surplus, lane.surplus)
+        self._refuse_surplus(lane)
         whole: list[Task[R]] = []
         unit = _Unit(self._unit_tokens)
         weight = 0
