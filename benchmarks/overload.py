@@ -7,7 +7,8 @@ whether there are answers or not, then at once the clients of before: is their t
 patient client, and with one of three times what 99 % of lone searches take at most. Each search is of several queries:
 of single ones, 2,000 a second took the generator more than one of two cores, and what was late was the generator. The
 overload comes from a process of its own, so that what it has not dealt with yet delays nobody else; all share the
-machine with the server.
+machine with the server. Beside the overload it sends some requests that are refused whatever the load, to a model that
+no caller may ask: how late these are is the generator and the front end.
 """
 
 from __future__ import annotations
@@ -17,14 +18,13 @@ import asyncio
 import itertools
 import multiprocessing
 import time
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc.aio
 import numpy as np
@@ -56,39 +56,51 @@ ONSET_S = 1.0
 """After which it is known that there is an overload."""
 AFTER_S = 2
 TICK_S = 0.005
+CONTROL_RATE = 20
+"""Requests a second that are refused whatever the load."""
+SOON_MS = 50.0
 
 OK, OVERLOADED, TIMED_OUT = "OK", ErrorTag.OVERLOADED.value, ErrorTag.DEADLINE_EXCEEDED.value
+FORBIDDEN = "NOT_FOUND"
 
 console = Console()
 
 
+class End(NamedTuple):
+    """How a request ended."""
+
+    status: str
+    sent_at: float
+    ended_at: float
+
+
 @dataclass
 class Ends:
-    """How requests ended: milliseconds of each, by status, and when those that succeeded did."""
+    """How requests ended."""
 
-    ms: defaultdict[str, list[float]] = field(default_factory=partial(defaultdict, list))
-    answered_at: list[float] = field(default_factory=list)
+    all: list[End] = field(default_factory=list)
 
     @property
-    def total(self) -> int:
-        return sum(map(len, self.ms.values()))
+    def by_status(self) -> Counter[str]:
+        return Counter(end.status for end in self.all)
 
-    def percentile(self, status: str, percent: float) -> float | None:
-        return _percentile(self.ms[status], percent)
+    @property
+    def answered_at(self) -> list[float]:
+        return [end.ended_at for end in self.all if end.status == OK]
 
-    def accepted_since(self, at: float) -> list[float]:
-        """Milliseconds of the requests that succeeded and were sent after a time."""
-        return [ms for ms, end in zip(self.ms[OK], self.answered_at, strict=True) if end - ms / 1000 >= at]
+    def ms(self, status: str, since: float = 0.0) -> list[float]:
+        """How long those with a status took that were sent after a time."""
+        return [
+            1000 * (end.ended_at - end.sent_at) for end in self.all if end.status == status and end.sent_at >= since
+        ]
 
 
 class Generator:
-    """Sends searches with a timeout, one question after another, over several connections."""
+    """Sends messages with a timeout, one after another, over several connections."""
 
-    def __init__(self, address: str, corpus: Corpus, timeout_s: float) -> None:
+    def __init__(self, address: str, messages: Sequence[bytes], timeout_s: float) -> None:
         self._timeout_s = timeout_s
-        collection, texts = corpus.collection(CODECS[0]), corpus.questions
-        some = [texts[i : i + QUERIES] for i in range(0, len(texts), QUERIES)]
-        self._messages = itertools.cycle([_message(collection, queries, timeout_s) for queries in some])
+        self._messages = itertools.cycle(messages)
         self._channels = [
             grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
             for _ in range(CONNECTIONS)
@@ -101,7 +113,7 @@ class Generator:
             await channel.close()
 
     async def ask(self, ends: Ends) -> None:
-        """One search."""
+        """One request."""
         status = OK
         began = time.monotonic()
         try:
@@ -109,10 +121,7 @@ class Generator:
         except grpc.aio.AioRpcError as error:
             refusal = untagged(error.details() or "")
             status = refusal[0].value if refusal else error.code().name
-        ended = time.monotonic()
-        ends.ms[status].append(1000 * (ended - began))
-        if status == OK:
-            ends.answered_at.append(ended)
+        ends.all.append(End(status, began, time.monotonic()))
 
     async def closed(self, clients: int, seconds: float) -> Ends:
         """Clients that ask again as soon as they are answered."""
@@ -159,16 +168,16 @@ def main() -> None:
 
 async def lone(address: str, corpus: Corpus) -> dict[str, float]:
     """Milliseconds of one client's searches."""
-    generator = Generator(address, corpus, 10 * PATIENT_S)
+    generator = searching(address, corpus, 10 * PATIENT_S)
     await generator.closed(1, WARM_UP_S)
     ends = await generator.closed(1, ALONE_S)
     await generator.close()
-    return {f"p{percent}_ms": float(np.percentile(ends.ms[OK], percent)) for percent in (50, 99)}
+    return {f"p{percent}_ms": float(np.percentile(ends.ms(OK), percent)) for percent in (50, 99)}
 
 
 async def overload(address: str, corpus: Corpus, timeout_s: float, seconds: float) -> dict[str, Any]:
     """Capacity, overload, and what there is right after it."""
-    busy = Generator(address, corpus, 10 * PATIENT_S)
+    busy = searching(address, corpus, 10 * PATIENT_S)
     await busy.closed(CLIENTS, WARM_UP_S)
     began = time.monotonic()
     seconds_idle = each_second((await busy.closed(CLIENTS, CAPACITY_S)).answered_at, began, CAPACITY_S)
@@ -180,21 +189,26 @@ async def overload(address: str, corpus: Corpus, timeout_s: float, seconds: floa
     others.start()
     began, over = await asyncio.to_thread(here.recv)
     after = await busy.closed(CLIENTS, AFTER_S + 1)
-    ends: Ends = await asyncio.to_thread(here.recv)
+    ends, control = await asyncio.to_thread(here.recv)
     others.join()
     await busy.close()
     accepted = sum(at < over for at in ends.answered_at)
     return {
         "timeout_s": timeout_s,
         "capacity_per_s": capacity,
-        "sent_per_s": ends.total / seconds,
+        "sent_per_s": len(ends.all) / seconds,
         "accepted_per_s": accepted / (over - began),
         "accepted_ms": {
-            **{f"p{percent}": ends.percentile(OK, percent) for percent in (50, 99)},
-            "p99_later": _percentile(ends.accepted_since(began + ONSET_S), 99),
+            **{f"p{percent}": _percentile(ends.ms(OK), percent) for percent in (50, 99)},
+            "p99_later": _percentile(ends.ms(OK, since=began + ONSET_S), 99),
         },
-        "refused_ms": {f"p{percent}": ends.percentile(OVERLOADED, percent) for percent in (50, 99, 100)},
-        "ends": {status: len(ms) for status, ms in ends.ms.items()},
+        "refused_ms": {
+            **{f"p{percent}": _percentile(ends.ms(OVERLOADED), percent) for percent in (50, 99, 100)},
+            "p100_later": _percentile(ends.ms(OVERLOADED, since=began + ONSET_S), 100),
+            "p100_control": _percentile(control.ms(FORBIDDEN), 100),
+        },
+        "refused_late": sum(ms > SOON_MS for ms in ends.ms(OVERLOADED)),
+        "ends": dict(ends.by_status),
         "seconds_idle": seconds_idle[:AFTER_S],
         "seconds_after": each_second([*ends.answered_at, *after.answered_at], over, AFTER_S),
     }
@@ -203,14 +217,17 @@ async def overload(address: str, corpus: Corpus, timeout_s: float, seconds: floa
 def _overload(there: Connection, address: str, corpus: Corpus, timeout_s: float, rate: float, seconds: float) -> None:
     """In a process of its own. Says when the overload began and ended, by the monotonic clock, and then how it did."""
 
-    async def run() -> Ends:
-        hasty = Generator(address, corpus, timeout_s)
+    async def run() -> tuple[Ends, Ends]:
+        hasty = searching(address, corpus, timeout_s)
+        other = Generator(address, [_forbidden()], timeout_s)
         await hasty.closed(CONNECTIONS, 0.5)  # connects
+        await other.closed(CONNECTIONS, 0.1)
         began = time.monotonic()
-        ends = await hasty.open(rate, seconds)
+        ends = await asyncio.gather(hasty.open(rate, seconds), other.open(CONTROL_RATE, seconds))
         there.send((began, time.monotonic()))
         await asyncio.sleep(timeout_s + AFTER_S)
         await hasty.close()
+        await other.close()
         return ends
 
     there.send(asyncio.run(run()))
@@ -219,6 +236,18 @@ def _overload(there: Connection, address: str, corpus: Corpus, timeout_s: float,
 def each_second(answered_at: Sequence[float], began: float, seconds: int) -> list[int]:
     """How many answers came in each second since `began`."""
     return [sum(began + i <= at < began + i + 1 for at in answered_at) for i in range(seconds)]
+
+
+def searching(address: str, corpus: Corpus, timeout_s: float) -> Generator:
+    """Sends searches."""
+    collection, texts = corpus.collection(CODECS[0]), corpus.questions
+    some = [texts[i : i + QUERIES] for i in range(0, len(texts), QUERIES)]
+    return Generator(address, [_message(collection, queries, timeout_s) for queries in some], timeout_s)
+
+
+def _forbidden() -> bytes:
+    """A request that the guard refuses."""
+    return bytes(pb.ModelInferRequest(model_name=models.ENCODER.name).SerializeToString())
 
 
 def _message(collection: str, queries: Sequence[str], timeout_s: float) -> bytes:
@@ -239,7 +268,7 @@ def _message(collection: str, queries: Sequence[str], timeout_s: float) -> bytes
 def markdown(alone: Mapping[str, float], runs: Sequence[Mapping[str, Any]]) -> str:
     """A row for each timeout."""
     head = ["timeout", "capacity/s", "sent/s", "answered/s", "p50 ms", "p99 ms", "of those sent after 1 s", "refused"]
-    head += ["in ms: p50", "p99", "most"]
+    head += ["in ms: p50", "p99", "most", "of those sent after 1 s", "of the control", "after 50 ms"]
     head += ["too late", "seconds after", "on an idle server"]
     lines = ["| " + " | ".join(head) + " |", "| " + " | ".join(["---"] * len(head)) + " |"]
     for run in runs:
@@ -248,7 +277,8 @@ def markdown(alone: Mapping[str, float], runs: Sequence[Mapping[str, Any]]) -> s
         cells = [f"{run['timeout_s']:.2f} s", *(f"{run[name]:.0f}" for name in ("capacity_per_s", "sent_per_s"))]
         cells += [f"{run['accepted_per_s']:.0f} ({run['accepted_per_s'] / run['capacity_per_s']:.0%})"]
         cells += [_figure(run["accepted_ms"][name]) for name in ("p50", "p99", "p99_later")] + [f"{refused:.1%}"]
-        cells += [_figure(run["refused_ms"][name]) for name in ("p50", "p99", "p100")] + [f"{late:.2%}"]
+        cells += [_figure(run["refused_ms"][name]) for name in ("p50", "p99", "p100", "p100_later", "p100_control")]
+        cells += [f"{run['refused_late']}", f"{late:.2%}"]
         for seconds in (run["seconds_after"], run["seconds_idle"]):
             cells += [", ".join(f"{count} ({count / run['capacity_per_s']:.0%})" for count in seconds)]
         lines.append("| " + " | ".join(cells) + " |")

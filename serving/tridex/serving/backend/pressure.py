@@ -48,7 +48,8 @@ class Pressure:
     def __init__(self) -> None:
         self._lone_s = 0.0
         self._long_since: float | None = None
-        self._forget(time.monotonic())
+        self._before, self._window = _Window(), _Window()
+        self._began = time.monotonic()
         self.below_s = 0.0
         """The timeout below which an overload concerns requests; 0 while there is none."""
 
