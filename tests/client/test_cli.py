@@ -105,7 +105,7 @@ def test_index_json(run, written, tmp_path):
     result = run("index", "add", tmp_path / "docs.jsonl", "--collection", "docs", "--json")
     counts = json.loads(result.stdout)
     assert counts.pop("seconds") > 0
-    assert counts.pop("version") == 2
+    assert counts.pop("version") == 3
     assert counts == {"documents": 3, "without_text": 1, "added": 0, "replaced": 0, "skipped": 3}
     assert len(written) == 3
 
@@ -197,6 +197,53 @@ def test_an_id_that_comes_twice_names_both_lines(run, written, tmp_path):
         f"tridex: {place} 42: id '0' was there before ({place} 2); expected distinct ids"
     )
     assert written == [], "all rows are checked before one is written"
+
+
+FIXED = '{"name": "docs", "fields": {"n": "int"}}'
+INFERS = '{"name": "docs", "fields": {"n": "int"}, "infers_fields": true, "count": %d}'
+
+
+@pytest.mark.parametrize(
+    ("collection", "rows", "options", "expected"),
+    [
+        (FIXED, 50, [], "an integer of 64 bits, as the field is int"),
+        (INFERS % 1000, 50, [], "an integer of 64 bits, as the field is int"),
+        (INFERS % 0, 50, [], "an integer of 64 bits, as in the documents before it"),
+        (None, 50, ["--create"], "an integer of 64 bits, as in the documents before it"),
+        (None, 50, ["--create", "--field", "n:int"], "an integer of 64 bits, as the field is int"),
+        (None, 1001, ["--create"], None),
+        (INFERS % 999, 50, [], None),
+        (FIXED, 50, ["--if-exists", "skip"], None),
+        (FIXED, 50, ["--field", "n:a newer server's"], None),
+    ],
+)
+def test_a_value_that_does_not_fit_its_field_is_found_before_any_row_is_written(
+    run, triton, refused, tmp_path, collection, rows, options, expected
+):
+    operations = []
+
+    def answer(request):
+        if request.model == "ingest":
+            operations.append(request.parameters["operation"])
+            return {"VERSION": np.full((max(len(request.inputs["ID"]), 1), 1), 1)}
+        if collection is None and not operations:
+            raise refused(grpc.StatusCode.NOT_FOUND, "collection 'docs' does not exist")
+        return {"ROWS": [[collection or FIXED]]}
+
+    triton.answer = answer
+    last = {"id": "last", "text": "t", "n": "x"}
+    documents = [{"id": str(i), "text": "t", "n": i} for i in range(rows - 1)]
+    without_text = {"id": "none", "text": "", "n": "y"}
+    (tmp_path / "docs.jsonl").write_text(jsonl([without_text, *documents, last]))
+    result = run("index", "add", tmp_path / "docs.jsonl", "--collection", "docs", "--batch-size", 16, *options)
+    if expected is None:
+        assert result.exit_code == 0 and "upsert" in operations, result.stderr
+        return
+    assert result.exit_code == 1 and operations == []
+    assert result.stderr.splitlines()[-1].startswith(
+        f"tridex: {tmp_path}/docs.jsonl, line {rows + 1}: metadata field 'n' of document 'last' is 'x'; "
+        f"expected {expected}"
+    )
 
 
 def test_a_typo_makes_no_collection(run, triton, refused, tmp_path):

@@ -104,15 +104,18 @@ def test_an_unknown_collection_is_one_clear_line(indexed: TritonServer) -> None:
     assert "'nowhere' does not exist" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_what_the_server_refuses_of_a_file_names_the_line(indexed: TritonServer, tmp_path: Path) -> None:
+def test_a_value_that_does_not_fit_its_field_is_named_before_any_row_is_written(
+    indexed: TritonServer, tmp_path: Path
+) -> None:
     answer(indexed, "collections", "create", "years", "--field", "year:int")
     rows = [{"id": str(i), "text": "t", "metadata": {"year": i if i != 21 else "x"}} for i in range(30)]
     (tmp_path / "rows.jsonl").write_text("\n" + "".join(json.dumps(row) + "\n" for row in rows))
     refused = tridex(indexed, "index", "add", str(tmp_path / "rows.jsonl"), "--collection", "years")
-    assert refused.returncode == 1 and refused.stderr.splitlines()[-1].endswith(
-        f"as the field is int ({tmp_path}/rows.jsonl, line 23) (the first 16 documents are written)"
+    assert refused.returncode == 1 and refused.stderr.splitlines()[-1] == (
+        f"tridex: {tmp_path}/rows.jsonl, line 23: metadata field 'year' of document '21' is 'x'; "
+        "expected an integer of 64 bits, as the field is int"
     )
-    assert answer(indexed, "collections", "describe", "years")["count"] == 16
+    assert answer(indexed, "collections", "describe", "years")["count"] == 0
 
 
 def test_a_repository_without_an_encoder_is_one_clear_line(tmp_path: Path) -> None:

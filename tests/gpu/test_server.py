@@ -232,7 +232,7 @@ def test_one_that_fails_in_the_middle_of_a_batch_is_started_again(
 ) -> None:
     """A kernel's own assertion is a fault of the context as any other."""
     if device.type == "cpu":
-        pytest.skip("a CPU has no such fault; tests/end_to_end/test_gpu_failure.py raises the error")
+        pytest.skip("a CPU has no such fault; tests/end_to_end/test_failing_models.py raises the error")
     models = tmp_path / "models"
     shutil.copytree(gpu_repository, models)
     (models / "search" / "1" / "model.py").write_text(FAULTY)

@@ -15,6 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tridex.common.fields import MAX_FIELDS
 from tridex.index import (
     Collection,
     CollectionSpec,
@@ -29,7 +30,6 @@ from tridex.index import (
     declared_fields,
 )
 from tridex.index.storage import field_changes
-from tridex.index.storage.fields import MAX_FIELDS
 from tridex.kernels import Codec
 
 SPEC = CollectionSpec(4, Codec.FLOAT32, "f" * 64)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from tridex.common.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from tridex.common.fields import Fields, FieldType
+
     from .errors import (
         BackupError,
         CheckpointMismatchError,
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from .storage.document_rows import Document
     from .storage.failure_kinds import is_fault
     from .storage.field_values import FacetValue
-    from .storage.fields import Fields, FieldType, declared_fields, field_changes
+    from .storage.fields import declared_fields, field_changes
     from .storage.inference import FieldInference
     from .storage.metadata import check_metadata
     from .storage.root import Location, Store

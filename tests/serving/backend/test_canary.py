@@ -10,7 +10,7 @@ import pytest
 from eventually import eventually
 
 from tridex.serving.backend import canary as canary_module
-from tridex.serving.backend.canary import Canary, WrongAnswerError, check_answer
+from tridex.serving.backend.canary import Canary, FirstAnswer, WrongAnswerError
 from tridex.serving.backend.service import ErrorCode, RequestError
 
 FIRST = np.array([[0.6, 0.8], [1.0, 0.0]], np.float32)
@@ -47,8 +47,15 @@ def canary(service: Checked, monkeypatch: pytest.MonkeyPatch) -> Iterator[Canary
     canary.close()
 
 
-def test_an_answer_may_be_a_little_off() -> None:
-    check_answer(FIRST + np.float32(0.02), FIRST)
+@pytest.fixture
+def first_answer() -> FirstAnswer:
+    first_answer = FirstAnswer()
+    first_answer.check(FIRST)
+    return first_answer
+
+
+def test_an_answer_may_be_a_little_off(first_answer: FirstAnswer) -> None:
+    first_answer.check(FIRST + np.float32(0.02))
 
 
 @pytest.mark.parametrize(
@@ -61,17 +68,21 @@ def test_an_answer_may_be_a_little_off() -> None:
         (0 * FIRST, "its numbers are zeros"),
     ],
 )
-def test_another_answer_is_refused(answer: np.ndarray, message: str) -> None:
+def test_another_answer_is_refused(first_answer: FirstAnswer, answer: np.ndarray, message: str) -> None:
     with pytest.raises(WrongAnswerError, match=message):
-        check_answer(answer, FIRST)
+        first_answer.check(answer)
+    first_answer.check(FIRST)
 
 
-@pytest.mark.parametrize("first", [FIRST * np.float32("nan"), 0 * FIRST])
-def test_what_is_no_answer_is_none_at_first_either(first: np.ndarray) -> None:
-    """Where it were, all later answers would be right."""
-    for answer in (first, FIRST):
-        with pytest.raises(WrongAnswerError), np.errstate(all="ignore"):
-            check_answer(answer, first)
+@pytest.mark.parametrize("answer", [FIRST * np.float32("nan"), 0 * FIRST])
+def test_what_is_no_answer_is_none_at_first_either(answer: np.ndarray) -> None:
+    """Later answers are not compared with it."""
+    first_answer = FirstAnswer()
+    with pytest.raises(WrongAnswerError):
+        first_answer.check(answer)
+    first_answer.check(FIRST)
+    with pytest.raises(WrongAnswerError, match="away from the first one"):
+        first_answer.check(-FIRST)
 
 
 def test_one_wrong_answer_is_trouble_and_several_are_a_failure(service: Checked, canary: Canary) -> None:

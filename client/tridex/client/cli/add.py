@@ -24,8 +24,10 @@ from .documents import (
     checked,
     created,
     declaration,
+    described,
     upsert_stream,
 )
+from .field_check import FieldCheck
 
 
 def add(
@@ -58,8 +60,10 @@ def add(
         source = open_source(path, Columns(id_column, text_columns or ()))
         # Every row is checked before any is written; a pipe can be read only once.
         is_pipe = not (path.is_file() or path.is_dir())
-        total = None if is_pipe else sum(1 for _ in checked(source.rows(), distinct=True))
         declared = declaration(fields or [])
+        # Documents that are skipped may have any values.
+        check = None if if_exists == "skip" else FieldCheck(described(client, collection), declared)
+        total = None if is_pipe else sum(1 for _ in checked(source.rows(), distinct=True, fields=check))
         if created(client, collection, create=create):
             client.create_collection(collection, codec=codec, fields=declared or None)
         elif declared:

@@ -6,6 +6,7 @@ import re
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,7 +14,7 @@ from tritonclient.utils import InferenceServerException
 
 from tridex.client.checks import invalid
 from tridex.client.errors import InvalidArgument, NotFound
-from tridex.client.results import Document, UpsertResult
+from tridex.client.results import CollectionInfo, Document, UpsertResult
 from tridex.common.terminal.exits import INTERRUPTED, fail
 from tridex.common.terminal.output import print_json, print_line
 from tridex.common.terminal.progress import Counted
@@ -22,6 +23,8 @@ from tridex.protocol.corpus import CorpusDocument, CorpusError, Row
 from tridex.protocol.distinct import DistinctIds
 from tridex.protocol.limits import MAX_BATCH
 from tridex.protocol.parameters import CodecName, IfExistsName
+
+from .field_check import FieldCheck
 
 if TYPE_CHECKING:
     from tridex.client import Client
@@ -36,6 +39,13 @@ Fields = Annotated[
 Codec = Annotated[CodecName | None, typer.Option(help="How a collection made by this command stores embeddings.")]
 
 _POSITION = re.compile(r"documents\[([0-9]+)\](\.?)")
+
+
+def described(client: Client, collection: str) -> CollectionInfo | None:
+    """The collection; None where there is none."""
+    with suppress(NotFound):
+        return client.describe_collection(collection)
+    return None
 
 
 def created(client: Client, collection: str, *, create: bool) -> bool:
@@ -67,15 +77,19 @@ def declaration(fields: Sequence[str]) -> dict[str, str]:
     return declared
 
 
-def checked(rows: Iterable[Row], *, distinct: bool) -> Iterator[tuple[str, CorpusDocument]]:
-    """Place and document of each row. Raises CorpusError for the first one with a text that a server would refuse, and
-    where ids are to be `distinct` for one that came before; OSError."""
+def checked(
+    rows: Iterable[Row], *, distinct: bool, fields: FieldCheck | None = None
+) -> Iterator[tuple[str, CorpusDocument]]:
+    """Place and document of each row. Raises CorpusError for the first one with a text that a server would refuse, for
+    its `fields` too, and where ids are to be `distinct` for one that came before; OSError."""
     with DistinctIds() as ids:
         for place, row in rows:
             if isinstance(row, CorpusError):
                 raise row
             if row.text:
                 corpus.check_document(row, place)
+                if fields:
+                    fields.check(place, row)
                 if distinct:
                     ids.add(row.id, place)
             yield place, row

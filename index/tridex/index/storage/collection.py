@@ -23,6 +23,8 @@ import pyarrow.compute as pc
 from lance.dataset import ColumnOrdering
 from numpy.typing import NDArray
 
+from tridex.common.field_inference import INFERRED_DOCUMENTS
+from tridex.common.fields import Fields, FieldType
 from tridex.index.ranking import Ranking
 
 from .checksums import files_of, record_sums
@@ -32,10 +34,10 @@ from .document_rows import DOCUMENT_COLUMNS, Document, decode_documents, encode_
 from .duplicate_ids import delete_older
 from .field_changes import change_fields, changed_fields
 from .field_values import FacetValue, bounds, count_values
-from .fields import Fields, FieldType
+from .fields import sql_literal
 from .file_errors import reading, storage_errors, writing
 from .filters import to_sql
-from .inference import INFERRED_DOCUMENTS, FieldInference
+from .inference import FieldInference
 from .lance_session import forget_cached, has_forgotten_caches, open_dataset
 from .metadata import check_metadata, sendable
 from .spec import read_spec
@@ -478,7 +480,7 @@ def _merged(metadata: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str,
 
 
 def _quoted(key: str) -> str:
-    return FieldType.STR.sql(key)
+    return sql_literal(FieldType.STR, key)
 
 
 def _id_filter(ids: Sequence[str]) -> str:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from tridex.common.fields import short
 from tridex.index.errors import InvalidDocumentError
 
-from .fields import column_values, is_column, short
+from .fields import column_values, is_column
 from .metadata import decoded, encoded
 from .spec import CollectionSpec
 

@@ -13,10 +13,11 @@ from dataclasses import replace
 import lance
 import pyarrow as pa
 
+from tridex.common.fields import MAX_FIELDS, Fields, FieldType, short
 from tridex.index.errors import InvalidDocumentError, InvalidFieldError
 
 from .document_rows import decode_documents
-from .fields import MAX_FIELDS, Fields, FieldType, column_name, column_values, is_column, short
+from .fields import arrow_type, column_name, column_values, is_column
 from .spec import CollectionSpec, written
 
 _ROWS_PER_READ = 1024
@@ -75,7 +76,7 @@ def _change(dataset: lance.LanceDataset, spec: CollectionSpec, fields: Fields) -
 
 
 def _add_columns(dataset: lance.LanceDataset, fields: Fields, columns: Mapping[str, str]) -> None:
-    schema = pa.schema([pa.field(columns[name], kind.arrow) for name, kind in fields.items()])
+    schema = pa.schema([pa.field(columns[name], arrow_type(kind)) for name, kind in fields.items()])
     failures: list[InvalidDocumentError] = []
 
     @lance.batch_udf(output_schema=schema)

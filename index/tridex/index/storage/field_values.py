@@ -12,9 +12,9 @@ import lance
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tridex.common.fields import PREFIX, short
 from tridex.index.errors import InvalidFieldError
 
-from .fields import PREFIX, short
 from .spec import CollectionSpec
 
 

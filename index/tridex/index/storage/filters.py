@@ -18,9 +18,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tridex.common.fields import PREFIX, FieldType, short
 from tridex.index.errors import InvalidFilterError
 
-from .fields import PREFIX, FieldType, short
+from .fields import sql_literal
 from .spec import CollectionSpec
 
 MAX_DEPTH = 16
@@ -159,6 +160,6 @@ class _Translation:
 
 def _literal(kind: FieldType, value: Any, name: str, place: str) -> str:
     try:
-        return kind.sql(kind.parse(value))
+        return sql_literal(kind, kind.parse(value))
     except ValueError as error:
         raise InvalidFilterError(f"{place}.value {error}, as field {name!r} is {kind.value}") from None

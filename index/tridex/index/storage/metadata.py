@@ -10,10 +10,11 @@ import json
 import math
 from typing import Any, NoReturn
 
+from tridex.common.fields import Fields, short
 from tridex.common.strict_json import MAX_DEPTH, check_depth
 from tridex.index.errors import InvalidDocumentError
 
-from .fields import Fields, column_values, short
+from .fields import column_values
 
 UNREADABLE = "_unreadable"
 """The one key of what stands for metadata that cannot be given back; its value is the reason."""

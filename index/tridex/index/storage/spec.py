@@ -34,10 +34,11 @@ from dataclasses import asdict, dataclass, field
 import lance
 import pyarrow as pa
 
+from tridex.common.fields import Fields
 from tridex.index.errors import CheckpointMismatchError, TokenIndexError
 from tridex.kernels import Codec
 
-from .fields import Fields, declared_fields, first_columns
+from .fields import arrow_type, declared_fields, first_columns
 
 _SPEC_KEY = "tridex"
 _FORMAT = 5
@@ -117,7 +118,7 @@ def schema_of(spec: CollectionSpec) -> pa.Schema:
             pa.field("tokens", pa.int32(), nullable=False),
             # One document's codes, [tokens, bytes per token], row after row.
             pa.field("codes", pa.large_binary(), nullable=False),
-            *(pa.field(column, spec.fields[name].arrow) for name, column in spec.columns.items()),
+            *(pa.field(column, arrow_type(spec.fields[name])) for name, column in spec.columns.items()),
         ],
         metadata=written(spec),
     )

@@ -38,17 +38,25 @@ class WrongAnswerError(Exception):
     """The canary was answered otherwise than at first."""
 
 
-def check_answer(answer: NDArray[Any], first: NDArray[Any]) -> None:
-    """Raises WrongAnswerError where an answer is not what it was at first, not finite, or nothing but zeros."""
-    if not np.isfinite(answer).all():
-        raise WrongAnswerError("its numbers are not finite")
-    if answer.shape != first.shape:
-        raise WrongAnswerError(f"its shape is {answer.shape}; expected {first.shape}")
-    if not answer.any():
-        raise WrongAnswerError("its numbers are zeros")
-    distance = float(np.linalg.norm(answer - first) / np.linalg.norm(first))
-    if not distance <= _TOLERANCE:  # also where it is not a number
-        raise WrongAnswerError(f"it is {distance:.0%} away from the first one; expected at most {_TOLERANCE:.0%}")
+class FirstAnswer:
+    """The first good answer to a canary, which every later one has to be like."""
+
+    def __init__(self) -> None:
+        self._first: NDArray[Any] | None = None
+
+    def check(self, answer: NDArray[Any]) -> None:
+        """Raises WrongAnswerError where an answer is not finite, nothing but zeros, or not what the first one was."""
+        first = answer if self._first is None else self._first
+        if not np.isfinite(answer).all():
+            raise WrongAnswerError("its numbers are not finite")
+        if answer.shape != first.shape:
+            raise WrongAnswerError(f"its shape is {answer.shape}; expected {first.shape}")
+        if not answer.any():
+            raise WrongAnswerError("its numbers are zeros")
+        distance = float(np.linalg.norm(answer - first) / np.linalg.norm(first))
+        if not distance <= _TOLERANCE:  # also where it is not a number
+            raise WrongAnswerError(f"it is {distance:.0%} away from the first one; expected at most {_TOLERANCE:.0%}")
+        self._first = first
 
 
 class Canary:

@@ -93,7 +93,7 @@ def python_model(service_class: type[Service]) -> type:
                     memory_budget=budget,
                     recall_sample_rate=settings.recall_sample_rate,
                     tensorrt=settings.tensorrt,
-                    shared=folder.parent if folder else None,
+                    shared=folder,
                     gate=open_gate(folder / run_folder.GATE) if folder else no_gate,
                 )
             )

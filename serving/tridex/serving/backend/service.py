@@ -166,7 +166,7 @@ class Context:
     tensorrt: bool = False
     """Whether TensorRT encodes searches, on a GPU."""
     shared: Path | None = None
-    """A folder of the running server, by which its models' processes share memory."""
+    """A folder of this tritonserver's, by which its models' processes share memory."""
     gate: Callable[[GateLane], Door] = no_gate
     """By which a lane tells the front ends how long requests wait, and learns what they have refused."""
 

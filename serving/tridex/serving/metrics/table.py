@@ -150,7 +150,10 @@ BUILD_INFO = Metric(
 )
 READY = Metric("tridex_ready", Kind.GAUGE, (), "1 where the server is ready, as the health endpoint says, else 0")
 RESTARTS = Metric(
-    "tridex_restarts_total", Kind.COUNTER, (), "Starts of tritonserver after the first, as it or a model's process died"
+    "tridex_restarts_total",
+    Kind.COUNTER,
+    (),
+    "Starts of tritonserver after the first, as it or one of its models failed",
 )
 PROCESS_MEMORY = Metric(
     "tridex_process_resident_memory_bytes", Kind.GAUGE, ("process",), "Resident memory of a process of the server"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from tridex.encoding import TokenBatch, create_encoder, latest_version_dir, load_artifact
 from tridex.protocol import models
-from tridex.serving.backend.canary import check_answer
+from tridex.serving.backend.canary import FirstAnswer
 from tridex.serving.backend.service import Context, Request, RequestError, Result, Service
 from tridex.serving.requests.encoder import parse_token_batch
 
@@ -26,8 +26,8 @@ class EncoderService(Service):
         # One on a GPU is not to be shared by threads.
         self._encoding = threading.Lock()
         self._canary = self._tokenizer.queries(["warm up"])
-        self._first = self._encoder.encode(self._canary)
-        check_answer(self._first, self._first)
+        self._first_answer = FirstAnswer()
+        self.check()
 
     def answer(self, requests: Sequence[Request]) -> Sequence[Result]:
         results: dict[int, Result] = {}
@@ -48,4 +48,4 @@ class EncoderService(Service):
     def check(self) -> None:
         with self._encoding:
             answer = self._encoder.encode(self._canary)
-        check_answer(answer, self._first)
+        self._first_answer.check(answer)

@@ -37,7 +37,7 @@ from tridex.index import (
 )
 from tridex.protocol import limits, models, parameters
 from tridex.protocol.parameters import IfExists
-from tridex.serving.backend.canary import check_answer
+from tridex.serving.backend.canary import FirstAnswer
 from tridex.serving.backend.error_translation import translated_errors
 from tridex.serving.backend.lane import UNIT_TOKENS, Lane, Task, Wait
 from tridex.serving.backend.remote_encoder import RemoteEncoder
@@ -160,8 +160,7 @@ class IngestService(Service):
         on_gpu = context.server_device != "cpu"
         self._encoder = RemoteEncoder(context.infer, _GPU_TOKENS if on_gpu else _TOKENS_PER_CALL)
         self._canary = self._tokenizer.documents(["warm up"])
-        self._first: NDArray[np.float32] | None = None
-        """The first answer to it that was finite and not zero."""
+        self._first_answer = FirstAnswer()
         self._writes = ThreadPoolExecutor(1, "write")
         self._scheduler = Scheduler(self._encoder.encode_many, (self._lane,), _GPU_TOKENS if on_gpu else UNIT_TOKENS)
         context.metrics.gauges(self._scheduler.gauges)
@@ -176,10 +175,7 @@ class IngestService(Service):
 
     def check(self) -> None:
         """Has `encoder` encode, in whatever backend it runs. Nothing is written."""
-        answer = self._encoder.encode(self._canary)
-        first = answer if self._first is None else self._first
-        check_answer(answer, first)
-        self._first = first
+        self._first_answer.check(self._encoder.encode(self._canary))
 
     def close(self) -> None:
         self._scheduler.close()

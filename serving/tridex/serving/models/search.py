@@ -21,7 +21,7 @@ from tridex import kernels
 from tridex.encoding import DeviceEncoder, TokenBatch, create_encoder, latest_version_dir, load_artifact
 from tridex.kernels import Codec
 from tridex.protocol import limits, models
-from tridex.serving.backend.canary import check_answer
+from tridex.serving.backend.canary import FirstAnswer
 from tridex.serving.backend.lane import UNIT_TOKENS, Encoded, Lane, Task, Wait
 from tridex.serving.backend.query_tokens import QueryTokens
 from tridex.serving.backend.scheduler import Scheduler
@@ -141,8 +141,8 @@ class SearchService(Service):
             EncodeRequest: self._submit_encoding,
             RerankRequest: self._submit_rerank,
         }
-        self._first_scores = self._canary_scores()
-        check_answer(self._first_scores, self._first_scores)
+        self._first_answer = FirstAnswer()
+        self.check()
 
     def answer(self, requests: Sequence[Request]) -> Sequence[Result]:
         parsed = each(requests, _parse)
@@ -156,7 +156,7 @@ class SearchService(Service):
 
     def check(self) -> None:
         """Tokenises, encodes and scores."""
-        check_answer(self._canary_scores(), self._first_scores)
+        self._first_answer.check(self._canary_scores())
 
     def close(self) -> None:
         for scheduler in self._schedulers:

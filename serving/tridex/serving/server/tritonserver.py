@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -153,7 +154,7 @@ class TritonProcess:
         self.kill()
 
     def kill(self) -> None:
-        """Ends all processes at once, and returns when they are gone."""
+        """Ends all processes at once, and returns when they are gone, with what they had in memory and in /tmp."""
         deadline = time.monotonic() + _GONE_S
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
@@ -166,6 +167,8 @@ class TritonProcess:
                 time.sleep(_POLL_S)
         for region in shared_memory(self._memory_prefix):
             region.unlink(missing_ok=True)
+        # The next server shares nothing with this one, such as the encoder's weights, which may be why this one failed.
+        shutil.rmtree(self.run.folder, ignore_errors=True)
 
     def _wait(self, done: Callable[[], bool], deadline: float) -> None:
         """Until `done` has held for a moment, in which answers leave; or the deadline, or tritonserver's end."""
