@@ -79,7 +79,7 @@ class CudaEncoder:
         index = int(device.partition(":")[2] or 0)
         if index >= torch.cuda.device_count():
             raise UnknownDeviceError(
-                f"device is {device!r}; expected one of the {torch.cuda.device_count()} CUDA devices that torch finds"
+                f"device is {device!r}", f"expected one of the {torch.cuda.device_count()} CUDA devices that torch finds"
             )
         self._device = torch.device("cuda", index)
         stream = torch.cuda.current_stream(self._device)
@@ -99,12 +99,14 @@ class CudaEncoder:
             self._session = self._new_session(*self._tensorrt(tensorrt_tokens))
         except Exception as error:  # whatever the graph has that cannot be captured: it runs without
             if tensorrt_tokens:
-                raise UnknownDeviceError(f"device is {device!r}; TensorRT cannot run the encoder: {error}") from error
+                raise UnknownDeviceError(
+                    f"TensorRT cannot run the encoder on {device}: {error}", "serve without --tensorrt"
+                ) from error
             self._go_without_graphs(error)
         if provider not in self._session.get_providers():
             raise UnknownDeviceError(
-                f"device is {device!r}; expected one that ONNX Runtime's {provider} can be loaded for: it offers "
-                f"{', '.join(onnxruntime.get_available_providers())}"
+                f"ONNX Runtime's {provider} does not take {device}, and logs why",
+                f"`tridex doctor --device {device}` says what is missing",
             )
 
     def capture(self, widest: int) -> None:

@@ -71,9 +71,9 @@ def python_model(service_class: type[Service]) -> type:
             # The server's own models are called by the others alone, for requests that these have let in.
             self._access = Access(None if self._model in INTERNAL else settings.api_key_file)
             repository = Path(args["model_repository"]).parent
-            # The launcher shows one GPU or none; where tritonserver was started by hand, the first one is taken, and
-            # every model chooses the budget by itself.
-            server_device = resolve_device(AUTO)
+            # The launcher says both. Where tritonserver was started by hand and nobody does, the driver is asked, and
+            # whoever has asked it sees every GPU from then on; without a context all the same.
+            server_device = resolve_device(AUTO) if settings.device == AUTO else settings.device
             budget = settings.memory_budget or choose_budget(None, server_device, repository)
             on_gpu = args["model_instance_kind"] == "GPU"
             if not on_gpu:
