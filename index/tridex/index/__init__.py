@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .ranking import RRF_K, Ranking, fuse_ranks, fuse_scores
     from .resident.budget import Extra, MemoryBudget, budget_for, check_room, needed_bytes, packed_bytes
     from .resident.follower import Follower
-    from .resident.host_copy import copy_to_host
+    from .resident.host_copy import copy_to_host, host_buffer, tensors_in
     from .resident.inverted_lists import MIN_LISTED_DOCUMENTS
     from .resident.snapshot import Found, Snapshot
     from .resident.token_matches import TokenMatches
@@ -98,10 +98,12 @@ __all__ = [
     "field_changes",
     "fuse_ranks",
     "fuse_scores",
+    "host_buffer",
     "is_fault",
     "needed_bytes",
     "packed_bytes",
     "restore",
+    "tensors_in",
 ]
 
 if not TYPE_CHECKING:  # which would take any name for an exported one
@@ -127,7 +129,7 @@ if not TYPE_CHECKING:  # which would take any name for an exported one
             "ranking": ["RRF_K", "Ranking", "fuse_ranks", "fuse_scores"],
             "resident.budget": ["Extra", "MemoryBudget", "budget_for", "check_room", "needed_bytes", "packed_bytes"],
             "resident.follower": ["Follower"],
-            "resident.host_copy": ["copy_to_host"],
+            "resident.host_copy": ["copy_to_host", "host_buffer", "tensors_in"],
             "resident.inverted_lists": ["MIN_LISTED_DOCUMENTS"],
             "resident.snapshot": ["Found", "Snapshot"],
             "resident.token_matches": ["TokenMatches"],

@@ -6,8 +6,9 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,17 +19,29 @@ from tridex import kernels
 from tridex.index.ranking import Ranking, ranked
 from tridex.index.storage.collection import Collection
 from tridex.index.storage.filters import to_sql
+from tridex.kernels import SearchPlan
 
 from .host_copy import copy_to_host
 from .indexed_segment import IndexedSegment, narrow
 from .inverted_lists import MIN_LISTED_DOCUMENTS, find_candidates
 from .token_matches import TokenMatches, token_matches
 
-Found = Callable[[], list[Ranking]]
-"""A search that was given to the device: waits for it, and returns a ranking per query."""
-
 _MAX_FILTERED = 32
 """Filters whose documents a snapshot remembers, the last ones used; each takes 9 bits a document."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A search that was given to a device. Whoever gave it several copies what all of them leave there at once."""
+
+    on_device: Sequence[torch.Tensor]
+    """What it leaves there."""
+    rankings: Callable[[Sequence[NDArray[Any]]], list[Ranking]]
+    """Makes a ranking per query of that, once it is on the host."""
+
+    def wait(self) -> list[Ranking]:
+        """Waits for this search alone."""
+        return self.rankings(copy_to_host(*self.on_device)())
 
 
 class _FilteredSnapshots:
@@ -109,12 +122,11 @@ class Snapshot:
         Returns:
             A ranking per query.
         """
-        return self.start_search(queries, mask, top_k)()
+        return self.start_search(queries, mask, top_k).wait()
 
     def start_search(self, queries: torch.Tensor, mask: torch.Tensor, top_k: int) -> Found:
-        """Gives the work of `search` to the device, and returns what waits for it."""
-        found = [_search(segment, queries, mask, top_k) for segment in self.segments]
-        return lambda: _merged(found, len(queries), top_k)
+        """Gives the work of `search` to the device."""
+        return _found([_search(segment, queries, mask, top_k) for segment in self.segments], len(queries), top_k)
 
     def search_candidates(
         self, queries: torch.Tensor, mask: torch.Tensor, top_k: int, n_probe: int, n_candidates: int
@@ -134,12 +146,12 @@ class Snapshot:
         Returns:
             A ranking per query, with exact scores.
         """
-        return self.start_candidate_search(queries, mask, top_k, n_probe, n_candidates)()
+        return self.start_candidate_search(queries, mask, top_k, n_probe, n_candidates).wait()
 
     def start_candidate_search(
         self, queries: torch.Tensor, mask: torch.Tensor, top_k: int, n_probe: int, n_candidates: int
     ) -> Found:
-        """Gives the work of `search_candidates` to the device, and returns what waits for it."""
+        """Gives the work of `search_candidates` to the device."""
         found = []
         for segment in self.segments:
             lists = segment.inverted.lists
@@ -147,7 +159,7 @@ class Snapshot:
             if lists is None or segment.live.sum() <= n_candidates:
                 found.append(_search(segment, queries, mask, top_k))
                 continue
-            live = torch.from_numpy(segment.live).to(queries.device)
+            live = segment.live_on_device()
             rows = torch.stack(
                 [
                     find_candidates(query[kept], lists, live, n_probe, n_candidates)
@@ -158,8 +170,8 @@ class Snapshot:
             # Rows ascend and the sort is stable: ties by lower row.
             scores, order = scores.sort(dim=1, descending=True, stable=True)
             rows = rows.gather(1, order)
-            found.append((segment, copy_to_host(scores[:, :top_k], rows[:, :top_k])))
-        return lambda: _merged(found, len(queries), top_k)
+            found.append(_BestRows(segment, scores[:, :top_k], rows[:, :top_k]))
+        return _found(found, len(queries), top_k)
 
     def search_texts(self, query: str, top_k: int) -> Ranking:
         """The best `top_k` documents by BM25 (storage/text_index.py).
@@ -234,22 +246,36 @@ class Snapshot:
         )
 
 
-_OnItsWay = tuple[IndexedSegment, Callable[[], list[NDArray[Any]]]]
-"""A segment and its best documents: scores and rows, [queries, hits] each, once they are on the host."""
+class _BestRows(NamedTuple):
+    """A segment's best documents, [queries, hits] on its device."""
+
+    segment: IndexedSegment
+    scores: torch.Tensor
+    rows: torch.Tensor
+    plan: SearchPlan | None = None
+    """What has found them: until they are on the host, its memory must not be another's."""
 
 
-def _search(segment: IndexedSegment, queries: torch.Tensor, mask: torch.Tensor, top_k: int) -> _OnItsWay:
+def _search(segment: IndexedSegment, queries: torch.Tensor, mask: torch.Tensor, top_k: int) -> _BestRows:
     top_k = min(top_k, len(segment.ids))
     if replayed := segment.plans.search(segment.packed, queries, mask, top_k):
-        return segment, replayed
+        return _BestRows(segment, *replayed)
     approximation = segment.approximated.approximation
-    found = kernels.search(queries, segment.packed, top_k, query_mask=mask, approximation=approximation)
-    return segment, copy_to_host(*found)
+    return _BestRows(
+        segment, *kernels.search(queries, segment.packed, top_k, query_mask=mask, approximation=approximation)
+    )
 
 
-def _merged(found: Sequence[_OnItsWay], queries: int, top_k: int) -> list[Ranking]:
+def _found(found: Sequence[_BestRows], queries: int, top_k: int) -> Found:
+    on_device = [tensor for best in found for tensor in (best.scores, best.rows)]
+    return Found(on_device, partial(_merged, found, queries, top_k))
+
+
+def _merged(found: Sequence[_BestRows], queries: int, top_k: int, copied: Sequence[NDArray[Any]]) -> list[Ranking]:
     """Each query's ranking over all segments."""
-    by_segment = [_hits(segment, *copied()) for segment, copied in found]
+    by_segment = [
+        _hits(best.segment, scores, rows) for best, scores, rows in zip(found, copied[::2], copied[1::2], strict=True)
+    ]
     if len(by_segment) == 1:
         # Its order is the ranking's: by score, equal ones by row, and rows are sorted by id.
         return by_segment[0]

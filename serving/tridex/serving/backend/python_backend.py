@@ -31,6 +31,7 @@ from tridex.serving.metrics.table import IN_FLIGHT, Stage
 from tridex.serving.settings import ModelSettings, variable
 
 from . import device_failure
+from .answers import Answers
 from .metrics_file import MetricsFile
 from .recorder import Recorder
 from .reporter import Reporter
@@ -65,7 +66,8 @@ def python_model(service_class: type[Service]) -> type:
             model, instance = args["model_name"], args["model_instance_name"]
             if folder:
                 _log_to_launcher(model)
-            self._reporter = Reporter(model, instance, folder)
+            self._answers = Answers()
+            self._reporter = Reporter(model, instance, folder, self._answers)
             settings = ModelSettings.load()
             self._model = args["model_name"]
             # The server's own models are called by the others alone, for requests that these have let in.
@@ -148,13 +150,24 @@ def python_model(service_class: type[Service]) -> type:
         def _answer(self, request: Any, sender: Sender, result: Result) -> None:
             """Answers a request that was admitted, now or when the result is there."""
             if isinstance(result, Future):
-                result.add_done_callback(lambda done: self._answer(request, sender, done.result()))
+                result.add_done_callback(lambda done: self._answer_later(request, sender, done.result()))
                 return
-            with sender.timeline.stage(Stage.ANSWER):
-                error = _send(request, result)
-            if self._recorder:
-                self._recorder.answered(sender, error)
-            self._reporter.answered()
+            try:
+                with sender.timeline.stage(Stage.ANSWER):
+                    error = _send(request, result)
+                if self._recorder:
+                    self._recorder.answered(sender, error)
+            except Exception as error:  # It costs its own request an answer, and no other.
+                _log.error("an answer could not be sent", exc_info=error)
+            finally:
+                self._reporter.answered()
+
+        def _answer_later(self, request: Any, sender: Sender, result: Arrays | RequestError) -> None:
+            """Leaves it to another thread, unless nobody else waits: waking that takes longer than answering itself."""
+            if self._reporter.in_flight > 1:
+                self._answers.submit(lambda: self._answer(request, sender, result))
+            else:
+                self._answer(request, sender, result)
 
         def finalize(self) -> None:
             self._reporter.close()
