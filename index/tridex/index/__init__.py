@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .resident.follower import Follower
     from .resident.host_copy import copy_to_host, host_buffer, tensors_in
     from .resident.inverted_lists import MIN_LISTED_DOCUMENTS
-    from .resident.snapshot import Found, Snapshot
+    from .resident.snapshot import Found, Snapshot, wait_for_all
     from .resident.token_matches import TokenMatches
     from .storage.backup import KEPT, Backup, back_up, check_backups, restore
     from .storage.check import Checked, Corruption, check_store
@@ -104,6 +104,7 @@ __all__ = [
     "packed_bytes",
     "restore",
     "tensors_in",
+    "wait_for_all",
 ]
 
 if not TYPE_CHECKING:  # which would take any name for an exported one
@@ -131,7 +132,7 @@ if not TYPE_CHECKING:  # which would take any name for an exported one
             "resident.follower": ["Follower"],
             "resident.host_copy": ["copy_to_host", "host_buffer", "tensors_in"],
             "resident.inverted_lists": ["MIN_LISTED_DOCUMENTS"],
-            "resident.snapshot": ["Found", "Snapshot"],
+            "resident.snapshot": ["Found", "Snapshot", "wait_for_all"],
             "resident.token_matches": ["TokenMatches"],
             "storage.backup": ["KEPT", "Backup", "back_up", "check_backups", "restore"],
             "storage.check": ["Checked", "Corruption", "check_store"],

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -136,6 +137,43 @@ def model(python_backend: ModuleType) -> Iterator[Any]:
     made._metrics_file = None
     yield made
     made.finalize()
+
+
+class NeedsNoGpu(Echo):
+    NICENESS = 0
+    contexts: ClassVar[list[Context]] = []
+
+    def __init__(self, context: Context) -> None:
+        self.contexts.append(context)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("told", "asked"), [("cuda:0", []), (None, ["0"])])
+def test_the_gpu_is_hidden_from_a_model_that_needs_none(
+    python_backend: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, told: str | None, asked: list[str]
+) -> None:
+    """Before anything asks the driver, which looks at the variable once; not where nobody has said what there is."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setenv("TRIDEX_MEMORY_BUDGET", "1GB")
+    if told:
+        monkeypatch.setenv("TRIDEX_DEVICE", told)
+    seen: list[str] = []
+
+    def resolve(_name: str) -> str:
+        seen.append(os.environ["CUDA_VISIBLE_DEVICES"])
+        return "cuda:0"
+
+    monkeypatch.setattr(python_backend, "resolve_device", resolve)
+    monkeypatch.setattr(python_backend.gc, "freeze", lambda: None)
+    model = python_backend.python_model(NeedsNoGpu)()
+    about = {"model_name": "ingest", "model_instance_name": "ingest_0", "model_repository": str(tmp_path)}
+    model.initialize({**about, "model_instance_kind": "CPU", "model_instance_device_id": "0"})
+    model.finalize()
+    context = NeedsNoGpu.contexts.pop()
+    assert (context.device, context.server_device, context.memory_budget) == ("cpu", "cuda:0", 10**9)
+    assert seen == asked and os.environ["CUDA_VISIBLE_DEVICES"] == ""
 
 
 def good(value: int, **more: Any) -> Sent:

@@ -25,6 +25,13 @@ def tensors_in(buffer: torch.Tensor, layout: Layout) -> list[torch.Tensor]:
     return [part.view(dtype).view(*shape) for part, (shape, dtype) in zip(parts, layout, strict=True)]
 
 
+def copy_to_device(array: NDArray[Any], device: torch.device) -> torch.Tensor:
+    """Starts to copy an array to a device, before the work that is given to it next; on the CPU the tensor is the
+    array's own memory."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+
 def copy_to_host(*tensors: torch.Tensor) -> Callable[[], list[NDArray[Any]]]:
     """Starts to copy tensors of one device to the host, together and behind the work that makes them.
 

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import pairwise
+from itertools import chain, islice, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,9 +21,16 @@ from tridex.index.storage.collection import Collection
 from tridex.index.storage.filters import to_sql
 from tridex.kernels import SearchPlan
 
-from .host_copy import copy_to_host
+from .host_copy import copy_to_device, copy_to_host
 from .indexed_segment import IndexedSegment, narrow
-from .inverted_lists import MIN_LISTED_DOCUMENTS, find_candidates
+from .inverted_lists import (
+    MIN_LISTED_DOCUMENTS,
+    InvertedLists,
+    Probes,
+    count_entries,
+    find_candidates,
+    probe,
+)
 from .token_matches import TokenMatches, token_matches
 
 _MAX_FILTERED = 32
@@ -41,7 +48,14 @@ class Found:
 
     def wait(self) -> list[Ranking]:
         """Waits for this search alone."""
-        return self.rankings(copy_to_host(*self.on_device)())
+        (rankings,) = wait_for_all([self])
+        return rankings
+
+
+def wait_for_all(found: Sequence[Found]) -> list[list[Ranking]]:
+    """Each search's rankings, by one copy for all of them."""
+    copied = iter(copy_to_host(*[tensor for one in found for tensor in one.on_device])())
+    return [one.rankings(list(islice(copied, len(one.on_device)))) for one in found]
 
 
 class _FilteredSnapshots:
@@ -151,20 +165,27 @@ class Snapshot:
     def start_candidate_search(
         self, queries: torch.Tensor, mask: torch.Tensor, top_k: int, n_probe: int, n_candidates: int
     ) -> Found:
-        """Gives the work of `search_candidates` to the device."""
-        found = []
+        """Gives the work of `search_candidates` to the device.
+
+        Before that it waits itself, once for all segments and queries: how many entries their lists have says how much
+        work there is.
+        """
+        found: list[_BestRows] = []
+        listed: list[tuple[IndexedSegment, InvertedLists]] = []
+        probes: list[Probes] = []
         for segment in self.segments:
             lists = segment.inverted.lists
             segment.inverted.wanted |= len(segment.ids) >= MIN_LISTED_DOCUMENTS
             if lists is None or segment.live.sum() <= n_candidates:
                 found.append(_search(segment, queries, mask, top_k))
                 continue
+            listed.append((segment, lists))
+            probes += [probe(query, kept, lists, n_probe) for query, kept in zip(queries, mask, strict=True)]
+        of_query = iter(zip(probes, count_entries(probes), strict=True))
+        for segment, lists in listed:
             live = segment.live_on_device()
             rows = torch.stack(
-                [
-                    find_candidates(query[kept], lists, live, n_probe, n_candidates)
-                    for query, kept in zip(queries, mask, strict=True)
-                ]
+                [find_candidates(*next(of_query), lists, live, n_candidates) for _ in range(len(queries))]
             )
             scores = kernels.rescore(queries, segment.packed, rows, query_mask=mask)
             # Rows ascend and the sort is stable: ties by lower row.
@@ -183,35 +204,44 @@ class Snapshot:
         found = self.collection.search_texts(query, top_k + self.duplicates, self.condition)
         return self._shown(found).first(top_k) if self.duplicates else found
 
-    def rescore(self, query: torch.Tensor, mask: torch.Tensor, candidates: Sequence[str]) -> Ranking:
-        """Ranks given documents for one query.
+    def rescore(
+        self, queries: torch.Tensor, mask: torch.Tensor, candidates: Sequence[Sequence[str]]
+    ) -> list[Ranking]:
+        """Ranks given documents.
 
         Args:
-            query: Token embeddings, float [tokens, dim].
-            mask: bool [tokens]: False where a token does not count.
-            candidates: Ids; those that this snapshot does not hold are left out.
+            queries: As for `search`.
+            mask: As for `search`.
+            candidates: Each query's ids; those that this snapshot does not hold are left out.
+
+        Returns:
+            A ranking per query.
         """
-        return self.start_rescoring(query, mask, candidates)()
+        return self.start_rescoring(queries, mask, candidates).wait()
 
     def start_rescoring(
-        self, query: torch.Tensor, mask: torch.Tensor, candidates: Sequence[str]
-    ) -> Callable[[], Ranking]:
-        """Gives the work of `rescore` to the device, and returns what waits for it."""
-        found = []
-        wanted = pa.array(candidates, pa.large_string())
+        self, queries: torch.Tensor, mask: torch.Tensor, candidates: Sequence[Sequence[str]]
+    ) -> Found:
+        """Gives the work of `rescore` to the device."""
+        scored: list[tuple[IndexedSegment, NDArray[np.int64]]] = []
+        on_device: list[torch.Tensor] = []
+        wanted = pa.array(chain.from_iterable(candidates), pa.large_string())
+        ends = np.cumsum([len(ids) for ids in candidates])
         for segment in self.segments:
-            rows = np.unique(segment.rows_of(wanted))
-            rows = rows[rows >= 0]
-            if len(rows):
-                on_device = torch.from_numpy(rows)[None].to(segment.packed.device)
-                scores = kernels.rescore(query[None], segment.packed, on_device, query_mask=mask[None])
-                found.append((segment, copy_to_host(scores), rows[None]))
+            rows = _side_by_side(np.split(segment.rows_of(wanted), ends[:-1]))
+            if rows.size:
+                scored.append((segment, rows))
+                rows_there = copy_to_device(rows, segment.packed.device)
+                on_device.append(kernels.rescore(queries, segment.packed, rows_there, query_mask=mask))
 
-        def ranking() -> Ranking:
-            hits = [_hits(segment, scores()[0], rows) for segment, scores, rows in found]
-            return ranked([hit for (of_query,) in hits for hit in of_query.hits()]).first(len(candidates))
+        def rankings(scores: Sequence[NDArray[Any]]) -> list[Ranking]:
+            by_segment = [_hits(segment, of, rows) for (segment, rows), of in zip(scored, scores, strict=True)]
+            return [
+                ranked([hit for of_segment in by_segment for hit in of_segment[query].hits()]).first(len(ids))
+                for query, ids in enumerate(candidates)
+            ]
 
-        return ranking
+        return Found(on_device, rankings)
 
     def explain(self, query: torch.Tensor, ids: Sequence[str]) -> list[TokenMatches | None]:
         """What the scores of given documents are sums of, for one query.
@@ -244,6 +274,15 @@ class Snapshot:
             scores=found.scores[shown],
             addresses=found.addresses[shown],
         )
+
+
+def _side_by_side(rows: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Each query's rows of a segment, once each: [queries, rows], behind shorter ones -1, which is no row."""
+    distinct = [held[held >= 0] for held in map(np.unique, rows)]
+    together = np.full((len(rows), max(map(len, distinct))), -1)
+    for query, held in enumerate(distinct):
+        together[query, : len(held)] = held
+    return together
 
 
 class _BestRows(NamedTuple):
