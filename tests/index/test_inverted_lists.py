@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 from tridex import kernels
 from tridex.index import CollectionSpec, Document, Extra, Follower, Snapshot, Store
 from tridex.index.resident import inverted_lists
+from tridex.index.resident import snapshot as snapshots
 from tridex.index.resident.inverted_lists import InvertedLists, count_entries, find_candidates, make_lists, probe
 from tridex.kernels import Codec, Segment, decode_columns, train_codebook
 
@@ -192,6 +195,27 @@ def test_lists_are_made_once_wanted_and_until_then_search_is_exact(indexed: Inde
     everything = len(lists.centroids)
     assert same(snapshot, queries(1), 10, everything, DOCUMENTS - 1)
     assert same(snapshot, queries(1), 10, 1, DOCUMENTS), "no more documents than candidates: exact"
+
+
+def test_a_batch_waits_once(indexed: Indexed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For all of its queries and segments, to learn how long their lists are, and once for its results."""
+    more = corpus(2)
+    indexed.collection.upsert([Document(f"more {i:04}", "", {}) for i in range(len(more))], more)
+    snapshot = indexed.follower.refresh()
+    assert len(snapshot.segments) == 2
+    mask = torch.ones((8, 4), dtype=torch.bool)
+    snapshot.search_candidates(queries(1), mask, 10, 1, 10)
+    indexed.follower.make(Extra.INVERTED_LISTS)
+    waits = []
+
+    def copy_to_host(*tensors: torch.Tensor) -> Callable[[], list[NDArray[Any]]]:
+        waits.append(len(tensors))
+        return lambda: [tensor.numpy() for tensor in tensors]
+
+    monkeypatch.setattr(inverted_lists, "copy_to_host", copy_to_host)
+    monkeypatch.setattr(snapshots, "copy_to_host", copy_to_host)
+    snapshot.search_candidates(queries(1), mask, 10, 1, 10)
+    assert waits == [1, 4]
 
 
 def test_a_query_whose_tokens_are_all_masked_scores_nothing(indexed: Indexed) -> None:

@@ -79,7 +79,7 @@ class CudaEncoder:
         index = int(device.partition(":")[2] or 0)
         if index >= torch.cuda.device_count():
             raise UnknownDeviceError(
-                f"device is {device!r}", f"expected one of the {torch.cuda.device_count()} CUDA devices that torch finds"
+                f"device is {device!r}", f"expected one of the {torch.cuda.device_count()} CUDA devices that torch sees"
             )
         self._device = torch.device("cuda", index)
         stream = torch.cuda.current_stream(self._device)

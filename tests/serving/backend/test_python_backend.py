@@ -20,7 +20,7 @@ from tridex.serving.access.access import Access
 from tridex.serving.access.key_file import Right, add_key
 from tridex.serving.backend.answers import Answers
 from tridex.serving.backend.reporter import Reporter
-from tridex.serving.backend.service import Arrays, ErrorCode, Request, RequestError, Result, device_failed
+from tridex.serving.backend.service import Arrays, Context, ErrorCode, Request, RequestError, Result, device_failed
 from tridex.serving.cancelled_calls import CancelledCalls
 from tridex.serving.gate import GIVEN_UP
 

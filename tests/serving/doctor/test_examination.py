@@ -91,7 +91,8 @@ def test_auto_is_what_the_launcher_takes(
     if what == "the provider":
         error = ProviderError("no libcurand.so.10", "pip install it")
         monkeypatch.setattr(placement, "try_to_load", lambda _: raise_(error))
-        monkeypatch.setattr(nvidia, "cuda_provider", lambda: Finding("encoder on CUDA", "fault", error.problem, error.remedy))
+        finding = Finding("encoder on CUDA", "fault", error.problem, error.remedy)
+        monkeypatch.setattr(nvidia, "cuda_provider", lambda: finding)
     if what == "torch":
         monkeypatch.setattr(devices, "cuda_of_torch", lambda: None)
     report = examine(settings, lambda: driver)

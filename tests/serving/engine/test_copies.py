@@ -117,6 +117,22 @@ def test_requests_of_several_passes_come_back_together(engine: SearchEngine, dim
     assert calls == {"up": 1, "down": 1, "search": 3, "look-up": 3}
 
 
+def test_given_documents_come_back_with_the_batch_and_reranked_ones_together(
+    engine: SearchEngine, dim: int, calls: Counter[str]
+) -> None:
+    """The second when BM25 has said which they are."""
+    embeddings = np.random.default_rng(0).normal(size=(1, 3, dim)).astype(np.float32)
+    given = {"QUERY_EMBEDDINGS": embeddings, "CANDIDATE_IDS": strings("3", "nowhere", "5").reshape(1, 3)}
+    named = [SearchRequest.parse(Request(given, {"collection": "c"})) for _ in range(2)]
+    by_words = Request({"QUERY": strings("moon")}, {"collection": "c", "mode": "rerank", "top_k": 5})
+    reranked = [SearchRequest.parse(by_words).encoded(embeddings, np.ones((1, 3), np.int64)) for _ in range(3)]
+    results = engine.answer([search(dim), *named, *reranked])
+    assert all(isinstance(result, dict) for result in results)
+    assert {*results[1]["IDS"][0].tolist()} == {b"3", b"5"}  # type: ignore[index]
+    assert results[3]["IDS"].shape == (1, 5)  # type: ignore[index]
+    assert calls["up"] == 1 and calls["down"] == 2
+
+
 def test_a_filter_is_uploaded_once(engine: SearchEngine, dim: int, calls: Counter[str]) -> None:
     """However it is written, and whatever else is asked for."""
     conditions = [

@@ -125,9 +125,7 @@ def make_lists(segment: Segment) -> InvertedLists:
     centroids = _train(segment) if segment.codebook is None else segment.codebook.directions()
     offsets = segment.offsets.tolist()
     # In parts, so that little more is taken for a moment than the lists take twice.
-    parts = [
-        _entries_of(segment, centroids, offsets, run) for run in _runs_of_documents(offsets, _SORTED_AT_A_TIME)
-    ]
+    parts = [_entries_of(segment, centroids, offsets, run) for run in _runs_of_documents(offsets, _SORTED_AT_A_TIME)]
     lengths = sum((part.lengths for part in parts), torch.zeros_like(parts[0].lengths))
     starts = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
     rows = torch.empty(sum(len(part.rows) for part in parts), dtype=torch.int32, device=segment.device)

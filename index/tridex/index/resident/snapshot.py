@@ -54,6 +54,8 @@ class Found:
 
 def wait_for_all(found: Sequence[Found]) -> list[list[Ranking]]:
     """Each search's rankings, by one copy for all of them."""
+    if not found:
+        return []
     copied = iter(copy_to_host(*[tensor for one in found for tensor in one.on_device])())
     return [one.rankings(list(islice(copied, len(one.on_device)))) for one in found]
 
@@ -204,9 +206,7 @@ class Snapshot:
         found = self.collection.search_texts(query, top_k + self.duplicates, self.condition)
         return self._shown(found).first(top_k) if self.duplicates else found
 
-    def rescore(
-        self, queries: torch.Tensor, mask: torch.Tensor, candidates: Sequence[Sequence[str]]
-    ) -> list[Ranking]:
+    def rescore(self, queries: torch.Tensor, mask: torch.Tensor, candidates: Sequence[Sequence[str]]) -> list[Ranking]:
         """Ranks given documents.
 
         Args:
@@ -219,9 +219,7 @@ class Snapshot:
         """
         return self.start_rescoring(queries, mask, candidates).wait()
 
-    def start_rescoring(
-        self, queries: torch.Tensor, mask: torch.Tensor, candidates: Sequence[Sequence[str]]
-    ) -> Found:
+    def start_rescoring(self, queries: torch.Tensor, mask: torch.Tensor, candidates: Sequence[Sequence[str]]) -> Found:
         """Gives the work of `rescore` to the device."""
         scored: list[tuple[IndexedSegment, NDArray[np.int64]]] = []
         on_device: list[torch.Tensor] = []
