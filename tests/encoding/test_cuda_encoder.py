@@ -21,7 +21,8 @@ class Sessions:
         self.asked: list[list[tuple[str, dict[str, str]]]] = []
         self._failures = list(failures)
 
-    def __call__(self, _model: str, providers: list[tuple[str, dict[str, str]]]) -> Any:
+    def __call__(self, _model: str, providers: list[tuple[str, dict[str, str]]], enable_fallback: int) -> Any:
+        assert not enable_fallback, "it would be the CPU"
         self.asked.append(providers)
         if self._failures:
             raise RuntimeError(self._failures.pop(0))
@@ -62,6 +63,12 @@ def test_nothing_is_said_of_one_that_can(monkeypatch: pytest.MonkeyPatch, caplog
     ((_, options),) = made.asked[0]
     assert options == {"device_id": "0", "user_compute_stream": "7", "enable_cuda_graph": "1"}
     assert not caplog.records
+
+
+def test_a_device_that_onnx_runtime_cannot_use_is_an_error_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    sessions(monkeypatch, *["CUDA failure 2: out of memory\n"] * 2)
+    with pytest.raises(UnknownDeviceError, match="on cuda:0: CUDA failure 2: out of memory; `tridex doctor"):
+        CudaEncoder(Path("model.onnx"), "cuda:0", 128)
 
 
 def test_a_provider_that_steps_aside_is_an_error_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -213,7 +213,7 @@ def count_entries(probes: Sequence[Probes]) -> list[list[int]]:
 
 
 def find_candidates(
-    probes: Probes, entries: Sequence[int], lists: InvertedLists, live: torch.Tensor, n_candidates: int
+    probes: Probes, entries: list[int], lists: InvertedLists, live: torch.Tensor, n_candidates: int
 ) -> torch.Tensor:
     """The live documents with the best approximate scores for a query; waits for no device.
 
@@ -232,7 +232,8 @@ def find_candidates(
     step = max(1, _ENTRIES_AT_A_TIME // max([1, *entries]))
     for first in range(0, len(entries), step):
         some = slice(first, first + step)
-        rows, values = _entries(lists, *(part[some].flatten() for part in probes), sum(entries[some]))
+        flat = Probes(*(part[some].flatten() for part in probes))
+        rows, values = _entries(lists, flat, sum(entries[some]))
         by_token = zip(torch.split(rows, entries[some]), torch.split(values, entries[some]), strict=True)
         for token_rows, token_values in by_token:
             if len(token_rows):
@@ -241,14 +242,15 @@ def find_candidates(
     return total.topk(n_candidates, sorted=False).indices.sort().values
 
 
-def _entries(
-    lists: InvertedLists, starts: torch.Tensor, lengths: torch.Tensor, gains: torch.Tensor, count: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The rows int64 of these lists, one after the other, and for each its list's gain. `count`: how many they are."""
-    ends = lengths.cumsum(0)
+def _entries(lists: InvertedLists, probes: Probes, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The rows int64 of the lists of some tokens, one list after the other, and for each its list's gain.
+
+    `probes` is flattened; `count`: how many rows they are.
+    """
+    starts, lengths, gains = probes
     # Takes 0.1 ms, so it is not called for each token.
     of_list = torch.repeat_interleave(lengths, output_size=count)
-    rows = lists.rows[(starts - ends + lengths)[of_list] + torch.arange(len(of_list), device=starts.device)]
+    rows = lists.rows[(starts - lengths.cumsum(0) + lengths)[of_list] + torch.arange(count, device=starts.device)]
     return rows.long(), gains[of_list]
 
 
