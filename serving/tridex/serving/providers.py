@@ -2,12 +2,13 @@
 
     python -m tridex.serving.providers LOADER
 
-loads one, and prints the problem and its remedy where that cannot be.
+loads one, or prints the problem and its remedy in a last line and ends with status 3.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -16,6 +17,9 @@ from tridex.common.device import REINSTALL
 
 _WITHIN_S = 120.0
 
+_NOT_LOADED = 3
+"""The status of a process that could not load it; others have failed otherwise."""
+
 
 def try_to_load(loader: str) -> None:
     """Calls a function of tridex.encoding that loads a provider, as load_cuda_provider, in another process.
@@ -23,15 +27,16 @@ def try_to_load(loader: str) -> None:
     Raises ProviderError as the function does, and where that process fails.
     """
     command = [sys.executable, "-m", __name__, loader]
+    variables = {**os.environ, "PYTHONSAFEPATH": "1"}  # no module of the folder that the command was called in
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_WITHIN_S)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_WITHIN_S, env=variables)
     except subprocess.TimeoutExpired:
         raise encoding.ProviderError(f"{loader} does not end within {_WITHIN_S:g} s", REINSTALL) from None
+    if done.returncode == _NOT_LOADED:
+        raise encoding.ProviderError(*json.loads(done.stdout.splitlines()[-1]))
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"])[-1]
         raise encoding.ProviderError(f"{loader} fails: {last}", REINSTALL)
-    if done.stdout:
-        raise encoding.ProviderError(*json.loads(done.stdout))
 
 
 def main(loader: str) -> None:
@@ -46,6 +51,7 @@ def main(loader: str) -> None:
             load()
     except encoding.ProviderError as error:
         print(json.dumps([error.problem, error.remedy]))
+        sys.exit(_NOT_LOADED)
 
 
 if __name__ == "__main__":

@@ -54,11 +54,11 @@ def test_torch_without_cuda_and_torch_that_sees_no_gpu(monkeypatch: pytest.Monke
 def test_the_cuda_provider_is_loaded_and_not_only_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cuda_provider().state == "missing" and "pip install 'tridex[gpu]'" in cuda_provider().remedy
     monkeypatch.setattr(nvidia, "check_cuda_provider", lambda: None)
-    done = SimpleNamespace(returncode=0, stdout='["no libcurand.so.10", "install it"]', stderr="")
+    done = SimpleNamespace(returncode=3, stdout='torch says this\n["no libcurand.so.10", "install it"]\n', stderr="")
     monkeypatch.setattr(providers.subprocess, "run", lambda *_, **__: done)
     found = cuda_provider()
     assert (found.state, found.detail, found.remedy) == ("fault", "no libcurand.so.10", "install it")
-    done.stdout = ""
+    done.returncode = 0
     assert cuda_provider().state == "ok"
     done.returncode, done.stderr = 1, "Traceback\nImportError: libcudnn.so.9\n"
     assert cuda_provider().detail == "load_cuda_provider fails: ImportError: libcudnn.so.9" and cuda_provider().remedy
