@@ -16,6 +16,7 @@ from tridex.export import export_checkpoint, write_default_checkpoint
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cuda", help="what the services and servers under test compute on")
+    parser.addoption("--kernel-cache", type=Path, help="what servers compile is kept here for a later call's")
 
 
 def pytest_configure(config: pytest.Config) -> None:
