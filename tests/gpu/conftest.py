@@ -1,7 +1,7 @@
 """Tests that need a GPU: `make gpu` runs them, `make test` does not collect them (norecursedirs in pyproject.toml).
 
-`pytest tests/gpu/test_served.py tests/gpu/test_server.py tests/gpu/test_codes.py --device cpu` runs the logic of those
-that ask a service, a server or a codec on a machine without one.
+`pytest tests/gpu/test_served.py tests/gpu/test_server.py tests/gpu/test_codes.py tests/gpu/test_candidates.py --device
+cpu` runs the logic of those that ask a service, a server, a codec or a snapshot on a machine without one.
 """
 
 from __future__ import annotations
