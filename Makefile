@@ -8,6 +8,7 @@ DEPLOY_VENV := .venv-deploy
 # For a machine with a GPU. `make gpu GPU_PYTHON=python3` takes an environment that exists, as where there is no network.
 GPU_VENV := .venv-gpu
 GPU_PYTHON ?= $(GPU_VENV)/bin/python
+GPU_CACHE = $(DATA)/gpu-tests-kernel-cache
 # Where the demo and `make serve` keep collections, checkpoints and the server's log.
 DATA ?= .tridex
 MODEL ?= default
@@ -115,17 +116,21 @@ $(GPU_VENV)/.done: pyproject.toml constraints.txt
 	@touch $@
 
 # Without a network it takes $(DATA)/perf_analyzer, which an earlier `make perf` has fetched. The tests run side by side,
-# those that share servers or services in one process; what asks how much of the GPU's memory is free is alone on it.
+# those that share servers or services in one process, and agreement, which times nothing, beside them; what asks how
+# much of the GPU's memory is free is alone on it, and finds what the servers before it have compiled.
 gpu: $(if $(filter $(GPU_VENV)/%,$(GPU_PYTHON)),install-gpu) ## on a machine with a GPU: its tests, then what is measured on it: CORPUS=<BEIR folder>
-	$(GPU_PYTHON) -m pytest tests/gpu -m 'not alone' --numprocesses 8 --dist loadgroup
-	$(GPU_PYTHON) -m pytest tests/gpu -m alone
+	rm -rf $(GPU_CACHE)
+	$(if $(CORPUS),$(GPU_PYTHON) -m benchmarks.agreement --device cuda $(OF_CORPUS) & agreement=$$!;) \
+	  $(GPU_PYTHON) -m pytest tests/gpu -m 'not alone' --numprocesses 14 --dist loadgroup --kernel-cache $(GPU_CACHE) \
+	  $(if $(CORPUS),; tests=$$?; wait $$agreement && exit $$tests)
+	$(GPU_PYTHON) -m pytest tests/gpu -m alone --kernel-cache $(GPU_CACHE)
 	$(GPU_PYTHON) -m benchmarks.batch_profile --data $(DATA) --device cuda $(OF_CORPUS)
 	$(GPU_PYTHON) -m benchmarks.bulk_build --data $(DATA) --device cuda $(OF_CORPUS)
 	$(GPU_PYTHON) -m benchmarks.start --data $(DATA) --device cuda --rounds 1
 	$(GPU_PYTHON) -m benchmarks.serving --data $(DATA) --seconds 1 $(OF_CORPUS)
 	$(GPU_PYTHON) -m benchmarks.ingest --data $(DATA) --seconds 3 $(OF_CORPUS)
-	$(if $(CORPUS),$(GPU_PYTHON) -m benchmarks.agreement --device cuda $(OF_CORPUS))
 	$(GPU_PYTHON) -m benchmarks.maxsim
+	$(GPU_PYTHON) -m benchmarks.large --codecs residual2 --batches 1 8 --seconds 2
 
 # First what needs no server, in two processes of one thread each, with the lines that it reaches; what runs in a server
 # is not counted. Then what starts servers, which take all cores.

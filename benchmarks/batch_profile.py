@@ -18,6 +18,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.markdown import Markdown
@@ -81,9 +82,12 @@ class Batch:
 
         rows = stage("tokenise", lambda: list(self._tokenizer.rows(list(texts))))
         embeddings = stage("encode", lambda: self._encode(rows))
+        masks = [
+            np.pad(row.embedding_mask, ((0, 0), (0, array.shape[1] - row.embedding_mask.shape[1])))
+            for array, row in zip(embeddings, rows, strict=True)
+        ]
         requests = [
-            request.encoded(array[:, : row.input_ids.shape[1]], row.embedding_mask)
-            for request, array, row in zip(parsed, embeddings, rows, strict=True)
+            request.encoded(array, mask) for request, array, mask in zip(parsed, embeddings, masks, strict=True)
         ]
         wait = stage("begin the search", lambda: self._engine.start(requests))
         stage("wait and answer", wait)

@@ -175,7 +175,7 @@ def measure(beir: Beir, artifact: Artifact, data: Path) -> Result:
             "bm25": bm25,
             "maxsim": exact,
             "rerank": [
-                snapshot.rescore(query, mask[0], words.ids)
+                snapshot.rescore(query[None], mask, [words.ids])[0]
                 for query, mask, words in zip(queries, masks, bm25, strict=True)
             ],
             "hybrid": [fuse_ranks(*pair) for pair in zip(exact, bm25, strict=True)],

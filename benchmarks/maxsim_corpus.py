@@ -91,12 +91,13 @@ def queries(batch: int, device: torch.device) -> torch.Tensor:
 
 
 def pool(codec: Codec, device: torch.device, tokens: int = POOL_TOKENS) -> Segment:
-    """The pool in one codec, as one document."""
-    vectors = embeddings(tokens, seed=1)
+    """The pool in one codec, as one document; centroids are found on the device, too."""
+    vectors = torch.from_numpy(embeddings(tokens, seed=1)).to(device)
     codebook = None
     if codec.residual_bits:
         codebook = kernels.train_codebook(vectors, codec, min(CENTROIDS, tokens // 64))
-    return kernels.pack([vectors], codec, codebook=codebook, device=device)
+    rows = kernels.encode(codec, vectors, codebook)
+    return Segment.from_numpy(codec, DIM, rows, np.array([0, tokens]), device=device, codebook=codebook)
 
 
 def corpus(shape: Shape, pools: Iterable[Segment], tokens: float) -> Corpus:

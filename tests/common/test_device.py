@@ -9,7 +9,7 @@ import gpus
 import pytest
 
 from tridex.common import device
-from tridex.common.device import DeviceError, is_device, resolve_device
+from tridex.common.device import DeviceError, choose_device, is_device, resolve_device
 from tridex.common.nvidia import Driver, DriverError
 
 
@@ -66,6 +66,20 @@ def test_a_gpu_that_cannot_be_used_is_told_and_auto_is_the_cpu(ask: device.AskDr
     error = problem("cuda", ask)
     assert says in error.problem and remedy in error.remedy
     assert resolve_device("auto", ask) == "cpu"
+
+
+@pytest.mark.usefixtures("gpu_packages")
+def test_what_is_installed_and_cannot_be_loaded() -> None:
+    error = DeviceError("libcurand.so.10: no such file", "pip install it")
+
+    def load() -> None:
+        raise error
+
+    assert choose_device("auto", gpus.driver, load) == ("cpu", error)
+    assert choose_device("auto", gpus.driver, lambda: None) == ("cuda:0", None)
+    assert choose_device("cpu", gpus.driver, load) == ("cpu", None)
+    with pytest.raises(DeviceError, match=r"libcurand.*; pip install it"):
+        resolve_device("cuda", gpus.driver, load)
 
 
 @pytest.mark.usefixtures("gpu_packages")

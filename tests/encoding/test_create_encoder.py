@@ -20,6 +20,6 @@ def test_an_unknown_device_is_refused_before_the_graph_is_loaded() -> None:
 def test_a_gpu_that_is_not_there_is_refused() -> None:
     manifest: Any = SimpleNamespace(dim=128)
     with pytest.raises(
-        UnknownDeviceError, match=r"device is 'cuda:99'; expected one of the \d+ CUDA devices that torch"
+        UnknownDeviceError, match=r"device is 'cuda:99'; expected one of the \d+ CUDA devices that torch sees"
     ):
         create_encoder(Artifact(Path("no-such-folder"), manifest), "cuda:99")

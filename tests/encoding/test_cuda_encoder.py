@@ -21,7 +21,8 @@ class Sessions:
         self.asked: list[list[tuple[str, dict[str, str]]]] = []
         self._failures = list(failures)
 
-    def __call__(self, _model: str, providers: list[tuple[str, dict[str, str]]]) -> Any:
+    def __call__(self, _model: str, providers: list[tuple[str, dict[str, str]]], enable_fallback: int) -> Any:
+        assert not enable_fallback, "it would be the CPU"
         self.asked.append(providers)
         if self._failures:
             raise RuntimeError(self._failures.pop(0))
@@ -64,6 +65,21 @@ def test_nothing_is_said_of_one_that_can(monkeypatch: pytest.MonkeyPatch, caplog
     assert not caplog.records
 
 
+def test_a_device_that_onnx_runtime_cannot_use_is_an_error_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    sessions(monkeypatch, *["CUDA failure 2: out of memory\n"] * 2)
+    with pytest.raises(UnknownDeviceError, match="on cuda:0: CUDA failure 2: out of memory; `tridex doctor"):
+        CudaEncoder(Path("model.onnx"), "cuda:0", 128)
+
+
+def test_a_provider_that_steps_aside_is_an_error_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime would go on on the CPU."""
+    on_the_cpu = SimpleNamespace(get_providers=lambda: ["CPUExecutionProvider"])
+    monkeypatch.setattr(cuda_encoder.onnxruntime, "InferenceSession", lambda *_, **__: on_the_cpu)
+    with pytest.raises(UnknownDeviceError, match="CUDAExecutionProvider does not take cuda:0") as raised:
+        CudaEncoder(Path("model.onnx"), "cuda:0", 128)
+    assert raised.value.remedy == "`tridex doctor --device cuda:0` says what is missing"
+
+
 def test_tensorrt_is_given_one_range_of_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without it, it compiles the graph again for every new shape."""
     made = sessions(monkeypatch)
@@ -77,7 +93,7 @@ def test_tensorrt_is_given_one_range_of_shapes(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_graph_that_tensorrt_does_not_take_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     sessions(monkeypatch, "no such operation")
-    with pytest.raises(UnknownDeviceError, match="TensorRT cannot run the encoder: no such operation"):
+    with pytest.raises(UnknownDeviceError, match=r"TensorRT cannot run .* on cuda: no such operation; serve without"):
         CudaEncoder(Path("model.onnx"), "cuda", 128, tensorrt_tokens=300)
 
 

@@ -1,7 +1,7 @@
 """Tests that need a GPU: `make gpu` runs them, `make test` does not collect them (norecursedirs in pyproject.toml).
 
-`pytest tests/gpu/test_served.py tests/gpu/test_server.py tests/gpu/test_codes.py --device cpu` runs the logic of those
-that ask a service, a server or a codec on a machine without one.
+`pytest tests/gpu/test_served.py tests/gpu/test_server.py tests/gpu/test_codes.py tests/gpu/test_candidates.py --device
+cpu` runs the logic of those that ask a service, a server, a codec or a snapshot on a machine without one.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from tridex.export import export_checkpoint, write_default_checkpoint
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cuda", help="what the services and servers under test compute on")
+    parser.addoption("--kernel-cache", type=Path, help="what servers compile is kept here for a later call's")
 
 
 def pytest_configure(config: pytest.Config) -> None:

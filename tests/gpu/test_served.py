@@ -22,6 +22,7 @@ from eventually import eventually
 from judged_folders import judged_folder
 from numpy.typing import NDArray
 from service_requests import answers, strings, upsert
+from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import agreement
 from benchmarks.beir import read_beir
@@ -307,43 +308,74 @@ def _explained(answer: Arrays) -> list[tuple[bytes, bytes]]:
     return [(key, text) for key, text in zip(answer["IDS"][0], answer["EXPLANATIONS"][0], strict=True) if text]
 
 
-def test_nothing_waits_between_a_batch_s_texts_and_its_search(gpu_context: Context, device: torch.device) -> None:
-    """A GPU that is busy before a batch comes is busy still when encoding and search have been given to it."""
-    if device.type == "cpu":
-        pytest.skip("a CPU has no stream to wait for")
-    artifact = load_artifact(latest_version_dir(gpu_context.repository / "encoder"))
-    stream = torch.cuda.Stream(device)
-    with torch.cuda.stream(stream):
-        encoder = create_encoder(artifact, str(device))
-    assert isinstance(encoder, DeviceEncoder)
-    encoder.capture(artifact.manifest.rules.query.length)
-    explainer = Explainer(artifact.manifest, artifact.tokenizer(), encoder.encode_many)
-    engine = SearchEngine(gpu_context, artifact, explainer, stream)
-    rows = list(QueryTokens(artifact.tokenizer()).rows(QUERIES))
-    parsed = [SearchRequest.parse(search(text)) for text in QUERIES]
+class Batches:
+    """Encodes and searches QUERIES as one batch, on a stream that a test can look at."""
 
-    def start() -> Callable[[], Sequence[Result]]:
-        embeddings = encoder.encode_on_device(rows)
-        batch = zip(parsed, embeddings, rows, strict=True)
-        return engine.start(
-            [one.encoded(found[:, : row.input_ids.shape[1]], row.embedding_mask) for one, found, row in batch]
-        )
+    def __init__(self, context: Context, device: torch.device) -> None:
+        artifact = load_artifact(latest_version_dir(context.repository / "encoder"))
+        self.stream = torch.cuda.Stream(device)
+        with torch.cuda.stream(self.stream):
+            encoder = create_encoder(artifact, str(device))
+        assert isinstance(encoder, DeviceEncoder)
+        encoder.capture(artifact.manifest.rules.query.length)
+        self._encoder = encoder
+        explainer = Explainer(artifact.manifest, artifact.tokenizer(), encoder.encode_many)
+        self.engine = SearchEngine(context, artifact, explainer, self.stream)
+        self._rows = list(QueryTokens(artifact.tokenizer()).rows(QUERIES))
+
+    def start(self, **parameters: Any) -> Callable[[], Sequence[Result]]:
+        parsed = [SearchRequest.parse(search(text, **parameters)) for text in QUERIES]
+        requests = []
+        for request, found, row in zip(parsed, self._encoder.encode_on_device(self._rows), self._rows, strict=True):
+            mask = np.pad(row.embedding_mask, ((0, 0), (0, found.shape[1] - row.embedding_mask.shape[1])))
+            requests.append(request.encoded(found, mask))
+        return self.engine.start(requests)
+
+
+@pytest.fixture
+def batches(gpu_context: Context, device: torch.device) -> Iterator[Batches]:
+    if device.type == "cpu":
+        pytest.skip("a CPU has neither a stream to wait for nor anything to copy to")
+    batches = Batches(gpu_context, device)
+    for _ in range(3):
+        batches.start()()
+    yield batches
+    batches.engine.close()
+
+
+def test_nothing_waits_between_a_batch_s_texts_and_its_search(batches: Batches) -> None:
+    """A GPU that is busy before a batch comes is busy still when encoding and search have been given to it."""
 
     def was_busy() -> bool:
-        with torch.cuda.stream(stream):
+        with torch.cuda.stream(batches.stream):
             torch.cuda._sleep(BUSY_CYCLES)
-        wait = start()
-        busy = not stream.query()
+        wait = batches.start()
+        busy = not batches.stream.query()
         assert all(isinstance(result, dict) for result in wait())
         return busy
 
-    try:
-        for _ in range(3):
-            start()()
-        # What is made behind the first searches may hold one up.
-        assert any(was_busy() for _ in range(3))
-    finally:
-        engine.close()
+    # What is made behind the first searches may hold one up.
+    assert any(was_busy() for _ in range(3))
+
+
+def test_a_batch_is_copied_up_and_down_once(batches: Batches) -> None:
+    """Up go its tokens, for the encoder, and which of them count, for the search; nothing more with a filter that the
+    device has seen."""
+
+    def copies(**parameters: Any) -> tuple[int, int]:
+        with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+            assert all(isinstance(result, dict) for result in batches.start(**parameters)())
+        counts = {event.key: event.count for event in profiler.key_averages()}
+        up, down = (
+            sum(count for name, count in counts.items() if name.startswith(f"Memcpy {way}")) for way in ("HtoD", "DtoH")
+        )
+        return up, down
+
+    filters = json.dumps({"field": "meta.n", "operator": ">=", "value": 1})
+    batches.start(filters=filters)()
+    # What is made behind the first searches may copy something, too.
+    assert (2, 1) in [copies() for _ in range(3)]
+    assert (2, 1) in [copies(filters=filters) for _ in range(3)]
 
 
 def test_concurrent_searches_and_writes(gpu_context: Context, services: tuple[SearchService, SearchService]) -> None:

@@ -90,14 +90,15 @@ def copied(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[]
 
 
 @pytest.fixture(scope="module")
-def cache(store: Path) -> Path:
+def cache(store: Path, request: pytest.FixtureRequest) -> Path:
     """The first server's kernel cache, so that the others need not compile."""
-    return default_folder(store)
+    kept: Path | None = request.config.getoption("--kernel-cache")
+    return kept.resolve() if kept else default_folder(store)
 
 
 @pytest.fixture(scope="module")
-def on_device(gpu_repository: Path, store: Path, device: torch.device) -> Iterator[TritonServer]:
-    with new_server(gpu_repository, store, str(device)) as server:
+def on_device(gpu_repository: Path, store: Path, cache: Path, device: torch.device) -> Iterator[TritonServer]:
+    with new_server(gpu_repository, store, str(device), cache=cache) as server:
         yield server
 
 

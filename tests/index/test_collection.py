@@ -145,10 +145,14 @@ def test_rescore_ranks_the_candidates_alone(tmp_path: Path) -> None:
     collection.delete(["5"])
     query = np.random.default_rng(3).integers(-3, 4, (4, DIM)).astype(np.float32)
     snapshot = Follower(store, "c", CPU).snapshot
-    wanted = ["5", "new", "3", "7", "nowhere", "7"]
-    ranking = snapshot.rescore(torch.from_numpy(query), torch.ones(4, dtype=torch.bool), wanted)
+    wanted = [["5", "new", "3", "7", "nowhere", "7"], ["nowhere"], ["3"]]
+    queries = torch.from_numpy(query).expand(3, -1, -1).contiguous()
+    ranking, none, alone = snapshot.rescore(queries, torch.ones((3, 4), dtype=torch.bool), wanted)
     expected = {"new": embeddings_of("new", 2), "3": embeddings_of("3", 2), "7": embeddings_of("7")}
     assert list(zip(ranking.scores.tolist(), ranking.ids, strict=True)) == brute_force(query, expected, 10)
+    assert none.ids == [] and list(zip(alone.ids, alone.scores.tolist(), strict=True)) == [
+        ("3", dict(zip(ranking.ids, ranking.scores.tolist(), strict=True))["3"])
+    ]
 
 
 def test_many_small_writes_leave_few_segments(tmp_path: Path) -> None:

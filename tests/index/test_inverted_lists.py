@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,9 @@ from numpy.typing import NDArray
 
 from tridex import kernels
 from tridex.index import CollectionSpec, Document, Extra, Follower, Snapshot, Store
-from tridex.index.resident.inverted_lists import InvertedLists, find_candidates, make_lists
+from tridex.index.resident import inverted_lists
+from tridex.index.resident import snapshot as snapshots
+from tridex.index.resident.inverted_lists import InvertedLists, count_entries, find_candidates, make_lists, probe
 from tridex.kernels import Codec, Segment, decode_columns, train_codebook
 
 DIM = 16
@@ -38,6 +42,13 @@ def queries(seed: int, count: int = 8) -> torch.Tensor:
     documents = [document for document in corpus(seed) if len(document) >= 4]
     picked = np.stack([documents[i][:4] for i in rng.integers(0, len(documents), count)])
     return torch.from_numpy(unit(picked + 0.3 * rng.normal(size=picked.shape)))
+
+
+def candidates(
+    query: torch.Tensor, lists: InvertedLists, live: torch.Tensor, n_probe: int, n_candidates: int
+) -> torch.Tensor:
+    probes = probe(query, torch.ones(len(query), dtype=torch.bool), lists, n_probe)
+    return find_candidates(probes, *count_entries([probes]), lists, live, n_candidates)
 
 
 @pytest.fixture(scope="module", params=[Codec.FLOAT32, Codec.INT8, Codec.RESIDUAL4], ids=lambda codec: codec.value)
@@ -69,6 +80,17 @@ def test_every_token_leads_to_its_document(segment: Segment, lists: InvertedList
     assert len(lists.rows) == lists.starts[-1] <= segment.tokens
 
 
+@pytest.mark.parametrize("at_a_time", [64, 1 << 13])
+def test_lists_made_in_parts_are_the_same(
+    segment: Segment, lists: InvertedLists, monkeypatch: pytest.MonkeyPatch, at_a_time: int
+) -> None:
+    monkeypatch.setattr(inverted_lists, "_SORTED_AT_A_TIME", at_a_time)
+    monkeypatch.setattr(inverted_lists, "_train", lambda _: lists.centroids)
+    made = make_lists(segment)
+    for one, other in zip((made.rows, made.starts), (lists.rows, lists.starts), strict=True):
+        assert one.dtype == other.dtype and torch.equal(one, other)
+
+
 def test_the_approximate_score_is_the_formula(lists: InvertedLists) -> None:
     """Computed the slow way: from a set of centroids for each document."""
     query = queries(0, 1)[0]
@@ -84,18 +106,31 @@ def test_the_approximate_score_is_the_formula(lists: InvertedLists) -> None:
             bound = float(ranked[min(n_probe, len(ranked) - 1)])
             for row, centroids in of_row.items():
                 approximate[row] += max([bound, *(float(values[c]) for c in centroids)])
-        chosen = find_candidates(query, lists, ALL, n_probe, 100)
+        chosen = candidates(query, lists, ALL, n_probe, 100)
         worst_in = approximate[chosen.numpy()].min()
         rest = np.delete(approximate, chosen.numpy())
         assert len(chosen) == 100 and rest.max() <= worst_in + 1e-5
         assert (chosen.diff() > 0).all()
 
 
+def test_masked_tokens_find_nothing_where_they_are_not_taken_out(
+    lists: InvertedLists, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU."""
+    query, mask = torch.cat([queries(0)[0], queries(0)[1]]), torch.tensor([True, False] * 4)
+    expected = candidates(query[mask], lists, ALL, 2, 100)
+    monkeypatch.setattr(inverted_lists, "_without_masked", lambda query, mask: (query, mask))
+    probes = probe(query, mask, lists, 2)
+    (entries,) = count_entries([probes])
+    assert len(entries) == 8 and not any(entries[1::2])
+    assert torch.equal(find_candidates(probes, entries, lists, ALL, 100), expected)
+
+
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), deleted=st.floats(0, 0.9), n_candidates=st.integers(1, 200))
 def test_only_live_documents_are_candidates(lists: InvertedLists, seed: int, deleted: float, n_candidates: int) -> None:
     live = torch.from_numpy(np.random.default_rng(seed).random(DOCUMENTS) >= deleted)
-    chosen = find_candidates(queries(0)[seed % 8], lists, live, 2, n_candidates)
+    chosen = candidates(queries(0)[seed % 8], lists, live, 2, n_candidates)
     assert len(set(chosen.tolist())) == n_candidates and live[chosen].all()
 
 
@@ -104,8 +139,8 @@ def test_only_live_documents_are_candidates(lists: InvertedLists, seed: int, del
 def test_a_query_of_any_magnitude_has_the_candidates_of_its_direction(lists: InvertedLists, seed: int, k: int) -> None:
     """In small whole numbers, which are exact as subnormal numbers too."""
     query = (queries(0)[seed % 8] * 1024).round() / 2**10
-    chosen = find_candidates(query * 2.0**k, lists, ALL, 2, 100)
-    assert torch.equal(chosen, find_candidates(query, lists, ALL, 2, 100))
+    chosen = candidates(query * 2.0**k, lists, ALL, 2, 100)
+    assert torch.equal(chosen, candidates(query, lists, ALL, 2, 100))
 
 
 def test_recall_grows_with_probes_and_candidates(segment: Segment, lists: InvertedLists) -> None:
@@ -113,7 +148,7 @@ def test_recall_grows_with_probes_and_candidates(segment: Segment, lists: Invert
     _, exact = kernels.search(asked, segment, 10)
 
     def recall(n_probe: int, n_candidates: int) -> float:
-        rows = [find_candidates(query, lists, ALL, n_probe, n_candidates).tolist() for query in asked]
+        rows = [candidates(query, lists, ALL, n_probe, n_candidates).tolist() for query in asked]
         return float(np.mean([len({*top} & {*row}) / 10 for top, row in zip(exact.tolist(), rows, strict=True)]))
 
     by_candidates = [recall(8, n) for n in (10, 100, 300, DOCUMENTS)]
@@ -160,6 +195,27 @@ def test_lists_are_made_once_wanted_and_until_then_search_is_exact(indexed: Inde
     everything = len(lists.centroids)
     assert same(snapshot, queries(1), 10, everything, DOCUMENTS - 1)
     assert same(snapshot, queries(1), 10, 1, DOCUMENTS), "no more documents than candidates: exact"
+
+
+def test_a_batch_waits_once(indexed: Indexed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For all of its queries and segments, to learn how long their lists are, and once for its results."""
+    more = corpus(2)
+    indexed.collection.upsert([Document(f"more {i:04}", "", {}) for i in range(len(more))], more)
+    snapshot = indexed.follower.refresh()
+    assert len(snapshot.segments) == 2
+    mask = torch.ones((8, 4), dtype=torch.bool)
+    snapshot.search_candidates(queries(1), mask, 10, 1, 10)
+    indexed.follower.make(Extra.INVERTED_LISTS)
+    waits = []
+
+    def copy_to_host(*tensors: torch.Tensor) -> Callable[[], list[NDArray[Any]]]:
+        waits.append(len(tensors))
+        return lambda: [tensor.numpy() for tensor in tensors]
+
+    monkeypatch.setattr(inverted_lists, "copy_to_host", copy_to_host)
+    monkeypatch.setattr(snapshots, "copy_to_host", copy_to_host)
+    snapshot.search_candidates(queries(1), mask, 10, 1, 10)
+    assert waits == [1, 4]
 
 
 def test_a_query_whose_tokens_are_all_masked_scores_nothing(indexed: Indexed) -> None:

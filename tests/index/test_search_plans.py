@@ -53,16 +53,9 @@ def called_again(
     return replay, results
 
 
-def copied_at_once(*tensors: torch.Tensor) -> Callable[[], list[np.ndarray]]:
-    """As from a GPU: the next replay does not change what was copied."""
-    copies = [tensor.clone().numpy() for tensor in tensors]
-    return lambda: copies
-
-
 @pytest.fixture(autouse=True)
 def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(search_plan, "_captured", called_again)
-    monkeypatch.setattr(search_plans, "copy_to_host", copied_at_once)
     monkeypatch.setattr(search_plans, "_stream_of", lambda _device: 7)
     monkeypatch.setattr(search_plans, "_WORTHWHILE", 2)
     yield

@@ -167,11 +167,12 @@ def test_few_children_run_at_the_same_time(children: Children, monkeypatch: pyte
     ("program", "reason"),
     [
         (FINDS_NO_MEMORY, "OutOfMemoryError: CUDA out of memory"),
+        ("print('ready'); " + FINDS_NO_MEMORY, "OutOfMemoryError: CUDA out of memory"),
         (IS_MUTE, "its probe ended with status 0"),
         (DOES_NOT_COMPARE, "its probe ended with status 0"),
     ],
 )
-def test_what_goes_wrong_before_the_kernel_runs_is_no_verdict(
+def test_what_is_not_the_kernels_fault_is_no_verdict(
     program: str, reason: str, children: Children, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     children.program = program

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tridex.kernels import Codebook, Codec, Segment, encode, pack, pack_bitmap, train_codebook
+from tridex.kernels import Codebook, Codec, Segment, encode, pack, pack_bitmap, train_codebook, unpack_bitmap
 from tridex.kernels.reference import is_live
 
 DOCUMENTS = [np.full((tokens, 4), tokens, np.float32) for tokens in (2, 0, 3)]
@@ -19,6 +19,7 @@ def test_bitmap_has_the_bit_of_every_live_document(live: list[bool]) -> None:
     assert len(bitmap) == -(-len(live) // 32)
     number = int.from_bytes(bitmap.numpy().tobytes(), "little")
     assert number == sum(1 << row for row, alive in enumerate(live) if alive)
+    assert unpack_bitmap(bitmap, len(live)).tolist() == live
 
 
 def test_pack_lays_documents_one_after_the_other() -> None:

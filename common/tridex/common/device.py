@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import NamedTuple
 
 from .errors import TridexError
 from .installed import ONNX_RUNTIMES, cuda_of_onnx_runtime, cuda_of_torch, package_folder, versions
@@ -21,10 +22,16 @@ LEAST_CAPABILITY = (8, 0)
 
 _NAME = re.compile(r"cpu|auto|cuda(?::(0|[1-9][0-9]{0,3}))?")
 
-_GET_DRIVER = "install NVIDIA's driver for it; in a container: docker run --gpus all"
+REINSTALL = "pip install --force-reinstall 'tridex[gpu]'"
+"""For what is installed and cannot be loaded."""
+
+GET_DRIVER = "install NVIDIA's driver for it; in a container: docker run --gpus all"
 _OTHERWISE = "choose another by --device, or serve on the CPU: --device cpu"
 
 AskDriver = Callable[[], Driver]
+
+Load = Callable[[], None]
+"""Loads what computes on a GPU, or raises DeviceError where that cannot be."""
 
 
 class DeviceError(TridexError):
@@ -52,12 +59,27 @@ def number_of(name: str) -> int:
     return int(match[1] or 0) if match else 0
 
 
-def resolve_device(name: str, ask: AskDriver = ask_driver) -> str:
-    """The device of a name: "cpu" or "cuda:N". "cuda" is "cuda:0"; "auto" is that where it can be used, or "cpu".
+class Chosen(NamedTuple):
+    """The device of a name."""
+
+    device: str
+    """ "cpu" or "cuda:N"."""
+    why_no_gpu: DeviceError | None = None
+    """Why "auto" is the CPU."""
+
+
+def resolve_device(name: str, ask: AskDriver = ask_driver, load: Load | None = None) -> str:
+    """The device of a name, "cpu" or "cuda:N", as by `choose_device`, with its arguments and errors."""
+    return choose_device(name, ask, load).device
+
+
+def choose_device(name: str, ask: AskDriver = ask_driver, load: Load | None = None) -> Chosen:
+    """The device of a name. "cuda" is "cuda:0"; "auto" is that where it can be used, or "cpu".
 
     Args:
         name: As `--device` takes it.
         ask: Asks NVIDIA's driver.
+        load: The last of what a GPU has to pass, for whom encodes there: what is installed may not be loadable.
 
     Raises:
         DeviceError: It is no such name, or the device cannot be used here.
@@ -65,22 +87,18 @@ def resolve_device(name: str, ask: AskDriver = ask_driver) -> str:
     if not is_device(name):
         raise DeviceError(f"device is {name!r}", f"expected {EXPECTED}")
     check_onnx_runtime()
-    if name == AUTO:
-        return CPU if why_no_gpu(ask) else "cuda:0"
     if name == CPU:
-        return CPU
+        return Chosen(CPU)
     index = number_of(name)
-    check_gpu(index, ask)
-    return f"cuda:{index}"
-
-
-def why_no_gpu(ask: AskDriver = ask_driver) -> DeviceError | None:
-    """Why "auto" is the CPU; None where it is the GPU."""
     try:
-        check_gpu(0, ask)
+        check_gpu(index, ask)
+        if load:
+            load()
     except DeviceError as error:
-        return error
-    return None
+        if name == AUTO:
+            return Chosen(CPU, error)
+        raise
+    return Chosen(f"cuda:{index}")
 
 
 def check_gpu(index: int, ask: AskDriver = ask_driver) -> Gpu:
@@ -99,7 +117,7 @@ def working_driver(ask: AskDriver = ask_driver) -> Driver:
     try:
         driver = ask()
     except DriverError as error:
-        raise DeviceError(str(error), _GET_DRIVER) from error
+        raise DeviceError(str(error), GET_DRIVER) from error
     if not driver.gpus:
         raise DeviceError("the NVIDIA driver shows no GPU", "unset CUDA_VISIBLE_DEVICES, or name one there that exists")
     needed = cuda_of_torch()

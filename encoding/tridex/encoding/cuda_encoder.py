@@ -79,7 +79,7 @@ class CudaEncoder:
         index = int(device.partition(":")[2] or 0)
         if index >= torch.cuda.device_count():
             raise UnknownDeviceError(
-                f"device is {device!r}; expected one of the {torch.cuda.device_count()} CUDA devices that torch finds"
+                f"device is {device!r}", f"expected one of the {torch.cuda.device_count()} CUDA devices that torch sees"
             )
         self._device = torch.device("cuda", index)
         stream = torch.cuda.current_stream(self._device)
@@ -99,12 +99,14 @@ class CudaEncoder:
             self._session = self._new_session(*self._tensorrt(tensorrt_tokens))
         except Exception as error:  # whatever the graph has that cannot be captured: it runs without
             if tensorrt_tokens:
-                raise UnknownDeviceError(f"device is {device!r}; TensorRT cannot run the encoder: {error}") from error
+                raise UnknownDeviceError(
+                    f"TensorRT cannot run the encoder on {device}: {_one_line(error)}", "serve without --tensorrt"
+                ) from error
             self._go_without_graphs(error)
         if provider not in self._session.get_providers():
             raise UnknownDeviceError(
-                f"device is {device!r}; expected one that ONNX Runtime's {provider} can be loaded for: it offers "
-                f"{', '.join(onnxruntime.get_available_providers())}"
+                f"ONNX Runtime's {provider} does not take {device}, and logs why",
+                f"`tridex doctor --device {device}` says what is missing",
             )
 
     def capture(self, widest: int) -> None:
@@ -224,11 +226,18 @@ class CudaEncoder:
         )
         self._captures = False
         self._shapes.clear()
-        self._session = self._new_session()
+        try:
+            self._session = self._new_session()
+        except Exception as again:
+            raise UnknownDeviceError(
+                f"ONNX Runtime cannot run the encoder on {self._device}: {_one_line(again)}",
+                f"`tridex doctor --device {self._device}` says what is missing",
+            ) from again
 
     def _new_session(self, *preferred: tuple[str, dict[str, str]]) -> onnxruntime.InferenceSession:
         cuda = ("CUDAExecutionProvider", {**self._where(), "enable_cuda_graph": str(int(self._captures))})
-        return onnxruntime.InferenceSession(str(self._model_path), providers=[*preferred, cuda])
+        # With its fallback, it would take the CPU where a provider fails, and only print why.
+        return onnxruntime.InferenceSession(str(self._model_path), providers=[*preferred, cuda], enable_fallback=0)
 
     def _where(self) -> dict[str, str]:
         """A provider's options for the device and the stream."""
@@ -258,3 +267,7 @@ def _options(graph: int | None) -> onnxruntime.RunOptions:
     options.add_run_config_entry("disable_synchronize_execution_providers", "1")
     options.add_run_config_entry("gpu_graph_id", "-1" if graph is None else str(graph))
     return options
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

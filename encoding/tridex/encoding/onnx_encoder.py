@@ -51,7 +51,7 @@ def create_encoder(
         return OnnxEncoder(graph, _CPU, threads)
     if not re.fullmatch("cuda(:[0-9]+)?", device):
         raise UnknownDeviceError(
-            f"device is {device!r}; expected cpu, cuda or cuda:N{', with TensorRT one of the latter' * tensorrt}"
+            f"device is {device!r}", f"expected cpu, cuda or cuda:N{', with TensorRT one of the latter' * tensorrt}"
         )
     from .cuda_encoder import CudaEncoder  # needs torch, which takes two seconds to import
 

@@ -79,7 +79,8 @@ def check_against_the_cpu(encoder: Encoder, reference: Encoder, artifact: Artifa
         raise ProviderError(
             f"{provider} computes other embeddings than the CPU: score error {parity.score_error:.3g}, expected at "
             f"most {_MOST_SCORE_ERROR}; mean token cosine {parity.token_cosine:.6f}, expected at least "
-            f"{_LEAST_TOKEN_COSINE}"
+            f"{_LEAST_TOKEN_COSINE}",
+            "serve without --tensorrt, or install another version of it",
         )
     return parity
 

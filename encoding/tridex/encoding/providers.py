@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import io
 import re
 from pathlib import Path
 
 import onnxruntime
 
+from tridex.common.device import GET_DRIVER, REINSTALL
 from tridex.common.installed import cuda_of_torch, package_folder
 
 from .errors import ProviderError
 
 _CAPI = Path(onnxruntime.__file__).parent / "capi"
+
+_CUDNN = "libcudnn.so.9"
+"""torch needs it to be imported; ONNX Runtime 1.31 loads without, and misses it in some operations."""
 
 
 def execution_providers() -> list[str]:
@@ -21,23 +27,25 @@ def execution_providers() -> list[str]:
 
 
 def load_cuda_provider() -> None:
-    """Loads the provider for CUDA into this process, with the libraries of CUDA and cuDNN that torch brings.
+    """Loads the provider for CUDA into this process, with the libraries of CUDA and cuDNN.
 
-    ONNX Runtime, which names the providers that it was built with, would run on the CPU where this fails, and only log
-    it. No CUDA context is made, so it works without a GPU.
+    They are those of NVIDIA's packages, as torch's are; where torch has others, it has to be imported before. ONNX
+    Runtime, which names the providers that it was built with, would run on the CPU where this fails, and only log it.
+    No CUDA context is made, so it works without a GPU.
 
     Raises:
         ProviderError: It was not built, or one of its libraries is missing.
     """
-    import torch  # noqa: F401  # loads its own CUDA and cuDNN, of which there must be one in a process
-
-    onnxruntime.preload_dlls()
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find, among a command's JSON
+        onnxruntime.preload_dlls()
     try:
         # The second takes symbols from the first; ONNX Runtime loads them in this way, too.
         _load(_CAPI / "libonnxruntime_providers_shared.so")
         _load(_CAPI / "libonnxruntime_providers_cuda.so")
+        _load(_CUDNN)
     except OSError as error:
-        raise ProviderError(f"ONNX Runtime's provider for CUDA cannot be loaded: {error}") from error
+        remedy = GET_DRIVER if "libcuda.so" in str(error) else REINSTALL
+        raise ProviderError(f"ONNX Runtime's provider for CUDA cannot be loaded: {error}", remedy) from error
 
 
 def load_tensorrt_provider() -> None:
@@ -57,12 +65,12 @@ def load_tensorrt_provider() -> None:
         _load(_CAPI / "libonnxruntime_providers_tensorrt.so")
     except OSError as error:
         raise ProviderError(
-            f"ONNX Runtime's provider for TensorRT cannot be loaded: {error}; {_tensorrt_wheel(str(error))}, or serve "
-            "without --tensorrt"
+            f"ONNX Runtime's provider for TensorRT cannot be loaded: {error}",
+            f"{_tensorrt_wheel(str(error))}, or serve without --tensorrt",
         ) from error
 
 
-def _load(library: Path) -> None:
+def _load(library: Path | str) -> None:
     ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
 
 

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from .ranking import RRF_K, Ranking, fuse_ranks, fuse_scores
     from .resident.budget import Extra, MemoryBudget, budget_for, check_room, needed_bytes, packed_bytes
     from .resident.follower import Follower
-    from .resident.host_copy import copy_to_host
+    from .resident.host_copy import copy_to_host, host_buffer, tensors_in
     from .resident.inverted_lists import MIN_LISTED_DOCUMENTS
-    from .resident.snapshot import Found, Snapshot
+    from .resident.snapshot import Found, Snapshot, wait_for_all
     from .resident.token_matches import TokenMatches
     from .storage.backup import KEPT, Backup, back_up, check_backups, restore
     from .storage.check import Checked, Corruption, check_store
@@ -100,10 +100,13 @@ __all__ = [
     "field_changes",
     "fuse_ranks",
     "fuse_scores",
+    "host_buffer",
     "is_fault",
     "needed_bytes",
     "packed_bytes",
     "restore",
+    "tensors_in",
+    "wait_for_all",
 ]
 
 if not TYPE_CHECKING:  # which would take any name for an exported one
@@ -129,9 +132,9 @@ if not TYPE_CHECKING:  # which would take any name for an exported one
             "ranking": ["RRF_K", "Ranking", "fuse_ranks", "fuse_scores"],
             "resident.budget": ["Extra", "MemoryBudget", "budget_for", "check_room", "needed_bytes", "packed_bytes"],
             "resident.follower": ["Follower"],
-            "resident.host_copy": ["copy_to_host"],
+            "resident.host_copy": ["copy_to_host", "host_buffer", "tensors_in"],
             "resident.inverted_lists": ["MIN_LISTED_DOCUMENTS"],
-            "resident.snapshot": ["Found", "Snapshot"],
+            "resident.snapshot": ["Found", "Snapshot", "wait_for_all"],
             "resident.token_matches": ["TokenMatches"],
             "storage.backup": ["KEPT", "Backup", "back_up", "check_backups", "restore"],
             "storage.check": ["Checked", "Corruption", "check_store"],

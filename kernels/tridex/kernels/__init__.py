@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     )
     from .scaling import LARGEST_SCORE, ScaledQueries, scale_queries
     from .search_plan import SearchPlan
-    from .segment import Segment, pack, pack_bitmap
+    from .segment import Segment, pack, pack_bitmap, unpack_bitmap
 
 __all__ = [
     "LARGEST_SCORE",
@@ -67,6 +67,7 @@ __all__ = [
     "split_rows",
     "supported_codecs",
     "train_codebook",
+    "unpack_bitmap",
     "warm_up",
 ]
 
@@ -97,6 +98,6 @@ if not TYPE_CHECKING:  # which would take any name for an exported one
             "reference": [],
             "scaling": ["LARGEST_SCORE", "ScaledQueries", "scale_queries"],
             "search_plan": ["SearchPlan"],
-            "segment": ["Segment", "pack", "pack_bitmap"],
+            "segment": ["Segment", "pack", "pack_bitmap", "unpack_bitmap"],
         },
     )

@@ -252,6 +252,23 @@ def pack_bitmap(live: NDArray[np.bool_]) -> torch.Tensor:
     return torch.from_numpy(np.packbits(bits, bitorder="little").view("<i4"))
 
 
+def unpack_bitmap(bitmap: torch.Tensor, documents: int) -> torch.Tensor:
+    """What pack_bitmap was given.
+
+    >>> unpack_bitmap(torch.tensor([5], dtype=torch.int32), 3).tolist()
+    [True, False, True]
+
+    Args:
+        bitmap: int32 [ceil(documents / 32)].
+        documents: How many.
+
+    Returns:
+        bool [documents], on the bitmap's device.
+    """
+    bits = bitmap[:, None] >> torch.arange(32, dtype=torch.int32, device=bitmap.device)
+    return (bits & 1).flatten()[:documents] != 0
+
+
 def _words(documents: int) -> int:
     return -(-documents // 32)
 

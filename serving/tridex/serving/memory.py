@@ -25,6 +25,10 @@ _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _CONTEXT_BYTES = 600 * 10**6
 _CONTEXTS = 3
 """Of tritonserver, search and encoder."""
+_PROBED = (9, 0)
+_PROBES = 4
+"""On GPUs of that capability, at most so many processes at a time compare kernels when a codec is first loaded
+(tridex.kernels.gpu.gluon.verdict)."""
 _GRAPH_SHARE = 4
 """The encoder's weights, in two processes, and as much again while they are loaded."""
 _ENCODER_BYTES = 1536 * 2**20
@@ -71,8 +75,9 @@ def choose_budget(wanted: int | None, device: str, repository: Path, ask: AskDri
 
 def own_bytes(gpu: Gpu, graph_bytes: int) -> int:
     """What a server takes of a GPU beside its collections, estimated."""
+    contexts = _CONTEXTS + (_PROBES if gpu.capability == _PROBED else 0)
     encoder = _GRAPH_SHARE * graph_bytes + _ENCODER_BYTES
-    return _CONTEXTS * _CONTEXT_BYTES + encoder + _BATCHES_BYTES + int(gpu.total_bytes * _ALLOCATORS_SHARE)
+    return contexts * _CONTEXT_BYTES + encoder + _BATCHES_BYTES + int(gpu.total_bytes * _ALLOCATORS_SHARE)
 
 
 def host_budget() -> int:

@@ -60,6 +60,12 @@ class ModelSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=_PREFIX, env_ignore_empty=True, frozen=True)
 
     store: Path = Field(title="a folder", description="The folder that holds the collections.")
+    device: Annotated[str, BeforeValidator(_device)] = Field(
+        AUTO,
+        title=EXPECTED,
+        description="What encodes and searches: cpu, cuda, cuda:1 or auto, which is the first GPU where it can be "
+        "used, and the CPU otherwise.",
+    )
     memory_budget: Annotated[int, BeforeValidator(_bytes), Field(ge=1)] | None = Field(
         None,
         title="a number of bytes, as 20GB, 512MiB or 20000000000",
@@ -132,12 +138,6 @@ class ModelSettings(BaseSettings):
 class ServerSettings(ModelSettings):
     """What `tridex serve` takes."""
 
-    device: Annotated[str, BeforeValidator(_device)] = Field(
-        AUTO,
-        title=EXPECTED,
-        description="What encodes and searches: cpu, cuda, cuda:1 or auto, which is the first GPU where it can be "
-        "used, and the CPU otherwise.",
-    )
     kernel_cache: Path | None = Field(
         None,
         title="a folder",

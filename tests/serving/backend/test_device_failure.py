@@ -11,6 +11,7 @@ from eventually import eventually
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
 from tridex.serving.backend import device_failure
+from tridex.serving.backend.answers import Answers
 from tridex.serving.backend.background import LoggedErrors
 from tridex.serving.backend.lane import Lane, Task
 from tridex.serving.backend.reporter import Reporter
@@ -85,7 +86,7 @@ def test_a_batch_in_which_the_gpu_fails_is_refused_as_a_whole_and_the_launcher_l
         raise torch.AcceleratorError(ILLEGAL)
 
     run = RunFolder(tmp_path / "run")
-    reporter = Reporter("search", "search_0_0", run.folder)
+    reporter = Reporter("search", "search_0_0", run.folder, Answers())
     lane: Lane[Parsed] = Lane(finish, name="the search", label="search", default_wait_s=10, max_weight=8)
     scheduler = Scheduler(lambda _: [], (lane,))
     assert reporter.admit(1)

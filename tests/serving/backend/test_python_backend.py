@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 from tridex.serving.access.access import Access
 from tridex.serving.access.key_file import Right, add_key
-from tridex.serving.backend.service import ErrorCode, Request, RequestError, Result, device_failed
+from tridex.serving.backend.answers import Answers
+from tridex.serving.backend.reporter import Reporter
+from tridex.serving.backend.service import Arrays, Context, ErrorCode, Request, RequestError, Result, device_failed
 from tridex.serving.cancelled_calls import CancelledCalls
 from tridex.serving.gate import GIVEN_UP
 
@@ -24,7 +28,7 @@ from tridex.serving.gate import GIVEN_UP
 class Error:
     """pb_utils.TritonError"""
 
-    INVALID_ARG, INTERNAL = "INVALID_ARG", "INTERNAL"
+    INVALID_ARG, INTERNAL, UNAVAILABLE = "INVALID_ARG", "INTERNAL", "UNAVAILABLE"
 
     def __init__(self, message: str, code: str) -> None:
         self.message, self.code = message, code
@@ -37,6 +41,8 @@ class Sent:
         self.parameters = parameters
         self.cancelled = False
         self.answers: list[Any] = []
+        self.answered_by: threading.Thread | None = None
+        self.may_be_answered: Callable[[], object] = bool
 
     def inputs(self) -> list[Any]:
         return []
@@ -51,7 +57,12 @@ class Sent:
         return ["ECHO"]
 
     def get_response_sender(self) -> Any:
-        return SimpleNamespace(send=lambda response, **_: self.answers.append(response))
+        return SimpleNamespace(send=self._take)
+
+    def _take(self, response: Any, **_: Any) -> None:
+        self.may_be_answered()
+        self.answers.append(response)
+        self.answered_by = threading.current_thread()
 
     @property
     def error(self) -> Error | None:
@@ -70,6 +81,25 @@ class Echo:
         if any(request.parameters.get("fail") for request in requests):
             raise OSError("[Errno 5] /srv/tridex/store/_versions/3.manifest")
         return [{"ECHO": np.array([request.parameters["value"]])} for request in requests]
+
+
+class Later:
+    """Answers when it is told to."""
+
+    def __init__(self, *_: Any) -> None:
+        self.results: list[Future[Arrays | RequestError]] = []
+
+    def answer(self, requests: Sequence[Request]) -> Sequence[Result]:
+        self.results += [Future() for _ in requests]
+        return self.results[-len(requests) :]
+
+    def make(self, *values: int) -> None:
+        """The next answers."""
+        for value in values:
+            self.results.pop(0).set_result({"ECHO": np.array([value])})
+
+    def close(self) -> None:
+        pass
 
 
 @pytest.fixture
@@ -96,14 +126,54 @@ def python_backend(backend: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Modu
 
 
 @pytest.fixture
-def model(python_backend: ModuleType) -> Any:
+def model(python_backend: ModuleType) -> Iterator[Any]:
     made = python_backend.python_model(Echo)()
     made._service = Echo()
     made._recorder = None
     made._model, made._access = "search", Access(None)
     made._cancelled_calls = CancelledCalls(None)
-    made._reporter = SimpleNamespace(admit=lambda count: count > 0, answered=lambda: None, executing=nullcontext)
-    return made
+    made._answers = Answers()
+    made._reporter = Reporter("search", "search_0", None, made._answers)
+    made._metrics_file = None
+    yield made
+    made.finalize()
+
+
+class NeedsNoGpu(Echo):
+    NICENESS = 0
+    contexts: ClassVar[list[Context]] = []
+
+    def __init__(self, context: Context) -> None:
+        self.contexts.append(context)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("told", "asked"), [("cuda:0", []), (None, ["0"])])
+def test_the_gpu_is_hidden_from_a_model_that_needs_none(
+    python_backend: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, told: str | None, asked: list[str]
+) -> None:
+    """Before anything asks the driver, which looks at the variable once; not where nobody has said what there is."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setenv("TRIDEX_MEMORY_BUDGET", "1GB")
+    if told:
+        monkeypatch.setenv("TRIDEX_DEVICE", told)
+    seen: list[str] = []
+
+    def resolve(_name: str) -> str:
+        seen.append(os.environ["CUDA_VISIBLE_DEVICES"])
+        return "cuda:0"
+
+    monkeypatch.setattr(python_backend, "resolve_device", resolve)
+    monkeypatch.setattr(python_backend.gc, "freeze", lambda: None)
+    model = python_backend.python_model(NeedsNoGpu)()
+    about = {"model_name": "ingest", "model_instance_name": "ingest_0", "model_repository": str(tmp_path)}
+    model.initialize({**about, "model_instance_kind": "CPU", "model_instance_device_id": "0"})
+    model.finalize()
+    context = NeedsNoGpu.contexts.pop()
+    assert (context.device, context.server_device, context.memory_budget) == ("cpu", "cuda:0", 10**9)
+    assert seen == asked and os.environ["CUDA_VISIBLE_DEVICES"] == ""
 
 
 def good(value: int, **more: Any) -> Sent:
@@ -179,3 +249,62 @@ def test_a_request_without_its_key_fails_alone_and_no_service_sees_a_key(model: 
         "UNAUTHENTICATED: the API key is not known",
     ]
     assert [request.parameters for request in seen] == [{"value": 2}]
+
+
+def test_a_lone_answer_leaves_at_once(model: Any) -> None:
+    model._service = later = Later()
+    lone = good(1)
+    model.execute([lone])
+    later.make(1)
+    assert lone.answered_by is threading.current_thread()
+    assert model._reporter.in_flight == 0
+
+
+def test_whoever_made_several_answers_does_not_wait_until_they_have_left(model: Any) -> None:
+    """The first is held up until the last is made; all have left before the model is closed."""
+    model._service = later = Later()
+    all_are_made, order = threading.Event(), list[int]()
+    batch = [good(i) for i in range(4)]
+    for i, request in enumerate(batch):
+        request.may_be_answered = lambda i=i: (all_are_made.wait(60), order.append(i))
+    model._reporter.service = later
+    model.execute(batch)
+    later.make(0, 1, 2, 3)
+    assert model._reporter.in_flight == 4
+    all_are_made.set()
+    model.finalize()
+    assert order == [0, 1, 2, 3] and model._reporter.in_flight == 0
+    assert [request.answers[0].tensors[0][1].tolist() for request in batch] == [[0], [1], [2], [3]]
+
+
+def test_what_is_refused_as_a_service_closes_is_told_so_first(model: Any) -> None:
+    model._service = later = Later()
+
+    def refuse() -> None:
+        for result in later.results:
+            result.set_result(RequestError(ErrorCode.UNAVAILABLE, "the server is stopping"))
+
+    later.close = refuse
+    model._reporter.service = later
+    batch = [good(1), good(2)]
+    model.execute(batch)
+    model.finalize()
+    assert [request.error and request.error.message for request in batch] == ["the server is stopping"] * 2
+
+
+def test_an_answer_that_cannot_be_sent_costs_no_other(model: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Not even the error that takes its place can; nor is it waited for when the server stops."""
+    model._service = later = Later()
+    batch = [good(1), good(2), good(3)]
+
+    def fail() -> None:
+        raise RuntimeError("Failed to increase the shared memory pool size: No space left on device")
+
+    batch[1].may_be_answered = fail
+    model._reporter.service = later
+    model.execute(batch)
+    later.make(1, 2, 3)
+    model.finalize()
+    assert [len(request.answers) for request in batch] == [1, 0, 1]
+    assert model._reporter.in_flight == 0
+    assert "an answer could not be sent" in caplog.text

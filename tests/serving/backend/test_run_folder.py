@@ -13,6 +13,7 @@ from eventually import eventually
 
 from tridex.serving.backend import canary
 from tridex.serving.backend import reporter as reporter_module
+from tridex.serving.backend.answers import Answers
 from tridex.serving.backend.reporter import Reporter
 from tridex.serving.run_folder import Report, RunFolder, Silence
 
@@ -45,7 +46,7 @@ def run(tmp_path: Path) -> RunFolder:
 
 @pytest.fixture
 def reporter(run: RunFolder) -> Iterator[Reporter]:
-    reporter = Reporter("ingest", "ingest_0_0", run.folder)
+    reporter = Reporter("ingest", "ingest_0_0", run.folder, Answers())
     reporter.service = Service()
     yield reporter
     reporter.close()
@@ -122,7 +123,7 @@ def test_draining_refuses_what_is_new_and_waits_for_what_is_under_way(run: RunFo
 
 
 def test_an_internal_model_answers_until_services_close(run: RunFolder) -> None:
-    encoder = Reporter("encoder", "encoder_0", run.folder)
+    encoder = Reporter("encoder", "encoder_0", run.folder, Answers())
     encoder.service = service = Service()
     encoder.admit(1)
     only(run)
@@ -182,8 +183,9 @@ def test_silence_counts_only_while_somebody_listens(monkeypatch: pytest.MonkeyPa
 
 MODEL = """
 import os, sys, time
+from tridex.serving.backend.answers import Answers
 from tridex.serving.backend.reporter import Reporter
-Reporter("maxsim", "maxsim_0", None)
+Reporter("maxsim", "maxsim_0", None, Answers())
 print(os.getpid(), flush=True)
 time.sleep(60)
 """

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import gpus
 import pytest
@@ -11,8 +13,13 @@ from servers import free_ports
 from typer.testing import CliRunner, Result
 
 from tridex.client.cli import create_app
+from tridex.common import device as devices
 from tridex.common.nvidia import Driver, DriverError
+from tridex.encoding import ProviderError
 from tridex.serving.doctor import Finding, Report, examination, examine, host, nvidia
+from tridex.serving.server import placement
+from tridex.serving.server.errors import ServerError
+from tridex.serving.server.placement import place
 from tridex.serving.settings import ServerSettings
 
 GPU_CHECKS = {"NVIDIA driver", "torch on CUDA", "triton", "encoder on CUDA"}
@@ -29,6 +36,8 @@ def settings(repository: Path, tmp_path: Path) -> ServerSettings:
 @pytest.fixture
 def a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a GPU needs beside a driver, on whatever machine."""
+    gpus.install_gpu_packages(monkeypatch)
+    monkeypatch.setattr(placement, "try_to_load", lambda _: None)
     monkeypatch.setattr(nvidia, "torch_on_cuda", lambda: Finding("torch on CUDA", "ok", ""))
     monkeypatch.setattr(nvidia, "cuda_provider", lambda: Finding("encoder on CUDA", "ok", ""))
     monkeypatch.setattr(examination.packages, "triton", lambda: Finding("triton", "ok", ""))
@@ -36,6 +45,10 @@ def a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def on(settings: ServerSettings, device: str) -> ServerSettings:
     return settings.model_copy(update={"device": device})
+
+
+def raise_(error: Exception) -> NoReturn:
+    raise error
 
 
 def no_driver() -> Driver:
@@ -61,6 +74,40 @@ def test_without_a_driver_auto_is_the_cpu_and_cuda_cannot_be(settings: ServerSet
 def test_auto_is_a_gpu_that_is_ready(settings: ServerSettings) -> None:
     report = examine(settings, gpus.driver)
     assert report.device == "cuda:0" and report.can_serve and all(finding.needed for finding in report.findings)
+
+
+@pytest.mark.usefixtures("a_gpu")
+@pytest.mark.parametrize(
+    ("what", "device"),
+    [("nothing", "cuda:0"), ("the provider", "cpu"), ("torch", "cpu"), ("GPU", "cpu"), ("memory", "cuda:0")],
+)
+def test_auto_is_what_the_launcher_takes(
+    settings: ServerSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, what: str, device: str
+) -> None:
+    """And where that does not start, doctor says why."""
+    driver = gpus.driver(gpus.T4) if what == "GPU" else gpus.driver()
+    if what == "memory":
+        driver = gpus.driver(replace(gpus.H200, free_bytes=gpus.GIB))
+    if what == "the provider":
+        error = ProviderError("no libcurand.so.10", "pip install it")
+        monkeypatch.setattr(placement, "try_to_load", lambda _: raise_(error))
+        finding = Finding("encoder on CUDA", "fault", error.problem, error.remedy)
+        monkeypatch.setattr(nvidia, "cuda_provider", lambda: finding)
+    if what == "torch":
+        monkeypatch.setattr(devices, "cuda_of_torch", lambda: None)
+    report = examine(settings, lambda: driver)
+    assert report.device == device and report.can_serve == (what != "memory")
+    assert all(finding.remedy for finding in report.findings if finding.state != "ok" and finding.needed)
+    if report.can_serve:
+        assert place("auto", None, settings.repository, tmp_path / "cache", lambda: driver).device == device
+    else:
+        with pytest.raises(ServerError, match="nothing is left for collections; end what uses its memory"):
+            place("auto", None, settings.repository, tmp_path / "cache", lambda: driver)
+
+
+def test_tensorrt_on_a_cpu_is_a_fault(settings: ServerSettings) -> None:
+    report = examine(settings.model_copy(update={"device": "cpu", "tensorrt": True}))
+    assert not report.can_serve and [finding.what for finding in report.findings if finding.needed][-1] == "TensorRT"
 
 
 @pytest.mark.usefixtures("a_gpu")

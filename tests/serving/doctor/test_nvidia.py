@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import builtins
 import ctypes
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import gpus
 import pytest
@@ -51,24 +54,77 @@ def test_torch_without_cuda_and_torch_that_sees_no_gpu(monkeypatch: pytest.Monke
 def test_the_cuda_provider_is_loaded_and_not_only_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cuda_provider().state == "missing" and "pip install 'tridex[gpu]'" in cuda_provider().remedy
     monkeypatch.setattr(nvidia, "check_cuda_provider", lambda: None)
-    missing = "libcudnn.so.9: cannot open shared object file"
-    done = SimpleNamespace(returncode=1, stderr=f"Traceback\n{missing}\n")
-    monkeypatch.setattr(providers, "subprocess", SimpleNamespace(run=lambda *_, **__: done))
-    assert (cuda_provider().state, cuda_provider().detail) == ("fault", missing)
+    done = SimpleNamespace(returncode=3, stdout='torch says this\n["no libcurand.so.10", "install it"]\n', stderr="")
+    monkeypatch.setattr(providers.subprocess, "run", lambda *_, **__: done)
+    found = cuda_provider()
+    assert (found.state, found.detail, found.remedy) == ("fault", "no libcurand.so.10", "install it")
     done.returncode = 0
     assert cuda_provider().state == "ok"
+    done.returncode, done.stderr = 1, "Traceback\nImportError: libcudnn.so.9\n"
+    assert cuda_provider().detail == "load_cuda_provider fails: ImportError: libcudnn.so.9" and cuda_provider().remedy
+    done.returncode, done.stderr = -11, ""
+    assert "status -11" in cuda_provider().detail and cuda_provider().remedy
 
 
-def test_a_provider_that_is_not_there() -> None:
+def test_a_provider_that_never_ends_loading(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(providers, "_WITHIN_S", 0.01)
+    with pytest.raises(ProviderError, match=r"load_cuda_provider does not end within 0\.01 s; pip install"):
+        providers.try_to_load("load_cuda_provider")
+
+
+def test_a_provider_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ProviderError, match=r"cannot be loaded: .*libonnxruntime_providers_cuda.so"):
         load_cuda_provider()
+    assert capsys.readouterr().out == "", "a command's JSON is alone there"
 
 
-def test_a_provider_lacks_a_library(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("library", "missing", "remedy"),
+    [
+        ("_cuda.so", "libcublasLt.so.13", "--force-reinstall 'tridex[gpu]'"),
+        ("_cuda.so", "libcuda.so.1", "install NVIDIA's driver"),
+        ("libcudnn.so.9", "libcudnn.so.9", "--force-reinstall 'tridex[gpu]'"),
+    ],
+)
+def test_a_provider_lacks_a_library(monkeypatch: pytest.MonkeyPatch, library: str, missing: str, remedy: str) -> None:
     def load(path: str, **_: object) -> None:
-        if path.endswith("_cuda.so"):
-            raise OSError("libcublasLt.so.13: cannot open shared object file")
+        if path.endswith(library):
+            raise OSError(f"{missing}: cannot open shared object file")
 
     monkeypatch.setattr(ctypes, "CDLL", load)
-    with pytest.raises(ProviderError, match=r"libcublasLt\.so\.13"):
+    with pytest.raises(ProviderError) as raised:
         load_cuda_provider()
+    assert missing in raised.value.problem and remedy in raised.value.remedy
+
+
+def test_a_provider_that_needs_what_torch_brings(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """torch is imported only where the libraries are not found without."""
+    imported: list[str] = []
+    tried: list[bool] = []
+    really_import = builtins.__import__
+
+    def importing(name: str, *arguments: Any, **options: Any) -> Any:
+        imported.append(name)
+        return really_import(name, *arguments, **options)
+
+    def load() -> None:
+        tried.append("torch" in imported)
+        if not tried[-1]:
+            raise ProviderError("no libcublas", "install it")
+
+    monkeypatch.setattr(builtins, "__import__", importing)
+    monkeypatch.setattr(providers.encoding, "load_cuda_provider", load)
+    providers.main("load_cuda_provider")
+    assert tried == [False, True] and capsys.readouterr().out == ""
+
+
+def test_memory_and_tensorrt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    gpus.install_gpu_packages(monkeypatch)
+    (tmp_path / "encoder" / "1").mkdir(parents=True)
+    found = nvidia.budget(None, "cuda:0", tmp_path, gpus.driver)
+    assert found.state == "ok" and found.detail.endswith("GiB for collections")
+    full = nvidia.budget(None, "cuda:0", tmp_path, lambda: gpus.driver(replace(gpus.H200, free_bytes=gpus.GIB)))
+    assert full.state == "fault" and "nothing is left" in full.detail and "--memory-budget" in full.remedy
+    assert nvidia.tensorrt("cpu").state == "fault" and "--tensorrt" in nvidia.tensorrt("cpu").remedy

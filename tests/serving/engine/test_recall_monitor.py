@@ -38,7 +38,7 @@ def test_hits_that_were_missed_are_counted(snapshot: Snapshot) -> None:
     (exact,) = snapshot.search(QUERY[None], MASK[None], 50)
     monitor.sample(snapshot, QUERY, MASK, 12, exact.first(12))
     monitor.sample(snapshot, QUERY, MASK, 9, exact.first(9))
-    monitor.sample(snapshot, QUERY, MASK, 10, snapshot.rescore(QUERY, MASK, exact.ids[7:17]))
+    monitor.sample(snapshot, QUERY, MASK, 10, snapshot.rescore(QUERY[None], MASK[None], [exact.ids[7:17]])[0])
     monitor.sample(snapshot, QUERY, MASK, 100, exact)
     monitor.close()
     assert (amounts(metrics, 10), amounts(metrics, 1), amounts(metrics, 100)) == ([13, 20], [1, 1], [50, 50])

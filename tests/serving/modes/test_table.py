@@ -45,7 +45,8 @@ def test_parameters_lead_to_a_mode(parameters: dict[str, Any], mode: Mode) -> No
 
 def test_candidates_lead_to_the_mode_that_scores_them() -> None:
     candidates = strings("a", "b", "c", "d").reshape(2, 2)
-    assert parse_mode(Request({"CANDIDATE_IDS": candidates}), top_k=10) == GivenDocuments((("a", "b"), ("c", "d")))
+    mode = parse_mode(Request({"CANDIDATE_IDS": candidates}), top_k=10)
+    assert isinstance(mode, GivenDocuments) and mode.ids == (("a", "b"), ("c", "d")) and mode.scan() is mode
 
 
 def test_a_wide_answer_widens_the_first_stage() -> None:

@@ -73,7 +73,7 @@ def build(
     """
     from tridex.building import Embedder, Progress, build_collection, document_reading, new_collection_spec
     from tridex.common.device import resolve_device
-    from tridex.encoding import create_encoder, latest_version_dir, load_artifact
+    from tridex.encoding import create_encoder, latest_version_dir, load_artifact, load_cuda_provider
     from tridex.index import Store, declared_fields
     from tridex.protocol.sources import open_source
 
@@ -93,7 +93,7 @@ def build(
         documents = open_source(source, Columns(id_column, text_columns or ()))
         if restart:
             collections.discard_build(collection)
-        encoder = create_encoder(artifact, resolve_device(device), threads=os.cpu_count() or 1)
+        encoder = create_encoder(artifact, resolve_device(device, load=load_cuda_provider), threads=os.cpu_count() or 1)
         embedder = Embedder(artifact, encoder, document_reading(spec, artifact.manifest))
         done = build_collection(documents, collections, collection, spec, embedder, progress=Progress())
         if alias is not None:

@@ -77,6 +77,7 @@ def compare(
     where the server does not hold their token embeddings, and what is built is dropped at the end.
     """
     from tridex.common.device import resolve_device
+    from tridex.encoding import load_cuda_provider
     from tridex.evaluation.comparison import compare_all, systems_at_hand
     from tridex.evaluation.loading import load_dataset
     from tridex.evaluation.measures import check_depth, parse_measures
@@ -85,7 +86,7 @@ def compare(
     from tridex.evaluation.systems import DEFAULT_SYSTEMS, choose_baseline, parse_systems
 
     with failing(), tempfile.TemporaryDirectory() as folder:
-        chosen_device = resolve_device(device)
+        chosen_device = resolve_device(device, load=load_cuda_provider)
         wanted = parse_systems(systems.split(",") if systems else DEFAULT_SYSTEMS)
         choose_baseline(wanted, baseline)
         chosen = parse_measures(measures.split(","))

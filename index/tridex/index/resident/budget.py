@@ -7,6 +7,7 @@ A collection is held as packed segments, so what it needs follows from its size 
 
 The sum of needs is kept below the budget less SPARE_SHARE. The spare is for what exists twice for a moment: a merge
 copies live rows into a new segment, of at most SEGMENT_SHARE of the budget, while searches still read the old ones.
+Making inverted lists takes of it, too: as much as they take themselves, and three times the tokens they train with.
 
 Inverted lists (inverted_lists.py), search plans (search_plans.py) and approximations (approximations.py) are extras:
 they take what the needs leave, and are let go where a collection needs more. Without them searches are slower, and not

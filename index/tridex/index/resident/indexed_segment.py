@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import torch
 from numpy.typing import NDArray
 
 from tridex.index.storage.collection import Collection
-from tridex.kernels import Segment, pack_bitmap
+from tridex.kernels import Segment, pack_bitmap, unpack_bitmap
 
 from .approximations import ApproximationSlot
 from .inverted_lists import ListsSlot
@@ -82,6 +83,12 @@ class IndexedSegment:
     def with_live(self, live: NDArray[np.bool_]) -> IndexedSegment:
         """The same rows with another set of live ones."""
         return replace(self, packed=self.packed.with_live(pack_bitmap(live)), live=live)
+
+    def live_on_device(self) -> torch.Tensor:
+        """`live` on the segment's device, bool [documents]: by the bitmap that is there, so that nothing is copied."""
+        if self.packed.device.type == "cpu":
+            return torch.from_numpy(self.live)
+        return unpack_bitmap(self.packed.live, len(self.live))
 
     def live_after(self, collection: Collection, fragments: set[int]) -> NDArray[np.bool_]:
         """Which rows live on, [documents], now that the deletes of `fragments` have changed."""

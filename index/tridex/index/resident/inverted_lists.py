@@ -13,12 +13,19 @@ The lists are made in the background (Follower.make), once a search has wanted t
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from tridex.kernels import Columns, Segment, decode_columns, scale_queries, spherical_k_means
+from tridex.kernels.codebook import nearest
+
+from .host_copy import copy_to_host
 
 MIN_LISTED_DOCUMENTS = 1024
 """Documents of a segment that is worth lists: fewer are scored exactly in milliseconds."""
@@ -38,6 +45,9 @@ _ENTRIES_AT_A_TIME = 1 << 20
 _TOKENS_AT_A_TIME = 1 << 15
 """Tokens decoded at a time: 16 MiB at 128 dimensions."""
 
+_SORTED_AT_A_TIME = 1 << 20
+"""Tokens sorted into lists at a time: some 60 MiB."""
+
 
 @dataclass(frozen=True)
 class InvertedLists:
@@ -52,6 +62,17 @@ class InvertedLists:
     centroids: torch.Tensor
     rows: torch.Tensor
     starts: torch.Tensor
+
+
+class Probes(NamedTuple):
+    """The lists that a query's tokens probe, [tokens, n_probe] each."""
+
+    starts: torch.Tensor
+    """int64: where a list begins among the entries."""
+    lengths: torch.Tensor
+    """int64: its entries, 0 for a token that does not count."""
+    gains: torch.Tensor
+    """float32: what a document of the list gains."""
 
 
 class ListsSlot:
@@ -86,7 +107,7 @@ class ListsSlot:
 
 
 def lists_bytes(segment: Segment) -> int:
-    """Most bytes that a segment's lists take: every token in a list, and the centroids."""
+    """Most bytes that a segment's lists take once they are made: every token in a list, and the centroids."""
     book = segment.codebook
     centroids = _centroids(segment.tokens) if book is None else len(book.centroids)
     return 4 * segment.tokens + centroids * 4 * segment.dim + 8 * (centroids + 1)
@@ -101,65 +122,135 @@ def make_lists(segment: Segment) -> InvertedLists:
     """
     if not segment.tokens:
         raise ValueError("segment has no tokens; expected at least one")
-    if segment.codebook is not None and segment.centroid_ids is not None:
-        centroids, ids = segment.codebook.directions(), segment.centroid_ids.long() & 0xFFFF
-    else:
-        centroids = _train(segment)
-        chunks = torch.split(torch.arange(segment.tokens, device=segment.device), _TOKENS_AT_A_TIME)
-        ids = torch.cat([_nearest(_directions(segment, chunk), centroids) for chunk in chunks])
-    documents = torch.arange(segment.documents, device=segment.device)
-    entries = torch.unique(ids * segment.documents + documents.repeat_interleave(segment.offsets.diff()))
-    lengths = torch.bincount(entries // segment.documents, minlength=len(centroids))
+    centroids = _train(segment) if segment.codebook is None else segment.codebook.directions()
+    offsets = segment.offsets.tolist()
+    # In parts, so that little more is taken for a moment than the lists take twice.
+    parts = [_entries_of(segment, centroids, offsets, run) for run in _runs_of_documents(offsets, _SORTED_AT_A_TIME)]
+    lengths = sum((part.lengths for part in parts), torch.zeros_like(parts[0].lengths))
     starts = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
-    rows = (entries % segment.documents).int()
+    rows = torch.empty(sum(len(part.rows) for part in parts), dtype=torch.int32, device=segment.device)
+    filled = starts[:-1].clone()
+    for part in parts:
+        # Where each list goes on, less where it begins in the part.
+        shift = filled - (part.lengths.cumsum(0) - part.lengths)
+        places = torch.arange(len(part.rows), device=segment.device)
+        rows[places + shift.repeat_interleave(part.lengths, output_size=len(part.rows))] = part.rows
+        filled += part.lengths
     if segment.device.type == "cuda":
         # Searches read them on another stream.
         torch.cuda.current_stream(segment.device).synchronize()
     return InvertedLists(centroids, rows, starts)
 
 
-def find_candidates(
-    query: torch.Tensor, lists: InvertedLists, live: torch.Tensor, n_probe: int, n_candidates: int
-) -> torch.Tensor:
-    """The live documents with the best approximate scores.
+class _Entries(NamedTuple):
+    """The entries of some neighbouring documents, of all lists."""
+
+    rows: torch.Tensor
+    """int32 [entries], a list's after the other's, ascending."""
+    lengths: torch.Tensor
+    """int64 [centroids]"""
+
+
+def _entries_of(segment: Segment, centroids: torch.Tensor, offsets: Sequence[int], rows: range) -> _Entries:
+    """Of the documents of these rows."""
+    first, end = offsets[rows.start], offsets[rows.stop]
+    if segment.centroid_ids is None:
+        chunks = torch.split(torch.arange(first, end, device=segment.device), _TOKENS_AT_A_TIME)
+        ids = torch.cat([_nearest(_directions(segment, chunk), centroids) for chunk in chunks])
+    else:
+        ids = segment.centroid_ids[first:end].long() & 0xFFFF
+    documents = torch.arange(rows.start, rows.stop, device=segment.device)
+    tokens_of = segment.offsets[rows.start : rows.stop + 1].diff()
+    of_tokens = documents.repeat_interleave(tokens_of, output_size=end - first)
+    entries = torch.unique(ids * segment.documents + of_tokens)
+    lengths = torch.bincount(entries // segment.documents, minlength=len(centroids))
+    return _Entries((entries % segment.documents).int(), lengths)
+
+
+def _runs_of_documents(offsets: Sequence[int], tokens: int) -> Iterator[range]:
+    """The rows of neighbouring documents that have up to so many tokens together, one at least, or are one document."""
+    first = 0
+    while first < len(offsets) - 1:
+        end = max(first + 1, bisect_right(offsets, offsets[first] + tokens) - 1)
+        if offsets[end] > offsets[first]:
+            yield range(first, end)
+        first = end
+
+
+def probe(query: torch.Tensor, mask: torch.Tensor, lists: InvertedLists, n_probe: int) -> Probes:
+    """Looks up the centroids nearest to a query's tokens; waits for no device.
 
     Args:
-        query: Token embeddings, float [tokens, dim], without masked tokens.
+        query: Token embeddings, float [tokens, dim].
+        mask: bool [tokens]: False where a token does not count.
+        lists: The segment's.
+        n_probe: Centroids that each query token probes.
+    """
+    if query.device.type == "cpu":
+        query, mask = _without_masked(query, mask)
+    tokens, weights, _ = scale_queries(query[None], mask[None])
+    scores, centroids = (tokens[0] @ lists.centroids.T).topk(min(n_probe + 1, len(lists.centroids)), dim=1)
+    scores *= weights.T
+    gains, centroids = (scores - scores[:, -1:])[:, :n_probe], centroids[:, :n_probe]
+    starts = lists.starts[centroids]
+    lengths = (lists.starts[centroids + 1] - starts) * mask[:, None]
+    return Probes(starts, lengths, gains)
+
+
+def _without_masked(query: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """For a CPU, which multiplies less then, and always the same for one query. A GPU would be waited for, to learn how
+    many tokens are left."""
+    return query[mask], mask[mask]
+
+
+def count_entries(probes: Sequence[Probes]) -> list[list[int]]:
+    """How many entries each token's lists have, of several queries: waits for the device, once for all of them."""
+    if not probes:
+        return []
+    (counts,) = copy_to_host(torch.cat([one.lengths.sum(dim=1) for one in probes]))()
+    entries = iter(counts.tolist())
+    return [list(islice(entries, len(one.lengths))) for one in probes]
+
+
+def find_candidates(
+    probes: Probes, entries: list[int], lists: InvertedLists, live: torch.Tensor, n_candidates: int
+) -> torch.Tensor:
+    """The live documents with the best approximate scores for a query; waits for no device.
+
+    Args:
+        probes: The query's.
+        entries: Of each of its tokens, from `count_entries`.
         lists: The segment's.
         live: bool [documents], at least `n_candidates` of them true.
-        n_probe: Centroids that each query token probes.
         n_candidates: How many documents.
 
     Returns:
         Their rows, int64 [n_candidates], ascending.
     """
-    tokens, weights, _ = scale_queries(query[None], query.new_ones(1, len(query), dtype=torch.bool))
-    scores, centroids = (tokens[0] @ lists.centroids.T).topk(min(n_probe + 1, len(lists.centroids)), dim=1)
-    scores *= weights.T
-    gains, centroids = (scores - scores[:, -1:])[:, :n_probe], centroids[:, :n_probe]
-    starts = lists.starts[centroids]
-    lengths = lists.starts[centroids + 1] - starts
-    counts = lengths.sum(dim=1).tolist()
     total = torch.zeros(len(live), device=live.device)
     gained = torch.empty_like(total)
-    step = max(1, _ENTRIES_AT_A_TIME // max([1, *counts]))
-    for first in range(0, len(query), step):
+    step = max(1, _ENTRIES_AT_A_TIME // max([1, *entries]))
+    for first in range(0, len(entries), step):
         some = slice(first, first + step)
-        rows, values = _entries(lists, starts[some].flatten(), lengths[some].flatten(), gains[some].flatten())
-        by_token = zip(torch.split(rows, counts[some]), torch.split(values, counts[some]), strict=True)
+        flat = Probes(*(part[some].flatten() for part in probes))
+        rows, values = _entries(lists, flat, sum(entries[some]))
+        by_token = zip(torch.split(rows, entries[some]), torch.split(values, entries[some]), strict=True)
         for token_rows, token_values in by_token:
-            total += gained.zero_().scatter_reduce_(0, token_rows, token_values, "amax")
+            if len(token_rows):
+                total += gained.zero_().scatter_reduce_(0, token_rows, token_values, "amax")
     total.masked_fill_(~live, -torch.inf)
     return total.topk(n_candidates, sorted=False).indices.sort().values
 
 
-def _entries(
-    lists: InvertedLists, starts: torch.Tensor, lengths: torch.Tensor, gains: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The rows int64 of these lists, one after the other, and for each its list's gain."""
-    ends = lengths.cumsum(0)
-    of_list = torch.repeat_interleave(lengths)  # Takes 0.1 ms, so it is not called for each token.
-    rows = lists.rows[(starts - ends + lengths)[of_list] + torch.arange(len(of_list), device=starts.device)]
+def _entries(lists: InvertedLists, probes: Probes, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The rows int64 of the lists of some tokens, one list after the other, and for each its list's gain.
+
+    `probes` is flattened; `count`: how many rows they are.
+    """
+    starts, lengths, gains = probes
+    # Takes 0.1 ms, so it is not called for each token.
+    of_list = torch.repeat_interleave(lengths, output_size=count)
+    rows = lists.rows[(starts - lengths.cumsum(0) + lengths)[of_list] + torch.arange(count, device=starts.device)]
     return rows.long(), gains[of_list]
 
 
@@ -187,7 +278,7 @@ def _directions(segment: Segment, tokens: torch.Tensor) -> torch.Tensor:
 def _nearest(directions: torch.Tensor, centroids: torch.Tensor) -> torch.Tensor:
     """The ids int64 [tokens] of the centroids with the largest inner products."""
     if directions.device.type != "cpu":
-        return (directions @ centroids.T).argmax(dim=1)
+        return nearest(directions, centroids)
     import faiss  # 2 s for 100,000 tokens and 8,192 centroids on two cores; torch's product and argmax took 4.
 
     _, ids = faiss.knn(directions.numpy(), centroids.numpy(), 1, metric=faiss.METRIC_INNER_PRODUCT)

@@ -11,16 +11,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable
-from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from numpy.typing import NDArray
 
 from tridex.kernels import SearchPlan, Segment
-
-from .host_copy import copy_to_host
 
 _BATCHES = (1, 2, 4, 8)
 """More queries keep a GPU busy for longer than it takes to launch the next search."""
@@ -34,8 +29,14 @@ tenths of one."""
 
 _log = logging.getLogger(__name__)
 
-Found = Callable[[], list[NDArray[Any]]]
-"""Waits for scores and rows, [queries, top_k] each."""
+
+class Replayed(NamedTuple):
+    """What a replay has found, [queries, top_k] on the device."""
+
+    scores: torch.Tensor
+    rows: torch.Tensor
+    plan: SearchPlan
+    """To be held until the replay has ended: until then the plan's memory must not be another's."""
 
 
 class Shape(NamedTuple):
@@ -60,7 +61,7 @@ class PlansSlot:
         """Whether a search could not be captured; then no other is tried."""
         self.retry_at = 0.0
 
-    def search(self, segment: Segment, queries: torch.Tensor, mask: torch.Tensor, top_k: int) -> Found | None:
+    def search(self, segment: Segment, queries: torch.Tensor, mask: torch.Tensor, top_k: int) -> Replayed | None:
         """The search of this slot's segment as a replay; None where there is no plan for it.
 
         Args:
@@ -81,9 +82,9 @@ class PlansSlot:
             if plan is None:
                 self._searches[shape] += 1
                 return None
-            # Locked until the results are on their way: the next replay writes over them.
-            copied = copy_to_host(*plan.search(queries, mask, segment.live))
-        return partial(_first, copied, top_k, plan)
+            # Locked until the results are copied: the next replay writes over them.
+            scores, rows = (result[:, :top_k].clone() for result in plan.search(queries, mask, segment.live))
+            return Replayed(scores, rows, plan)
 
     def wanted(self) -> list[Shape]:
         """Shapes that are worth a plan and have none."""
@@ -139,8 +140,3 @@ def _shape_of(mask: torch.Tensor, top_k: int) -> Shape | None:
     sizes = zip((*mask.shape, top_k), (_BATCHES, _TOKENS, _TOP_K), strict=True)
     rooms = [next((room for room in rooms if size <= room), 0) for size, rooms in sizes]
     return Shape(*rooms) if all(rooms) else None
-
-
-def _first(copied: Found, top_k: int, _plan: SearchPlan) -> list[NDArray[Any]]:
-    """The results once they are on the host. Until then the plan's memory must not be another's."""
-    return [result[:, :top_k] for result in copied()]

@@ -6,8 +6,9 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import Any
+from functools import partial
+from itertools import chain, islice, pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,17 +19,45 @@ from tridex import kernels
 from tridex.index.ranking import Ranking, ranked
 from tridex.index.storage.collection import Collection
 from tridex.index.storage.filters import to_sql
+from tridex.kernels import SearchPlan
 
-from .host_copy import copy_to_host
+from .host_copy import copy_to_device, copy_to_host
 from .indexed_segment import IndexedSegment, narrow
-from .inverted_lists import MIN_LISTED_DOCUMENTS, find_candidates
+from .inverted_lists import (
+    MIN_LISTED_DOCUMENTS,
+    InvertedLists,
+    Probes,
+    count_entries,
+    find_candidates,
+    probe,
+)
 from .token_matches import TokenMatches, token_matches
-
-Found = Callable[[], list[Ranking]]
-"""A search that was given to the device: waits for it, and returns a ranking per query."""
 
 _MAX_FILTERED = 32
 """Filters whose documents a snapshot remembers, the last ones used; each takes 9 bits a document."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A search that was given to a device. Whoever gave it several copies what all of them leave there at once."""
+
+    on_device: Sequence[torch.Tensor]
+    """What it leaves there."""
+    rankings: Callable[[Sequence[NDArray[Any]]], list[Ranking]]
+    """Makes a ranking per query of that, once it is on the host."""
+
+    def wait(self) -> list[Ranking]:
+        """Waits for this search alone."""
+        (rankings,) = wait_for_all([self])
+        return rankings
+
+
+def wait_for_all(found: Sequence[Found]) -> list[list[Ranking]]:
+    """Each search's rankings, by one copy for all of them."""
+    if not found:
+        return []
+    copied = iter(copy_to_host(*[tensor for one in found for tensor in one.on_device])())
+    return [one.rankings(list(islice(copied, len(one.on_device)))) for one in found]
 
 
 class _FilteredSnapshots:
@@ -109,12 +138,11 @@ class Snapshot:
         Returns:
             A ranking per query.
         """
-        return self.start_search(queries, mask, top_k)()
+        return self.start_search(queries, mask, top_k).wait()
 
     def start_search(self, queries: torch.Tensor, mask: torch.Tensor, top_k: int) -> Found:
-        """Gives the work of `search` to the device, and returns what waits for it."""
-        found = [_search(segment, queries, mask, top_k) for segment in self.segments]
-        return lambda: _merged(found, len(queries), top_k)
+        """Gives the work of `search` to the device."""
+        return _found([_search(segment, queries, mask, top_k) for segment in self.segments], len(queries), top_k)
 
     def search_candidates(
         self, queries: torch.Tensor, mask: torch.Tensor, top_k: int, n_probe: int, n_candidates: int
@@ -134,32 +162,39 @@ class Snapshot:
         Returns:
             A ranking per query, with exact scores.
         """
-        return self.start_candidate_search(queries, mask, top_k, n_probe, n_candidates)()
+        return self.start_candidate_search(queries, mask, top_k, n_probe, n_candidates).wait()
 
     def start_candidate_search(
         self, queries: torch.Tensor, mask: torch.Tensor, top_k: int, n_probe: int, n_candidates: int
     ) -> Found:
-        """Gives the work of `search_candidates` to the device, and returns what waits for it."""
-        found = []
+        """Gives the work of `search_candidates` to the device.
+
+        Before that it waits itself, once for all segments and queries: how many entries their lists have says how much
+        work there is.
+        """
+        found: list[_BestRows] = []
+        listed: list[tuple[IndexedSegment, InvertedLists]] = []
+        probes: list[Probes] = []
         for segment in self.segments:
             lists = segment.inverted.lists
             segment.inverted.wanted |= len(segment.ids) >= MIN_LISTED_DOCUMENTS
             if lists is None or segment.live.sum() <= n_candidates:
                 found.append(_search(segment, queries, mask, top_k))
                 continue
-            live = torch.from_numpy(segment.live).to(queries.device)
+            listed.append((segment, lists))
+            probes += [probe(query, kept, lists, n_probe) for query, kept in zip(queries, mask, strict=True)]
+        of_query = iter(zip(probes, count_entries(probes), strict=True))
+        for segment, lists in listed:
+            live = segment.live_on_device()
             rows = torch.stack(
-                [
-                    find_candidates(query[kept], lists, live, n_probe, n_candidates)
-                    for query, kept in zip(queries, mask, strict=True)
-                ]
+                [find_candidates(*next(of_query), lists, live, n_candidates) for _ in range(len(queries))]
             )
             scores = kernels.rescore(queries, segment.packed, rows, query_mask=mask)
             # Rows ascend and the sort is stable: ties by lower row.
             scores, order = scores.sort(dim=1, descending=True, stable=True)
             rows = rows.gather(1, order)
-            found.append((segment, copy_to_host(scores[:, :top_k], rows[:, :top_k])))
-        return lambda: _merged(found, len(queries), top_k)
+            found.append(_BestRows(segment, scores[:, :top_k], rows[:, :top_k]))
+        return _found(found, len(queries), top_k)
 
     def search_texts(self, query: str, top_k: int) -> Ranking:
         """The best `top_k` documents by BM25 (storage/text_index.py).
@@ -171,35 +206,40 @@ class Snapshot:
         found = self.collection.search_texts(query, top_k + self.duplicates, self.condition)
         return self._shown(found).first(top_k) if self.duplicates else found
 
-    def rescore(self, query: torch.Tensor, mask: torch.Tensor, candidates: Sequence[str]) -> Ranking:
-        """Ranks given documents for one query.
+    def rescore(self, queries: torch.Tensor, mask: torch.Tensor, candidates: Sequence[Sequence[str]]) -> list[Ranking]:
+        """Ranks given documents.
 
         Args:
-            query: Token embeddings, float [tokens, dim].
-            mask: bool [tokens]: False where a token does not count.
-            candidates: Ids; those that this snapshot does not hold are left out.
+            queries: As for `search`.
+            mask: As for `search`.
+            candidates: Each query's ids; those that this snapshot does not hold are left out.
+
+        Returns:
+            A ranking per query.
         """
-        return self.start_rescoring(query, mask, candidates)()
+        return self.start_rescoring(queries, mask, candidates).wait()
 
-    def start_rescoring(
-        self, query: torch.Tensor, mask: torch.Tensor, candidates: Sequence[str]
-    ) -> Callable[[], Ranking]:
-        """Gives the work of `rescore` to the device, and returns what waits for it."""
-        found = []
-        wanted = pa.array(candidates, pa.large_string())
+    def start_rescoring(self, queries: torch.Tensor, mask: torch.Tensor, candidates: Sequence[Sequence[str]]) -> Found:
+        """Gives the work of `rescore` to the device."""
+        scored: list[tuple[IndexedSegment, NDArray[np.int64]]] = []
+        on_device: list[torch.Tensor] = []
+        wanted = pa.array(chain.from_iterable(candidates), pa.large_string())
+        ends = np.cumsum([len(ids) for ids in candidates])
         for segment in self.segments:
-            rows = np.unique(segment.rows_of(wanted))
-            rows = rows[rows >= 0]
-            if len(rows):
-                on_device = torch.from_numpy(rows)[None].to(segment.packed.device)
-                scores = kernels.rescore(query[None], segment.packed, on_device, query_mask=mask[None])
-                found.append((segment, copy_to_host(scores), rows[None]))
+            rows = _side_by_side(np.split(segment.rows_of(wanted), ends[:-1]))
+            if rows.size:
+                scored.append((segment, rows))
+                rows_there = copy_to_device(rows, segment.packed.device)
+                on_device.append(kernels.rescore(queries, segment.packed, rows_there, query_mask=mask))
 
-        def ranking() -> Ranking:
-            hits = [_hits(segment, scores()[0], rows) for segment, scores, rows in found]
-            return ranked([hit for (of_query,) in hits for hit in of_query.hits()]).first(len(candidates))
+        def rankings(scores: Sequence[NDArray[Any]]) -> list[Ranking]:
+            by_segment = [_hits(segment, of, rows) for (segment, rows), of in zip(scored, scores, strict=True)]
+            return [
+                ranked([hit for of_segment in by_segment for hit in of_segment[query].hits()]).first(len(ids))
+                for query, ids in enumerate(candidates)
+            ]
 
-        return ranking
+        return Found(on_device, rankings)
 
     def explain(self, query: torch.Tensor, ids: Sequence[str]) -> list[TokenMatches | None]:
         """What the scores of given documents are sums of, for one query.
@@ -234,22 +274,45 @@ class Snapshot:
         )
 
 
-_OnItsWay = tuple[IndexedSegment, Callable[[], list[NDArray[Any]]]]
-"""A segment and its best documents: scores and rows, [queries, hits] each, once they are on the host."""
+def _side_by_side(rows: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Each query's rows of a segment, once each: [queries, rows], behind shorter ones -1, which is no row."""
+    distinct = [held[held >= 0] for held in map(np.unique, rows)]
+    together = np.full((len(rows), max(map(len, distinct))), -1)
+    for query, held in enumerate(distinct):
+        together[query, : len(held)] = held
+    return together
 
 
-def _search(segment: IndexedSegment, queries: torch.Tensor, mask: torch.Tensor, top_k: int) -> _OnItsWay:
+class _BestRows(NamedTuple):
+    """A segment's best documents, [queries, hits] on its device."""
+
+    segment: IndexedSegment
+    scores: torch.Tensor
+    rows: torch.Tensor
+    plan: SearchPlan | None = None
+    """What has found them: until they are on the host, its memory must not be another's."""
+
+
+def _search(segment: IndexedSegment, queries: torch.Tensor, mask: torch.Tensor, top_k: int) -> _BestRows:
     top_k = min(top_k, len(segment.ids))
     if replayed := segment.plans.search(segment.packed, queries, mask, top_k):
-        return segment, replayed
+        return _BestRows(segment, *replayed)
     approximation = segment.approximated.approximation
-    found = kernels.search(queries, segment.packed, top_k, query_mask=mask, approximation=approximation)
-    return segment, copy_to_host(*found)
+    return _BestRows(
+        segment, *kernels.search(queries, segment.packed, top_k, query_mask=mask, approximation=approximation)
+    )
 
 
-def _merged(found: Sequence[_OnItsWay], queries: int, top_k: int) -> list[Ranking]:
+def _found(found: Sequence[_BestRows], queries: int, top_k: int) -> Found:
+    on_device = [tensor for best in found for tensor in (best.scores, best.rows)]
+    return Found(on_device, partial(_merged, found, queries, top_k))
+
+
+def _merged(found: Sequence[_BestRows], queries: int, top_k: int, copied: Sequence[NDArray[Any]]) -> list[Ranking]:
     """Each query's ranking over all segments."""
-    by_segment = [_hits(segment, *copied()) for segment, copied in found]
+    by_segment = [
+        _hits(best.segment, scores, rows) for best, scores, rows in zip(found, copied[::2], copied[1::2], strict=True)
+    ]
     if len(by_segment) == 1:
         # Its order is the ranking's: by score, equal ones by row, and rows are sorted by id.
         return by_segment[0]

@@ -31,6 +31,7 @@ from tridex.serving.metrics.table import IN_FLIGHT, Stage
 from tridex.serving.settings import ModelSettings, variable
 
 from . import device_failure
+from .answers import Answers
 from .metrics_file import MetricsFile
 from .recorder import Recorder
 from .reporter import Reporter
@@ -65,15 +66,16 @@ def python_model(service_class: type[Service]) -> type:
             model, instance = args["model_name"], args["model_instance_name"]
             if folder:
                 _log_to_launcher(model)
-            self._reporter = Reporter(model, instance, folder)
+            self._answers = Answers()
+            self._reporter = Reporter(model, instance, folder, self._answers)
             settings = ModelSettings.load()
             self._model = args["model_name"]
             # The server's own models are called by the others alone, for requests that these have let in.
             self._access = Access(None if self._model in INTERNAL else settings.api_key_file)
             repository = Path(args["model_repository"]).parent
-            # The launcher shows one GPU or none; where tritonserver was started by hand, the first one is taken, and
-            # every model chooses the budget by itself.
-            server_device = resolve_device(AUTO)
+            # The launcher says both. Where tritonserver was started by hand and nobody does, the driver is asked, and
+            # whoever has asked it sees every GPU from then on; without a context all the same.
+            server_device = resolve_device(AUTO) if settings.device == AUTO else settings.device
             budget = settings.memory_budget or choose_budget(None, server_device, repository)
             on_gpu = args["model_instance_kind"] == "GPU"
             if not on_gpu:
@@ -148,13 +150,24 @@ def python_model(service_class: type[Service]) -> type:
         def _answer(self, request: Any, sender: Sender, result: Result) -> None:
             """Answers a request that was admitted, now or when the result is there."""
             if isinstance(result, Future):
-                result.add_done_callback(lambda done: self._answer(request, sender, done.result()))
+                result.add_done_callback(lambda done: self._answer_later(request, sender, done.result()))
                 return
-            with sender.timeline.stage(Stage.ANSWER):
-                error = _send(request, result)
-            if self._recorder:
-                self._recorder.answered(sender, error)
-            self._reporter.answered()
+            try:
+                with sender.timeline.stage(Stage.ANSWER):
+                    error = _send(request, result)
+                if self._recorder:
+                    self._recorder.answered(sender, error)
+            except Exception as error:  # It costs its own request an answer, and no other.
+                _log.error("an answer could not be sent", exc_info=error)
+            finally:
+                self._reporter.answered()
+
+        def _answer_later(self, request: Any, sender: Sender, result: Arrays | RequestError) -> None:
+            """Leaves it to another thread, unless nobody else waits: waking that takes longer than answering itself."""
+            if self._reporter.in_flight > 1:
+                self._answers.submit(lambda: self._answer(request, sender, result))
+            else:
+                self._answer(request, sender, result)
 
         def finalize(self) -> None:
             self._reporter.close()

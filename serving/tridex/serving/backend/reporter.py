@@ -17,6 +17,7 @@ from tridex.protocol.models import INTERNAL
 from tridex.serving.run_folder import CLOSING, DRAINING, SERVING, STARTING, Report
 
 from . import device_failure
+from .answers import Answers
 from .canary import Canary
 from .service import Service
 
@@ -41,12 +42,13 @@ class Reporter:
     Without a run folder, where tritonserver was not started by our launcher, it does the last alone.
     """
 
-    def __init__(self, model: str, instance: str, folder: Path | None) -> None:
+    def __init__(self, model: str, instance: str, folder: Path | None, answers: Answers) -> None:
         self.service: Service | None = None
         """To be set once there is one; closed when the launcher asks for it."""
         self._model = model
         self._folder = folder
         self._instance = instance
+        self._answers = answers
         self._parent = os.getppid()
         self._lock = threading.Lock()
         self._in_flight = 0
@@ -88,7 +90,7 @@ class Reporter:
         return self._in_flight
 
     def close(self) -> None:
-        """Closes the service, unless the launcher had it closed before, and reports no more."""
+        """Closes the service and sends the last answers, unless the launcher had that done before; reports no more."""
         self._close_service()
         self._ended.set()
 
@@ -135,7 +137,7 @@ class Reporter:
         failure = device_failure.failure()
         stuck_s = time.monotonic() - (self._executing_since or math.inf)
         stuck = f"it has been at the same requests for {stuck_s:.0f} s" if stuck_s > _STUCK_S else None
-        trouble = failure or stuck or (self.service.trouble() if self.service else None)
+        trouble = failure or stuck or (self.service.trouble() if self.service else None) or self._answers.trouble()
         if self._canary:
             failure, trouble = failure or self._canary.failure(), trouble or self._canary.trouble()
         with self._lock:
@@ -162,4 +164,5 @@ class Reporter:
             service, self.service = self.service, None
         if service is not None:
             service.close()
+            self._answers.close()
         self._closed = True

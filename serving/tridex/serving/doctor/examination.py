@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from tridex.common.device import AUTO, CPU, AskDriver, number_of
+from tridex.common.device import AUTO, CPU, AskDriver, DeviceError, choose_device, number_of
 from tridex.common.nvidia import ask_driver
 from tridex.serving.settings import ServerSettings
 
@@ -33,7 +33,10 @@ def examine(settings: ServerSettings, ask: AskDriver = ask_driver) -> Report:
     wanted = settings.device
     index = number_of(wanted)
     driver, gpus = nvidia.driver_and_gpus(ask, index)
+    provider = nvidia.cuda_provider()
+    use_gpu = _uses_gpu(wanted, ask, provider)
     extra = "gpu" if wanted != CPU and (wanted != AUTO or gpus) else "embedded"
+    encoder = host.repository(settings.repository, extra)
     base = (
         host.python(),
         host.compiler(),
@@ -47,12 +50,31 @@ def examine(settings: ServerSettings, ask: AskDriver = ask_driver) -> Report:
         host.port("grpc", settings.host, settings.grpc_port),
         host.port("http", settings.host, settings.http_port),
         host.port("metrics", settings.metrics_host, settings.metrics_port),
-        host.repository(settings.repository, extra),
+        encoder,
     )
-    on_gpu = (driver, *gpus, nvidia.torch_on_cuda(), packages.triton(), nvidia.cuda_provider())
-    use_gpu = wanted != CPU and (wanted != AUTO or _all_ok(on_gpu))
-    findings = (*base, *(finding if use_gpu else replace(finding, needed=False) for finding in on_gpu))
-    return Report(f"cuda:{index}" if use_gpu else CPU, bool(gpus), _all_ok(findings), findings)
+    device = f"cuda:{index}" if use_gpu else CPU
+    on_gpu = [driver, *gpus, nvidia.torch_on_cuda(), packages.triton(), provider]
+    if use_gpu and _all_ok([*on_gpu, encoder]):
+        on_gpu.append(nvidia.budget(settings.memory_budget, device, settings.repository, ask))
+    findings = [*base, *(finding if use_gpu else replace(finding, needed=False) for finding in on_gpu)]
+    if settings.tensorrt:
+        findings.append(nvidia.tensorrt(device))
+    return Report(device, bool(gpus), _all_ok(findings), tuple(findings))
+
+
+def _uses_gpu(wanted: str, ask: AskDriver, provider: Finding) -> bool:
+    """Whether the server would run on a GPU: "auto" as the launcher decides it."""
+    if wanted != AUTO:
+        return wanted != CPU
+
+    def load() -> None:
+        if provider.state != "ok":
+            raise DeviceError(provider.detail, provider.remedy)
+
+    try:
+        return choose_device(wanted, ask, load).device != CPU
+    except DeviceError:  # no device can be used; another finding says why
+        return False
 
 
 def _all_ok(findings: Iterable[Finding]) -> bool:

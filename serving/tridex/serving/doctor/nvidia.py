@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tridex.common.device import (
+    CPU,
     AskDriver,
     DeviceError,
     check_capability,
@@ -11,7 +14,7 @@ from tridex.common.device import (
     working_driver,
 )
 from tridex.common.nvidia import Gpu
-from tridex.serving.providers import why_not_loaded
+from tridex.serving.providers import try_to_load
 
 from .finding import Finding
 
@@ -54,9 +57,27 @@ def cuda_provider() -> Finding:
         check_cuda_provider()
     except DeviceError as error:
         return _failed(what, error)
-    if reason := why_not_loaded("load_cuda_provider"):
-        return Finding(what, "fault", reason, "pip install --force-reinstall 'tridex[gpu]'")
-    return Finding(what, "ok", "the provider for CUDA can be loaded")
+    return _loaded(what, "load_cuda_provider")
+
+
+def tensorrt(device: str) -> Finding:
+    """Whether TensorRT, which the settings ask for, can encode searches."""
+    what = "TensorRT"
+    if device == CPU:
+        return Finding(what, "fault", "is asked for, and the server would run on the CPU", "serve without --tensorrt")
+    return _loaded(what, "load_tensorrt_provider")
+
+
+def budget(wanted: int | None, device: str, repository: Path, ask: AskDriver) -> Finding:
+    """What a GPU has for collections beside what the server itself needs, which depends on the exported encoder."""
+    from tridex.serving.memory import choose_budget  # which reads exports
+
+    what = f"memory of {device}"
+    try:
+        left = choose_budget(wanted, device, repository, ask)
+    except DeviceError as error:
+        return Finding(what, "fault", error.problem, error.remedy)
+    return Finding(what, "ok", f"{left / _GIB:,.1f} GiB for collections")
 
 
 def _gpu(gpu: Gpu, *, needed: bool) -> Finding:
@@ -68,6 +89,14 @@ def _gpu(gpu: Gpu, *, needed: bool) -> Finding:
     free = "" if gpu.free_bytes is None else f"{gpu.free_bytes / _GIB:,.1f} of "
     detail = f"{gpu.name}, sm_{''.join(map(str, gpu.capability))}, {free}{gpu.total_bytes / _GIB:,.1f} GiB free"
     return Finding(what, "ok", detail, needed=needed)
+
+
+def _loaded(what: str, loader: str) -> Finding:
+    try:
+        try_to_load(loader)
+    except DeviceError as error:
+        return Finding(what, "fault", error.problem, error.remedy)
+    return Finding(what, "ok", "ONNX Runtime's provider can be loaded")
 
 
 def _failed(what: str, error: DeviceError) -> Finding:

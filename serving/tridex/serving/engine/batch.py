@@ -1,16 +1,20 @@
-"""The searches of a batch on the device: their queries in one tensor, and and passes over the index that they share."""
+"""The searches of a batch on the device: their queries in one tensor, and the passes over the index that they share.
+
+What the device finds for all of them comes back in one copy.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tridex.index import Found, Ranking, Snapshot
+from tridex.index import Found, Ranking, Snapshot, copy_to_host
 from tridex.serving.modes import Queries, Scan
 from tridex.serving.requests.search import SearchRequest
 
@@ -49,6 +53,8 @@ class Batch:
         """Of the searches that have embeddings, their queries' rows in the tensor."""
         self._passes: list[_Pass] = []
         self._finite: NDArray[np.bool_] | None = None
+        self._copied: Callable[[], list[NDArray[Any]]] = list
+        """Waits for `are_finite`'s array and for what each pass has found."""
         scans: dict[tuple[int, Scan | None], list[int]] = {}
         for i, search in searches.items():
             if search.request.mode.needs_embeddings:
@@ -72,17 +78,21 @@ class Batch:
                 depth = max(searches[i].depth for i in members)
                 queries = self._queries.rows(slice(first, end), max(map(self._tokens, members)))
                 self._passes.append(_Pass(members, scan, scan.find(searches[members[0]].snapshot, queries, depth)))
+        found = [tensor for one in self._passes for tensor in one.found.on_device]
+        self._copied = copy_to_host(self._queries.finite, *found)
 
     def wait(self) -> dict[int, list[Ranking]]:
         """Each search's rankings by its mode's scan, where it has one."""
         found: dict[int, list[Ranking]] = {}
+        if not self._rows:
+            return found
+        self._finite, *copied = self._copied()
         for one in self._passes:
-            rankings = iter(one.found())
+            own, copied = copied[: len(one.found.on_device)], copied[len(one.found.on_device) :]
+            rankings = iter(one.found.rankings(own))
             for i in one.members:
                 depth = self._searches[i].depth
                 found[i] = [next(rankings).first(depth) for _ in range(self._searches[i].request.queries)]
-        if self._rows:
-            self._finite = self._queries.are_finite()
         return found
 
     def queries(self, i: int) -> Queries:

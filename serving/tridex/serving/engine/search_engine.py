@@ -13,7 +13,7 @@ import torch
 
 from tridex import kernels
 from tridex.encoding import Artifact
-from tridex.index import Location, MemoryBudget, Ranking, Snapshot, Store
+from tridex.index import Found, Location, MemoryBudget, Ranking, Snapshot, Store, wait_for_all
 from tridex.protocol import models
 from tridex.serving.backend.error_translation import translated_errors
 from tridex.serving.backend.service import Arrays, Context, RequestError, Result, invalid
@@ -166,17 +166,23 @@ class SearchEngine:
         for timeline in scanned:
             timeline.add(Stage.SCORE, began, scored, 1 / len(scanned))
         answers: dict[int, _Answer] = {}
-        hits: dict[int, Hits] = {}
+        ranked: dict[int, list[Ranking] | Found] = {}
         for i, search in searches.items():
             try:
-                hits[i] = self._ranked(i, search, batch, by_maxsim.get(i, []))
+                ranked[i] = self._rank(i, search, batch, by_maxsim.get(i, []))
             except RequestError as error:
                 answers[i] = error.with_traceback(None)
-        ranked = time.monotonic()
+        hits: dict[int, Hits] = {}
+        for i, rankings in self._waited(searches, ranked).items():
+            try:
+                hits[i] = self._hits(i, searches[i], batch, within_float32(rankings))
+            except RequestError as error:
+                answers[i] = error.with_traceback(None)
+        was_ranked = time.monotonic()
         tensors = hit_tensors(list(hits.values()))
         fetched = time.monotonic()
         for i in hits:
-            searches[i].request.sender.timeline.add(Stage.FETCH, ranked, fetched, 1 / len(hits))
+            searches[i].request.sender.timeline.add(Stage.FETCH, was_ranked, fetched, 1 / len(hits))
         for i, answer in zip(hits, tensors, strict=True):
             try:
                 answers[i] = self._explained(answer, searches[i], batch.queries(i), hits[i])
@@ -184,7 +190,7 @@ class SearchEngine:
                 answers[i] = error.with_traceback(None)
         return answers
 
-    def _ranked(self, i: int, search: Search, batch: Batch, by_maxsim: Sequence[Ranking]) -> Hits:
+    def _rank(self, i: int, search: Search, batch: Batch, by_maxsim: list[Ranking]) -> list[Ranking] | Found:
         """What the search's mode makes of the rankings by its scan. Raises RequestError."""
         request = search.request
         if not batch.are_finite(i):
@@ -200,8 +206,23 @@ class SearchEngine:
         began = time.monotonic()
         ranked = request.mode.rank(search.snapshot, queries, first_stage)
         if request.mode.needs_embeddings:
-            share = 0.0 if scan else 1.0
+            share = 0.0 if scan or isinstance(ranked, Found) else 1.0
             request.sender.timeline.add(Stage.SCORE, began, time.monotonic(), share)
+        return ranked
+
+    @staticmethod
+    def _waited(searches: dict[int, Search], ranked: dict[int, list[Ranking] | Found]) -> dict[int, list[Ranking]]:
+        """The rankings, once the device has made those that it has to: all of them in one copy."""
+        waiting = {i: found for i, found in ranked.items() if isinstance(found, Found)}
+        began = time.monotonic()
+        waited = dict(zip(waiting, wait_for_all(list(waiting.values())), strict=True))
+        for i in waiting:
+            searches[i].request.sender.timeline.add(Stage.SCORE, began, time.monotonic(), 1 / len(waiting))
+        return {i: waited[i] if isinstance(found, Found) else found for i, found in ranked.items()}
+
+    def _hits(self, i: int, search: Search, batch: Batch, ranked: list[Ranking]) -> Hits:
+        """What the request wants to have of the rankings of its mode."""
+        request = search.request
         rankings = [ranking.first(request.ranked) for ranking in ranked]
         if request.mode.scores_are_maxsim and (self._mean or request.normalize):
             scoring_tokens = batch.scoring_tokens(i).clip(min=1)

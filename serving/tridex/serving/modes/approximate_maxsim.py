@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tridex.index import Found, Ranking, Snapshot
@@ -38,5 +37,5 @@ class ApproximateMaxSim(Mode):
     def find(self, snapshot: Snapshot, queries: Queries, depth: int) -> Found:
         return snapshot.start_candidate_search(queries.embeddings, queries.mask, depth, self.n_probe, self.n_candidates)
 
-    def rank(self, snapshot: Snapshot, queries: Queries, first_stage: FirstStage) -> Sequence[Ranking]:
+    def rank(self, snapshot: Snapshot, queries: Queries, first_stage: FirstStage) -> list[Ranking]:
         return first_stage.by_maxsim

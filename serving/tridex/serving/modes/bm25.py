@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tridex.index import Ranking, Snapshot
@@ -24,5 +23,5 @@ class Bm25(Mode):
     def parse(cls, request: Request, top_k: int) -> Bm25:
         return cls()
 
-    def rank(self, snapshot: Snapshot, queries: Queries, first_stage: FirstStage) -> Sequence[Ranking]:
+    def rank(self, snapshot: Snapshot, queries: Queries, first_stage: FirstStage) -> list[Ranking]:
         return first_stage.by_bm25

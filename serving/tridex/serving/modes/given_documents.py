@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from tridex.index import Ranking, Snapshot
+from tridex.index import Found, Ranking, Snapshot
 from tridex.protocol import limits, models
 from tridex.serving.backend import fields
 from tridex.serving.backend.service import Request, invalid
 
-from .mode import FirstStage, Mode, Queries
-from .scores import rescored
+from .mode import FirstStage, Mode, Queries, Scan
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # Two are never one scan: each has queries of its own.
 class GivenDocuments(Mode):
     """The documents of CANDIDATE_IDS, [queries, candidates], are scored, and no others."""
 
@@ -38,5 +36,11 @@ class GivenDocuments(Mode):
         width = len(ids) // queries
         return cls(tuple(tuple(ids[i * width : (i + 1) * width]) for i in range(queries)))
 
-    def rank(self, snapshot: Snapshot, queries: Queries, first_stage: FirstStage) -> Sequence[Ranking]:
-        return rescored(snapshot, queries, self.ids)
+    def scan(self) -> Scan:
+        return self
+
+    def find(self, snapshot: Snapshot, queries: Queries, depth: int) -> Found:
+        return snapshot.start_rescoring(queries.embeddings, queries.mask, self.ids)
+
+    def rank(self, snapshot: Snapshot, queries: Queries, first_stage: FirstStage) -> list[Ranking]:
+        return first_stage.by_maxsim

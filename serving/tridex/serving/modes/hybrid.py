@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -49,7 +48,7 @@ class Hybrid(Mode):
     def depth(self, top_k: int) -> int:
         return self.n_candidates
 
-    def rank(self, snapshot: Snapshot, queries: Queries, first_stage: FirstStage) -> Sequence[Ranking]:
+    def rank(self, snapshot: Snapshot, queries: Queries, first_stage: FirstStage) -> list[Ranking]:
         pairs = zip(first_stage.by_maxsim, first_stage.by_bm25, strict=True)
         weight = self.maxsim_weight
         return [fuse_ranks(*pair) if weight is None else fuse_scores(*pair, weight) for pair in pairs]

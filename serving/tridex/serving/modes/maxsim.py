@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tridex.index import Found, Ranking, Snapshot
@@ -27,5 +26,5 @@ class MaxSim(Mode):
     def find(self, snapshot: Snapshot, queries: Queries, depth: int) -> Found:
         return snapshot.start_search(queries.embeddings, queries.mask, depth)
 
-    def rank(self, snapshot: Snapshot, queries: Queries, first_stage: FirstStage) -> Sequence[Ranking]:
+    def rank(self, snapshot: Snapshot, queries: Queries, first_stage: FirstStage) -> list[Ranking]:
         return first_stage.by_maxsim

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Protocol
 
@@ -26,9 +25,9 @@ class Queries:
 class FirstStage(NamedTuple):
     """The rankings that a mode asked for, one per query each; empty where it asked for none."""
 
-    by_maxsim: Sequence[Ranking]
+    by_maxsim: list[Ranking]
     """What the mode's scan found."""
-    by_bm25: Sequence[Ranking]
+    by_bm25: list[Ranking]
 
 
 class Scan(Protocol):
@@ -85,5 +84,5 @@ class Mode(ABC):
         return top_k
 
     @abstractmethod
-    def rank(self, snapshot: Snapshot, queries: Queries, first_stage: FirstStage) -> Sequence[Ranking]:
-        """Each query's ranking, of which the best `top_k` are the answer."""
+    def rank(self, snapshot: Snapshot, queries: Queries, first_stage: FirstStage) -> list[Ranking] | Found:
+        """Each query's ranking, of which the best `top_k` are the answer; Found where the device has to make it."""

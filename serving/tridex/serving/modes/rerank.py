@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tridex.index import Ranking, Snapshot
+from tridex.index import Found, Snapshot
 from tridex.protocol import parameters
 from tridex.serving.backend.service import Request
 
 from .candidate_count import parse_n_candidates
 from .mode import FirstStage, Mode, Queries
-from .scores import rescored
 
 
 @dataclass(frozen=True)
@@ -32,5 +30,6 @@ class Rerank(Mode):
     def depth(self, top_k: int) -> int:
         return self.n_candidates
 
-    def rank(self, snapshot: Snapshot, queries: Queries, first_stage: FirstStage) -> Sequence[Ranking]:
-        return rescored(snapshot, queries, [ranking.ids for ranking in first_stage.by_bm25])
+    def rank(self, snapshot: Snapshot, queries: Queries, first_stage: FirstStage) -> Found:
+        ids = [ranking.ids for ranking in first_stage.by_bm25]
+        return snapshot.start_rescoring(queries.embeddings, queries.mask, ids)

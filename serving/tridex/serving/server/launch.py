@@ -93,7 +93,7 @@ class Launch:
             **self._placement.environment,
             **environment(
                 **{name: getattr(settings, name) for name in ModelSettings.model_fields}
-                | {"memory_budget": self._placement.memory_budget}
+                | {"memory_budget": self._placement.memory_budget, "device": self._placement.device_of_models}
             ),
             run_folder.VARIABLE: str(run.folder),
         }

@@ -6,14 +6,15 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tridex.common import TridexError
-from tridex.common.device import AUTO, CPU, AskDriver, DeviceError, number_of, resolve_device, why_no_gpu
+from tridex.common.device import CPU, AskDriver, DeviceError, choose_device, number_of
 from tridex.common.nvidia import ask_driver
 from tridex.serving import kernel_cache
 from tridex.serving.memory import choose_budget
-from tridex.serving.providers import why_not_loaded
+from tridex.serving.providers import try_to_load
 
 from .errors import ServerError
 
@@ -35,6 +36,11 @@ class Placement:
     remark: str | None
     """Why "auto" is the CPU."""
 
+    @property
+    def device_of_models(self) -> str:
+        """The device as the models count."""
+        return CPU if self.device == CPU else "cuda:0"
+
 
 def place(
     device: str,
@@ -45,24 +51,24 @@ def place(
     *,
     tensorrt: bool = False,
 ) -> Placement:
-    """Decides by `--device` and `--memory-budget`, and looks whether there is what `--tensorrt` needs.
+    """Decides by `--device` and `--memory-budget`, and looks whether what encodes on a GPU can be loaded.
 
     Raises:
         ServerError: The device cannot be used, has too little memory, or cannot run TensorRT; or the kernels' cache is
             not safe.
     """
     try:
-        chosen = resolve_device(device, ask)
+        chosen, why_no_gpu = choose_device(device, ask, partial(try_to_load, "load_cuda_provider"))
         if tensorrt:
-            _check_tensorrt(chosen, ask)
+            _check_tensorrt(chosen, why_no_gpu)
         budget = choose_budget(memory_budget, chosen, repository, ask)
         if chosen != CPU:
             kernel_cache.open_cache(cache)
     except TridexError as error:
         raise ServerError(str(error)) from error
     if chosen == CPU:
-        reason = why_no_gpu(ask) if device == AUTO else None
-        return Placement(chosen, budget, {_VISIBLE: "", **_cpu_cache(cache)}, str(reason) if reason else None)
+        remark = str(why_no_gpu) if why_no_gpu else None
+        return Placement(chosen, budget, {_VISIBLE: "", **_cpu_cache(cache)}, remark)
     variables = {_VISIBLE: _visible(number_of(chosen)), kernel_cache.VARIABLE: str(cache)}
     return Placement(chosen, budget, variables, None)
 
@@ -78,16 +84,14 @@ def _cpu_cache(cache: Path) -> dict[str, str]:
     return {kernel_cache.NUMBA_VARIABLE: str(kernel_cache.cpu_folder(cache))}
 
 
-def _check_tensorrt(device: str, ask: AskDriver) -> None:
+def _check_tensorrt(device: str, why_no_gpu: DeviceError | None) -> None:
     """Raises DeviceError where TensorRT cannot run there."""
     if device == CPU:
-        reason = why_no_gpu(ask)
         raise DeviceError(
-            f"--tensorrt is for a GPU, and the device is {device}{f': {reason.problem}' if reason else ''}",
-            "serve without --tensorrt, or with --device cuda",
+            f"--tensorrt is for a GPU, and the device is {device}{f': {why_no_gpu.problem}' if why_no_gpu else ''}",
+            why_no_gpu.remedy if why_no_gpu else "serve without --tensorrt, or with --device cuda",
         )
-    if problem := why_not_loaded("load_tensorrt_provider"):
-        raise ServerError(problem)
+    try_to_load("load_tensorrt_provider")
 
 
 def _visible(index: int) -> str:

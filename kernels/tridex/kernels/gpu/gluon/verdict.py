@@ -166,7 +166,7 @@ def ask_child(command: Sequence[str], longest_s: float) -> tuple[Verdict, bool]:
 
     Returns:
         The verdict, and whether it is one of the kernel: the child had come as far as READY or, where it ran out of
-        time, LAUNCHED.
+        time, LAUNCHED, and not out of memory, which others may have taken.
 
     Raises:
         OSError: The child cannot be started.
@@ -193,7 +193,7 @@ def ask_child(command: Sequence[str], longest_s: float) -> tuple[Verdict, bool]:
                 child.wait(_GONE_S)
         output.seek(0)
         said = output.read().decode(errors="replace").splitlines()
-    is_the_kernels = (LAUNCHED if status is None else READY) in said
+    is_the_kernels = (LAUNCHED if status is None else READY) in said and "out of memory" not in said[-1]
     if status == 0 and is_the_kernels and said[-1] == AGREES:
         return Verdict(agrees=True, reason=""), is_the_kernels
     if status is None:
