@@ -1,4 +1,4 @@
-"""The search of a single query by programs of one warp, without a GPU: its bits, and what the compiler makes of it."""
+"""A single query by programs of one warp, without a GPU: bits of search and rescore, what the compiler makes of them."""
 
 from __future__ import annotations
 
@@ -79,6 +79,47 @@ def test_programs_of_one_warp_have_the_plain_kernels_bits(
     plain, found = interpreter.submit(kernels.search_by_one_warp, *arguments).result()
     for one, other in zip(found, plain, strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("codec", "candidates", "tokens", "programs", "magnitude"),
+    [
+        (Codec.FLOAT16, 40, 32, 3, 1.0),
+        (Codec.INT8, 40, 20, 60, 2.0**-30),
+        (Codec.RESIDUAL4, 40, 32, 1, 1.0),
+        (Codec.RESIDUAL2, 40, 1, 2, 2.0**100),
+        (Codec.INT8, 300, 9, 1, 1.0),
+        (Codec.RESIDUAL2, 1, 32, 12, 1.0),
+    ],
+    ids=[
+        "float16",
+        "int8, more programs than candidates",
+        "residual4, one program",
+        "residual2, a query of one token",
+        "blocks of 32 candidates",
+        "one candidate",
+    ],
+)
+def test_a_rescore_has_the_plain_kernels_bits(
+    interpreter: ProcessPoolExecutor, codec: Codec, candidates: int, tokens: int, programs: int, magnitude: float
+) -> None:
+    """Of documents that are repeated, deleted, empty or not there."""
+    docs = [np.round(tokens_ * 16).astype(np.float32) / 16 for tokens_ in documents(RAGGED, 128)]
+    chance = np.random.default_rng(0)
+    segment = packed(docs, codec).with_live(pack_bitmap(chance.random(len(docs)) < 0.8))
+    rows = torch.from_numpy(chance.integers(-3, len(docs) + 3, (1, candidates)))
+    rows[0, :3] = torch.tensor([5, 2**40, -(2**40)])[:candidates]
+    query = ((queries(1, tokens, 128) * 16).round() / 16 + 1 / 16) * magnitude
+    arguments = programs, query, segment, rows, masks(1, tokens)
+    plain, found = interpreter.submit(kernels.rescore_by_one_warp, *arguments).result()
+    assert candidates == 1 or len(set(plain[0].tolist())) > 10
+    assert torch.equal(found, plain)
+
+
+def test_a_rescore_of_no_candidate_launches_nothing() -> None:
+    segment, query = packed(documents([3], 128), Codec.INT8), queries(1, 32, 128)
+    none = torch.empty((1, 0), dtype=torch.int64)
+    assert backend.rescore_by(OneWarp(13), query, None, segment, none).shape == (1, 0)
 
 
 def test_a_document_past_2_gib_is_read_from_where_it_is(interpreter: ProcessPoolExecutor) -> None:
