@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -110,15 +111,7 @@ def choose(segment: Segment) -> None:
     on_device = segment.device.type == "cuda"  # Or else compiled for one that is elsewhere (ahead.py) and asked there.
 
     def choose_one(kind: str, kernel: Roles | OneWarp) -> None:
-        batch = kernel.query_tile.subtiles if isinstance(kernel, Roles) else 1
-        queries = torch.ones((batch, 1, segment.dim), device=segment.device)
-
-        def load() -> None:
-            search_by(kernel, queries, None, segment, 1)
-            if isinstance(kernel, OneWarp):
-                rows = torch.zeros((1, 1), dtype=torch.int64, device=segment.device)
-                rescore_by(kernel, queries, None, segment, rows)
-
+        load = partial(load_kernel, kernel, segment)
         if on_device:
             verdict.choose(kind, segment, load)
         else:
@@ -129,6 +122,19 @@ def choose(segment: Segment) -> None:
     with ThreadPoolExecutor(max(len(found), 1)) as together:
         for done in [together.submit(choose_one, *one) for one in found.items()]:
             done.result()
+
+
+def load_kernel(kernel: Roles | OneWarp, segment: Segment) -> None:
+    """Runs a Gluon kernel in every way that it serves, so that no later call compiles or loads anything."""
+    batch = kernel.query_tile.subtiles if isinstance(kernel, Roles) else 1
+    queries = torch.ones((batch, 1, segment.dim), device=segment.device)
+    if isinstance(kernel, Roles):
+        search_by(kernel, queries, None, segment, 1)
+        return
+    rows = torch.zeros((1, 1), dtype=torch.int64, device=segment.device)
+    for mask in (None, torch.ones((1, 1), dtype=torch.bool, device=segment.device)):
+        search_by(kernel, queries, mask, segment, 1)
+        rescore_by(kernel, queries, mask, segment, rows)
 
 
 def search_workspace_bytes(segment: Segment, batch: int, query_tokens: int, top_k: int) -> int:
