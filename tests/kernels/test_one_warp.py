@@ -1,4 +1,4 @@
-"""A single query by programs of one warp, without a GPU: bits of search and rescore, what the compiler makes of them."""
+"""A single query by programs of one warp, without a GPU: search and rescore, their bits and what is compiled."""
 
 from __future__ import annotations
 

@@ -82,7 +82,8 @@ def compare(device: torch.device, codec: Codec, dim: int, kind: str) -> None:
     kernel = kernels_of(codec, dim, capability_of(device)).get(kind)
     if kernel is None:
         raise ValueError(f"there is no Gluon kernel for {kind} in {codec} of {dim} dimensions on {device}")
-    plain, fast = (partial(_search_and_rescore if kind == SINGLE_QUERIES else backend.search_by, by) for by in (None, kernel))
+    by = _search_and_rescore if kind == SINGLE_QUERIES else backend.search_by
+    plain, fast = partial(by, None), partial(by, kernel)
     segment = probe_segment(device, codec, dim, mixed_lengths(_DOCUMENTS[kind]))
     # First the one without a live document: kernels are loaded for it, and that may wait for those that run.
     segments = [segment.with_live(torch.zeros_like(segment.live)), segment]
@@ -120,8 +121,9 @@ def compare_searches(
 
 
 def _search_and_rescore(
-    kernel: OneWarp | None, queries: torch.Tensor, mask: torch.Tensor, segment: Segment, top_k: int
+    kernel: Roles | OneWarp | None, queries: torch.Tensor, mask: torch.Tensor, segment: Segment, top_k: int
 ) -> tuple[torch.Tensor, ...]:
+    """Of as many candidates as there are documents, or tenths of them and so on, as top_k says."""
     candidates = probe_candidates(segment, segment.documents // top_k)
     found = backend.search_by(kernel, queries, mask, segment, top_k)
     return *found, backend.rescore_by(kernel, queries, mask, segment, candidates)

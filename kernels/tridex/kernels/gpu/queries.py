@@ -67,9 +67,7 @@ def _round_to_e4m3(numbers):
 
 
 @triton.jit
-def unit_exponent(
-    p_queries, p_mask, query, tokens, DIM: tl.constexpr, WIDTH: tl.constexpr, TOKENS: tl.constexpr
-):
+def unit_exponent(p_queries, p_mask, query, tokens, DIM: tl.constexpr, WIDTH: tl.constexpr, TOKENS: tl.constexpr):
     """That of a query's unit: the largest of its tokens that count. TOKENS: at a time."""
     dimension = tl.arange(0, WIDTH)
     largest = tl.full([], _SHORTEST, tl.int64)
@@ -89,15 +87,15 @@ def round_tokens(
     token,
     unit,
     step,
-    OPERAND: tl.constexpr,
+    NUMBER: tl.constexpr,
     FLOAT8: tl.constexpr,
     DIM: tl.constexpr,
     WIDTH: tl.constexpr,
 ):
-    """Tokens of a query as in prepare_queries: numbers OPERAND [tokens, WIDTH], weights fp32 and units fp64 [tokens].
+    """Some tokens of a query, as prepare_queries stores them: numbers [tokens, WIDTH], weights and units [tokens].
 
-    token: [tokens], from `tokens` on those that fill a subtile up. unit: what unit_exponent says, or None where each
-    token has its own.
+    token: Their places; from `tokens` on they fill a subtile up. unit: What unit_exponent says, or None where each has
+    its own. NUMBER: What the codec multiplies.
     """
     numbers, counted = _load_tokens(p_queries, p_mask, query, tokens, token, tl.arange(0, WIDTH), DIM)
     exponents = _exponents(numbers)
@@ -108,18 +106,18 @@ def round_tokens(
     else:
         units = tl.zeros(exponents.shape, tl.int64) + unit
         weights = tl.where(counted, power_of_two(tl.maximum(exponents - unit, -1000)), 0.0).to(tl.float32)
-    if OPERAND == tl.int8:
+    if NUMBER.is_int8():
         scales = tl.div_rn(tl.max(tl.abs(numbers), axis=1), 127.0)
         scales = tl.where(scales > 0, scales, 1.0)
         numbers = (tl.div_rn(numbers, tl.broadcast_to(scales[:, None], numbers.shape)) + _WHOLE) - _WHOLE
         weights *= scales * step
     elif FLOAT8:
         numbers = _round_to_e4m3(numbers * 256)
-        if OPERAND == tl.float16:
+        if NUMBER.is_fp16():
             numbers /= 256
         else:
             weights /= 65536
-    return numbers.to(OPERAND), weights, power_of_two(units)
+    return numbers.to(NUMBER), weights, power_of_two(units)
 
 
 @triton.jit(

@@ -1,4 +1,4 @@
-"""What comes before and behind the programs of one warp that search for a single query (gluon/one_warp.py): device code.
+"""What comes before and behind the programs of one warp that search for one query (gluon/one_warp.py): device code.
 
 Before, for residual codes, the query made ready and its products with all centroids; behind, the best of the documents'
 scores. So many programs of one warp (1,600) would each keep top_k keys, and know a threshold once they are through. So

@@ -7,8 +7,8 @@ barriers but those of a warp with itself, and nothing that could wait for ever.
 
 A document's last tile repeats its last token, as chunks do (documents.py). Residual codes are looked up in registers,
 straight into operands. In a search sums begin with the query's products with the tokens' centroids, of a table made
-before; in a rescore, too short for a table, centroids are copied beside the codes and added to what is looked up. Either
-is 128 bytes a token, read from L2.
+before; in a rescore, too short for a table, centroids are copied beside the codes and added to what is looked up. Both
+are 128 bytes a token, read from L2.
 
 A score is to have the plain kernels' bits. Sums over query tokens are theirs, two at a time, first those that are
 farthest apart, and sums of integers are exact; that mma.sync adds floats up as wgmma does was seen in experiments on an
@@ -53,17 +53,17 @@ its tokens the 4 rows that lie side by side in the table."""
 
 _WEIGHTS_4_BITS = gl.constexpr(ptx.WEIGHTS_4_BITS)
 _WEIGHTS_2_BITS = gl.constexpr(ptx.WEIGHTS_2_BITS)
+_WEIGHTS_OPERANDS_4_BITS = gl.constexpr("=&r,=&r" + ",r" * 17)
+_WEIGHTS_OPERANDS_2_BITS = gl.constexpr("=&r,=&r,=&r,=&r" + ",r" * 5)
 _DECODE_4_BITS = gl.constexpr(ptx.DECODE_4_BITS)
 _DECODE_2_BITS = gl.constexpr(ptx.DECODE_2_BITS)
-_TWO_OF = gl.constexpr("=&r,=&r" + ",r" * 17)
-_TWO_OF_CENTROIDS = gl.constexpr("=&r,=&r" + ",r" * 19)
-_FOUR_OF = gl.constexpr("=&r,=&r,=&r,=&r" + ",r" * 5)
-_FOUR_OF_CENTROIDS = gl.constexpr("=&r,=&r,=&r,=&r" + ",r" * 9)
+_DECODE_OPERANDS_4_BITS = gl.constexpr("=&r,=&r" + ",r" * 19)
+_DECODE_OPERANDS_2_BITS = gl.constexpr("=&r,=&r,=&r,=&r" + ",r" * 9)
 
 
 @gluon.jit
 def _load_words(p_bucket_weights, WORDS: gl.constexpr, SIGNS: gl.constexpr):
-    """All bucket weights, four in an int32, and each with its sign or 128 above it (codes.py)."""
+    """All bucket weights, four in an int32: as they are, or 128 above, as what adds centroids has them (codes.py)."""
     p_words = p_bucket_weights.to(gl.pointer_type(gl.int32))
     words = (gl.load(p_words) ^ SIGNS,)
     for i in gl.static_range(1, WORDS):
@@ -77,7 +77,7 @@ def _bucket_weights(codes, words, PARTS: gl.constexpr):
     if PARTS == 2:
         weights = gl.inline_asm_elementwise(
             _WEIGHTS_4_BITS,
-            _TWO_OF,
+            _WEIGHTS_OPERANDS_4_BITS,
             [codes, words[0], words[1], words[2], words[3]],
             dtype=(gl.int8, gl.int8),
             is_pure=True,
@@ -86,7 +86,7 @@ def _bucket_weights(codes, words, PARTS: gl.constexpr):
     else:
         weights = gl.inline_asm_elementwise(
             _WEIGHTS_2_BITS,
-            _FOUR_OF,
+            _WEIGHTS_OPERANDS_2_BITS,
             [codes, words[0]],
             dtype=(gl.int8, gl.int8, gl.int8, gl.int8),
             is_pure=True,
@@ -108,7 +108,7 @@ def _decoded(codes, centroids, first, words, PARTS: gl.constexpr, LAYOUT: gl.con
     if PARTS == 2:
         numbers = gl.inline_asm_elementwise(
             _DECODE_4_BITS,
-            _TWO_OF_CENTROIDS,
+            _DECODE_OPERANDS_4_BITS,
             [codes, first_part, second_part, words[0], words[1], words[2], words[3]],
             dtype=(gl.int8, gl.int8),
             is_pure=True,
@@ -119,7 +119,7 @@ def _decoded(codes, centroids, first, words, PARTS: gl.constexpr, LAYOUT: gl.con
         fourth_part = centroids.slice(3 * WIDTH + first, BLOCK, dim=0).load(LAYOUT)
         numbers = gl.inline_asm_elementwise(
             _DECODE_2_BITS,
-            _FOUR_OF_CENTROIDS,
+            _DECODE_OPERANDS_2_BITS,
             [codes, first_part, second_part, third_part, fourth_part, words[0]],
             dtype=(gl.int8, gl.int8, gl.int8, gl.int8),
             is_pure=True,
@@ -285,7 +285,7 @@ def score_documents(
         begin = gl.zeros([LANES, 8, 4], gl.int32, _BEGIN)
     while done < issued:
         if CENTROIDS:
-            async_copy.wait_group(1)  # Tile `done`'s centroids are the last but one.
+            async_copy.wait_group(1)  # The last group but one is tile `done`'s centroids.
         else:
             async_copy.wait_group(STAGES - 2)
         barrier()  # All lanes' copies of tile `done` have arrived, and all lanes are through with the tile before it.
@@ -362,3 +362,5 @@ def score_documents(
         if RESIDUALS:
             id_0 = id_1
             id_1 = id_2
+    if CENTROIDS:
+        async_copy.wait_group(0)  # Those of the tile that never came are on their way.
