@@ -1,4 +1,4 @@
-"""What is said to torch when work is recorded, and when it cannot be; that a graph computes the same, tests/gpu shows."""
+"""What is said to torch when work is recorded, and when it cannot be. Real graphs are for tests/gpu."""
 
 from __future__ import annotations
 
@@ -36,7 +36,12 @@ GIVEN_UP = [("_cuda_endAllocateToPool", 1, POOL), ("_cuda_releasePool", 1, POOL)
 
 def test_other_threads_go_on_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = Torch(monkeypatch)
-    graph, result = record(lambda: asked.told.append("work") or 5)
+
+    def work() -> int:
+        asked.told.append("work")
+        return 5
+
+    graph, result = record(work)
     assert graph is asked and result == 5
     assert asked.told == [("begin", POOL, "thread_local"), "work", "end"]
 
@@ -47,7 +52,7 @@ def test_work_that_fails_ends_the_capture(monkeypatch: pytest.MonkeyPatch) -> No
     def work() -> None:
         raise ValueError("cudaMalloc")
 
-    with pytest.raises(RuntimeError, match="^cannot be recorded: cudaMalloc$"):
+    with pytest.raises(RuntimeError, match=r"^cannot be recorded: cudaMalloc$"):
         record(work)
     assert asked.told[1:] == ["end", *GIVEN_UP]
 

@@ -35,7 +35,7 @@ _TEXTS_PER_RUN = 256
 """Of a run without a graph: 256 documents of 256 tokens took 17.9 ms on an H200, 64 of them 5.0, as much each."""
 
 _RUNS_BEFORE = 2
-"""Of a shape before it is captured: in the first, ONNX Runtime learns what memory it takes, in the second, it takes it."""
+"""Of a shape before it is captured: in the first ONNX Runtime learns what memory it needs, in the second it takes it."""
 
 _TOLERANCE = 1e-3
 """Of a graph's embeddings, whose largest number is 1: it launches the same kernels, of which few add in any order."""
@@ -252,8 +252,8 @@ class CudaEncoder:
         self._session = self._new_session()
 
     def _new_session(self, *preferred: tuple[str, dict[str, str]]) -> onnxruntime.InferenceSession:
-        # With it, ONNX Runtime refuses what it would run on the CPU in part, or copy from there. It is to capture nothing
-        # by itself (_asynchronous): its graphs belong to the thread that runs them first, and fail where another one
+        # With it, ONNX Runtime refuses what it would run on the CPU in part, or copy from there. It is to capture
+        # nothing by itself (_asynchronous): its graphs are the capturing thread's alone, and fail where another thread
         # allocates meanwhile.
         cuda = ("CUDAExecutionProvider", {**self._where(), "enable_cuda_graph": str(int(self._captures))})
         return onnxruntime.InferenceSession(str(self._model_path), providers=[*preferred, cuda])

@@ -57,7 +57,9 @@ def test_errors_of_the_gpu(error: Exception) -> None:
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         Fail("[ONNXRuntimeError] : 1 : FAIL : CUDA failure 2: out of memory ; GPU=0"),
         Fail("[ONNXRuntimeError] : 1 : FAIL : invalid input"),
-        Fail("[ONNXRuntimeError] : 1 : FAIL : CUDA failure 900: operation not permitted when stream is capturing ; GPU=0"),
+        Fail(
+            "[ONNXRuntimeError] : 1 : FAIL : CUDA failure 900: operation not permitted when stream is capturing ; GPU=0"
+        ),
         torch.AcceleratorError("CUDA error: operation failed due to a previous error during capture\nSearch for ..."),
         RuntimeError("Triton Error [CUDA]: operation not permitted when stream is capturing"),
     ],
