@@ -35,7 +35,7 @@ _TEXTS_PER_RUN = 256
 """Of a run without a graph: 256 documents of 256 tokens took 17.9 ms on an H200, 64 of them 5.0, as much each."""
 
 _RUNS_BEFORE = 2
-"""Of a shape before it is captured: in the first ONNX Runtime learns what memory it needs, in the second it takes it."""
+"""Of a shape before it is captured: in the first ONNX Runtime learns what memory it needs, in the second takes it."""
 
 _TOLERANCE = 1e-3
 """Of a graph's embeddings, whose largest number is 1: it launches the same kernels, of which few add in any order."""
