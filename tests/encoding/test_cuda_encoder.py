@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import onnxruntime
 import pytest
 import torch
 
 from tridex.encoding import ProviderError, UnknownDeviceError, cuda_encoder, providers
 from tridex.encoding.cuda_encoder import CudaEncoder
+
+
+def run(bound: tuple[torch.Tensor, torch.Tensor], options: onnxruntime.RunOptions) -> None:
+    """Sums up a token's id and its masks, as the session that is bound to these tokens and embeddings."""
+    tokens, embeddings = bound
+    assert options.get_run_config_entry("gpu_graph_id") == "-1", "ONNX Runtime captures a graph by itself"
+    embeddings[:] = tokens.sum(dim=0)[..., None]
 
 
 class Sessions:
@@ -26,12 +36,13 @@ class Sessions:
         self.asked.append(providers)
         if self._failures:
             raise RuntimeError(self._failures.pop(0))
-        return SimpleNamespace(get_providers=lambda: [name for name, _ in providers])
+        return SimpleNamespace(get_providers=lambda: [name for name, _ in providers], run_with_iobinding=run)
 
 
 @pytest.fixture(autouse=True)
 def one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    stream = SimpleNamespace(cuda_stream=7)
+    stream = SimpleNamespace(cuda_stream=7, synchronize=lambda: None)
+    monkeypatch.setattr(torch.cuda, "stream", lambda _: nullcontext())
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda _: stream)
     monkeypatch.setattr(torch.cuda, "default_stream", lambda _: None)
@@ -78,6 +89,56 @@ def test_a_provider_that_steps_aside_is_an_error_with_its_remedy(monkeypatch: py
     with pytest.raises(UnknownDeviceError, match="CUDAExecutionProvider does not take cuda:0") as raised:
         CudaEncoder(Path("model.onnx"), "cuda:0", 128)
     assert raised.value.remedy == "`tridex doctor --device cuda:0` says what is missing"
+
+
+def capture(monkeypatch: pytest.MonkeyPatch, record: Callable[[Callable[[], None]], Any]) -> CudaEncoder:
+    """An encoder that was to capture its shapes of up to 32 tokens; graphs are what `record` makes of their work."""
+    encoder = CudaEncoder(Path("model.onnx"), "cuda", 3)
+    encoder._device = torch.device("cpu")
+    monkeypatch.setattr(CudaEncoder, "_bound", lambda _, *bound: bound)
+    monkeypatch.setattr(cuda_encoder, "record", record)
+    encoder.capture(32)
+    return encoder
+
+
+def test_graphs_that_compute_what_the_session_does(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = sessions(monkeypatch)
+    encoder = capture(monkeypatch, lambda work: (SimpleNamespace(replay=work), work()))
+    assert set(encoder._shapes) == {(batch, width) for batch in cuda_encoder._BATCHES for width in (16, 32)}
+    assert len(made.asked) == 1 and not caplog.records
+
+
+def stale(work: Callable[[], None]) -> Any:
+    """A graph that gives again what it was captured with."""
+    bound, _ = work.args  # type: ignore[attr-defined]
+    _, embeddings = bound
+    work()
+    kept = embeddings.clone()
+    return SimpleNamespace(replay=lambda: embeddings.copy_(kept)), None
+
+
+def empty(work: Callable[[], None]) -> Any:
+    return SimpleNamespace(replay=lambda: None), work()
+
+
+def unrecorded(_work: Callable[[], None]) -> Any:
+    raise RuntimeError("cannot be recorded: cudaMalloc")
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"), [(stale, "something else"), (empty, "something else"), (unrecorded, "cudaMalloc")]
+)
+def test_graphs_that_do_not_are_not_used(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, record: Any, reason: str
+) -> None:
+    made = sessions(monkeypatch)
+    encoder = capture(monkeypatch, record)
+    assert not encoder._shapes
+    assert [options["enable_cuda_graph"] for ((_, options),) in made.asked] == ["1", "0"]
+    (line,) = caplog.records
+    assert "no CUDA graph of the encoder can be captured" in line.getMessage() and reason in line.getMessage()
 
 
 def test_tensorrt_is_given_one_range_of_shapes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -199,6 +200,22 @@ def test_a_query_alone_is_the_query_among_others(services: tuple[SearchService, 
     for text in QUERIES:
         (alone,) = answers(on_gpu, [search(text)])
         check_same(answers(on_gpu, [*others[:30], search(text), *others[30:]])[30], alone, BATCH_TOLERANCE)
+
+
+def test_texts_of_one_request_on_a_busy_gpu(services: tuple[SearchService, SearchService]) -> None:
+    """They are put together when they are encoded, not before; where others' embeddings lay before."""
+    on_gpu, on_cpu = services
+    together, others = (
+        Request({"QUERY": strings(*texts)}, {"collection": "c"}, patient()) for texts in (QUERIES, QUERIES[::-1])
+    )
+    (expected,) = answers(on_cpu, [together])
+    for _ in range(3):
+        answers(on_gpu, [others])
+        if on_gpu._stream is not None:
+            with torch.cuda.stream(on_gpu._stream):
+                torch.cuda._sleep(BUSY_CYCLES)
+        (found,) = answers(on_gpu, [together])
+        check_same(found, expected)
 
 
 def test_ranking_is_as_good_as_the_cpu_s(gpu_repository: Path, device: torch.device, tmp_path: Path) -> None:
@@ -423,6 +440,26 @@ def test_texts_and_reranking(services: tuple[SearchService, SearchService]) -> N
         assert not isinstance(found, RequestError) and not isinstance(expected, RequestError)
         for name, value in expected.items():
             np.testing.assert_allclose(found[name], value, atol=TOLERANCE)
+
+
+def test_what_one_thread_captures_another_replays(
+    gpu_repository: Path, device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the schedulers do, which have threads of their own."""
+    if device.type == "cpu":
+        pytest.skip("a CPU has no graph to capture")
+    artifact = load_artifact(latest_version_dir(gpu_repository / "encoder"))
+    with torch.cuda.stream(torch.cuda.Stream(device)):
+        encoder = create_encoder(artifact, str(device))
+    assert isinstance(encoder, CudaEncoder)
+    batches = [artifact.tokenizer().queries([text]) for text in QUERIES]
+    expected = encoder.encode_many(batches)
+    encoder.capture(artifact.manifest.rules.query.length)
+    monkeypatch.setattr(encoder, "_session", None)  # so that nothing can be computed but by a graph
+    with ThreadPoolExecutor(4) as threads:
+        for found in threads.map(lambda _: encoder.encode_many(batches), range(32)):
+            for ours, theirs in zip(found, expected, strict=True):
+                np.testing.assert_allclose(ours, theirs, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("captured", [False, True])

@@ -9,6 +9,7 @@ import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
+from tridex.common.cuda_graphs import record
 from tridex.protocol import limits, models
 
 from .errors import UnknownDeviceError
@@ -32,8 +34,11 @@ _TOKENS_PER_RUN = 1 << 14
 _TEXTS_PER_RUN = 256
 """Of a run without a graph: 256 documents of 256 tokens took 17.9 ms on an H200, 64 of them 5.0, as much each."""
 
-_RUNS_TO_CAPTURE = 3
-"""ONNX Runtime captures a graph when it has run without one."""
+_RUNS_BEFORE = 2
+"""Of a shape before it is captured: in the first ONNX Runtime learns what memory it needs, in the second takes it."""
+
+_TOLERANCE = 1e-3
+"""Of a graph's embeddings, whose largest number is 1: it launches the same kernels, of which few add in any order."""
 
 _TENSORRT_TYPICAL = (16, 64)
 """Texts and tokens that TensorRT chooses its kernels for."""
@@ -51,8 +56,7 @@ class _Shape:
     """int64 [inputs, texts, tokens] on the device."""
     embeddings: torch.Tensor
     """float32 [texts, tokens, dim] on the device."""
-    binding: onnxruntime.IOBinding
-    options: onnxruntime.RunOptions
+    graph: torch.cuda.CUDAGraph
 
 
 class CudaEncoder:
@@ -89,6 +93,7 @@ class CudaEncoder:
         self._stream = stream
         self._dim = dim
         self._lock = threading.Lock()
+        self._options = _asynchronous()
         self._shapes: dict[tuple[int, int], _Shape] = {}
         self._model_path = model_path
         self._captures = not tensorrt_tokens
@@ -111,15 +116,19 @@ class CudaEncoder:
 
     def capture(self, widest: int) -> None:
         """Captures a CUDA graph for each shape of up to so many tokens; without, `encode_on_device` launches one by one
-        what the graph consists of. Takes seconds."""
+        what the graph consists of. Takes seconds, in which nothing else may use the stream."""
         if not self._captures:
             return
         widths = [width for width in _WIDTHS if width < widest + _WIDTHS[0]]
+        # The largest first, whose memory the others find.
+        shapes = [(batch, width) for batch in reversed(_BATCHES) for width in reversed(widths)]
         with self._lock, torch.cuda.stream(self._stream):
             try:
-                for batch in _BATCHES:
-                    for width in widths:
-                        self._shapes[batch, width] = self._captured(batch, width)
+                for shape in shapes:
+                    self._shapes[shape] = self._captured(*shape)
+                # When all are, so that each has seen others write to the memory that it shares with them.
+                for captured in self._shapes.values():
+                    self._check(captured)
             except Exception as error:  # as ONNX Runtime's, which has no classes of them
                 self._stream.synchronize()  # raises where the device itself has failed
                 self._go_without_graphs(error)
@@ -187,12 +196,12 @@ class CudaEncoder:
             array[(2, *here)] = batch.embedding_mask
         if shape:
             shape.tokens.copy_(host, non_blocking=True)
-            self._session.run_with_iobinding(shape.binding, shape.options)
+            shape.graph.replay()
             # The next run of this shape writes over it.
             return shape.embeddings[:texts].clone()
         on_device = host.to(self._device, non_blocking=True)
         embeddings = torch.empty((rows, tokens, self._dim), dtype=torch.float32, device=self._device)
-        self._session.run_with_iobinding(self._bound(on_device, embeddings), _options(None))
+        self._session.run_with_iobinding(self._bound(on_device, embeddings), self._options)
         return embeddings
 
     def _shape(self, texts: int, width: int) -> _Shape | None:
@@ -204,10 +213,26 @@ class CudaEncoder:
     def _captured(self, batch: int, width: int) -> _Shape:
         tokens = torch.ones((len(_INPUTS), batch, width), dtype=torch.int64, device=self._device)
         embeddings = torch.empty((batch, width, self._dim), dtype=torch.float32, device=self._device)
-        shape = _Shape(tokens, embeddings, self._bound(tokens, embeddings), _options(len(self._shapes) + 1))
-        for _ in range(_RUNS_TO_CAPTURE):
-            self._session.run_with_iobinding(shape.binding, shape.options)
-        return shape
+        run = partial(self._session.run_with_iobinding, self._bound(tokens, embeddings), self._options)
+        for _ in range(_RUNS_BEFORE):
+            run()
+        self._stream.synchronize()
+        graph, _ = record(run)
+        return _Shape(tokens, embeddings, graph)
+
+    def _check(self, shape: _Shape) -> None:
+        """Raises RuntimeError where a graph computes anything else than the session does, of other tokens than those
+        that it was captured with."""
+        _, batch, width = shape.tokens.shape
+        numbers = torch.arange(batch * width).reshape(batch, width)
+        attended = (torch.arange(width) <= torch.arange(batch)[:, None]).long()
+        shape.tokens.copy_(torch.stack([numbers % 7, attended, attended]))
+        shape.embeddings.fill_(torch.nan)
+        shape.graph.replay()
+        found = shape.embeddings.clone()
+        self._session.run_with_iobinding(self._bound(shape.tokens, shape.embeddings), self._options)
+        if not torch.allclose(found, shape.embeddings, rtol=0, atol=_TOLERANCE):
+            raise RuntimeError(f"the graph for {batch} texts of {width} tokens computes something else than they are")
 
     def _bound(self, tokens: torch.Tensor, embeddings: torch.Tensor) -> onnxruntime.IOBinding:
         """Inputs and output bound to torch's memory."""
@@ -235,6 +260,9 @@ class CudaEncoder:
             ) from again
 
     def _new_session(self, *preferred: tuple[str, dict[str, str]]) -> onnxruntime.InferenceSession:
+        # With it, ONNX Runtime refuses what it would run on the CPU in part, or copy from there. It is to capture
+        # nothing by itself (_asynchronous): its graphs are the capturing thread's alone, and fail where another thread
+        # allocates meanwhile.
         cuda = ("CUDAExecutionProvider", {**self._where(), "enable_cuda_graph": str(int(self._captures))})
         # With its fallback, it would take the CPU where a provider fails, and only print why.
         return onnxruntime.InferenceSession(str(self._model_path), providers=[*preferred, cuda], enable_fallback=0)
@@ -261,11 +289,11 @@ class CudaEncoder:
         return [("TensorrtExecutionProvider", {**self._where(), **engines, **ranges})]
 
 
-def _options(graph: int | None) -> onnxruntime.RunOptions:
-    """Of a run that no thread waits for: as the graph of this number, or without one."""
+def _asynchronous() -> onnxruntime.RunOptions:
+    """Of a run that no thread waits for, and of which ONNX Runtime captures no graph."""
     options = onnxruntime.RunOptions()
     options.add_run_config_entry("disable_synchronize_execution_providers", "1")
-    options.add_run_config_entry("gpu_graph_id", "-1" if graph is None else str(graph))
+    options.add_run_config_entry("gpu_graph_id", "-1")
     return options
 
 

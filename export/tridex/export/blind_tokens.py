@@ -16,9 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.masking_utils import eager_mask
 
 from tridex.encoding import EncodingRules
+
+from .masks import broadcast_mask
 
 
 def local_reach(config: Any) -> int | None:
@@ -62,4 +63,4 @@ def _zeros_where_blind(
 
 
 AttentionInterface.register(_ZEROS_WHERE_BLIND, _zeros_where_blind)
-AttentionMaskInterface.register(_ZEROS_WHERE_BLIND, eager_mask)
+AttentionMaskInterface.register(_ZEROS_WHERE_BLIND, broadcast_mask)

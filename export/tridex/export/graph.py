@@ -14,6 +14,7 @@ from tridex.protocol import models
 
 from .checkpoint import backbone_of
 from .errors import CheckpointError
+from .masks import broadcast_masks
 from .precision import Precision, quantised
 
 _OPSET = {
@@ -69,7 +70,8 @@ def trace(model: MultiVectorEncoder, precision: Precision, attention: str) -> on
     if precision is Precision.FP16:
         # Before tracing, so that softmax and norms stay in float32 where the model needs it.
         backbone.half()  # type: ignore[no-untyped-call]
-    graph = _exported(EncoderGraph(model).eval(), _OPSET[precision])
+    with broadcast_masks():
+        graph = _exported(EncoderGraph(model).eval(), _OPSET[precision])
     _forget_provenance(graph)
     # The served configuration has -1 here for all checkpoints, and Triton server compares.
     graph.graph.output[0].type.tensor_type.shape.dim[2].dim_param = "dim"

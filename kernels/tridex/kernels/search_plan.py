@@ -7,6 +7,8 @@ from functools import cache
 
 import torch
 
+from tridex.common.cuda_graphs import record
+
 from .operator import search, search_workspace_bytes
 from .segment import Segment
 
@@ -106,19 +108,12 @@ def _captured(
     """
     if device.type != "cuda":
         raise ValueError(f"segment is on {device}; expected a CUDA device")
-    graph = torch.cuda.CUDAGraph()
     with torch.cuda.device(device):
         torch.cuda.current_stream(device).synchronize()  # What the call reads has been written.
         with torch.cuda.stream(_capturing_stream(device)):
             expected = call()
             torch.cuda.current_stream(device).synchronize()
-            # Not torch.cuda.graph: it gives back all memory that the allocator keeps for others, waits for their work,
-            # and lets their calls fail the capture.
-            graph.capture_begin(capture_error_mode="thread_local")
-            try:
-                results = call()
-            finally:
-                graph.capture_end()
+            graph, results = record(call)
             graph.replay()
             agrees = all(torch.equal(one, other) for one, other in zip(expected, results, strict=True))
     if not agrees:

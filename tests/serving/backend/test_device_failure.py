@@ -39,8 +39,9 @@ def a_new_process(monkeypatch: pytest.MonkeyPatch) -> None:
         RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`"),
         RuntimeError("Triton Error [CUDA]: an illegal memory access was encountered"),
         Fail(IN_ONNX_RUNTIME),
+        Fail(f"{IN_ONNX_RUNTIME} ; expr=cudaStreamEndCapture(stream_, &graph)"),
     ],
-    ids=["torch", "cuDNN", "cuBLAS", "triton", "ONNX Runtime"],
+    ids=["torch", "cuDNN", "cuBLAS", "triton", "ONNX Runtime", "found when a capture ends"],
 )
 def test_errors_of_the_gpu(error: Exception) -> None:
     refusal = as_request_error(error, "requests failed")
@@ -57,6 +58,11 @@ def test_errors_of_the_gpu(error: Exception) -> None:
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         Fail("[ONNXRuntimeError] : 1 : FAIL : CUDA failure 2: out of memory ; GPU=0"),
         Fail("[ONNXRuntimeError] : 1 : FAIL : invalid input"),
+        Fail(
+            "[ONNXRuntimeError] : 1 : FAIL : CUDA failure 900: operation not permitted when stream is capturing ; GPU=0"
+        ),
+        torch.AcceleratorError("CUDA error: operation failed due to a previous error during capture\nSearch for ..."),
+        RuntimeError("Triton Error [CUDA]: operation not permitted when stream is capturing"),
     ],
 )
 def test_errors_of_one_request(error: Exception) -> None:

@@ -111,6 +111,8 @@ def backend() -> ModuleType:
         Tensor=lambda name, value: (name, value),
         InferenceResponse=lambda output_tensors=(), error=None: SimpleNamespace(tensors=output_tensors, error=error),
         TRITONSERVER_RESPONSE_COMPLETE_FINAL=1,
+        TRITONSERVER_MEMORY_CPU=0,
+        PreferredMemory=lambda kind: f"memory of kind {kind}",
     )
     return backend
 
@@ -225,6 +227,16 @@ def test_what_a_called_model_refuses_keeps_its_kind(
     with pytest.raises(RequestError) as raised:
         python_backend._infer("encoder", {}, [])
     assert (raised.value.code.value, str(raised.value)) == (code.value, message)
+
+
+def test_what_a_called_model_answers_lies_on_the_host(python_backend: ModuleType, backend: Any) -> None:
+    """Where its own backend would leave it on a GPU, this process sees none."""
+    tensor = SimpleNamespace(name=lambda: "EMBEDDINGS", as_numpy=lambda: 5)
+    answer = SimpleNamespace(has_error=lambda: False, output_tensors=lambda: [tensor])
+    asked: list[dict[str, Any]] = []
+    backend.InferenceRequest = lambda **said: asked.append(said) or SimpleNamespace(exec=lambda: answer)
+    assert python_backend._infer("encoder", {"IDS": 1}, ["EMBEDDINGS"]) == {"EMBEDDINGS": 5}
+    assert [said["preferred_memory"] for said in asked] == ["memory of kind 0"]
 
 
 def test_what_nobody_expected_says_neither_path_nor_trace(model: Any) -> None:

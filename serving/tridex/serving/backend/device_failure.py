@@ -3,7 +3,8 @@
 After a fault in a kernel every later call of the process to CUDA fails, and nothing short of a new process mends it. No
 answer can be wrong meanwhile: what comes from the device has to be copied, and the copy fails, too. So the first such
 error is remembered for the whole process: requests are refused, the model is not ready, and the launcher starts the
-server again (tridex.serving.run_folder). What is out of memory has failed by itself and nothing else.
+server again (tridex.serving.run_folder). What is out of memory, or cannot be captured as a CUDA graph, has failed by
+itself and nothing else.
 """
 
 from __future__ import annotations
@@ -18,7 +19,11 @@ follows in another error may be a client's words."""
 _ONNX_RUNTIME = re.compile(r"(CUDA|cuDNN|cuBLAS|cuFFT)\S* (failure|error)", re.IGNORECASE)
 """What ONNX Runtime has somewhere in its message, in exceptions of its own."""
 
-_OUT_OF_MEMORY = re.compile("out of memory|ALLOC_FAILED", re.IGNORECASE)
+_ALONE = re.compile(
+    r"out of memory|ALLOC_FAILED|failure 90[0-8]\b|(CUDA error|Error \[CUDA\]): [^\n]*captur", re.IGNORECASE
+)
+"""What leaves the device as it was. 900 to 908 are those of captures (cudaErrorStreamCaptureUnsupported and the next
+ones), whose messages all speak of capturing."""
 
 _MAX_REASON = 200
 """Characters."""
@@ -46,7 +51,7 @@ def _is_of_the_device(error: BaseException) -> bool:
         found = _ONNX_RUNTIME.search(text)
     else:
         found = _TORCH_OR_TRITON.match(text) if isinstance(error, RuntimeError) else None
-    return found is not None and not _OUT_OF_MEMORY.search(text)
+    return found is not None and not _ALONE.search(text)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

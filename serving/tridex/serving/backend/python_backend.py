@@ -257,6 +257,8 @@ def _infer(model: str, inputs: Arrays, outputs: Sequence[str]) -> dict[str, NDAr
         model_name=model,
         inputs=[pb_utils.Tensor(name, value) for name, value in inputs.items()],
         requested_output_names=list(outputs),
+        # The models that call others see no GPU, so that they could not read what the container's encoder leaves there.
+        preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU),
     )
     try:
         response = call.exec()
@@ -271,7 +273,7 @@ def _infer(model: str, inputs: Arrays, outputs: Sequence[str]) -> dict[str, NDAr
         raise _as_told(message) or RequestError(
             ErrorCode.INTERNAL, f"the model {model} failed; the server's log says why"
         )
-    return {tensor.name(): _array(tensor) for tensor in response.output_tensors()}
+    return {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
 
 
 def _as_told(message: str) -> RequestError | None:

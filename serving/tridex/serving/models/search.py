@@ -188,9 +188,11 @@ class SearchService(Service):
 
     def _search(self, tasks: Sequence[Task[SearchRequest]]) -> Wait | None:
         """One pass over the index, as far as their parameters allow, for all of these searches."""
-        wait = self._engine.start(
-            [task.request.encoded(*_stacked(task.encoded)) if task.encoded else task.request for task in tasks]
-        )
+        with torch.cuda.stream(self._stream):  # behind what computes the embeddings
+            requests = [
+                task.request.encoded(*_stacked(task.encoded)) if task.encoded else task.request for task in tasks
+            ]
+        wait = self._engine.start(requests)
 
         def answer() -> None:
             for task, result in zip(tasks, wait(), strict=True):
