@@ -68,11 +68,13 @@ _ON_SM_90 = {
     "buckets_2_bits": (QueryTile(2, 64, 4, 3, 3), QueryTile(4, 64, 4, 4, 2)),
 }
 
-_ELSEWHERE = (QueryTile(2, 64, 4, 3, 2), QueryTile(4, 64, 8, 3, 1))
+_ELSEWHERE = (QueryTile(2, 64, 4, 3, 2), QueryTile(4, 64, 4, 3, 2))
 """Not measured. mma.sync (sm_80) takes its operands from registers."""
-_LARGE = (QueryTile(2, 64, 4, 2, 1),)
+_LARGE = (QueryTile(2, 64, 4, 2, 2),)
 """Of numbers that take much room: float32's, and those of more than 128 dimensions. 8 warps for float32 compile to
 nothing for sm_100 (triton 3.7.1)."""
+_FLOAT32_ON_SM_80 = (QueryTile(2, 64, 4, 2, 1),)
+"""Its shared memory holds no second program."""
 
 EXPLAIN = QueryTile(2, 64, 4, 2, 1)
 """Of explain, for every codec: where each maximum stands takes registers and shared memory, and it is asked for few
@@ -90,7 +92,9 @@ def query_tiles(codec: Codec, dim: int, capability: int) -> tuple[QueryTile, ...
         return _LARGE
     if 90 <= capability < 100:
         return _ON_SM_90[codes]
-    return _LARGE if codes == "float32" else _ELSEWHERE
+    if codes == "float32":
+        return _LARGE if capability >= 100 else _FLOAT32_ON_SM_80
+    return _ELSEWHERE
 
 
 def query_tile_of(codec: Codec, dim: int, capability: int, subtiles: int) -> QueryTile:
