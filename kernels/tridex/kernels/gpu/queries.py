@@ -122,7 +122,7 @@ def prepare_queries(
             scales = tl.div_rn(tl.max(tl.abs(numbers), axis=1), 127.0)
             scales = tl.where(scales > 0, scales, 1.0)
             numbers = (tl.div_rn(numbers, tl.broadcast_to(scales[:, None], numbers.shape)) + _WHOLE) - _WHOLE
-            weights *= scales * step
+            weights *= tl.where(counted, scales * step, 0.0)  # Infinite where a token is that does not count.
         elif FLOAT8:
             numbers = _round_to_e4m3(numbers * 256)
             if p_numbers.dtype.element_ty == tl.float16:
