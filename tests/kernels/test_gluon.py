@@ -3,6 +3,7 @@
 Gluon does not run in the interpreter; gluon_on_cpu.py runs the kernel's Python with numpy for the language.
 """
 
+import contextlib
 import re
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -212,6 +213,25 @@ def test_the_probe_fails_with_a_kernel_that_disagrees(kernel: Any, capsys: pytes
 def test_the_probe_passes_with_a_kernel_that_agrees(capsys: pytest.CaptureFixture[str]) -> None:
     probe.compare_searches([pack(documents([3], 128), Codec.FLOAT16)], [(8, 32, 10)], answers, answers)
     assert capsys.readouterr().out == f"{READY}\n{LAUNCHED}\n"
+
+
+@pytest.mark.parametrize("agrees", [True, False])
+def test_the_probe_of_a_single_query_rescores_too(agrees: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = pack(documents([3] * 3000, 128), Codec.INT8)
+    seen: list[torch.Tensor] = []
+
+    def rescore(kernel: OneWarp | None, _query: Any, _mask: Any, _segment: Any, rows: torch.Tensor) -> torch.Tensor:
+        seen.append(rows)
+        return torch.ones(rows.shape) if kernel is None or agrees else torch.zeros(rows.shape)
+
+    monkeypatch.setattr(probe, "probe_segment", lambda *_: small)
+    monkeypatch.setattr(probe.backend, "search_by", lambda *arguments: answers(*arguments[1:]))
+    monkeypatch.setattr(probe.backend, "rescore_by", rescore)
+    with contextlib.nullcontext() if agrees else pytest.raises(probe.DisagreementError):
+        probe.compare(CPU, Codec.INT8, 128, SINGLE_QUERIES)
+    assert {rows.shape[1] for rows in seen} == {300, 1, 3000}
+    rows = max(seen, key=torch.numel)
+    assert rows.min() < 0 and rows.max() >= small.documents and len(rows.unique()) < rows.numel()
 
 
 @pytest.mark.parametrize(

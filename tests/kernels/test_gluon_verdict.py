@@ -238,6 +238,7 @@ def test_a_search_is_by_the_kernel_that_was_chosen(
 ) -> None:
     by: list[Any] = []
     monkeypatch.setattr(backend, "search_by", lambda kernel, *_: by.append(kernel))
+    monkeypatch.setattr(backend, "rescore_by", lambda kernel, *_: by.append(kernel))
     children.program = program
     assert chosen() == serves
     backend.search(torch.ones((8, 32, 128)), None, SEGMENT, 1, None)
@@ -245,7 +246,8 @@ def test_a_search_is_by_the_kernel_that_was_chosen(
     assert by == [roles_of(Codec.FLOAT16, 128, 90) if serves else None, None]
     verdict.choose(SINGLE_QUERIES, SEGMENT, lambda: None)
     backend.search(torch.ones((1, 32, 128)), None, SEGMENT, 1, None)
-    assert by[2:] == [one_warp_of(Codec.FLOAT16, 128, 90) if serves else None]
+    backend.rescore(torch.ones((1, 32, 128)), None, SEGMENT, torch.zeros((1, 1), dtype=torch.int64))
+    assert by[2:] == 2 * [one_warp_of(Codec.FLOAT16, 128, 90) if serves else None]
 
 
 def test_the_probe_says_what_it_lacks_where_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

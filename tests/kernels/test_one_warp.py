@@ -1,4 +1,4 @@
-"""The search of a single query by programs of one warp, without a GPU: its bits, and what the compiler makes of it."""
+"""A single query by programs of one warp, without a GPU: search and rescore, their bits and what is compiled."""
 
 from __future__ import annotations
 
@@ -81,6 +81,53 @@ def test_programs_of_one_warp_have_the_plain_kernels_bits(
         assert torch.equal(one, other)
 
 
+@pytest.mark.parametrize(
+    ("codec", "lengths", "candidates", "tokens", "programs", "magnitude"),
+    [
+        (Codec.FLOAT16, RAGGED, 40, 32, 3, 1.0),
+        (Codec.INT8, RAGGED, 40, 20, 60, 2.0**-30),
+        (Codec.RESIDUAL4, RAGGED, 40, 32, 1, 1.0),
+        (Codec.RESIDUAL2, RAGGED, 40, 1, 2, 2.0**100),
+        (Codec.INT8, MANY, 260, 9, 1, 1.0),
+        (Codec.RESIDUAL2, RAGGED, 1, 32, 12, 1.0),
+    ],
+    ids=[
+        "float16",
+        "int8, more programs than candidates",
+        "residual4, one program",
+        "residual2, a query of one token",
+        "blocks of 32 candidates",
+        "one candidate",
+    ],
+)
+def test_a_rescore_has_the_plain_kernels_bits(
+    interpreter: ProcessPoolExecutor,
+    codec: Codec,
+    lengths: list[int],
+    candidates: int,
+    tokens: int,
+    programs: int,
+    magnitude: float,
+) -> None:
+    """Of documents that are repeated, deleted, empty or not there."""
+    docs = [np.round(tokens_ * 16).astype(np.float32) / 16 for tokens_ in documents(lengths, 128)]
+    chance = np.random.default_rng(0)
+    segment = packed(docs, codec).with_live(pack_bitmap(chance.random(len(docs)) < 0.8))
+    rows = torch.from_numpy(chance.integers(-3, len(docs) + 3, (1, candidates)))
+    rows[0, :3] = torch.tensor([5, 2**40, -(2**40)])[:candidates]
+    query = ((queries(1, tokens, 128) * 16).round() / 16 + 1 / 16) * magnitude
+    arguments = programs, query, segment, rows, masks(1, tokens)
+    plain, found = interpreter.submit(kernels.rescore_by_one_warp, *arguments).result()
+    assert candidates == 1 or len(set(plain[0].tolist())) > 10
+    assert torch.equal(found, plain)
+
+
+def test_a_rescore_of_no_candidate_launches_nothing() -> None:
+    segment, query = packed(documents([3], 128), Codec.INT8), queries(1, 32, 128)
+    none = torch.empty((1, 0), dtype=torch.int64)
+    assert backend.rescore_by(OneWarp(13), query, None, segment, none).shape == (1, 0)
+
+
 def test_a_document_past_2_gib_is_read_from_where_it_is(interpreter: ProcessPoolExecutor) -> None:
     """A deleted one before it, of more numbers than 32 bits count, whose memory nobody touches."""
     document = np.round(documents([40], 128)[0] * 16).astype(np.float32) / 16
@@ -116,6 +163,7 @@ def test_working_memory_has_room_for_the_products_of_centroids(monkeypatch: pyte
 
 
 CODECS = [codec for codec in Codec if one_warp_of(codec, 128, 90)]
+OPERATORS = ["search", "rescore"]
 AHEAD = """
 import os, sys
 import torch
@@ -124,26 +172,42 @@ from tridex.kernels.gpu import ahead, backend
 from tridex.kernels.gpu.gluon.roles import one_warp_of
 from tridex.kernels.operator import _one_token
 ahead.compile_for(90)
-for folder, codec in zip(sys.argv[1::2], map(Codec, sys.argv[2::2])):
+after, *sys.argv[1:] = sys.argv[1:]
+for folder, codec, what in zip(sys.argv[1::3], map(Codec, sys.argv[2::3]), sys.argv[3::3]):
     os.environ["TRITON_CACHE_DIR"] = folder
-    segment = _one_token(torch.device("cpu"), 128, codec)
-    backend.search_by(one_warp_of(codec, 128, 90), torch.ones((1, 1, 128)), None, segment, 1)
+    segment, query, mask = _one_token(torch.device("cpu"), 128, codec), torch.ones((1, 1, 128)), torch.ones((1, 1)) > 0
+    if what == "search":
+        backend.search_by(one_warp_of(codec, 128, 90), query, mask, segment, 1)
+    else:
+        backend.rescore_by(one_warp_of(codec, 128, 90), query, mask, segment, torch.zeros((1, 1), dtype=torch.int64))
+    if what == "rescore":
+        kernel, query = one_warp_of(codec, 128, 90), torch.ones((1, 17, 128))
+        backend.load_kernel(kernel, segment)
+        os.environ["TRITON_CACHE_DIR"] = after
+        for mask in (None, torch.ones((1, 17)) > 0):
+            backend.search_by(kernel, query, mask, segment, 10)
+            backend.rescore_by(kernel, query, mask, segment, torch.zeros((1, 900), dtype=torch.int64))
 """
 
 
 @pytest.fixture(scope="module")
-def launched(tmp_path_factory: pytest.TempPathFactory) -> dict[Codec, Path]:
-    """What a search launches, as compiled for an H100 or H200: a folder for each codec."""
-    folders = {codec: tmp_path_factory.mktemp(codec.value) for codec in CODECS}
-    arguments = [str(part) for codec, folder in folders.items() for part in (folder, codec.value)]
-    subprocess.run([sys.executable, "-c", AHEAD, *arguments], check=True)
+def launched(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[Codec, str], Path]:
+    """What a search and a rescore launch, as compiled for an H100 or H200: a folder for each, and each codec."""
+    folders = {(codec, what): tmp_path_factory.mktemp(codec.value) for codec in CODECS for what in OPERATORS}
+    after = tmp_path_factory.mktemp("after")
+    arguments = [str(part) for (codec, what), folder in folders.items() for part in (folder, codec.value, what)]
+    subprocess.run([sys.executable, "-c", AHEAD, str(after), *arguments], check=True)
+    assert not list(after.rglob("*.cubin")), "other shapes, and masks, were compiled at request time"
     return folders
 
 
+@pytest.mark.parametrize("what", OPERATORS)
 @pytest.mark.parametrize("codec", CODECS)
-def test_the_kernel_compiles_to_what_the_hardware_is_for(codec: Codec, launched: dict[Codec, Path]) -> None:
+def test_the_kernel_compiles_to_what_the_hardware_is_for(
+    codec: Codec, what: str, launched: dict[tuple[Codec, str], Path]
+) -> None:
     """As many programs find room together as the table says."""
-    [file], kernel = launched[codec].rglob("score_documents.cubin"), one_warp_of(codec, 128, 90)
+    [file], kernel = launched[codec, what].rglob("score_documents.cubin"), one_warp_of(codec, 128, 90)
     assert kernel is not None
     registers, shared = register_use_of(file)["REG"], json.loads(file.with_suffix(".json").read_bytes())["shared"]
     print(f"{registers} registers, {shared} bytes of shared memory")
@@ -152,11 +216,13 @@ def test_the_kernel_compiles_to_what_the_hardware_is_for(codec: Codec, launched:
     floats = {Codec.FLOAT16: "k16.row.col.f32.f16.f16.f32", Codec.BFLOAT16: "k16.row.col.f32.bf16.bf16.f32"}
     assert products_of(file) == {"mma.sync.aligned.m16n8" + floats.get(codec, "k32.row.col.satfinite.s32.s8.s8.s32")}
     bytes_of_tile = 32 * 128 * codec.layout.bits // 8
+    if codec.residual_bits and what == "rescore":
+        bytes_of_tile += 32 * 128  # of centroids
     copies = file.with_suffix(".ptx").read_text().count("cp.async.cg.shared.global")
     assert copies * 32 * 16 == bytes_of_tile, "a thread copies 16 bytes at a time"
 
 
-def test_nothing_that_is_launched_spills_registers(launched: dict[Codec, Path]) -> None:
+def test_nothing_that_is_launched_spills_registers(launched: dict[tuple[Codec, str], Path]) -> None:
     made = [file for folder in launched.values() for file in folder.rglob("*.cubin")]
     assert {file.stem for file in made} == {
         "prepare_queries",
@@ -166,8 +232,8 @@ def test_nothing_that_is_launched_spills_registers(launched: dict[Codec, Path]) 
     }
     for file in made:
         assert register_use_of(file).items() >= {"STACK": 0, "LOCAL": 0}.items(), file.stem
-    [table] = [file for file in made if file.stem == "multiply_centroids"]
-    assert products_of(table) == {"wgmma.mma_async.sync.aligned.m64n32k32.s32.s8.s8"}
+    for table in [file for file in made if file.stem == "multiply_centroids"]:
+        assert products_of(table) == {"wgmma.mma_async.sync.aligned.m64n32k32.s32.s8.s8"}
 
 
 def products_of(file: Path) -> set[str]:

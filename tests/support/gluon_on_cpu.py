@@ -394,7 +394,7 @@ def _argument(value: Any, is_constant: bool) -> Any:
             np.int64(0),
             next(
                 t
-                for t in (gl.int8, gl.uint8, gl.int16, gl.int32, gl.int64, gl.float16, gl.float32)
+                for t in (gl.int8, gl.uint8, gl.int16, gl.int32, gl.int64, gl.float16, gl.float32, gl.float64)
                 if np.dtype(_NUMBERS[t.name]) == memory.dtype
             ),
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
 from unittest.mock import patch
 
 import numpy as np
@@ -19,6 +21,7 @@ __all__ = [
     "best_of_scores",
     "explain",
     "rescore",
+    "rescore_by_one_warp",
     "search",
     "search_before_float8",
     "search_by_one_warp",
@@ -31,6 +34,7 @@ __all__ = [
 ]
 
 Found = tuple[torch.Tensor, torch.Tensor]
+Result = TypeVar("Result")
 
 # On a CPU the operator would take the CPU's backend.
 _interpreted = patch.object(operator, "backend_of", lambda _device: backend)
@@ -111,21 +115,31 @@ def search_by_roles(
     return plain, found
 
 
-def search_by_one_warp(
-    programs: int, query: torch.Tensor, segment: Segment, top_k: int, mask: torch.Tensor
-) -> tuple[Found, Found]:
+def _by_one_warp(programs: int, call: Callable[[], Result]) -> tuple[Result, Result]:
     """What the plain kernel finds, and what so many programs of one warp find."""
     kernel = OneWarp(programs)
     with patch.object(backend, "kernels_of", lambda *_: {SINGLE_QUERIES: kernel}):
-        plain, on_cpu = search(query, segment, top_k, mask), OnCpu(one_warp.score_documents)
+        plain, on_cpu = call(), OnCpu(one_warp.score_documents)
         with (
             patch.object(one_warp, "score_documents", on_cpu),
             patch.object(single_search, "multiprocessors", lambda _device: 1),
             patch.object(verdict, "is_chosen", lambda *_: True),
         ):
-            found = search(query, segment, top_k, mask)
-    assert on_cpu.launches == 1, "the plain kernel searched"
+            found = call()
+    assert on_cpu.launches == 1, "the plain kernel served"
     return plain, found
+
+
+def search_by_one_warp(
+    programs: int, query: torch.Tensor, segment: Segment, top_k: int, mask: torch.Tensor
+) -> tuple[Found, Found]:
+    return _by_one_warp(programs, lambda: search(query, segment, top_k, mask))
+
+
+def rescore_by_one_warp(
+    programs: int, query: torch.Tensor, segment: Segment, rows: torch.Tensor, mask: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return _by_one_warp(programs, lambda: rescore(query, segment, rows, mask))
 
 
 def search_far_away_by_one_warp(

@@ -39,7 +39,7 @@ from .query_tile import (
     query_tile_of,
     query_tiles,
 )
-from .single_search import SinglePlan, plan_single, search_single
+from .single_search import SinglePlan, multiply_centroids, plan_single, rescore_single, search_single
 
 __all__ = [
     "approximates",
@@ -111,9 +111,7 @@ def choose(segment: Segment) -> None:
     on_device = segment.device.type == "cuda"  # Or else compiled for one that is elsewhere (ahead.py) and asked there.
 
     def choose_one(kind: str, kernel: Roles | OneWarp) -> None:
-        batch = kernel.query_tile.subtiles if isinstance(kernel, Roles) else 1
-        queries = torch.ones((batch, 1, segment.dim), device=segment.device)
-        load = partial(search_by, kernel, queries, None, segment, 1)
+        load = partial(load_kernel, kernel, segment)
         if on_device:
             verdict.choose(kind, segment, load)
         else:
@@ -124,6 +122,19 @@ def choose(segment: Segment) -> None:
     with ThreadPoolExecutor(max(len(found), 1)) as together:
         for done in [together.submit(choose_one, *one) for one in found.items()]:
             done.result()
+
+
+def load_kernel(kernel: Roles | OneWarp, segment: Segment) -> None:
+    """Runs a Gluon kernel in every way that it serves, so that no later call compiles or loads anything."""
+    batch = kernel.query_tile.subtiles if isinstance(kernel, Roles) else 1
+    queries = torch.ones((batch, 1, segment.dim), device=segment.device)
+    if isinstance(kernel, Roles):
+        search_by(kernel, queries, None, segment, 1)
+        return
+    rows = torch.zeros((1, 1), dtype=torch.int64, device=segment.device)
+    for mask in (None, torch.ones((1, 1), dtype=torch.bool, device=segment.device)):
+        search_by(kernel, queries, mask, segment, 1)
+        rescore_by(kernel, queries, mask, segment, rows)
 
 
 def search_workspace_bytes(segment: Segment, batch: int, query_tokens: int, top_k: int) -> int:
@@ -142,6 +153,11 @@ def search(
     approximation: Approximation | None = None,  # noqa: ARG001
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """tridex.kernels.search."""
+    return search_by(_chosen(queries, segment), queries, mask, segment, top_k, workspace)
+
+
+def _chosen(queries: torch.Tensor, segment: Segment) -> Roles | OneWarp | None:
+    """The Gluon kernel that serves such queries; None where the plain one does."""
     batch, query_tokens, _ = queries.shape
     found = kernels_of(segment.codec, segment.dim, capability_of(segment.device))
     serving = (
@@ -149,7 +165,7 @@ def search(
         for kind, kernel in found.items()
         if serves(kernel, batch, query_tokens) and verdict.is_chosen(kind, segment.device, segment.codec)
     )
-    return search_by(next(serving, None), queries, mask, segment, top_k, workspace)
+    return next(serving, None)
 
 
 def search_by(
@@ -170,7 +186,8 @@ def search_by(
     rows = torch.empty((batch, top_k), dtype=torch.int64, device=segment.device)
     if isinstance(plan, SinglePlan):
         with torch.cuda.device_of(segment.codes):  # type: ignore[no-untyped-call]
-            prepared = _prepared(queries, mask, segment, scratch["p_counters"])
+            products = None if segment.codebook is None else scratch["p_products"]
+            prepared = _prepared(queries, mask, segment, scratch["p_counters"], products)
             search_single(plan, segment, prepared, _stored(segment), scores, rows, scratch)
         return scores, rows
     sizes = {
@@ -209,10 +226,27 @@ def search_by(
 
 def rescore(queries: torch.Tensor, mask: torch.Tensor | None, segment: Segment, rows: torch.Tensor) -> torch.Tensor:
     """tridex.kernels.rescore."""
+    return rescore_by(_chosen(queries, segment), queries, mask, segment, rows)
+
+
+def rescore_by(
+    kernel: Roles | OneWarp | None,
+    queries: torch.Tensor,
+    mask: torch.Tensor | None,
+    segment: Segment,
+    rows: torch.Tensor,
+) -> torch.Tensor:
+    """By this Gluon kernel, where it is one of single queries and this is one; else by the plain kernel."""
     batch, query_tokens, _ = queries.shape
     candidates = rows.shape[1]
     scores = torch.empty((batch, candidates), dtype=torch.float32, device=segment.device)
     if not candidates:
+        return scores
+    if isinstance(kernel, OneWarp) and serves(kernel, batch, query_tokens):
+        counters = torch.empty(1, dtype=torch.int32, device=segment.device)
+        with torch.cuda.device_of(segment.codes):  # type: ignore[no-untyped-call]
+            prepared = _prepared(queries, mask, segment, counters)
+            rescore_single(kernel, segment, prepared, _stored(segment), rows.contiguous(), scores, counters)
         return scores
     query_tile = _smallest_tile(segment)
     subtiles = triton.cdiv(query_tokens, SUBTILE)
@@ -280,7 +314,7 @@ def _plan(
     programs = query_tile.programs * multiprocessors(segment.device)
     documents = segment.documents
     splits = min(max(programs // groups, 1), max(documents, 1))
-    cut = cut_up(segment, splits, BLOCK_DOCUMENTS)
+    cut = cut_up(segment, documents, splits, BLOCK_DOCUMENTS)
     most = 2 * triton.cdiv(documents, splits) + cut.block_documents
     kept = min(top_k, most)
     return _Plan(
@@ -331,10 +365,14 @@ def _prepared(
     mask: torch.Tensor | None,
     segment: Segment,
     counters: torch.Tensor | None = None,
+    products: torch.Tensor | None = None,
     *,
     each_token: bool = False,
 ) -> _Prepared:
-    """Queries for the kernels; sets the counters to 0. Each token has its own unit, or each query."""
+    """Queries for the kernels; sets the counters to 0. Each token has its own unit, or each query.
+
+    products: Out: those of a single query and all centroids, where they are wanted.
+    """
     codec, device = DESCRIPTIONS[segment.codec], segment.device
     batch, query_tokens, dim = queries.shape
     lines = triton.cdiv(query_tokens, SUBTILE) * SUBTILE
@@ -346,11 +384,13 @@ def _prepared(
     )
     if counters is None:
         counters = torch.empty(0, dtype=torch.int32, device=device)
+    masked = None if mask is None else mask.contiguous().view(torch.int8)
+    arguments = queries.float().contiguous(), masked, *prepared, counters
+    if products is not None:
+        multiply_centroids(segment, arguments, products)
+        return prepared
     prepare_queries[(batch,)](
-        queries.float().contiguous(),
-        None if mask is None else mask.contiguous().view(torch.int8),
-        *prepared,
-        counters,
+        *arguments,
         query_tokens,
         lines // SUBTILE,
         len(counters),

@@ -29,10 +29,9 @@ class Blocks:
     blocks: int
 
 
-def cut_up(segment: Segment, splits: int, most: int) -> Blocks:
-    """Blocks of at most `most` documents for so many splits. Known from shapes alone."""
-    documents = segment.documents
-    by_tokens = _TOKENS_PER_BLOCK * documents // max(segment.tokens, 1)
+def cut_up(segment: Segment, documents: int, splits: int, most: int) -> Blocks:
+    """Blocks of at most `most` of so many documents of a segment, for so many splits. Known from shapes alone."""
+    by_tokens = _TOKENS_PER_BLOCK * segment.documents // max(segment.tokens, 1)
     by_splits = documents // (splits * _BLOCKS_PER_SPLIT)
     block_documents = min(max(min(by_tokens, by_splits), 1), most)
     large_blocks = (documents - documents // _LAST_QUARTERS) // block_documents

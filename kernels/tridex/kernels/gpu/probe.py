@@ -2,7 +2,7 @@
 
     python -m tridex.kernels.gpu.probe DEVICE CODEC DIM KIND
 
-KIND is what the kernel searches: "batches" or "single queries" (gluon/roles.py).
+KIND is what the kernel searches: "batches" or "single queries", which it rescores as well (gluon/roles.py).
 
 Gluon does not run in the interpreter, its interface moves between releases, and what it leaves to its author (barriers,
 layouts) fails by the device: so no test before counts for as much as this one, at warm-up. It is a process of its own
@@ -30,8 +30,8 @@ from .gluon.roles import BATCHES, SINGLE_QUERIES, OneWarp, Roles, kernels_of, se
 from .gluon.verdict import AGREES, LAUNCHED, LONGEST_S, READY, one_line
 from .query_tile import capability_of
 
-Search = Callable[[torch.Tensor, torch.Tensor, Segment, int], tuple[torch.Tensor, torch.Tensor]]
-"""Of queries, their mask, a segment and top_k: scores and rows."""
+Search = Callable[[torch.Tensor, torch.Tensor, Segment, int], tuple[torch.Tensor, ...]]
+"""Of queries, their mask, a segment and top_k: scores and rows, and of a single query the scores of candidates."""
 
 _SHAPES = {
     BATCHES: [(8, 32, 10), (21, 9, 300), (5, 64, 1), (264, 32, 3), (3, 128, 10), (2, 90, 10)],
@@ -82,7 +82,8 @@ def compare(device: torch.device, codec: Codec, dim: int, kind: str) -> None:
     kernel = kernels_of(codec, dim, capability_of(device)).get(kind)
     if kernel is None:
         raise ValueError(f"there is no Gluon kernel for {kind} in {codec} of {dim} dimensions on {device}")
-    plain, fast = partial(backend.search_by, None), partial(backend.search_by, kernel)
+    by = _search_and_rescore if kind == SINGLE_QUERIES else backend.search_by
+    plain, fast = partial(by, None), partial(by, kernel)
     segment = probe_segment(device, codec, dim, mixed_lengths(_DOCUMENTS[kind]))
     # First the one without a live document: kernels are loaded for it, and that may wait for those that run.
     segments = [segment.with_live(torch.zeros_like(segment.live)), segment]
@@ -119,7 +120,16 @@ def compare_searches(
                 raise DisagreementError(f"other results for {batch} queries of {tokens} tokens, top_k {top_k}")
 
 
-def _bits(results: tuple[torch.Tensor, torch.Tensor]) -> list[torch.Tensor]:
+def _search_and_rescore(
+    kernel: Roles | OneWarp | None, queries: torch.Tensor, mask: torch.Tensor, segment: Segment, top_k: int
+) -> tuple[torch.Tensor, ...]:
+    """Of as many candidates as there are documents, or tenths of them and so on, as top_k says."""
+    candidates = probe_candidates(segment, segment.documents // top_k)
+    found = backend.search_by(kernel, queries, mask, segment, top_k)
+    return *found, backend.rescore_by(kernel, queries, mask, segment, candidates)
+
+
+def _bits(results: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
     """On the host, so that whoever computed them has come to an end."""
     return [result.cpu().view(torch.uint8) for result in results]
 
@@ -175,6 +185,12 @@ def probe_segment(device: torch.device, codec: Codec, dim: int, lengths: NDArray
         columns.centroid_ids,
         None if codebook is None else codebook.to(device),
     )
+
+
+def probe_candidates(segment: Segment, count: int) -> torch.Tensor:
+    """Rows for one query: some come twice, some are not in the segment."""
+    rows = np.random.default_rng(5).integers(-5, segment.documents + 5, (1, count))
+    return torch.from_numpy(rows).to(segment.device)
 
 
 def probe_queries(device: torch.device, batch: int, tokens: int, dim: int) -> tuple[torch.Tensor, torch.Tensor]:

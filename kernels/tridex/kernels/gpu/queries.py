@@ -28,7 +28,7 @@ def unscaled(results, units):
 
 
 @triton.jit
-def _power_of_two(exponents):
+def power_of_two(exponents):
     """fp64 of int64 exponents."""
     return ((exponents + 1023) << 52).to(tl.float64, bitcast=True)
 
@@ -47,7 +47,7 @@ def _exponents(tokens):
 def _load_tokens(p_queries, p_mask, query, tokens, token, dimension, DIM: tl.constexpr):
     """Query tokens fp64 [tokens, dimensions], 0 where there are none, and which of them count."""
     known = token < tokens
-    lines = query.to(tl.int64) * tokens + token
+    lines = tl.cast(query, tl.int64) * tokens + token
     wanted = known[:, None] & (dimension < DIM)[None, :]
     numbers = tl.load(p_queries + lines[:, None] * DIM + dimension[None, :], mask=wanted, other=0.0)
     if p_mask is not None:
@@ -64,6 +64,60 @@ def _round_to_e4m3(numbers):
     powers = tl.maximum(numbers.to(tl.int32, bitcast=True) & 0x7F800000, (127 - 6) << 23)
     steps = (powers - (3 << 23)).to(tl.float32, bitcast=True)
     return ((tl.div_rn(numbers, steps) + _WHOLE) - _WHOLE) * steps
+
+
+@triton.jit
+def unit_exponent(p_queries, p_mask, query, tokens, DIM: tl.constexpr, WIDTH: tl.constexpr, TOKENS: tl.constexpr):
+    """That of a query's unit: the largest of its tokens that count. TOKENS: at a time."""
+    dimension = tl.arange(0, WIDTH)
+    largest = tl.full([], _SHORTEST, tl.int64)
+    for first in range(0, tokens, TOKENS):
+        token = first + tl.arange(0, TOKENS)
+        numbers, counted = _load_tokens(p_queries, p_mask, query, tokens, token, dimension, DIM)
+        largest = tl.maximum(largest, tl.max(tl.where(counted, _exponents(numbers), _SHORTEST)))
+    return largest
+
+
+@triton.jit
+def round_tokens(
+    p_queries,
+    p_mask,
+    query,
+    tokens,
+    token,
+    unit,
+    step,
+    NUMBER: tl.constexpr,
+    FLOAT8: tl.constexpr,
+    DIM: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
+    """Some tokens of a query, as prepare_queries stores them: numbers [tokens, WIDTH], weights and units [tokens].
+
+    token: Their places; from `tokens` on they fill a subtile up. unit: What unit_exponent says, or None where each has
+    its own. NUMBER: What the codec multiplies.
+    """
+    numbers, counted = _load_tokens(p_queries, p_mask, query, tokens, token, tl.arange(0, WIDTH), DIM)
+    exponents = _exponents(numbers)
+    numbers = (numbers * power_of_two(-exponents)[:, None]).to(tl.float32)
+    if unit is None:
+        units = tl.where(counted, exponents, 0)
+        weights = counted.to(tl.float32)
+    else:
+        units = tl.zeros(exponents.shape, tl.int64) + unit
+        weights = tl.where(counted, power_of_two(tl.maximum(exponents - unit, -1000)), 0.0).to(tl.float32)
+    if NUMBER.is_int8():
+        scales = tl.div_rn(tl.max(tl.abs(numbers), axis=1), 127.0)
+        scales = tl.where(scales > 0, scales, 1.0)
+        numbers = (tl.div_rn(numbers, tl.broadcast_to(scales[:, None], numbers.shape)) + _WHOLE) - _WHOLE
+        weights *= tl.where(counted, scales * step, 0.0)  # Infinite where a token is that does not count.
+    elif FLOAT8:
+        numbers = _round_to_e4m3(numbers * 256)
+        if NUMBER.is_fp16():
+            numbers /= 256
+        else:
+            weights /= 65536
+    return numbers.to(NUMBER), weights, power_of_two(units)
 
 
 @triton.jit(
@@ -96,38 +150,20 @@ def prepare_queries(
     dimension = tl.arange(0, WIDTH)
     for i in range(query, counters, tl.num_programs(0)):
         tl.store(p_counters + i, 0)
-    largest = tl.full([], _SHORTEST, tl.int64)
-    if not EACH_TOKEN:
-        for first in range(0, tokens, TOKENS):
-            token = first + tl.arange(0, TOKENS)
-            numbers, counted = _load_tokens(p_queries, p_mask, query, tokens, token, dimension, DIM)
-            largest = tl.maximum(largest, tl.max(tl.where(counted, _exponents(numbers), _SHORTEST)))
-        tl.store(p_units + query, _power_of_two(largest))
+    if EACH_TOKEN:
+        unit: tl.constexpr = None
+    else:
+        unit = unit_exponent(p_queries, p_mask, query, tokens, DIM, WIDTH, TOKENS)
+        tl.store(p_units + query, power_of_two(unit))
     for first in range(0, subtiles * SUBTILE, TOKENS):
         token = first + tl.arange(0, TOKENS)
-        numbers, counted = _load_tokens(p_queries, p_mask, query, tokens, token, dimension, DIM)
-        exponents = _exponents(numbers)
-        numbers = (numbers * _power_of_two(-exponents)[:, None]).to(tl.float32)
+        numbers, weights, units = round_tokens(
+            p_queries, p_mask, query, tokens, token, unit, step, p_numbers.dtype.element_ty, FLOAT8, DIM, WIDTH
+        )
         out = query.to(tl.int64) * subtiles * SUBTILE + token
         own = token < subtiles * SUBTILE
-        if EACH_TOKEN:
-            tl.store(p_units + out, _power_of_two(tl.where(counted, exponents, 0)), mask=own)
-            weights = counted.to(tl.float32)
-        else:
-            apart = tl.maximum(exponents - largest, -1000)
-            weights = tl.where(counted, _power_of_two(apart), 0.0).to(tl.float32)
-        p_out = out[:, None] * DIM + dimension[None, :]
         inside = own[:, None] & (dimension < DIM)[None, :]
-        if p_numbers.dtype.element_ty == tl.int8:
-            scales = tl.div_rn(tl.max(tl.abs(numbers), axis=1), 127.0)
-            scales = tl.where(scales > 0, scales, 1.0)
-            numbers = (tl.div_rn(numbers, tl.broadcast_to(scales[:, None], numbers.shape)) + _WHOLE) - _WHOLE
-            weights *= tl.where(counted, scales * step, 0.0)  # Infinite where a token is that does not count.
-        elif FLOAT8:
-            numbers = _round_to_e4m3(numbers * 256)
-            if p_numbers.dtype.element_ty == tl.float16:
-                numbers /= 256
-            else:
-                weights /= 65536
-        tl.store(p_numbers + p_out, numbers.to(p_numbers.dtype.element_ty), mask=inside)
+        tl.store(p_numbers + out[:, None] * DIM + dimension[None, :], numbers, mask=inside)
         tl.store(p_weights + out, weights, mask=own)
+        if EACH_TOKEN:
+            tl.store(p_units + out, units, mask=own)

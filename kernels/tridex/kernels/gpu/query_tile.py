@@ -30,7 +30,7 @@ LIST = 512
 """Chunks that a program lists at a time."""
 
 _NUMBERS_AT_A_TIME = 4096
-"""Of queries that are made ready: 32 for each thread."""
+"""Of queries that are made ready: 16 for each thread."""
 
 REGISTERS = 1 << 16
 """Of a multiprocessor."""
@@ -137,7 +137,7 @@ def query_constants(codec: Codec, dim: int) -> dict[str, object]:
         "WIDTH": width,
         "TOKENS": max(min(_NUMBERS_AT_A_TIME // width, SUBTILE), 1),
         "SUBTILE": SUBTILE,
-        "num_warps": 4,
+        "num_warps": 8,
     }
 
 

@@ -1,8 +1,9 @@
-"""What comes before and behind the programs of one warp that score a single query (gluon/one_warp.py): device code.
+"""What comes before and behind the programs of one warp that search for one query (gluon/one_warp.py): device code.
 
-Before, for residual codes, the query's products with all centroids; behind, the best of the documents' scores. So many
-programs of one warp (1,600) would each keep top_k keys, and know a threshold once they are through. So scores are kept,
-4 bytes for each document, and a few programs look through them as search_documents looks through its own.
+Before, for residual codes, the query made ready and its products with all centroids; behind, the best of the documents'
+scores. So many programs of one warp (1,600) would each keep top_k keys, and know a threshold once they are through. So
+scores are kept, 4 bytes for each document, and a few programs look through them as search_documents looks through its
+own.
 """
 
 # mypy: disable-error-code="no-untyped-def,untyped-decorator"
@@ -13,35 +14,63 @@ import triton
 import triton.language as tl
 
 from .kernels import merge
+from .queries import power_of_two, round_tokens, unit_exponent
 from .top_k import LOWEST_KEY, append_keys, clear_keys, keep_largest, sort_keys
 
 SCORES_AT_A_TIME = 1024
 """Of a program that looks for the best."""
 
 CENTROIDS_AT_A_TIME = 64
-"""Of a program that multiplies them."""
+"""That are multiplied together."""
+
+TABLE_PROGRAMS = 4
+"""On a multiprocessor, that multiply centroids. Each makes the query ready by itself, which costs less than a launch
+that does it for all."""
 
 
-@triton.jit(do_not_specialize=["centroids"])
+@triton.jit(
+    do_not_specialize=["tokens", "counters", "step", "centroids"],
+    do_not_specialize_on_alignment=["p_queries", "p_mask", "p_counters"],
+)
 def multiply_centroids(
-    p_queries,  # int8 [SUBTILE, DIM]
+    p_queries,  # these, up to p_counters: as in prepare_queries, of one query of a subtile
+    p_mask,
+    p_numbers,
+    p_weights,
+    p_units,
+    p_counters,
     p_centroids,  # int8 [centroids, DIM]
     p_products,  # out: int32 [centroids, 8, 4]
+    tokens,
+    counters,
+    step,
     centroids,
     DIM: tl.constexpr,
     SUBTILE: tl.constexpr,
     CENTROIDS: tl.constexpr,
 ):
-    """The products of query tokens and centroids. Grid: centroids / CENTROIDS."""
+    """A query made ready, and the products of its tokens and all centroids. Grid: programs that share the centroids.
+
+    All programs round the query, and the first stores what it became.
+    """
     token = tl.arange(0, SUBTILE)
     dimension = tl.arange(0, DIM)
-    centroid = tl.program_id(0) * CENTROIDS + tl.arange(0, CENTROIDS)
-    known = (centroid < centroids)[:, None]
-    queries = tl.load(p_queries + token[:, None] * DIM + dimension[None, :])
-    lines = centroid.to(tl.int64)[:, None]
-    numbers = tl.load(p_centroids + lines * DIM + dimension[None, :], mask=known, other=0)
-    products = tl.dot(numbers, queries.T, out_dtype=tl.int32)
-    tl.store(p_products + lines * SUBTILE + (token % 8 * 4 + token // 8)[None, :], products, mask=known)
+    program = tl.program_id(0)
+    unit = unit_exponent(p_queries, p_mask, 0, tokens, DIM, DIM, SUBTILE)
+    queries, weights, _ = round_tokens(p_queries, p_mask, 0, tokens, token, unit, step, tl.int8, False, DIM, DIM)
+    if program == 0:
+        tl.store(p_numbers + token[:, None] * DIM + dimension[None, :], queries)
+        tl.store(p_weights + token, weights)
+        tl.store(p_units, power_of_two(unit))
+        for i in range(counters):
+            tl.store(p_counters + i, 0)
+    for first in range(program * CENTROIDS, centroids, tl.num_programs(0) * CENTROIDS):
+        centroid = first + tl.arange(0, CENTROIDS)
+        known = (centroid < centroids)[:, None]
+        lines = centroid.to(tl.int64)[:, None]
+        numbers = tl.load(p_centroids + lines * DIM + dimension[None, :], mask=known, other=0)
+        products = tl.dot(numbers, queries.T, out_dtype=tl.int32)
+        tl.store(p_products + lines * SUBTILE + (token % 8 * 4 + token // 8)[None, :], products, mask=known)
 
 
 @triton.jit(

@@ -1,7 +1,7 @@
-"""The search of a single query by programs of one warp: memory and launches.
+"""A single query by programs of one warp, its search and its rescore: memory and launches.
 
-Three launches, four for residual codes: the query made ready (backend.py), its products with all centroids, the scores
-of all documents, and the best of them.
+A search is three launches: the query made ready (backend.py; for residual codes here, with its products with all
+centroids), the scores of all documents, and the best of them. A rescore is two: the query made ready, and the scores.
 """
 
 from __future__ import annotations
@@ -67,12 +67,36 @@ def plan_single(kernel: OneWarp, segment: Segment, top_k: int) -> SinglePlan:
         kernel,
         programs,
         documents,
-        cut_up(segment, programs, LANES),
+        cut_up(segment, documents, programs, LANES),
         splits,
         share,
         kept,
         capacity=2 * kept + 2 * single_query.SCORES_AT_A_TIME,
         centroids=0 if segment.codebook is None else len(segment.codebook.centroids),
+    )
+
+
+def multiply_centroids(segment: Segment, arguments: Sequence[torch.Tensor | None], products: torch.Tensor) -> None:
+    """Makes a query ready, as prepare_queries, and multiplies it with all centroids of a segment of residual codes.
+
+    arguments: The first ones of prepare_queries, up to the counters.
+    """
+    codebook, (queries, *_, counters) = segment.codebook, arguments
+    assert codebook is not None and queries is not None and counters is not None
+    centroids = len(codebook.centroids)
+    shares = cdiv(centroids, single_query.CENTROIDS_AT_A_TIME)
+    single_query.multiply_centroids[(min(shares, single_query.TABLE_PROGRAMS * multiprocessors(segment.device)),)](
+        *arguments,
+        codebook.centroids,
+        products,
+        queries.shape[1],
+        len(counters),
+        codebook.step,
+        centroids,
+        DIM=segment.dim,
+        SUBTILE=SUBTILE,
+        CENTROIDS=single_query.CENTROIDS_AT_A_TIME,
+        num_warps=4,
     )
 
 
@@ -85,52 +109,17 @@ def search_single(
     rows: torch.Tensor,
     scratch: dict[str, torch.Tensor],
 ) -> None:
-    """The launches behind prepare_queries.
+    """The launches behind the one that makes the query ready.
 
     prepared: The query's numbers, weights and unit. stored: arguments of search_documents, from codes to bitmap.
     scratch: What the plan says, by the arguments' names.
     """
-    from .gluon.one_warp import score_documents  # Of an interface that another version of the language may not have.
-
-    numbers, weights, unit = prepared
-    codes, scales, ids, centroids, bucket_weights, offsets, live = stored
-    products = None
-    if centroids is not None:
-        products = scratch["p_products"]
-        single_query.multiply_centroids[(cdiv(plan.centroids, single_query.CENTROIDS_AT_A_TIME),)](
-            numbers,
-            centroids,
-            products,
-            plan.centroids,
-            DIM=segment.dim,
-            SUBTILE=SUBTILE,
-            CENTROIDS=single_query.CENTROIDS_AT_A_TIME,
-            num_warps=4,
-        )
-    counters, document_scores, cut = scratch["p_counters"], scratch["p_scores"], plan.cut
-    score_documents[(plan.programs,)](
-        numbers,
-        weights,
-        codes,
-        scales,
-        ids,
-        products,
-        bucket_weights,
-        offsets,
-        live,
-        document_scores,
-        counters,
-        plan.documents,
-        cut.block_documents,
-        cut.large_blocks,
-        cut.last_documents,
-        cut.blocks,
-        CODES_PER_BYTE=code_constants(segment.codec)["CODES_PER_BYTE"],
-        **plan.kernel.constants,
-    )
+    counters, document_scores = scratch["p_counters"], scratch["p_scores"]
+    products = None if segment.codebook is None else scratch["p_products"]
+    _score(plan.kernel, plan.programs, plan.cut, segment, prepared, stored, products, None, document_scores, counters)
     single_query.best_of_scores[(plan.splits,)](
         document_scores,
-        unit,
+        prepared[2],
         scores,
         rows,
         scratch["p_keys"],
@@ -144,4 +133,55 @@ def search_single(
         scores.shape[1],
         CHUNK=single_query.SCORES_AT_A_TIME,
         num_warps=4,
+    )
+
+
+def rescore_single(
+    kernel: OneWarp,
+    segment: Segment,
+    prepared: Sequence[torch.Tensor],
+    stored: Sequence[torch.Tensor | None],
+    rows: torch.Tensor,
+    scores: torch.Tensor,
+    counters: torch.Tensor,
+) -> None:
+    """The launch behind prepare_queries.
+
+    prepared, stored: As in search_single. rows, scores: of the query's candidates. counters: int32 [1], 0.
+    """
+    candidates = rows.shape[1]
+    programs = min(kernel.programs * multiprocessors(segment.device), candidates)
+    cut = cut_up(segment, candidates, programs, LANES)
+    _score(kernel, programs, cut, segment, prepared, stored, None, rows, scores, counters)
+
+
+def _score(
+    kernel: OneWarp,
+    programs: int,
+    cut: Blocks,
+    segment: Segment,
+    prepared: Sequence[torch.Tensor],
+    stored: Sequence[torch.Tensor | None],
+    products: torch.Tensor | None,
+    rows: torch.Tensor | None,
+    scores: torch.Tensor,
+    counters: torch.Tensor,
+) -> None:
+    from .gluon.one_warp import score_documents  # Of an interface that another version of the language may not have.
+
+    score_documents[(programs,)](
+        *prepared,
+        *stored,
+        products,
+        rows,
+        scores,
+        counters,
+        segment.documents,
+        scores.numel(),
+        cut.block_documents,
+        cut.large_blocks,
+        cut.last_documents,
+        cut.blocks,
+        CODES_PER_BYTE=code_constants(segment.codec)["CODES_PER_BYTE"],
+        **kernel.constants,
     )

@@ -6,7 +6,9 @@ of one document, as columns, come by asynchronous copies, three of them on their
 barriers but those of a warp with itself, and nothing that could wait for ever.
 
 A document's last tile repeats its last token, as chunks do (documents.py). Residual codes are looked up in registers,
-straight into operands; sums begin with the query's products with the tokens' centroids, of a table made before.
+straight into operands. In a search sums begin with the query's products with the tokens' centroids, of a table made
+before; in a rescore, too short for a table, centroids are copied beside the codes and added to what is looked up. Both
+are 128 bytes a token, read from L2.
 
 A score is to have the plain kernels' bits. Sums over query tokens are theirs, two at a time, first those that are
 farthest apart, and sums of integers are exact; that mma.sync adds floats up as wgmma does was seen in experiments on an
@@ -22,8 +24,10 @@ from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.ampere import async_copy, mma_v2
 
 from tridex.kernels.gpu import codes as ptx
+from tridex.kernels.gpu.codes import SIGNED
 from tridex.kernels.gpu.documents import document_spans
 from tridex.kernels.gpu.kernels import block_span
+from tridex.kernels.gpu.queries import unscaled
 
 from .consumer import SUBTILE_TOKENS as ROWS
 from .roles import LANES as _LANES
@@ -49,17 +53,21 @@ its tokens the 4 rows that lie side by side in the table."""
 
 _WEIGHTS_4_BITS = gl.constexpr(ptx.WEIGHTS_4_BITS)
 _WEIGHTS_2_BITS = gl.constexpr(ptx.WEIGHTS_2_BITS)
-_OPERANDS_4_BITS = gl.constexpr("=&r,=&r" + ",r" * 17)
-_OPERANDS_2_BITS = gl.constexpr("=&r,=&r,=&r,=&r" + ",r" * 5)
+_WEIGHTS_OPERANDS_4_BITS = gl.constexpr("=&r,=&r" + ",r" * 17)
+_WEIGHTS_OPERANDS_2_BITS = gl.constexpr("=&r,=&r,=&r,=&r" + ",r" * 5)
+_DECODE_4_BITS = gl.constexpr(ptx.DECODE_4_BITS)
+_DECODE_2_BITS = gl.constexpr(ptx.DECODE_2_BITS)
+_DECODE_OPERANDS_4_BITS = gl.constexpr("=&r,=&r" + ",r" * 19)
+_DECODE_OPERANDS_2_BITS = gl.constexpr("=&r,=&r,=&r,=&r" + ",r" * 9)
 
 
 @gluon.jit
-def _load_words(p_bucket_weights, WORDS: gl.constexpr):
-    """All bucket weights, four in an int32."""
+def _load_words(p_bucket_weights, WORDS: gl.constexpr, SIGNS: gl.constexpr):
+    """All bucket weights, four in an int32: as they are, or 128 above, as what adds centroids has them (codes.py)."""
     p_words = p_bucket_weights.to(gl.pointer_type(gl.int32))
-    words = (gl.load(p_words),)
+    words = (gl.load(p_words) ^ SIGNS,)
     for i in gl.static_range(1, WORDS):
-        words = words + (gl.load(p_words + i),)
+        words = words + (gl.load(p_words + i) ^ SIGNS,)
     return words
 
 
@@ -69,7 +77,7 @@ def _bucket_weights(codes, words, PARTS: gl.constexpr):
     if PARTS == 2:
         weights = gl.inline_asm_elementwise(
             _WEIGHTS_4_BITS,
-            _OPERANDS_4_BITS,
+            _WEIGHTS_OPERANDS_4_BITS,
             [codes, words[0], words[1], words[2], words[3]],
             dtype=(gl.int8, gl.int8),
             is_pure=True,
@@ -78,13 +86,46 @@ def _bucket_weights(codes, words, PARTS: gl.constexpr):
     else:
         weights = gl.inline_asm_elementwise(
             _WEIGHTS_2_BITS,
-            _OPERANDS_2_BITS,
+            _WEIGHTS_OPERANDS_2_BITS,
             [codes, words[0]],
             dtype=(gl.int8, gl.int8, gl.int8, gl.int8),
             is_pure=True,
             pack=4,
         )
     return weights
+
+
+@gluon.jit
+def _decoded(codes, centroids, first, words, PARTS: gl.constexpr, LAYOUT: gl.constexpr):
+    """The numbers int8 of packed codes [bytes, tokens], for each code of a byte.
+
+    centroids: of the tokens, int8 [dimensions, tokens] in shared memory. first: the first byte's place.
+    """
+    BLOCK: gl.constexpr = codes.shape[0]
+    WIDTH: gl.constexpr = centroids.shape[0] // PARTS
+    first_part = centroids.slice(first, BLOCK, dim=0).load(LAYOUT)
+    second_part = centroids.slice(WIDTH + first, BLOCK, dim=0).load(LAYOUT)
+    if PARTS == 2:
+        numbers = gl.inline_asm_elementwise(
+            _DECODE_4_BITS,
+            _DECODE_OPERANDS_4_BITS,
+            [codes, first_part, second_part, words[0], words[1], words[2], words[3]],
+            dtype=(gl.int8, gl.int8),
+            is_pure=True,
+            pack=4,
+        )
+    else:
+        third_part = centroids.slice(2 * WIDTH + first, BLOCK, dim=0).load(LAYOUT)
+        fourth_part = centroids.slice(3 * WIDTH + first, BLOCK, dim=0).load(LAYOUT)
+        numbers = gl.inline_asm_elementwise(
+            _DECODE_2_BITS,
+            _DECODE_OPERANDS_2_BITS,
+            [codes, first_part, second_part, third_part, fourth_part, words[0]],
+            dtype=(gl.int8, gl.int8, gl.int8, gl.int8),
+            is_pure=True,
+            pack=4,
+        )
+    return numbers
 
 
 @gluon.jit
@@ -103,24 +144,29 @@ def _sum_of_rows(values):
 
 
 @gluon.jit
-def _next_document(passed, starts, lengths, first, ticket, stored, cut):
+def _next_document(passed, starts, lengths, first, ticket, p_rows, stored, cut):
     """The next document with tokens: its lane in a block, its first token and length.
 
     passed: Lanes of the block that have had their turn. starts, lengths: of the block's documents, a lane each. first:
-    the block's first row. ticket: of the next block. They are returned anew, for the document may be in another block;
-    where there is none any more, its lane is LANES. Documents without tokens are given their score on the way.
+    the place of the block's first score. ticket: of the next block. They are returned anew, for the document may be in
+    another block; where there is none any more, its lane is LANES. Documents without tokens are given their score on
+    the way, as are rows that no document has.
     """
     p_offsets, p_live, p_scores, p_tickets = stored
-    documents, block_documents, large_blocks, last_documents, blocks = cut
+    documents, scores, block_documents, large_blocks, last_documents, blocks = cut
     lane = gl.arange(0, LANES, _LANE)
     found = gl.min(gl.where((lane >= passed) & (lengths > 0), lane, LANES), axis=0)
     while (found == LANES) & (ticket < blocks):
         first, size = block_span(ticket, block_documents, large_blocks, last_documents)
-        ticket = gl.atomic_add(p_tickets, 1, sem="relaxed")
-        rows = first + lane
-        known = (lane < size) & (rows < documents)
-        starts, lengths = document_spans(p_offsets, p_live, rows, known)
-        gl.store(p_scores + rows, float("-inf"), mask=known & (lengths == 0))
+        ticket = gl.num_programs(0) + gl.atomic_add(p_tickets, 1, sem="relaxed")
+        place = first + lane
+        known = (lane < size) & (place < scores)
+        if p_rows is None:
+            starts, lengths = document_spans(p_offsets, p_live, place, known)
+        else:
+            rows = gl.load(p_rows + place, mask=known, other=-1)
+            starts, lengths = document_spans(p_offsets, p_live, rows, (rows >= 0) & (rows < documents))
+        gl.store(p_scores + place, float("-inf"), mask=known & (lengths == 0))
         found = gl.min(gl.where(lengths > 0, lane, LANES), axis=0)
     start = gl.sum(gl.where(lane == found, starts, 0), axis=0)
     length = gl.sum(gl.where(lane == found, lengths, 0), axis=0)
@@ -128,22 +174,34 @@ def _next_document(passed, starts, lengths, first, ticket, stored, cut):
 
 
 @gluon.jit(
-    do_not_specialize=["documents", "block_documents", "large_blocks", "last_documents", "blocks"],
-    do_not_specialize_on_alignment=["p_scales", "p_centroid_ids", "p_offsets", "p_live", "p_scores", "p_tickets"],
+    do_not_specialize=["documents", "scores", "block_documents", "large_blocks", "last_documents", "blocks"],
+    do_not_specialize_on_alignment=[
+        "p_scales",
+        "p_centroid_ids",
+        "p_offsets",
+        "p_live",
+        "p_rows",
+        "p_scores",
+        "p_tickets",
+    ],
 )
 def score_documents(
-    p_queries,  # these, up to p_scores, but for p_products: as in kernels.py, of one query
+    p_queries,  # these, up to p_live: as in kernels.py, of one query
     p_weights,
+    p_units,
     p_codes,
     p_scales,
     p_centroid_ids,
-    p_products,  # int32 [centroids, 8, 4]: multiply_centroids (single_query.py) made it; None where there are none
+    p_centroids,
     p_bucket_weights,
     p_offsets,
     p_live,
-    p_scores,  # out: fp32 [documents], -inf where a document has no token or is not live
-    p_tickets,  # int32: tickets given out; 0 in the beginning
+    p_products,  # int32 [centroids, 8, 4]: multiply_centroids (single_query.py) made it; None where there are none
+    p_rows,  # int64 [scores]: the documents to score; None for all of them
+    p_scores,  # out: fp32 [scores], -inf where a document has no token or is not live; of rows, times the query's unit
+    p_tickets,  # int32: blocks given out behind the first one of each program; 0 in the beginning
     documents,
+    scores,
     block_documents,  # at most LANES; this, up to blocks: as in kernels.py
     large_blocks,
     last_documents,
@@ -152,13 +210,18 @@ def score_documents(
     DIM: gl.constexpr,
     STAGES: gl.constexpr,
 ):
-    """Scores all documents. Grid: as many programs as run together; each takes the next block until there are none."""
+    """Scores documents. Grid: as many programs as run together; each takes the next block until there are none.
+
+    Its first block is the one of its own number, for which it does not wait.
+    """
     PARTS: gl.constexpr = CODES_PER_BYTE
     WIDTH: gl.constexpr = DIM // PARTS
     CODE: gl.constexpr = p_codes.dtype.element_ty
     BITS: gl.constexpr = CODE.primitive_bitwidth
     INTEGERS: gl.constexpr = p_queries.dtype.element_ty == gl.int8
     RESIDUALS: gl.constexpr = PARTS > 1
+    CENTROIDS: gl.constexpr = RESIDUALS and p_products is None
+    TABLE: gl.constexpr = RESIDUALS and not CENTROIDS
     SUM: gl.constexpr = gl.int32 if INTEGERS else gl.float32
     QUERY: gl.constexpr = gl.DotOperandLayout(0, _MMA, 32 // BITS)
     DOCUMENT: gl.constexpr = gl.DotOperandLayout(1, _MMA, 32 // BITS)
@@ -179,7 +242,8 @@ def score_documents(
     running = none
     weights = gl.load(p_weights + gl.arange(0, ROWS, gl.max(none, axis=1).type.layout))
     if RESIDUALS:
-        words = _load_words(p_bucket_weights, 4 if PARTS == 2 else 1)
+        words = _load_words(p_bucket_weights, 4 if PARTS == 2 else 1, SIGNED if CENTROIDS else 0)
+    if TABLE:
         low = gl.expand_dims(gl.expand_dims(gl.arange(0, 8, gl.SliceLayout(0, gl.SliceLayout(2, _BEGIN))), 0), 2)
         high = gl.expand_dims(gl.expand_dims(gl.arange(0, 4, gl.SliceLayout(0, gl.SliceLayout(1, _BEGIN))), 0), 1)
         p_begins = p_products + (low * 4 + high)
@@ -188,14 +252,18 @@ def score_documents(
     copied = gl.arange(0, LANES, gl.SliceLayout(1, COPY))
     copied_column = gl.arange(0, WIDTH, gl.SliceLayout(0, COPY))
     tiles = gl.allocate_shared_memory(CODE, [STAGES, LANES, WIDTH], SWIZZLED)
+    if CENTROIDS:
+        COPY_ROWS: gl.constexpr = gl.BlockedLayout([1, 16], [512 // DIM, DIM // 16], [1, 1], [1, 0])
+        ROW_IDS: gl.constexpr = gl.SliceLayout(1, COPY_ROWS)
+        copied_dimension = gl.arange(0, DIM, gl.SliceLayout(0, COPY_ROWS))
+        centroid_tiles = gl.allocate_shared_memory(gl.int8, [2, LANES, DIM], gl.NVMMASharedLayout(DIM, 8, 2))
     stored = (p_offsets, p_live, p_scores, p_tickets)
-    cut = (documents, block_documents, large_blocks, last_documents, blocks)
+    cut = (documents, scores, block_documents, large_blocks, last_documents, blocks)
     no_starts = gl.zeros([LANES], gl.int64, _LANE)
     no_lengths = gl.zeros([LANES], gl.int32, _LANE)
     no_row = gl.to_tensor(0).to(gl.int64)
-    ticket = gl.atomic_add(p_tickets, 1, sem="relaxed")
     found, start, length, starts, lengths, first, ticket = _next_document(
-        LANES, no_starts, no_lengths, no_row, ticket, stored, cut
+        LANES, no_starts, no_lengths, no_row, gl.program_id(0), p_rows, stored, cut
     )
     place = 0
     issued = 0
@@ -213,10 +281,20 @@ def score_documents(
     if RESIDUALS:
         id_0 = gl.zeros([LANES], gl.int16, _LANE)
         id_1 = gl.zeros([LANES], gl.int16, _LANE)
+    if TABLE:
         begin = gl.zeros([LANES, 8, 4], gl.int32, _BEGIN)
     while done < issued:
-        async_copy.wait_group(STAGES - 2)
+        if CENTROIDS:
+            async_copy.wait_group(1)  # The last group but one is tile `done`'s centroids.
+        else:
+            async_copy.wait_group(STAGES - 2)
         barrier()  # All lanes' copies of tile `done` have arrived, and all lanes are through with the tile before it.
+        if CENTROIDS:
+            # Of the tile after this one, so that they are there by then.
+            ids = gl.convert_layout(id_0, ROW_IDS).to(gl.int64) & 0xFFFF
+            p_copied_rows = p_centroids + (ids * DIM)[:, None] + copied_dimension[None, :]
+            async_copy.async_copy_global_to_shared(centroid_tiles.index((done + 1) & 1), p_copied_rows)
+            async_copy.commit_group()
         end_3 = gl.to_tensor(-1).to(gl.int64)
         if INTEGERS:
             scale_3 = scale_2
@@ -238,12 +316,12 @@ def score_documents(
                 end_3 = first + found
                 place = 0
                 found, start, length, starts, lengths, first, ticket = _next_document(
-                    found + 1, starts, lengths, first, ticket, stored, cut
+                    found + 1, starts, lengths, first, ticket, p_rows, stored, cut
                 )
         async_copy.commit_group()
-        if RESIDUALS:
+        if TABLE:
             sums = gl.convert_layout(gl.reshape(gl.permute(begin, [2, 1, 0]), [ROWS, LANES]), _MMA)
-            # Of the tile after this one, so that they are there by then.
+            # Of the tile after this one, as well.
             centroids = gl.convert_layout(id_0, gl.SliceLayout(1, gl.SliceLayout(2, _BEGIN))).to(gl.int64) & 0xFFFF
             begin = gl.load(p_begins + gl.expand_dims(gl.expand_dims(centroids * ROWS, 1), 2))
         else:
@@ -252,7 +330,12 @@ def score_documents(
             tile = tiles.index(done % STAGES).permute([1, 0])
             if RESIDUALS:
                 for k in gl.static_range(0, WIDTH, BLOCK):
-                    parts = _bucket_weights(tile.slice(k, BLOCK, dim=0).load(DOCUMENT), words, PARTS)
+                    packed = tile.slice(k, BLOCK, dim=0).load(DOCUMENT)
+                    if CENTROIDS:
+                        centroids = centroid_tiles.index(done & 1).permute([1, 0])
+                        parts = _decoded(packed, centroids, k, words, PARTS, DOCUMENT)
+                    else:
+                        parts = _bucket_weights(packed, words, PARTS)
                     for part in gl.static_range(PARTS):
                         sums = mma_v2(queries[(part * WIDTH + k) // BLOCK], parts[part], sums)
             else:
@@ -264,6 +347,8 @@ def score_documents(
             if end_0 >= 0:
                 # `where` also keeps the compiler from fusing product and sum, which would round otherwise.
                 score = _sum_of_rows(gl.where(weights != 0, gl.max(running, axis=1) * weights, 0.0))
+                if p_rows is not None:
+                    score = unscaled(score, gl.load(p_units))
                 gl.store(p_scores + end_0, score)
                 running = none
         done += 1
@@ -277,3 +362,5 @@ def score_documents(
         if RESIDUALS:
             id_0 = id_1
             id_1 = id_2
+    if CENTROIDS:
+        async_copy.wait_group(0)  # Those of the tile that never came are on their way.

@@ -1,9 +1,10 @@
 """Which warps do what: the one table that says which codec, batch and device the Gluon kernels are for.
 
-Batches are for programs whose warps have roles (search.py), one query of up to a subtile is for programs of one warp
-(one_warp.py). Everything else is served by the plain kernels (query_tile.py): other dims and devices, longer queries,
-smaller batches, float32, rescore and explain. The shapes are those that were the fastest on an H200 in experiments with
-kernels of the same roles, which took a table of chunks made before and had no top-k.
+Searches of batches are for programs whose warps have roles (search.py); one query of up to a subtile, its search and
+its rescore, is for programs of one warp (one_warp.py). Everything else is served by the plain kernels (query_tile.py):
+other dims and devices, longer queries, smaller batches, float32, rescores of several queries, and explain. The shapes
+are those that were the fastest on an H200 in experiments with kernels of the same roles, which took a table of chunks
+made before and had no top-k.
 """
 
 from __future__ import annotations
