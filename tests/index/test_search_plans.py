@@ -36,6 +36,7 @@ DIM = 8
 SPEC = CollectionSpec(DIM, Codec.FLOAT32, "f" * 64, declared_fields({"part": "int"}))
 CPU = torch.device("cpu")
 
+
 def copied_at_once(*tensors: torch.Tensor) -> Callable[[], list[np.ndarray]]:
     """As from a GPU: the next replay does not change what was copied."""
     copies = [tensor.clone().numpy() for tensor in tensors]

@@ -1,4 +1,4 @@
-"""In place of a CUDA graph, where there is no GPU: the call is made again, and its results written where the graph's are."""
+"""In place of CUDA graphs, where there is no GPU: the call is made again, its results written where the graph's are."""
 
 from __future__ import annotations
 
