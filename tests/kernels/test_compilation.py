@@ -174,7 +174,7 @@ def test_what_makes_queries_ready_compiles(
     constants = query_tile.query_constants(codec, dim) | {"EACH_TOKEN": each_token}
     warps = constants.pop("num_warps")
     operand = torch.float16 if codec is Codec.FLOAT8 and capability < 89 else DESCRIPTIONS[codec].operand
-    types = {"p_queries": "*fp32", "p_mask": "*i8", "p_numbers": f"*{NUMBERS[operand]}"}
+    types = {"p_queries": "*u8", "p_mask": "*i8", "p_numbers": f"*{NUMBERS[operand]}"}
     callers = {"p_queries", "p_mask", "p_counters"}
     variant = compiled(prepare_queries, constants, {"num_warps": warps}, types, capability, callers)
     assert not register_use(variant, tmp_path / "cubin")["STACK"]

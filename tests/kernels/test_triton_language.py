@@ -202,6 +202,17 @@ def test_a_masked_token_changes_nothing_whatever_its_numbers_are(interpreted: Ca
         assert torch.equal(found_similarities[..., :6], similarities) and (found_similarities[..., 6:] == 0).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_a_search_a_rescore_and_an_explain_are_two_launches_each(interpreted: Call, dtype: torch.dtype) -> None:
+    """Whatever the queries' type is."""
+    segment, mask, query = packed(documents([5, 40], 48), Codec.RESIDUAL4), masks(2, 7), queries(2, 7, 48).to(dtype)
+    assert interpreted(kernels.launches, query, segment, mask) == [
+        ["prepare_queries", kernel] for kernel in ("search_documents", "score_candidates", "explain_candidates")
+    ]
+    found = interpreted(kernels.search, query, segment, 2, mask)
+    assert all(map(torch.equal, found, interpreted(kernels.search, query.float(), segment, 2, mask)))
+
+
 def test_what_is_deleted_or_not_a_number_harms_nobody(interpreted: Call) -> None:
     segment, query = pack(documents([9, 40, 9], 16), Codec.FLOAT16), queries(3, 5, 16)
     segment = segment.with_live(pack_bitmap(np.array([True, False, True])))
