@@ -55,7 +55,7 @@ class Limits:
 
 LIMITS = {
     "cpu": Limits(tokens=3e6, batched_tokens=6e6, seconds=12),
-    "cuda": Limits(tokens=math.inf, batched_tokens=math.inf, seconds=2),
+    "cuda": Limits(tokens=math.inf, batched_tokens=math.inf, seconds=1.5),
     "quick": Limits(tokens=6e4, batched_tokens=1.2e5, seconds=0.1),
 }
 

@@ -36,13 +36,13 @@ def take_turns(calls: Sequence[Callable[[], object]], device: torch.device, roun
 
 
 def host_us(call: Callable[[], object], device: torch.device) -> float:
-    """Microseconds until a call on a GPU returns, which does not wait for the device: the median of 10.
+    """Microseconds until a call on a GPU returns, which does not wait for the device: the median of 5.
 
     So few that the device's queue has room for what they launch.
     """
     torch.cuda.synchronize(device)
     times = []
-    for _ in range(10):
+    for _ in range(5):
         started = time.perf_counter()
         call()
         times.append(1e6 * (time.perf_counter() - started))

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -235,6 +236,17 @@ def test_a_graph_that_was_captured_is_the_search(codec: Codec, batch: int, devic
         replayed = [result.clone() for result in captured]
         for one, other in zip(replayed, job(), strict=True):
             assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_queries_of_half_precision_are_searched_as_they_are(dtype: torch.dtype, device: torch.device) -> None:
+    segment = packed(documents(LENGTHS * 20, 128), Codec.RESIDUAL2, device)
+    warm_up(device, 128, [Codec.RESIDUAL2])
+    for batch in (1, 8):
+        query, mask = queries(batch, 32, 128).to(device, dtype), masks(batch, 32).to(device)
+        assert_neither_compiles_nor_waits(partial(search, query, segment, 20, mask))
+        expected = search(query.float(), segment, 20, mask)
+        assert all(map(torch.equal, search(query, segment, 20, mask), expected))
 
 
 def test_a_plan_is_the_search_of_up_to_its_shape(device: torch.device) -> None:

@@ -1,4 +1,4 @@
-"""Kernels compiled ahead of time, for an A100 (sm_80), an H100 or H200 (sm_90) and a B200 (sm_100).
+"""Kernels compiled ahead of time, for an A100 (sm_80), an L4 (sm_89), an H100 or H200 (sm_90) and a B200 (sm_100).
 
 That needs no GPU. What is compiled is what gpu/backend.py has compiled: the same constants, integers of any value, and
 only those pointers aligned that are.
@@ -37,6 +37,10 @@ INSTRUCTIONS = {
         torch.bfloat16: {HALVES.replace("f16", "bf16")},
         torch.float8_e4m3fn: {HALVES},
         torch.int8: {BYTES},
+    },
+    89: {
+        torch.float16: {HALVES},
+        torch.float8_e4m3fn: {"mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32"},
     },
     90: {
         torch.float32: {WGMMA + "k8.f32.tf32.tf32"},
@@ -94,6 +98,7 @@ VARIANTS = [
             (RESCORE, Codec.FLOAT8, 128, 100),
             (EXPLAIN, Codec.RESIDUAL2, 128, 100),
             *((SEARCH, codec, dim, capability) for capability in (80, 90) for codec, dim in WIDE_AND_NARROW),
+            *((SEARCH, codec, 128, 89) for codec in (Codec.FLOAT16, Codec.FLOAT8)),
             (SEARCH, Codec.BFLOAT16, 768, 100),
             (SEARCH, Codec.FLOAT8, 256, 100),
             (SEARCH, Codec.RESIDUAL4, 256, 100),

@@ -199,7 +199,8 @@ def distinct_segment(device: torch.device, codec: Codec, dim: int) -> Segment:
     codebook = _codebook(codec, dim)
     if codebook is None:
         drawn = torch.randn((tokens, dim), generator=chance, device=device)
-        columns, _ = DESCRIPTIONS[codec].encode(torch.nn.functional.normalize(drawn, dim=1), None)
+        drawn *= dim**-0.5  # Of about unit length.
+        columns, _ = DESCRIPTIONS[codec].encode(drawn, None)
     else:  # No search for the nearest centroids: any codes are some token's.
         codes = (tokens, dim * codec.residual_bits // 8)
         columns = Columns(
