@@ -65,9 +65,10 @@ def our_rerank(corpus: Corpus, queries: torch.Tensor, rows: torch.Tensor) -> Ite
 
 def our_search_replayed(corpus: Corpus, queries: torch.Tensor) -> Iterator[Contender]:
     """`ours` as a server asks on a GPU where a shape comes often: replays of what was captured before."""
-    every = torch.ones(queries.shape[:2], dtype=torch.bool, device=queries.device)
+    batch, tokens, _ = queries.shape
+    every = torch.ones((batch, tokens), dtype=torch.bool, device=queries.device)
     for codec, segment in corpus.segments.items():
-        plan = SearchPlan(segment, *every.shape, TOP_K)
+        plan = SearchPlan(segment, batch, tokens, TOP_K)
         yield Contender("tridex", f"search{REPLAYED}", codec, partial(plan.search, queries, every))
 
 
