@@ -17,13 +17,16 @@ import torch
 from numpy.typing import NDArray
 
 from tridex import kernels
-from tridex.kernels import Codec, Segment
+from tridex.kernels import Codec, SearchPlan, Segment
 from tridex.kernels.codecs import DESCRIPTIONS
 
 from .maxsim_corpus import Corpus
 
 TOP_K = 10
 CANDIDATES = 1000
+
+REPLAYED = ", replayed"
+"""At the end of a form of ours: captured before as a CUDA graph."""
 
 Result = tuple[torch.Tensor, torch.Tensor]
 """Scores and rows, both [batch, TOP_K] of a search or [batch, candidates] of a rerank."""
@@ -58,6 +61,34 @@ def our_rerank(corpus: Corpus, queries: torch.Tensor, rows: torch.Tensor) -> Ite
 
     for codec, segment in corpus.segments.items():
         yield Contender("tridex", "rescore", codec, partial(rescore, segment))
+
+
+def our_search_replayed(corpus: Corpus, queries: torch.Tensor) -> Iterator[Contender]:
+    """`ours` as a server asks on a GPU where a shape comes often: replays of what was captured before."""
+    batch, tokens, _ = queries.shape
+    every = torch.ones((batch, tokens), dtype=torch.bool, device=queries.device)
+    for codec, segment in corpus.segments.items():
+        plan = SearchPlan(segment, batch, tokens, TOP_K)
+        yield Contender("tridex", f"search{REPLAYED}", codec, partial(plan.search, queries, every))
+
+
+def our_rerank_replayed(corpus: Corpus, queries: torch.Tensor, rows: torch.Tensor) -> Iterator[Contender]:
+    """`our_rerank`, captured and replayed on a GPU."""
+    for launched in our_rerank(corpus, queries, rows):
+        yield Contender("tridex", launched.form + REPLAYED, launched.precision, captured(launched.call))
+
+
+def captured(call: Callable[[], Result]) -> Callable[[], Result]:
+    """A call on a GPU as a CUDA graph's replay, which writes over its results. The call has compiled what it needs."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        results = call()
+
+    def replay() -> Result:
+        graph.replay()
+        return results
+
+    return replay
 
 
 def torch_search(corpus: Corpus, queries: torch.Tensor, codec: Codec) -> Iterator[Contender]:

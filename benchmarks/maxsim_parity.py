@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import torch
 
 from tridex import kernels
@@ -31,6 +33,15 @@ def check_against_reference(corpus: Corpus) -> None:
         )
         if not off <= allowed:
             raise RuntimeError(f"tridex, {codec.value}: {off} off the reference; expected at most {allowed}")
+
+
+def check_replays(replayed: Iterable[Contender], launched: Sequence[Contender]) -> list[Contender]:
+    """The replays. Raises RuntimeError where one's results are not those of its codec's launches to the last bit."""
+    checked = list(replayed)
+    for again, once in zip(checked, launched, strict=True):
+        if not all(map(torch.equal, again.call(), once.call())):
+            raise RuntimeError(f"{again.library}, {again.form}, {again.precision.value}: other results than launched")
+    return checked
 
 
 def check_against_ours(contender: Contender, result: Result, corpus: Corpus, queries: torch.Tensor) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 from tridex.kernels import Codec
 from tridex.kernels.codecs import precision_bits
 
+from .maxsim_contenders import REPLAYED
+
 
 def tables(rows: Sequence[Mapping[str, Any]]) -> str:
     """All tables, each under a line that says what it measures."""
@@ -32,23 +34,32 @@ def _title(job: str, shape: str, rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     others = list({row["library"]: None for row in rows if row["library"] != "tridex"})
+    replays = {(row["batch"], row["precision"]): row for row in rows if row["form"].endswith(REPLAYED)}
     head = ["queries", "codec", "Tridex ms (p20 to p80)", "GB/s", "TFLOP/s", "of roofline"]
+    head += ["replayed ms", "of roofline", "host us, launched; replayed"] if replays else []
     head += [*(f"{library} ms" for library in others), "against the best of them"]
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     for row in rows:
-        if row["library"] != "tridex":
+        if row["library"] != "tridex" or row["form"].endswith(REPLAYED):
             continue
+        replay = replays.get((row["batch"], row["precision"]))
         rivals = [_best(rows, row, library) for library in others]
         fastest = min((rival["ms"]["p50"] for rival in rivals if rival), default=None)
         ms = row["ms"]
         cells = (
             *(str(row["batch"]), row["precision"], f"{_ms(ms['p50'])} ({_ms(ms['p20'])} to {_ms(ms['p80'])})"),
             *(f"{row['gb_per_s']:.3g}", f"{row['tflop_per_s']:.3g}", f"{row['roofline_percent']:.0f} %"),
+            *(_replayed(row, replay) if replay else ()),
             *(f"{_ms(rival['ms']['p50'])} ({rival['precision']})" if rival else "-" for rival in rivals),
             f"{fastest / ms['p50']:.2f}x" if fastest else "-",
         )
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _replayed(launched: Mapping[str, Any], replay: Mapping[str, Any]) -> tuple[str, str, str]:
+    host = f"{launched['host_us']:.0f}; {replay['host_us']:.0f}"
+    return _ms(replay["ms"]["p50"]), f"{replay['roofline_percent']:.0f} %", host
 
 
 def _best(rows: Sequence[Mapping[str, Any]], ours: Mapping[str, Any], library: str) -> Mapping[str, Any] | None:

@@ -35,6 +35,21 @@ def take_turns(calls: Sequence[Callable[[], object]], device: torch.device, roun
     return [list(times) for times in zip(*turns, strict=True)]
 
 
+def host_us(call: Callable[[], object], device: torch.device) -> float:
+    """Microseconds until a call on a GPU returns, which does not wait for the device: the median of 5.
+
+    So few that the device's queue has room for what they launch.
+    """
+    torch.cuda.synchronize(device)
+    times = []
+    for _ in range(5):
+        started = time.perf_counter()
+        call()
+        times.append(1e6 * (time.perf_counter() - started))
+    torch.cuda.synchronize(device)
+    return float(np.median(times))
+
+
 def percentiles(times: Sequence[float]) -> dict[str, float]:
     """p20, p50 and p80."""
     return {f"p{q}": float(np.percentile(times, q)) for q in (20, 50, 80)}

@@ -7,15 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from captured_calls import called_again
 from late_interaction_kernels.reference import maxsim_residual_reference
 from rich.console import Console
 
 from benchmarks import maxsim, maxsim_contenders, maxsim_corpus, maxsim_gpu_contenders, publishing, timing
 from benchmarks.maxsim_corpus import Corpus, Shape
-from benchmarks.maxsim_parity import check_against_ours, check_against_reference
+from benchmarks.maxsim_parity import check_against_ours, check_against_reference, check_replays
 from benchmarks.maxsim_table import tables
 from benchmarks.roofline import Roofline
-from tridex.kernels import Codec, reference
+from tridex.kernels import Codec, reference, search_plan
 
 CPU = torch.device("cpu")
 CEILING = Roofline(1e11, {"float32": 1e12, "bfloat16": 2e12, "int8": 4e12})
@@ -68,6 +69,26 @@ def test_a_wrong_kernel_of_ours_is_not_timed(corpora: list[Corpus], monkeypatch:
     monkeypatch.setattr("tridex.kernels.rescore", lambda *arguments: right(*arguments) + 0.01)
     with pytest.raises(RuntimeError, match=r"tridex, float32: 0\.01"):
         check_against_reference(corpora[1])
+
+
+def test_replays_are_measured_beside_launches_where_they_agree(
+    corpora: list[Corpus], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no CUDA graph here: in its place the call is made again."""
+    monkeypatch.setattr(search_plan, "_captured", lambda call, *_: (lambda: None, call()))
+    monkeypatch.setattr(maxsim_contenders, "captured", lambda call: call)
+    queries, rows = maxsim_corpus.queries(2, CPU), torch.arange(20).expand(2, -1)
+    launched = list(maxsim_contenders.our_rerank(corpora[1], queries, rows))
+    replayed = check_replays(maxsim_contenders.our_rerank_replayed(corpora[1], queries, rows), launched)
+    assert [it.form for it in replayed] == ["rescore, replayed"] * len(Codec)
+    plans = list(maxsim_contenders.our_search_replayed(corpora[1], queries))  # Nothing replays them.
+    with pytest.raises(RuntimeError, match="tridex, search, replayed, float32: other results than launched"):
+        check_replays(plans, list(maxsim_contenders.ours(corpora[1], queries)))
+    monkeypatch.setattr(search_plan, "_captured", called_again)
+    plans = check_replays(
+        maxsim_contenders.our_search_replayed(corpora[1], queries), list(maxsim_contenders.ours(corpora[1], queries))
+    )
+    assert [it.precision for it in plans] == list(Codec)
 
 
 def test_a_wrong_contender_is_not_timed(corpora: list[Corpus]) -> None:
@@ -124,11 +145,14 @@ def test_roofline_is_the_slower_of_reading_and_computing() -> None:
 
 
 def test_table_counts_no_less_precise_rival_and_shows_losses() -> None:
-    row = maxsim.Row("search", "s", 1, 1, 1, "tridex", "search", "float16", 3, {"p20": 1, "p50": 2, "p80": 3}, 1, 1, 50)
+    ms = {"p20": 1, "p50": 2, "p80": 3}
+    row = maxsim.Row("search", "s", 1, 1, 1, "tridex", "search", "float16", 3, ms, 220, 1, 1, 50)
     less = replace(row, library="other", precision="bfloat16", ms={"p20": 0.1, "p50": 0.1, "p80": 0.1})
     equal = replace(row, library="other", precision="float16", ms={"p20": 1, "p50": 1, "p80": 1})
     assert tables([asdict(it) for it in (row, less)]).endswith("| 50 % | - | - |")
     assert tables([asdict(it) for it in (row, less, equal)]).endswith("| 50 % | 1 (float16) | 0.50x |")
+    replay = replace(row, form="search, replayed", ms=ms | {"p50": 1.25}, host_us=20, roofline_percent=80)
+    assert tables([asdict(it) for it in (row, replay)]).endswith("| 50 % | 1.25 | 80 % | 220; 20 | - |")
 
 
 def test_a_new_device_gets_its_place_in_its_section(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

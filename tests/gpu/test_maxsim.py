@@ -1,7 +1,8 @@
 """MaxSim on a GPU: every codec against the float64 reference, and what only a GPU can show."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,14 @@ from tridex.kernels.gpu import backend
 from tridex.kernels.gpu.gluon import verdict
 from tridex.kernels.gpu.gluon.roles import BATCHES, SINGLE_QUERIES, kernels_of, serves
 from tridex.kernels.gpu.query_tile import capability_of
+
+
+@pytest.fixture(autouse=True)
+def poisoned_memory() -> Iterator[None]:
+    """torch fills all that torch.empty returns with NaN and the largest integers: what a kernel leaves out is seen."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    yield
+    torch.use_deterministic_algorithms(False)
 
 
 def close(values: torch.Tensor, expected: torch.Tensor, allowed: float) -> None:
@@ -227,6 +236,17 @@ def test_a_graph_that_was_captured_is_the_search(codec: Codec, batch: int, devic
         replayed = [result.clone() for result in captured]
         for one, other in zip(replayed, job(), strict=True):
             assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_queries_of_half_precision_are_searched_as_they_are(dtype: torch.dtype, device: torch.device) -> None:
+    segment = packed(documents(LENGTHS * 20, 128), Codec.RESIDUAL2, device)
+    warm_up(device, 128, [Codec.RESIDUAL2])
+    for batch in (1, 8):
+        query, mask = queries(batch, 32, 128).to(device, dtype), masks(batch, 32).to(device)
+        assert_neither_compiles_nor_waits(partial(search, query, segment, 20, mask))
+        expected = search(query.float(), segment, 20, mask)
+        assert all(map(torch.equal, search(query, segment, 20, mask), expected))
 
 
 def test_a_plan_is_the_search_of_up_to_its_shape(device: torch.device) -> None:

@@ -1,7 +1,4 @@
-"""Captured searches: what a replay finds, when plans are made, and when they go.
-
-There is no CUDA graph here: in its place the call is made again, and its results written where the graph's are.
-"""
+"""Captured searches: what a replay finds, when plans are made, and when they go; with calls in place of CUDA graphs."""
 
 from __future__ import annotations
 
@@ -15,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from captured_calls import Results, called_again
 
 from tridex.index import (
     Collection,
@@ -37,20 +35,6 @@ from tridex.kernels.operator import search
 DIM = 8
 SPEC = CollectionSpec(DIM, Codec.FLOAT32, "f" * 64, declared_fields({"part": "int"}))
 CPU = torch.device("cpu")
-
-Results = tuple[torch.Tensor, torch.Tensor]
-
-
-def called_again(
-    call: Callable[[], Results], _memory: Sequence[torch.Tensor], _device: torch.device
-) -> tuple[Callable[[], None], Results]:
-    results = call()
-
-    def replay() -> None:
-        for one, new in zip(results, call(), strict=True):
-            one.copy_(new)
-
-    return replay, results
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Kernels compiled ahead of time, for an A100 (sm_80), an H100 or H200 (sm_90) and a B200 (sm_100).
+"""Kernels compiled ahead of time, for an A100 (sm_80), an L4 (sm_89), an H100 or H200 (sm_90) and a B200 (sm_100).
 
 That needs no GPU. What is compiled is what gpu/backend.py has compiled: the same constants, integers of any value, and
 only those pointers aligned that are.
@@ -38,6 +38,10 @@ INSTRUCTIONS = {
         torch.float8_e4m3fn: {HALVES},
         torch.int8: {BYTES},
     },
+    89: {
+        torch.float16: {HALVES},
+        torch.float8_e4m3fn: {"mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32"},
+    },
     90: {
         torch.float32: {WGMMA + "k8.f32.tf32.tf32"},
         torch.float16: {WGMMA + "k16.f32.f16.f16"},
@@ -60,28 +64,45 @@ CALLERS = {"p_offsets", "p_live", "p_scales", "p_centroid_ids", "p_rows"} | SCRA
 """Tensors of the caller and parts of its workspace, of any alignment: a kernel that is specialised on it would be
 compiled at request time."""
 
+SEARCH, RESCORE, EXPLAIN = kernels.search_documents, kernels.score_candidates, kernels.explain_candidates
+WIDE_AND_NARROW = [
+    (Codec.FLOAT16, 48),
+    (Codec.FLOAT16, 768),
+    (Codec.INT8, 300),
+    (Codec.RESIDUAL2, 48),
+    (Codec.RESIDUAL4, 256),
+    (Codec.FLOAT32, 200),
+]
+
+
+def tile_of(kernel: Any, codec: Codec, dim: int, capability: int) -> QueryTile:
+    """The largest of a search, or the other operators' own."""
+    if kernel is EXPLAIN:
+        return query_tile.EXPLAIN
+    return query_tiles(codec, dim, capability)[-1 if kernel is SEARCH else 0]
+
+
 VARIANTS = [
     *(
-        (kernels.search_documents, codec, 128, tile, capability)
+        (SEARCH, codec, 128, tile, capability)
         for capability in (80, 90, 100)
         for codec in Codec
         for tile in query_tiles(codec, 128, capability)[: 1 if codec is Codec.BFLOAT16 else None]
     ),
     *(
-        (kernel, codec, 128, tile or query_tiles(codec, 128, 90)[0], 90)
-        for kernel, tile in ((kernels.score_candidates, None), (kernels.explain_candidates, query_tile.EXPLAIN))
-        for codec in (Codec.FLOAT32, Codec.FLOAT16, Codec.FLOAT8, Codec.INT8, Codec.RESIDUAL2)
-    ),
-    *(
-        (kernels.search_documents, codec, dim, query_tiles(codec, dim, capability)[-1], capability)
-        for capability in (80, 90)
-        for codec, dim in [
-            (Codec.FLOAT16, 48),
-            (Codec.FLOAT16, 768),
-            (Codec.INT8, 300),
-            (Codec.RESIDUAL2, 48),
-            (Codec.RESIDUAL4, 256),
-            (Codec.FLOAT32, 200),
+        (kernel, codec, dim, tile_of(kernel, codec, dim, capability), capability)
+        for kernel, codec, dim, capability in [
+            *((kernel, codec, 128, 90) for kernel in (RESCORE, EXPLAIN) for codec in Codec),
+            (RESCORE, Codec.INT8, 128, 80),
+            (EXPLAIN, Codec.FLOAT16, 128, 80),
+            (RESCORE, Codec.FLOAT8, 128, 100),
+            (EXPLAIN, Codec.RESIDUAL2, 128, 100),
+            *((SEARCH, codec, dim, capability) for capability in (80, 90) for codec, dim in WIDE_AND_NARROW),
+            *((SEARCH, codec, 128, 89) for codec in (Codec.FLOAT16, Codec.FLOAT8)),
+            (SEARCH, Codec.BFLOAT16, 768, 100),
+            (SEARCH, Codec.FLOAT8, 256, 100),
+            (SEARCH, Codec.RESIDUAL4, 256, 100),
+            (SEARCH, Codec.FLOAT32, 200, 100),
         ]
     ),
 ]
@@ -89,7 +110,7 @@ VARIANTS = [
 
 def compiled_variant(kernel: Any, codec: Codec, dim: int, tile: QueryTile, capability: int) -> Any:
     constants = query_tile.constants(codec, dim, tile)
-    if kernel is not kernels.explain_candidates:
+    if kernel is not EXPLAIN:
         constants |= {"BLOCK_DOCUMENTS": query_tile.BLOCK_DOCUMENTS, "LIST": query_tile.LIST}
     options = {name: constants.pop(name) for name in ("num_warps", "maxnreg")}
     queries = NUMBERS[DESCRIPTIONS[codec].operand]
@@ -149,13 +170,16 @@ def test_a_variant_compiles_to_what_the_hardware_is_for(
     assert_addresses_are_64_bit(variant, kernel)
 
 
+@pytest.mark.parametrize(("dim", "each_token"), [(768, False), (128, True)])
 @pytest.mark.parametrize("capability", [80, 90, 100])
 @pytest.mark.parametrize("codec", [Codec.FLOAT32, Codec.FLOAT8, Codec.INT8])
-def test_what_makes_queries_ready_compiles(codec: Codec, capability: int, tmp_path: Path) -> None:
-    constants = query_tile.query_constants(codec, 768) | {"EACH_TOKEN": False}
+def test_what_makes_queries_ready_compiles(
+    codec: Codec, capability: int, dim: int, each_token: bool, tmp_path: Path
+) -> None:
+    constants = query_tile.query_constants(codec, dim) | {"EACH_TOKEN": each_token}
     warps = constants.pop("num_warps")
     operand = torch.float16 if codec is Codec.FLOAT8 and capability < 89 else DESCRIPTIONS[codec].operand
-    types = {"p_queries": "*fp32", "p_mask": "*i8", "p_numbers": f"*{NUMBERS[operand]}"}
+    types = {"p_queries": "*u8", "p_mask": "*i8", "p_numbers": f"*{NUMBERS[operand]}"}
     callers = {"p_queries", "p_mask", "p_counters"}
     variant = compiled(prepare_queries, constants, {"num_warps": warps}, types, capability, callers)
     assert not register_use(variant, tmp_path / "cubin")["STACK"]
@@ -230,10 +254,6 @@ def test_what_is_compiled_ahead_is_what_a_gpus_process_compiles(
     tiles = query_tiles(codec, dim, capability)
     assert len(made) == len(tiles) + 6  # a search by each query tile, rescore, explain, and what makes queries ready:
     # for scores or for each token, with a mask or without one
-    for kernel, tile in [
-        (kernels.search_documents, tiles[0]),
-        (kernels.score_candidates, tiles[0]),
-        (kernels.explain_candidates, query_tile.EXPLAIN),
-    ]:
+    for kernel, tile in [(SEARCH, tiles[0]), (RESCORE, tiles[0]), (EXPLAIN, query_tile.EXPLAIN)]:
         assert compiled_variant(kernel, codec, dim, tile, capability).asm["cubin"] in made.values()
     assert compile_ahead() == made, "it was not found in the cache"

@@ -103,6 +103,18 @@ def test_the_kernel_has_its_twins_bits(
         assert torch.equal(one, other)
 
 
+@pytest.mark.parametrize(("codec", "tokens"), [(Codec.INT8, 2**24 + 1), (Codec.RESIDUAL4, 2**25 + 1)])
+def test_a_document_past_2_gib_is_read_from_where_it_is(
+    interpreter: ProcessPoolExecutor, codec: Codec, tokens: int
+) -> None:
+    """A deleted one before it, of more bytes than 32 bits count, whose memory nobody touches."""
+    document = np.round(documents([40], 128)[0] * 16).astype(np.float32) / 16
+    arguments = codec, tokens, document, (queries(5, 32, 128) * 16).round() / 16, masks(5, 32)
+    plain, found = interpreter.submit(kernels.search_far_away_by_roles, *arguments).result()
+    assert found[1].tolist() == [[1, -1]] * 5
+    assert torch.equal(found[0], plain[0])
+
+
 @pytest.mark.parametrize("codec", [Codec.FLOAT16, Codec.FLOAT8, Codec.INT8, Codec.RESIDUAL4, Codec.RESIDUAL2])
 def test_the_kernel_compiles_to_what_the_hardware_is_for(codec: Codec, tmp_path: Path) -> None:
     """No register spills in the roles' loops over tiles; what is kept from block to block may wait in memory.
@@ -224,7 +236,8 @@ def test_the_probe_of_a_single_query_rescores_too(agrees: bool, monkeypatch: pyt
         seen.append(rows)
         return torch.ones(rows.shape) if kernel is None or agrees else torch.zeros(rows.shape)
 
-    monkeypatch.setattr(probe, "probe_segment", lambda *_: small)
+    for segment in ("probe_segment", "distinct_segment"):
+        monkeypatch.setattr(probe, segment, lambda *_: small)
     monkeypatch.setattr(probe.backend, "search_by", lambda *arguments: answers(*arguments[1:]))
     monkeypatch.setattr(probe.backend, "rescore_by", rescore)
     with contextlib.nullcontext() if agrees else pytest.raises(probe.DisagreementError):
@@ -260,6 +273,16 @@ def test_the_probe_has_what_kernels_get_wrong(codec: Codec, kind: str) -> None:
     _, mask = probe.probe_queries(CPU, batch, tokens, 128)
     assert batch == 1 or not mask[-1].any()
     assert 0 < mask[: max(batch - 1, 1)].float().mean() < 1
+
+
+@pytest.mark.parametrize("codec", [Codec.FLOAT16, Codec.RESIDUAL2])
+def test_the_probe_has_many_tokens_that_are_all_others(codec: Codec) -> None:
+    segment = probe.distinct_segment(CPU, codec, 128)
+    assert segment.documents == 20_000 and segment.tokens > 400_000
+    factors = torch.randint(2**62, (segment.codes.shape[1] // 8,), generator=torch.Generator().manual_seed(0))
+    assert len((segment.codes.view(torch.int64) * factors).sum(1).unique()) == segment.tokens
+    if segment.centroid_ids is not None and segment.codebook is not None:
+        assert segment.centroid_ids.int().bitwise_and(0xFFFF).max() < len(segment.codebook.centroids)
 
 
 def test_the_probe_of_a_single_query_has_full_blocks_and_several_steps_of_scores(

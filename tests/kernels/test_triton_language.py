@@ -178,15 +178,39 @@ def test_a_score_has_the_same_bits_in_every_batch_and_place(interpreted: Call, c
         assert torch.equal(interpreted(kernels.search, *alone)[0][0], scores[i])
 
 
-def test_a_repeated_token_and_a_masked_token_change_nothing(interpreted: Call) -> None:
+def test_a_repeated_token_changes_nothing(interpreted: Call) -> None:
     docs, query, rows = documents([5, 32], 16), queries(1, 32, 16), torch.tensor([[0, 1]])
     mask = torch.ones(1, 32, dtype=torch.bool)
     scores = interpreted(kernels.rescore, query, pack(docs, Codec.INT8), rows, mask)
     padded = pack([np.concatenate([d, d[:1]]) for d in docs], Codec.INT8)
     assert torch.equal(interpreted(kernels.rescore, query, padded, rows, mask), scores)
-    wider = torch.cat([query, torch.full((1, 3, 16), float("nan"))], dim=1)
-    wider_mask = torch.arange(35)[None] < 32
-    assert torch.equal(interpreted(kernels.rescore, wider, pack(docs, Codec.INT8), rows, wider_mask), scores)
+
+
+@pytest.mark.parametrize("codec", [Codec.FLOAT32, Codec.FLOAT8, Codec.INT8, Codec.RESIDUAL4])
+def test_a_masked_token_changes_nothing_whatever_its_numbers_are(interpreted: Call, codec: Codec) -> None:
+    """As those that a search before has left behind a SearchPlan's query."""
+    segment, query, rows = packed(documents([5, 32], 16), codec), queries(1, 6, 16), torch.tensor([[0, 1]])
+    arguments = segment, rows, torch.ones(1, 6, dtype=torch.bool)
+    scores = interpreted(kernels.rescore, query, *arguments)
+    tokens, similarities = interpreted(kernels.explain, query, *arguments)
+    for anything in (INF, float("nan")):
+        wider = torch.cat([query, torch.full((1, 3, 16), anything)], dim=1)
+        arguments = segment, rows, torch.arange(9)[None] < 6
+        assert torch.equal(interpreted(kernels.rescore, wider, *arguments), scores)
+        found_tokens, found_similarities = interpreted(kernels.explain, wider, *arguments)
+        assert torch.equal(found_tokens[..., :6], tokens) and (found_tokens[..., 6:] == -1).all()
+        assert torch.equal(found_similarities[..., :6], similarities) and (found_similarities[..., 6:] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_a_search_a_rescore_and_an_explain_are_two_launches_each(interpreted: Call, dtype: torch.dtype) -> None:
+    """Whatever the queries' type is."""
+    segment, mask, query = packed(documents([5, 40], 48), Codec.RESIDUAL4), masks(2, 7), queries(2, 7, 48).to(dtype)
+    assert interpreted(kernels.launches, query, segment, mask) == [
+        ["prepare_queries", kernel] for kernel in ("search_documents", "score_candidates", "explain_candidates")
+    ]
+    found = interpreted(kernels.search, query, segment, 2, mask)
+    assert all(map(torch.equal, found, interpreted(kernels.search, query.float(), segment, 2, mask)))
 
 
 def test_what_is_deleted_or_not_a_number_harms_nobody(interpreted: Call) -> None:

@@ -11,7 +11,7 @@ import torch
 import triton
 
 TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
-SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
+SHARED_MEMORY = {80: 163 * 1024, 89: 99 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 """Of a program, and of a multiprocessor less 1 KiB for each program."""
 
 POINTERS = {

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 from unittest.mock import patch
 
 import numpy as np
 import torch
 from gluon_on_cpu import OnCpu
 from maxsim_data import far_away
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from triton.runtime.interpreter import InterpretedFunction
 
 from tridex.kernels import Codec, Segment, operator, warm_up
 from tridex.kernels.gpu import backend, query_tile, single_query, single_search
@@ -20,6 +22,7 @@ from tridex.kernels.gpu.gluon.search import search_batch
 __all__ = [
     "best_of_scores",
     "explain",
+    "launches",
     "ready_for_search_and_rescore",
     "rescore",
     "rescore_by_one_warp",
@@ -29,6 +32,7 @@ __all__ = [
     "search_by_roles",
     "search_far_away",
     "search_far_away_by_one_warp",
+    "search_far_away_by_roles",
     "search_in_workspace_of",
     "search_workspace_bytes",
     "variants_warmed_up",
@@ -61,6 +65,37 @@ def explain(query: torch.Tensor, segment: Segment, rows: torch.Tensor, mask: tor
 @_interpreted
 def search_workspace_bytes(segment: Segment, batch: int, query_tokens: int, top_k: int) -> int:
     return operator.search_workspace_bytes(segment, batch, query_tokens, top_k)
+
+
+class _Launches(TorchDispatchMode):
+    """Kernels by their names, and torch's operations but for those that only allocate or view memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, operation: Any, _types: Any, arguments: Any = (), options: Any = None) -> Any:
+        if not operation.is_view and operation is not torch.ops.aten.empty.memory_format:
+            self.seen.append(str(operation))
+        return operation(*arguments, **(options or {}))
+
+
+def launches(query: torch.Tensor, segment: Segment, mask: torch.Tensor) -> list[list[str]]:
+    """What a search, a rescore and an explain launch."""
+    run, rows = InterpretedFunction.run, torch.zeros((len(query), 1), dtype=torch.int64)
+    found = []
+    for call, argument in ((search, 1), (rescore, rows), (explain, rows)):
+        with _Launches() as launched:
+
+            def noted(kernel: Any, *arguments: Any, seen: list[str] = launched.seen, **options: Any) -> None:
+                seen.append(kernel.__name__)
+                with _disable_current_modes():  # type: ignore[no-untyped-call]
+                    run(kernel, *arguments, **options)
+
+            with patch.object(InterpretedFunction, "run", noted):
+                call(query, segment, argument, mask)  # type: ignore[operator]
+        found.append(launched.seen)
+    return found
 
 
 def search_in_workspace_of(
@@ -154,6 +189,13 @@ def ready_for_search_and_rescore(
         (*backend._prepared(query, mask, segment, with_table, products), with_table, products),
         (*backend._prepared(query, mask, segment, without), without),
     )
+
+
+def search_far_away_by_roles(
+    codec: Codec, tokens: int, document: np.ndarray, query: torch.Tensor, mask: torch.Tensor
+) -> tuple[Found, Found]:
+    """Of a document behind so many tokens."""
+    return search_by_roles(1, query, far_away(codec, tokens, document), 2, mask)
 
 
 def search_far_away_by_one_warp(

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from tridex.kernels.codebook import Codebook
 from tridex.kernels.codec import Codec
-from tridex.kernels.codecs import encode, split_rows
+from tridex.kernels.codecs import DESCRIPTIONS, encode, split_rows
+from tridex.kernels.columns import Columns
 from tridex.kernels.segment import Segment, pack_bitmap
 
 from . import backend
@@ -34,12 +35,12 @@ Search = Callable[[torch.Tensor, torch.Tensor, Segment, int], tuple[torch.Tensor
 """Of queries, their mask, a segment and top_k: scores and rows, and of a single query the scores of candidates."""
 
 _SHAPES = {
-    BATCHES: [(8, 32, 10), (21, 9, 300), (5, 64, 1), (264, 32, 3), (3, 128, 10), (2, 90, 10)],
+    BATCHES: [(8, 32, 10), (21, 9, 300), (5, 64, 1), (264, 32, 3), (3, 128, 10), (2, 90, 10), (16, 32, 3000)],
     SINGLE_QUERIES: [(1, 32, 10), (1, 17, 3000), (1, 1, 1)],
 }
 """Queries, their tokens, top_k. Of batches: a program's queries and all of its tokens; several programs, the last with
 few queries; queries of two subtiles, and of four and three where the kernel serves them; splits of so many documents
-that buffers of keys fill up."""
+that buffers of keys fill up; and the scores of many documents."""
 
 _DOCUMENTS = {BATCHES: 5000, SINGLE_QUERIES: 30_000}
 """So that programs of one warp, of which there are many, have blocks of several documents."""
@@ -47,6 +48,9 @@ _DOCUMENTS = {BATCHES: 5000, SINGLE_QUERIES: 30_000}
 _SHORT_DOCUMENTS = 450_000
 """For single queries alone: blocks of as many documents as a warp has lanes, and scores that a program goes through in
 several steps, thresholds between them. Short, so that they take no more memory than the others."""
+
+_DISTINCT_DOCUMENTS = 20_000
+"""Whose 400,000 tokens are all others: a product that is rounded in another way shows in some of their scores."""
 
 _CENTROIDS = 40_000
 """More than a signed number of 16 bits has room for."""
@@ -86,7 +90,7 @@ def compare(device: torch.device, codec: Codec, dim: int, kind: str) -> None:
     plain, fast = partial(by, None), partial(by, kernel)
     segment = probe_segment(device, codec, dim, mixed_lengths(_DOCUMENTS[kind]))
     # First the one without a live document: kernels are loaded for it, and that may wait for those that run.
-    segments = [segment.with_live(torch.zeros_like(segment.live)), segment]
+    segments = [segment.with_live(torch.zeros_like(segment.live)), segment, distinct_segment(device, codec, dim)]
     if kind == SINGLE_QUERIES:
         segments.append(probe_segment(device, codec, dim, short_lengths()))
     compare_searches(segments, shapes_of(kind, kernel), plain, fast)
@@ -185,6 +189,29 @@ def probe_segment(device: torch.device, codec: Codec, dim: int, lengths: NDArray
         columns.centroid_ids,
         None if codebook is None else codebook.to(device),
     )
+
+
+def distinct_segment(device: torch.device, codec: Codec, dim: int) -> Segment:
+    """Documents of 1 to 40 tokens, each token drawn by itself. All are live."""
+    lengths = np.random.default_rng(6).integers(1, 41, _DISTINCT_DOCUMENTS)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    tokens, chance = int(offsets[-1]), torch.Generator(device).manual_seed(6)
+    codebook = _codebook(codec, dim)
+    if codebook is None:
+        drawn = torch.randn((tokens, dim), generator=chance, device=device)
+        drawn *= dim**-0.5  # Of about unit length.
+        columns, _ = DESCRIPTIONS[codec].encode(drawn, None)
+    else:  # No search for the nearest centroids: any codes are some token's.
+        codes = (tokens, dim * codec.residual_bits // 8)
+        columns = Columns(
+            torch.randint(256, codes, generator=chance, device=device, dtype=torch.uint8),
+            (torch.rand(tokens, generator=chance, device=device) + 0.5).half(),
+            torch.randint(_CENTROIDS, (tokens,), generator=chance, device=device).to(torch.int16),
+        )
+        codebook = codebook.to(device)
+    live = pack_bitmap(np.ones(_DISTINCT_DOCUMENTS, np.bool_)).to(device)
+    at = torch.from_numpy(offsets).to(device)
+    return Segment(codec, dim, columns.codes, at, live, columns.scales, columns.centroid_ids, codebook)
 
 
 def probe_candidates(segment: Segment, count: int) -> torch.Tensor:

@@ -7,8 +7,12 @@ The same numbers as tridex.kernels.scaling and CodecDescription.round_queries ma
 # ruff: noqa: N803
 from __future__ import annotations
 
+import torch
 import triton
 import triton.language as tl
+
+QUERY_TYPES = (torch.float32, torch.float16, torch.bfloat16)
+"""Told apart as the kernel runs, so that each costs neither a launch that converts it nor a compilation."""
 
 _SHORTEST = tl.constexpr(-500)
 """The exponent of the unit of a token of zeros (scaling.py)."""
@@ -44,12 +48,18 @@ def _exponents(tokens):
 
 
 @triton.jit
-def _load_tokens(p_queries, p_mask, query, tokens, token, dimension, DIM: tl.constexpr):
+def _load_tokens(p_queries, query_type, p_mask, query, tokens, token, dimension, DIM: tl.constexpr):
     """Query tokens fp64 [tokens, dimensions], 0 where there are none, and which of them count."""
     known = token < tokens
     lines = tl.cast(query, tl.int64) * tokens + token
     wanted = known[:, None] & (dimension < DIM)[None, :]
-    numbers = tl.load(p_queries + lines[:, None] * DIM + dimension[None, :], mask=wanted, other=0.0)
+    places = lines[:, None] * DIM + dimension[None, :]
+    if query_type == 0:
+        numbers = tl.load(p_queries.to(tl.pointer_type(tl.float32)) + places, mask=wanted, other=0.0)
+    elif query_type == 1:
+        numbers = tl.load(p_queries.to(tl.pointer_type(tl.float16)) + places, mask=wanted, other=0.0).to(tl.float32)
+    else:
+        numbers = tl.load(p_queries.to(tl.pointer_type(tl.bfloat16)) + places, mask=wanted, other=0.0).to(tl.float32)
     if p_mask is not None:
         known = known & (tl.load(p_mask + lines, mask=known, other=0) != 0)
     return numbers.to(tl.float64), known
@@ -67,13 +77,15 @@ def _round_to_e4m3(numbers):
 
 
 @triton.jit
-def unit_exponent(p_queries, p_mask, query, tokens, DIM: tl.constexpr, WIDTH: tl.constexpr, TOKENS: tl.constexpr):
+def unit_exponent(
+    p_queries, query_type, p_mask, query, tokens, DIM: tl.constexpr, WIDTH: tl.constexpr, TOKENS: tl.constexpr
+):
     """That of a query's unit: the largest of its tokens that count. TOKENS: at a time."""
     dimension = tl.arange(0, WIDTH)
     largest = tl.full([], _SHORTEST, tl.int64)
     for first in range(0, tokens, TOKENS):
         token = first + tl.arange(0, TOKENS)
-        numbers, counted = _load_tokens(p_queries, p_mask, query, tokens, token, dimension, DIM)
+        numbers, counted = _load_tokens(p_queries, query_type, p_mask, query, tokens, token, dimension, DIM)
         largest = tl.maximum(largest, tl.max(tl.where(counted, _exponents(numbers), _SHORTEST)))
     return largest
 
@@ -81,6 +93,7 @@ def unit_exponent(p_queries, p_mask, query, tokens, DIM: tl.constexpr, WIDTH: tl
 @triton.jit
 def round_tokens(
     p_queries,
+    query_type,
     p_mask,
     query,
     tokens,
@@ -97,7 +110,8 @@ def round_tokens(
     token: Their places; from `tokens` on they fill a subtile up. unit: What unit_exponent says, or None where each has
     its own. NUMBER: What the codec multiplies.
     """
-    numbers, counted = _load_tokens(p_queries, p_mask, query, tokens, token, tl.arange(0, WIDTH), DIM)
+    dimension = tl.arange(0, WIDTH)
+    numbers, counted = _load_tokens(p_queries, query_type, p_mask, query, tokens, token, dimension, DIM)
     exponents = _exponents(numbers)
     numbers = (numbers * power_of_two(-exponents)[:, None]).to(tl.float32)
     if unit is None:
@@ -110,7 +124,7 @@ def round_tokens(
         scales = tl.div_rn(tl.max(tl.abs(numbers), axis=1), 127.0)
         scales = tl.where(scales > 0, scales, 1.0)
         numbers = (tl.div_rn(numbers, tl.broadcast_to(scales[:, None], numbers.shape)) + _WHOLE) - _WHOLE
-        weights *= scales * step
+        weights *= tl.where(counted, scales * step, 0.0)  # Infinite where a token is that does not count.
     elif FLOAT8:
         numbers = _round_to_e4m3(numbers * 256)
         if NUMBER.is_fp16():
@@ -121,11 +135,12 @@ def round_tokens(
 
 
 @triton.jit(
-    do_not_specialize=["tokens", "subtiles", "counters", "step"],
+    do_not_specialize=["query_type", "tokens", "subtiles", "counters", "step"],
     do_not_specialize_on_alignment=["p_queries", "p_mask", "p_counters"],
 )
 def prepare_queries(
-    p_queries,  # fp32 [queries, tokens, DIM]
+    p_queries,  # bytes of [queries, tokens, DIM]
+    query_type,  # of QUERY_TYPES
     p_mask,  # int8 [queries, tokens], 0 where a token does not count; all count where None
     p_numbers,  # out: [queries, subtiles * SUBTILE, DIM], what the codec multiplies
     p_weights,  # out: fp32 [queries, subtiles * SUBTILE]: what maxima are multiplied by, 0 where a token does not count
@@ -153,12 +168,13 @@ def prepare_queries(
     if EACH_TOKEN:
         unit: tl.constexpr = None
     else:
-        unit = unit_exponent(p_queries, p_mask, query, tokens, DIM, WIDTH, TOKENS)
+        unit = unit_exponent(p_queries, query_type, p_mask, query, tokens, DIM, WIDTH, TOKENS)
         tl.store(p_units + query, power_of_two(unit))
     for first in range(0, subtiles * SUBTILE, TOKENS):
         token = first + tl.arange(0, TOKENS)
+        number: tl.constexpr = p_numbers.dtype.element_ty
         numbers, weights, units = round_tokens(
-            p_queries, p_mask, query, tokens, token, unit, step, p_numbers.dtype.element_ty, FLOAT8, DIM, WIDTH
+            p_queries, query_type, p_mask, query, tokens, token, unit, step, number, FLOAT8, DIM, WIDTH
         )
         out = query.to(tl.int64) * subtiles * SUBTILE + token
         own = token < subtiles * SUBTILE

@@ -3,7 +3,7 @@ batch and device.
 
 Where an H200 measured a shape, it is that one; the others follow what the compiler says of them.
 tests/kernels/test_compilation.py compiles all of it and looks: no register spills, and registers and shared memory
-allow for the programs that are said to run together. docs/kernels.md has the figures.
+allow for the programs that are said to run together. docs/kernel-tables.md has the figures.
 """
 
 from __future__ import annotations
@@ -68,11 +68,15 @@ _ON_SM_90 = {
     "buckets_2_bits": (QueryTile(2, 64, 4, 3, 3), QueryTile(4, 64, 4, 4, 2)),
 }
 
-_ELSEWHERE = (QueryTile(2, 64, 4, 3, 2), QueryTile(4, 64, 8, 3, 1))
+_ELSEWHERE = (QueryTile(2, 64, 4, 3, 2), QueryTile(4, 64, 4, 3, 2))
 """Not measured. mma.sync (sm_80) takes its operands from registers."""
-_LARGE = (QueryTile(2, 64, 4, 2, 1),)
+_ON_SM_86 = (QueryTile(2, 64, 4, 3, 2), QueryTile(4, 64, 8, 3, 1))
+"""Up to sm_89, whose 100 KiB of shared memory hold one program of 128 rows. Not measured."""
+_LARGE = (QueryTile(2, 64, 4, 2, 2),)
 """Of numbers that take much room: float32's, and those of more than 128 dimensions. 8 warps for float32 compile to
 nothing for sm_100 (triton 3.7.1)."""
+_FLOAT32_BEFORE_SM_90 = (QueryTile(2, 64, 4, 2, 1),)
+"""Shared memory holds no second program."""
 
 EXPLAIN = QueryTile(2, 64, 4, 2, 1)
 """Of explain, for every codec: where each maximum stands takes registers and shared memory, and it is asked for few
@@ -90,7 +94,9 @@ def query_tiles(codec: Codec, dim: int, capability: int) -> tuple[QueryTile, ...
         return _LARGE
     if 90 <= capability < 100:
         return _ON_SM_90[codes]
-    return _LARGE if codes == "float32" else _ELSEWHERE
+    if codes == "float32":
+        return _LARGE if capability >= 100 else _FLOAT32_BEFORE_SM_90
+    return _ON_SM_86 if 80 < capability < 90 else _ELSEWHERE
 
 
 def query_tile_of(codec: Codec, dim: int, capability: int, subtiles: int) -> QueryTile:

@@ -29,11 +29,12 @@ that does it for all."""
 
 
 @triton.jit(
-    do_not_specialize=["tokens", "counters", "step", "centroids"],
+    do_not_specialize=["query_type", "tokens", "counters", "step", "centroids"],
     do_not_specialize_on_alignment=["p_queries", "p_mask", "p_counters"],
 )
 def multiply_centroids(
     p_queries,  # these, up to p_counters: as in prepare_queries, of one query of a subtile
+    query_type,
     p_mask,
     p_numbers,
     p_weights,
@@ -56,8 +57,10 @@ def multiply_centroids(
     token = tl.arange(0, SUBTILE)
     dimension = tl.arange(0, DIM)
     program = tl.program_id(0)
-    unit = unit_exponent(p_queries, p_mask, 0, tokens, DIM, DIM, SUBTILE)
-    queries, weights, _ = round_tokens(p_queries, p_mask, 0, tokens, token, unit, step, tl.int8, False, DIM, DIM)
+    unit = unit_exponent(p_queries, query_type, p_mask, 0, tokens, DIM, DIM, SUBTILE)
+    queries, weights, _ = round_tokens(
+        p_queries, query_type, p_mask, 0, tokens, token, unit, step, tl.int8, False, DIM, DIM
+    )
     if program == 0:
         tl.store(p_numbers + token[:, None] * DIM + dimension[None, :], queries)
         tl.store(p_weights + token, weights)

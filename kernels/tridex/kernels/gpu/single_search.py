@@ -76,20 +76,22 @@ def plan_single(kernel: OneWarp, segment: Segment, top_k: int) -> SinglePlan:
     )
 
 
-def multiply_centroids(segment: Segment, arguments: Sequence[torch.Tensor | None], products: torch.Tensor) -> None:
+def multiply_centroids(
+    segment: Segment, arguments: Sequence[torch.Tensor | int | None], tokens: int, products: torch.Tensor
+) -> None:
     """Makes a query ready, as prepare_queries, and multiplies it with all centroids of a segment of residual codes.
 
-    arguments: The first ones of prepare_queries, up to the counters.
+    arguments: The first ones of prepare_queries, up to the counters. tokens: of the query.
     """
-    codebook, (queries, *_, counters) = segment.codebook, arguments
-    assert codebook is not None and queries is not None and counters is not None
+    codebook, counters = segment.codebook, arguments[-1]
+    assert codebook is not None and isinstance(counters, torch.Tensor)
     centroids = len(codebook.centroids)
     shares = cdiv(centroids, single_query.CENTROIDS_AT_A_TIME)
     single_query.multiply_centroids[(min(shares, single_query.TABLE_PROGRAMS * multiprocessors(segment.device)),)](
         *arguments,
         codebook.centroids,
         products,
-        queries.shape[1],
+        tokens,
         len(counters),
         codebook.step,
         centroids,
