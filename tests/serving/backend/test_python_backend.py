@@ -132,6 +132,7 @@ def model(python_backend: ModuleType) -> Iterator[Any]:
     made._recorder = None
     made._model, made._access = "search", Access(None)
     made._cancelled_calls = CancelledCalls(None)
+    made._on_gpu = True
     made._answers = Answers()
     made._reporter = Reporter("search", "search_0", None, made._answers)
     made._metrics_file = None
@@ -251,12 +252,14 @@ def test_a_request_without_its_key_fails_alone_and_no_service_sees_a_key(model: 
     assert [request.parameters for request in seen] == [{"value": 2}]
 
 
-def test_a_lone_answer_leaves_at_once(model: Any) -> None:
+@pytest.mark.parametrize(("on_gpu", "count"), [(True, 1), (False, 1), (False, 3)])
+def test_a_lone_answer_leaves_at_once_and_on_a_cpu_any(model: Any, on_gpu: bool, count: int) -> None:
+    model._on_gpu = on_gpu
     model._service = later = Later()
-    lone = good(1)
-    model.execute([lone])
-    later.make(1)
-    assert lone.answered_by is threading.current_thread()
+    batch = [good(i) for i in range(count)]
+    model.execute(batch)
+    later.make(*range(count))
+    assert {request.answered_by for request in batch} == {threading.current_thread()}
     assert model._reporter.in_flight == 0
 
 

@@ -77,7 +77,7 @@ def python_model(service_class: type[Service]) -> type:
             # whoever has asked it sees every GPU from then on; without a context all the same.
             server_device = resolve_device(AUTO) if settings.device == AUTO else settings.device
             budget = settings.memory_budget or choose_budget(None, server_device, repository)
-            on_gpu = args["model_instance_kind"] == "GPU"
+            self._on_gpu = on_gpu = args["model_instance_kind"] == "GPU"
             if not on_gpu:
                 # A CUDA context would take half a gigabyte of the GPU, and turns from the searches.
                 os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -163,8 +163,11 @@ def python_model(service_class: type[Service]) -> type:
                 self._reporter.answered()
 
         def _answer_later(self, request: Any, sender: Sender, result: Arrays | RequestError) -> None:
-            """Leaves it to another thread, unless nobody else waits: waking that takes longer than answering itself."""
-            if self._reporter.in_flight > 1:
+            """On a GPU leaves it to another thread, unless nobody else waits: waking that takes longer than answering.
+
+            On a CPU the next batch would begin with the few clients that are answered first, and batches be small.
+            """
+            if self._on_gpu and self._reporter.in_flight > 1:
                 self._answers.submit(lambda: self._answer(request, sender, result))
             else:
                 self._answer(request, sender, result)
