@@ -43,8 +43,10 @@ def broadcast_mask(
         return masked
     sees = attention_mask[:, None, None, :]
     if mask_function is not bidirectional_mask_function:
-        everywhere = {**options, "batch_size": 1, "allow_is_causal_skip": False, "allow_is_bidirectional_skip": False}
-        sees = sees & sdpa_mask(attention_mask=None, mask_function=mask_function, **everywhere)
+        options |= {"batch_size": 1, "allow_is_causal_skip": False, "allow_is_bidirectional_skip": False}
+        near = sdpa_mask(attention_mask=None, mask_function=mask_function, **options)
+        assert near is not None
+        sees = sees & near
     return torch.where(sees, torch.zeros((), dtype=dtype), torch.finfo(dtype).min)
 
 
@@ -55,4 +57,4 @@ def broadcast_masks() -> Iterator[None]:
     try:
         yield
     finally:
-        del ALL_MASK_ATTENTION_FUNCTIONS[_EAGER]
+        del ALL_MASK_ATTENTION_FUNCTIONS[_EAGER]  # type: ignore[no-untyped-call]

@@ -2,65 +2,55 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from device_encoders import HostDeviceEncoder
-from service_requests import answers, strings, upsert
+from service_requests import strings
 from torch.nn.utils.rnn import pad_sequence
 
-from tridex.serving.backend.service import Context, Request
+from tridex.serving.backend.lane import Encoded, Task
+from tridex.serving.backend.service import Request
 from tridex.serving.models import search
-from tridex.serving.models.ingest import IngestService
 from tridex.serving.models.search import SearchService
+from tridex.serving.requests.search import SearchRequest
 
 
-class Streams(threading.local):
-    """Which streams a thread has entered."""
+class Engine:
+    """In place of the search engine: keeps what it is given."""
 
-    entered = 0
+    def start(self, requests: Sequence[SearchRequest]) -> Callable[[], list[Any]]:
+        (self.request,) = requests
+        return lambda: []
 
 
-@pytest.fixture
-def streams(monkeypatch: pytest.MonkeyPatch) -> Streams:
-    """In place of a GPU's: torch knows none here."""
-    streams = Streams()
+def test_a_request_s_texts_are_put_together_on_their_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    entered: list[object] = []
 
     @contextmanager
-    def on(_stream: Any) -> Iterator[None]:
-        streams.entered += 1
+    def on(stream: object) -> Iterator[None]:
+        entered.append(stream)
         yield
-        streams.entered -= 1
+        entered.pop()
 
     monkeypatch.setattr(torch.cuda, "stream", on)
-    return streams
+    seen: list[list[object]] = []
 
-
-def test_a_request_s_texts_are_put_together_on_the_stream(
-    context: Context, monkeypatch: pytest.MonkeyPatch, streams: Streams
-) -> None:
-    ingest = IngestService(context)
-    answers(ingest, [upsert("c", {"1": "red planet", "2": "blue moon"}, create_collection=True)])
-    ingest.close()
-    create_encoder = search.create_encoder
-    monkeypatch.setattr(
-        search, "create_encoder", lambda *args, **options: HostDeviceEncoder(create_encoder(*args, **options))
-    )
-    seen: list[bool] = []
-
-    def padded(*args: Any, **options: Any) -> torch.Tensor:
-        seen.append(streams.entered > 0)
-        return pad_sequence(*args, **options)
+    def padded(*arguments: Any, **options: Any) -> torch.Tensor:
+        seen.append([*entered])
+        return pad_sequence(*arguments, **options)
 
     monkeypatch.setattr(search, "pad_sequence", padded)
-    service = SearchService(context)
-    try:
-        (found,) = answers(service, [Request({"QUERY": strings("red planet", "moon")}, {"collection": "c"})])
-    finally:
-        service.close()
-    assert isinstance(found, dict) and found["IDS"].shape[0] == 2
-    assert seen == [True]
+    stream, engine = object(), Engine()
+    service = SearchService.__new__(SearchService)
+    service.__dict__.update(_stream=stream, _engine=engine)
+    request = SearchRequest.parse(Request({"QUERY": strings("red planet", "moon")}, {"collection": "c"}))
+    task = Task(request, iter(()))
+    task.encoded += [Encoded(torch.full((width, 4), width), np.ones(width, np.int64)) for width in (3, 2)]
+    service._search([task])
+    assert seen == [[stream]]
+    assert engine.request.embeddings is not None
+    assert engine.request.embeddings[:, :, 0].tolist() == [[3, 3, 3], [2, 2, 0]]
