@@ -138,6 +138,21 @@ def test_a_document_past_2_gib_is_read_from_where_it_is(interpreter: ProcessPool
     assert torch.equal(found[0], plain[0])
 
 
+def test_a_table_of_centroids_comes_with_the_query_made_ready(interpreter: ProcessPoolExecutor) -> None:
+    """More centroids than programs multiply at a time, and a number of them that is not a multiple of that."""
+    chance = torch.Generator().manual_seed(0)
+    centroids = torch.randint(-90, 90, (500, 128), dtype=torch.int8, generator=chance)
+    book = Codebook(centroids, torch.arange(4, dtype=torch.int8), 2.0**-7)
+    segment = pack(documents([3], 128), Codec.RESIDUAL2, "cpu", book)
+    query, mask = queries(1, 20, 128) * 3, masks(1, 20)
+    with_table, without = interpreter.submit(kernels.ready_for_search_and_rescore, query, segment, mask).result()
+    *ready, products = with_table
+    for one, other in zip(ready, without, strict=True):
+        assert torch.equal(one, other)
+    expected = centroids.int() @ ready[0][0].int().T
+    assert torch.equal(products.transpose(1, 2).flatten(1), expected)
+
+
 @pytest.mark.parametrize(("top_k", "splits"), [(1, 1), (10, 3), (300, 2)])
 def test_the_best_of_scores_are_in_order(interpreter: ProcessPoolExecutor, top_k: int, splits: int) -> None:
     """Buffers that fill up, ties, and documents without a score."""

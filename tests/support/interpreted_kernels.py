@@ -23,6 +23,7 @@ __all__ = [
     "best_of_scores",
     "explain",
     "launches",
+    "ready_for_search_and_rescore",
     "rescore",
     "rescore_by_one_warp",
     "search",
@@ -175,6 +176,19 @@ def rescore_by_one_warp(
     programs: int, query: torch.Tensor, segment: Segment, rows: torch.Tensor, mask: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     return _by_one_warp(programs, lambda: rescore(query, segment, rows, mask))
+
+
+def ready_for_search_and_rescore(
+    query: torch.Tensor, segment: Segment, mask: torch.Tensor
+) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
+    """A query's numbers, weights, unit and counters, with a table of centroids, which comes last, and without one."""
+    assert segment.codebook is not None
+    products = torch.empty((len(segment.codebook.centroids), 8, 4), dtype=torch.int32)
+    with_table, without = torch.empty(2, dtype=torch.int32), torch.empty(2, dtype=torch.int32)
+    return (
+        (*backend._prepared(query, mask, segment, with_table, products), with_table, products),
+        (*backend._prepared(query, mask, segment, without), without),
+    )
 
 
 def search_far_away_by_roles(
