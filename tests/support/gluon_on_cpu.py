@@ -197,8 +197,12 @@ class _Language:
 
     @staticmethod
     def where(condition: Any, one: Any, other: Any) -> Any:
-        dtype = next((x.dtype for x in (one, other) if isinstance(x, np.ndarray) and x.ndim), None)
-        return _values(np.where(condition, one, other), dtype)
+        kinds = [x.dtype for x in (one, other) if isinstance(x, np.ndarray) and x.ndim]
+        return _values(np.where(condition, one, other), kinds[0] if kinds else np.float32 if isinstance(one, float) else None)
+
+    @staticmethod
+    def cast(number: Any, dtype: Any) -> Any:
+        return _values(number).to(dtype)
 
     @staticmethod
     def max(numbers: Any, axis: int | None = None) -> Any:
@@ -342,7 +346,7 @@ class _Language:
     def barrier(self) -> None:
         """Of a role, which is one thread here."""
 
-    fence_async_shared = barrier
+    fence_async_shared = debug_barrier = barrier
 
 
 _REPLACED = ("barrier", "fence_async_shared", "mma_v2", "warpgroup_mma", "warpgroup_mma_wait")
@@ -394,7 +398,7 @@ def _argument(value: Any, is_constant: bool) -> Any:
             np.int64(0),
             next(
                 t
-                for t in (gl.int8, gl.uint8, gl.int16, gl.int32, gl.int64, gl.float16, gl.float32)
+                for t in (gl.int8, gl.uint8, gl.int16, gl.int32, gl.int64, gl.float16, gl.float32, gl.float64)
                 if np.dtype(_NUMBERS[t.name]) == memory.dtype
             ),
         )
