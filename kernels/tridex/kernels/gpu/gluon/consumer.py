@@ -167,7 +167,6 @@ def consume(
     weights = gl.load(p_weights + positions, mask=own, other=0.0)
 
     query = first_query + gl.arange(0, SUBTILES, gl.SliceLayout(1, SCORES))
-    p_buffers = p_keys + (query.to(gl.int64) * splits + split) * capacity
     for i in range(first_query, end_query):
         p_buffer = p_keys + (gl.to_tensor(i).to(gl.int64) * splits + split) * capacity
         clear_keys(p_buffer, split, kept, gl.arange(0, BUFFERED, KEYS))
@@ -221,7 +220,7 @@ def consume(
                 p_offsets,
                 p_live,
                 p_own_sums,
-                p_buffers,
+                p_keys + (query.to(gl.int64) * splits + split) * capacity,
                 counts,
                 thresholds,
                 SUBTILES,

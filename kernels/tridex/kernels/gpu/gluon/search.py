@@ -209,7 +209,7 @@ def search_batch(
     barrier()
     finished = gl.atomic_add(p_counters + (groups + group), 1, sem="acq_rel")
     if finished == splits - 1:
-        KEYS: gl.constexpr = gl.BlockedLayout([1, 1], [4, 8], [WARPS, 1], [1, 0])
+        KEYS: gl.constexpr = gl.BlockedLayout([1, 1], [8, 4], [WARPS, 1], [1, 0])
         merge(
             p_keys,
             p_least,
