@@ -157,7 +157,7 @@ def compiled(codec: Codec, roles: Roles) -> Any:
     warps = constants.pop("num_warps")
     numbers = f"*{NUMBERS[DESCRIPTIONS[codec].operand]}"
     codes = "*u8" if codec.residual_bits else numbers
-    types = POINTERS | {"p_lists": "*i64", "p_queries": numbers, "p_codes": codes}
+    types = POINTERS | {"p_queries": numbers, "p_codes": codes}
     if not codec.layout.has_scales:
         constants["p_scales"] = None
     if not codec.residual_bits:

@@ -197,8 +197,12 @@ class _Language:
 
     @staticmethod
     def where(condition: Any, one: Any, other: Any) -> Any:
-        dtype = next((x.dtype for x in (one, other) if isinstance(x, np.ndarray) and x.ndim), None)
-        return _values(np.where(condition, one, other), dtype)
+        kinds = [x.dtype for x in (one, other) if isinstance(x, np.ndarray) and x.ndim]
+        return _values(np.where(condition, one, other), kinds[0] if kinds else np.float32 if isinstance(one, float) else None)
+
+    @staticmethod
+    def cast(number: Any, dtype: Any) -> Any:
+        return _values(number).to(dtype)
 
     @staticmethod
     def max(numbers: Any, axis: int | None = None) -> Any:
@@ -342,7 +346,7 @@ class _Language:
     def barrier(self) -> None:
         """Of a role, which is one thread here."""
 
-    fence_async_shared = barrier
+    fence_async_shared = debug_barrier = barrier
 
 
 _REPLACED = ("barrier", "fence_async_shared", "mma_v2", "warpgroup_mma", "warpgroup_mma_wait")

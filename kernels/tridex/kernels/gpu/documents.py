@@ -272,13 +272,12 @@ def query_scores(lengths, queries, wanted, subtiles, p_sums, SUBTILES: tl.conste
     lengths: [documents]. queries: [n], places in the query tile, of which only the wanted ones are read. A document
     without tokens scores anything.
     """
-    ended = (lengths > 0).to(tl.int32)
-    place = tl.cumsum(ended) - ended
     known = wanted[:, None] & (lengths > 0)[None, :]
-    scores = tl.zeros(known.shape, tl.float32)
+    place = tl.cumsum(known.to(tl.int32), axis=1) - 1
+    scores = tl.where(known, 0.0, 0.0)
     for i in range(subtiles):
         subtile = queries * subtiles + i
-        p_own = p_sums + ((subtile // SUBTILES * lengths.shape[0])[:, None] + place[None, :]) * WARPS
+        p_own = p_sums + ((subtile // SUBTILES * lengths.shape[0])[:, None] + place) * WARPS
         if SUBTILES == WARPS:
             scores += tl.load(p_own + (subtile % SUBTILES)[:, None], mask=known, other=0.0)
         else:

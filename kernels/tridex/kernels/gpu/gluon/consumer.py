@@ -18,12 +18,15 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 
 from tridex.kernels.gpu.documents import CHUNK
+from tridex.kernels.gpu.kernels import BUFFERED, append_block
 from tridex.kernels.gpu.query_tile import SUBTILE
-from tridex.kernels.gpu.top_k import LOWEST_KEY
+from tridex.kernels.gpu.top_k import LOWEST_KEY, clear_keys, keep_largest
 
+from . import roles
 from .producer import CHUNKS, DOCUMENTS, LISTS, STOP
-from .selection import WARPS, append_block, clear_keys, keep_largest
 from .tiles import HEAD, barrier
+
+WARPS = gl.constexpr(roles.WARPS)
 
 SUBTILE_TOKENS = gl.constexpr(SUBTILE)
 """Query tokens in a subtile."""
@@ -142,7 +145,8 @@ def consume(
     LOAD: gl.constexpr = gl.BlockedLayout(
         [1, 128 // BITS], [32 * 128 // BITS // DIM, DIM * BITS // 128], [WARPS, 1], [1, 0]
     )
-    KEYS: gl.constexpr = gl.BlockedLayout([1, 1], [1, 32], [2, 2], [1, 0])
+    SCORES: gl.constexpr = gl.BlockedLayout([1, 1], [1, 32], [2, 2], [1, 0])
+    KEYS: gl.constexpr = gl.BlockedLayout([1], [32], [WARPS], [0])
 
     in_tile = SUBTILES // subtiles
     first_query = gl.minimum(first_query + consumer * in_tile, end_query)
@@ -162,11 +166,10 @@ def consume(
     positions, own = _query_tile_rows(row, first_query, end_query, subtiles, SUBTILES)
     weights = gl.load(p_weights + positions, mask=own, other=0.0)
 
-    query = first_query + gl.arange(0, SUBTILES, gl.SliceLayout(1, KEYS))
-    p_buffers = p_keys + (query.to(gl.int64) * splits + split) * capacity
+    query = first_query + gl.arange(0, SUBTILES, gl.SliceLayout(1, SCORES))
     for i in range(first_query, end_query):
-        clear_keys(p_keys + (gl.to_tensor(i).to(gl.int64) * splits + split) * capacity, split, kept)
-    barrier()
+        p_buffer = p_keys + (gl.to_tensor(i).to(gl.int64) * splits + split) * capacity
+        clear_keys(p_buffer, split, kept, gl.arange(0, BUFFERED, KEYS))
     counts = query * 0
     thresholds = query.to(gl.int64) * 0 + LOWEST_KEY
     p_own_sums = p_sums + consumer * (DOCUMENTS * WARPS)
@@ -205,29 +208,32 @@ def consume(
         barrier()
         mbarrier.arrive(read.index(slot), count=1)
         if size > 0:
+            barrier()  # The sums of all warps are stored.
+            place = gl.arange(0, DOCUMENTS, gl.SliceLayout(0, SCORES))
             counts = append_block(
-                first_document,
-                size,
-                documents,
+                first_document + place,
+                (place < size) & (first_document + place < documents),
+                query,
                 first_query,
                 end_query,
                 subtiles,
                 p_offsets,
                 p_live,
                 p_own_sums,
-                p_buffers,
+                p_keys + (query.to(gl.int64) * splits + split) * capacity,
                 counts,
                 thresholds,
                 SUBTILES,
-                KEYS,
+                WARPS,
             )
+            barrier()  # And read.
             ended = 0
         if (size == STOP) | (gl.max(counts, axis=0) > capacity - DOCUMENTS):
             for i in range(first_query, end_query):
                 count = gl.sum(gl.where(query == i, counts, 0), axis=0)
                 if count > kept:
                     p_buffer = p_keys + (gl.to_tensor(i).to(gl.int64) * splits + split) * capacity
-                    least = keep_largest(p_buffer, count, kept)
+                    least = keep_largest(p_buffer, count, kept, gl.arange(0, BUFFERED, KEYS))
                     thresholds = gl.where(query == i, least, thresholds)
             counts = gl.minimum(counts, kept)
     gl.store(p_least + query.to(gl.int64) * splits + split, thresholds, mask=query < end_query)
