@@ -138,6 +138,9 @@ def test_the_kernel_compiles_to_what_the_hardware_is_for(codec: Codec, tmp_path:
     assert set(re.findall(r"\b(?:wgmma\.mma_async|mma\.sync)[\w.]*", ptx)) == {
         f"wgmma.mma_async.sync.aligned.m64n128k{depth}.{operands}"
     }
+    before_the_count, _, behind = ptx.partition("atom.global.gpu.acq_rel")
+    assert behind
+    assert "st.global" not in re.split(r"barrier\.sync\s+1;", before_the_count)[-1], "roles join at a barrier"
     consumers = sorted(spills_in_loops_that("GMMA", tmp_path / "cubin"))[: roles.consumers]
     assert [spills for _, spills in consumers] == [[]] * roles.consumers
     if codec.residual_bits:

@@ -32,7 +32,7 @@ from maxsim_data import (
 from ptx import run_ptx
 
 from tridex.kernels import Codec, Segment, pack, pack_bitmap, reference
-from tridex.kernels.gpu.codes import DECODE_2_BITS, decode_4_bits
+from tridex.kernels.gpu.codes import DECODE_2_BITS, DECODE_4_BITS
 from tridex.kernels.top_k import sort_keys, top_k_of_keys
 
 CODECS = [codec for codec in Codec if codec is not Codec.BFLOAT16]
@@ -343,7 +343,7 @@ def test_the_assembly_that_decodes_residual_codes_does(codec: Codec) -> None:
     registers |= {f"${outputs + 1 + i}": numbers[:, i].copy().view(np.uint32).T for i in range(outputs)}
     step = 4 if outputs == 2 else 1
     registers |= {f"${2 * outputs + 1 + step * i}": word for i, word in enumerate(weights)}
-    values = run_ptx(decode_4_bits(apart=4) if outputs == 2 else DECODE_2_BITS, registers)
+    values = run_ptx(DECODE_4_BITS if outputs == 2 else DECODE_2_BITS, registers)
     of_codes = book.bucket_weights_of(torch.from_numpy(codes)[:, None]).numpy().reshape(64, 1, 4, outputs)
     for part in range(outputs):
         decoded = np.ascontiguousarray(values[f"${part}"]).view(np.int8).reshape(64, 64, 4)

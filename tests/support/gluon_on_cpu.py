@@ -198,7 +198,9 @@ class _Language:
     @staticmethod
     def where(condition: Any, one: Any, other: Any) -> Any:
         kinds = [x.dtype for x in (one, other) if isinstance(x, np.ndarray) and x.ndim]
-        return _values(np.where(condition, one, other), kinds[0] if kinds else np.float32 if isinstance(one, float) else None)
+        return _values(
+            np.where(condition, one, other), kinds[0] if kinds else np.float32 if isinstance(one, float) else None
+        )
 
     @staticmethod
     def cast(number: Any, dtype: Any) -> Any:

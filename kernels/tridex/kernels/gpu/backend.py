@@ -210,17 +210,17 @@ def search_by(
         if plan.roles is not None:
             from .gluon.search import search_batch  # Of an interface that other versions of the language may not have.
 
-            kernel = search_batch
+            launched = search_batch
             own = {"CODES_PER_BYTE": code_constants(segment.codec)["CODES_PER_BYTE"], **plan.roles.constants}
         else:
-            kernel = kernels.search_documents
+            launched = kernels.search_documents
             own = {
                 "rounds": plan.rounds,
                 "BLOCK_DOCUMENTS": BLOCK_DOCUMENTS,
                 "LIST": LIST,
                 **constants(segment.codec, segment.dim, plan.query_tile),
             }
-        kernel[(plan.splits * plan.groups,)](
+        launched[(plan.splits * plan.groups,)](
             *prepared, *_stored(segment), scores, rows, **scratch, **sizes, top_k=top_k, **own
         )
     return scores, rows

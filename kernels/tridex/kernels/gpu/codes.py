@@ -112,6 +112,9 @@ def decode_4_bits(apart: int) -> str:
 }}"""
 
 
+DECODE_4_BITS = decode_4_bits(apart=4)
+"""Of bytes: an argument has a register for each of 4 elements, and bucket weights are the same for all of them."""
+
 DECODE_2_BITS = f"""{{
 .reg .b32 even, odd, first, second, third, fourth, fifth, sixth, number;
 {
@@ -146,9 +149,7 @@ WEIGHTS_2_BITS = f"""{{
 }}"""
 """The bucket weights alone: $4, codes; $5, the 4 weights; $0 to $3, those of each byte's codes."""
 
-_DECODE_4_BITS = tl.constexpr(decode_4_bits(apart=4))
-"""An argument has a register for each of 4 elements, and a bucket weight is the same for all."""
-
+_DECODE_4_BITS = tl.constexpr(DECODE_4_BITS)
 _DECODE_2_BITS = tl.constexpr(DECODE_2_BITS)
 _OPERANDS_4_BITS = tl.constexpr("=&r,=&r" + ",r" * 19)
 _OPERANDS_2_BITS = tl.constexpr("=&r,=&r,=&r,=&r" + ",r" * 9)

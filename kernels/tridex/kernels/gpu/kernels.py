@@ -437,10 +437,11 @@ def explain_candidates(
     pair = (tl.program_id(0) // query_tiles).to(tl.int64)
     number = tl.program_id(0) % query_tiles
     query = tl.program_id(0) // query_tiles // candidates
-    positions, own = query_tile_rows(query, query + 1, subtiles, number, SUBTILE, SUBTILES, WARPS)
+    row = tl.arange(0, SUBTILES * SUBTILE)
+    positions, own = query_tile_rows(row, query, query + 1, subtiles, number, SUBTILE, SUBTILES, WARPS)
     query_tile = load_query_tile(p_queries, positions, CODES_PER_BYTE, DIM, BLOCK_DIM)
-    row = tl.load(p_rows + pair)
-    start, length = document_spans(p_offsets, p_live, row, (row >= 0) & (row < documents))
+    document = tl.load(p_rows + pair)
+    start, length = document_spans(p_offsets, p_live, document, (document >= 0) & (document < documents))
     largest = tl.full([SUBTILES * SUBTILE], float("-inf"), tl.float32)
     nearest = tl.full([SUBTILES * SUBTILE], -1, tl.int32)
     for first in tl.range(0, length, TOKENS, num_stages=STAGES):

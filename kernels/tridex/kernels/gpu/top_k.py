@@ -9,7 +9,6 @@ a layout, which is the kernel's business (gluon/).
 """
 
 # mypy: disable-error-code="no-untyped-def,untyped-decorator"
-# ruff: noqa: N803
 from __future__ import annotations
 
 import triton

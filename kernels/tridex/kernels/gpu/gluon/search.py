@@ -206,7 +206,7 @@ def search_batch(
         CONSUMER_REGISTERS,
         PRODUCER_REGISTERS,
     )
-    barrier()
+    # The roles have joined, at a barrier of all warps: what they stored comes before the count.
     finished = gl.atomic_add(p_counters + (groups + group), 1, sem="acq_rel")
     if finished == splits - 1:
         KEYS: gl.constexpr = gl.BlockedLayout([1, 1], [8, 4], [WARPS, 1], [1, 0])
