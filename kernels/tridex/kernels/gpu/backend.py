@@ -177,7 +177,6 @@ def search_by(
         "queries": batch,
         "subtiles": plan.subtiles,
         "documents": segment.documents,
-        "groups": plan.groups,
         **vars(plan.cut),
         "most": plan.most,
         "kept": plan.kept,
@@ -188,19 +187,18 @@ def search_by(
         if plan.roles is not None:
             from .gluon.search import search_batch  # Of an interface that other versions of the language may not have.
 
-            kernel = search_batch
+            kernel, grid = search_batch, (plan.groups, plan.splits)
             own = {"CODES_PER_BYTE": code_constants(segment.codec)["CODES_PER_BYTE"], **plan.roles.constants}
         else:
-            kernel = kernels.search_documents
+            kernel, grid = kernels.search_documents, (plan.splits * plan.groups,)
             own = {
+                "groups": plan.groups,
                 "rounds": plan.rounds,
                 "BLOCK_DOCUMENTS": BLOCK_DOCUMENTS,
                 "LIST": LIST,
                 **constants(segment.codec, segment.dim, plan.query_tile),
             }
-        kernel[(plan.splits * plan.groups,)](
-            *prepared, *_stored(segment), scores, rows, **scratch, **sizes, top_k=top_k, **own
-        )
+        kernel[grid](*prepared, *_stored(segment), scores, rows, **scratch, **sizes, top_k=top_k, **own)
     return scores, rows
 
 
