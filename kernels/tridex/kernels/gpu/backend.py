@@ -199,7 +199,6 @@ def search_by(
         "queries": batch,
         "subtiles": plan.subtiles,
         "documents": segment.documents,
-        "groups": plan.groups,
         **vars(plan.cut),
         "most": plan.most,
         "kept": plan.kept,
@@ -210,19 +209,18 @@ def search_by(
         if plan.roles is not None:
             from .gluon.search import search_batch  # Of an interface that other versions of the language may not have.
 
-            launched = search_batch
+            launched, grid = search_batch, (plan.groups, plan.splits)
             own = {"CODES_PER_BYTE": code_constants(segment.codec)["CODES_PER_BYTE"], **plan.roles.constants}
         else:
-            launched = kernels.search_documents
+            launched, grid = kernels.search_documents, (plan.splits * plan.groups,)
             own = {
+                "groups": plan.groups,
                 "rounds": plan.rounds,
                 "BLOCK_DOCUMENTS": BLOCK_DOCUMENTS,
                 "LIST": LIST,
                 **constants(segment.codec, segment.dim, plan.query_tile),
             }
-        launched[(plan.splits * plan.groups,)](
-            *prepared, *_stored(segment), scores, rows, **scratch, **sizes, top_k=top_k, **own
-        )
+        launched[grid](*prepared, *_stored(segment), scores, rows, **scratch, **sizes, top_k=top_k, **own)
     return scores, rows
 
 

@@ -150,8 +150,6 @@ def consume(
         p_list = p_lists + slot * (HEAD + CHUNKS)
         p_tiles_ends = (p_ends + slot * CHUNKS).to(gl.pointer_type(gl.int64))
         tiles = gl.load(p_list).to(gl.int32)
-        first_document = gl.load(p_list + 1)
-        size = gl.load(p_list + 2).to(gl.int32)
         next_ends = gl.load(p_tiles_ends)
         for tile in range(tiles):
             ends = next_ends
@@ -170,6 +168,8 @@ def consume(
                 dots = sums
             maxima = _chunk_maxima(dots, TILE_CHUNKS)
             running, ended = _take_chunks(maxima, running, none, ended, ends, weights, p_own_sums, SUBTILES)
+        first_document = gl.load(p_list + 1)
+        size = gl.load(p_list + 2).to(gl.int32)
         done += tiles
         number += 1
         barrier()

@@ -95,7 +95,6 @@ def search_batch(
     queries,
     subtiles,  # of a query: no more than a consumer has
     documents,
-    groups,
     block_documents,
     large_blocks,
     last_documents,
@@ -114,14 +113,15 @@ def search_batch(
     CONSUMER_REGISTERS: gl.constexpr,
     PRODUCER_REGISTERS: gl.constexpr,
 ):
-    """The best documents of each query. Grid: splits x groups of queries, groups fastest."""
-    splits = gl.num_programs(0) // groups
-    split = gl.program_id(0) // groups
-    group = gl.program_id(0) % groups
+    """The best documents of each query. Grid: groups of queries, splits."""
+    groups = gl.num_programs(0)
+    group = gl.program_id(0)
+    splits = gl.num_programs(1)
+    split = gl.program_id(1)
     in_program = CONSUMERS * (SUBTILES // subtiles)
     first_query = group * in_program
     end_query = gl.minimum(first_query + in_program, queries)
-    program = gl.program_id(0).to(gl.int64)
+    program = split.to(gl.int64) * groups + group
     p_chunks += program * (LISTS * (HEAD + CHUNKS))
     p_ends += program * (LISTS * CHUNKS)
     p_sums += program * (CONSUMERS * DOCUMENTS * WARPS)
@@ -209,7 +209,7 @@ def search_batch(
     # The roles have joined, at a barrier of all warps: what they stored comes before the count.
     finished = gl.atomic_add(p_counters + (groups + group), 1, sem="acq_rel")
     if finished == splits - 1:
-        KEYS: gl.constexpr = gl.BlockedLayout([1, 1], [8, 4], [WARPS, 1], [1, 0])
+        KEYS: gl.constexpr = gl.BlockedLayout([1, 1], [16, 2], [WARPS, 1], [1, 0])
         merge(
             p_keys,
             p_least,
