@@ -153,7 +153,8 @@ class _Language:
     """What the kernels use of gl, tl, mbarrier, async_copy and the rest, for one program after the other."""
 
     def __init__(self) -> None:
-        self.program = self.programs = 0
+        self.program: tuple[int, ...] = ()
+        self.programs: tuple[int, ...] = ()
         self._lock = threading.Lock()
         self._copies = threading.local()
 
@@ -171,11 +172,11 @@ class _Language:
     def arrive(barrier: _Barrier, count: int = 1) -> None:
         barrier.arrive(count)
 
-    def program_id(self, _axis: int) -> Any:
-        return _values(self.program, np.int32)
+    def program_id(self, axis: int) -> Any:
+        return _values(self.program[axis], np.int32)
 
-    def num_programs(self, _axis: int) -> Any:
-        return _values(self.programs, np.int32)
+    def num_programs(self, axis: int) -> Any:
+        return _values(self.programs[axis], np.int32)
 
     def atomic_add(self, pointer: Pointers, number: int, **_options: str) -> Any:
         with self._lock:
@@ -197,8 +198,14 @@ class _Language:
 
     @staticmethod
     def where(condition: Any, one: Any, other: Any) -> Any:
-        dtype = next((x.dtype for x in (one, other) if isinstance(x, np.ndarray) and x.ndim), None)
-        return _values(np.where(condition, one, other), dtype)
+        kinds = [x.dtype for x in (one, other) if isinstance(x, np.ndarray) and x.ndim]
+        return _values(
+            np.where(condition, one, other), kinds[0] if kinds else np.float32 if isinstance(one, float) else None
+        )
+
+    @staticmethod
+    def cast(number: Any, dtype: Any) -> Any:
+        return _values(number).to(dtype)
 
     @staticmethod
     def max(numbers: Any, axis: int | None = None) -> Any:
@@ -342,7 +349,7 @@ class _Language:
     def barrier(self) -> None:
         """Of a role, which is one thread here."""
 
-    fence_async_shared = barrier
+    fence_async_shared = debug_barrier = barrier
 
 
 _REPLACED = ("barrier", "fence_async_shared", "mma_v2", "warpgroup_mma", "warpgroup_mma_wait")
@@ -372,15 +379,15 @@ class OnCpu:
         self._function = _translated(kernel, self._language, {})
         self.launches = 0
 
-    def __getitem__(self, grid: tuple[int]) -> Callable[..., None]:
+    def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
         def launch(*arguments: Any, **others: Any) -> None:
             names = [parameter.name for parameter in self._kernel.params]
             given = dict(zip(names, arguments, strict=False)) | others
             given = {name: _argument(given[name], name.isupper()) for name in names}
             self.launches += 1
-            self._language.programs = grid[0]
+            self._language.programs = grid
             with np.errstate(all="ignore"):
-                for self._language.program in range(grid[0]):
+                for self._language.program in np.ndindex(grid):
                     self._function(**given)
 
         return launch

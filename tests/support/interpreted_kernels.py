@@ -15,9 +15,9 @@ from triton.runtime.interpreter import InterpretedFunction
 
 from tridex.kernels import Codec, Segment, operator, warm_up
 from tridex.kernels.gpu import backend, query_tile, single_query, single_search
-from tridex.kernels.gpu.gluon import launch, one_warp, verdict
+from tridex.kernels.gpu.gluon import one_warp, verdict
+from tridex.kernels.gpu.gluon import search as batch_search
 from tridex.kernels.gpu.gluon.roles import SINGLE_QUERIES, OneWarp
-from tridex.kernels.gpu.gluon.search import search_batch
 
 __all__ = [
     "best_of_scores",
@@ -141,9 +141,9 @@ def search_by_roles(
 ) -> tuple[Found, Found]:
     """What the plain kernel finds on a GPU of so many multiprocessors, and what the Gluon kernel finds there."""
     with patch.object(backend, "multiprocessors", lambda _device: splits):
-        plain, on_cpu = search(query, segment, top_k, mask), OnCpu(search_batch)
+        plain, on_cpu = search(query, segment, top_k, mask), OnCpu(batch_search.search_batch)
         with (
-            patch.object(launch, "search_batch", on_cpu),
+            patch.object(batch_search, "search_batch", on_cpu),
             patch.object(verdict, "is_chosen", lambda *_: True),
         ):
             found = search(query, segment, top_k, mask)

@@ -22,7 +22,7 @@ from tridex.kernels.segment import Segment
 
 from . import kernels
 from .blocks import Blocks, cut_up
-from .codes import reads
+from .codes import code_constants, reads
 from .gluon import verdict
 from .gluon.roles import HEAD, LISTS, OneWarp, Roles, kernels_of, serves
 from .queries import QUERY_TYPES, prepare_queries
@@ -199,7 +199,6 @@ def search_by(
         "queries": batch,
         "subtiles": plan.subtiles,
         "documents": segment.documents,
-        "groups": plan.groups,
         **vars(plan.cut),
         "most": plan.most,
         "kept": plan.kept,
@@ -208,24 +207,20 @@ def search_by(
     with torch.cuda.device_of(segment.codes):  # type: ignore[no-untyped-call]
         prepared = _prepared(queries, mask, segment, scratch["p_counters"])
         if plan.roles is not None:
-            from .gluon import launch  # Of an interface that another version of the language may not have.
+            from .gluon.search import search_batch  # Of an interface that other versions of the language may not have.
 
-            stored = _stored(segment)
-            launch.search(plan.roles, plan.splits, segment.codec, prepared, stored, scores, rows, scratch, sizes)
+            launched, grid = search_batch, (plan.groups, plan.splits)
+            own = {"CODES_PER_BYTE": code_constants(segment.codec)["CODES_PER_BYTE"], **plan.roles.constants}
         else:
-            kernels.search_documents[(plan.splits * plan.groups,)](
-                *prepared,
-                *_stored(segment),
-                scores,
-                rows,
-                **scratch,
-                **sizes,
-                rounds=plan.rounds,
-                top_k=top_k,
-                BLOCK_DOCUMENTS=BLOCK_DOCUMENTS,
-                LIST=LIST,
+            launched, grid = kernels.search_documents, (plan.splits * plan.groups,)
+            own = {
+                "groups": plan.groups,
+                "rounds": plan.rounds,
+                "BLOCK_DOCUMENTS": BLOCK_DOCUMENTS,
+                "LIST": LIST,
                 **constants(segment.codec, segment.dim, plan.query_tile),
-            )
+            }
+        launched[grid](*prepared, *_stored(segment), scores, rows, **scratch, **sizes, top_k=top_k, **own)
     return scores, rows
 
 

@@ -54,11 +54,7 @@ _ADD = f"""xor.b32 number, CENTROIDS, {_SIGNS};
 add.u32 number, number, WEIGHTS;
 sub.u32 number, number, {_SIGNS};
 xor.b32 SUMS, number, {_SIGNS};"""
-
-
-def _added(sums: str, centroids: str, weights: str) -> str:
-    """PTX: the sums int8 of 4 centroids' numbers and 4 weights, 128 above the codebook's."""
-    return _ADD.replace("SUMS", sums).replace("CENTROIDS", centroids).replace("WEIGHTS", weights)
+"""The sums int8 of 4 centroids' numbers and 4 weights, 128 above the codebook's."""
 
 
 def _named(assembly: str, **registers: str) -> str:
@@ -102,15 +98,22 @@ prmt.b32 WEIGHTS_2, first, second, 0x7531;
 prmt.b32 WEIGHTS_3, third, fourth, 0x7531;"""
 """The weights of each of 4 bytes' codes, from the low bits up. WORD: the 4 weights."""
 
-DECODE_4_BITS = f"""{{
+
+def decode_4_bits(apart: int) -> str:
+    """PTX. $2: 4 bytes of codes. $3 and $4: the centroid's numbers for the low and for the high codes. From $5 on, so
+    many registers apart: the 16 bucket weights by fours, 128 above the codebook's. $0 and $1: the numbers of the low
+    and of the high codes."""
+    words = {f"WORD_{i}": f"${5 + apart * i}" for i in range(4)}
+    return f"""{{
 .reg .b32 low, high, ones, index, bit, first, second, number;
-{_named(_WEIGHTS_4_BITS, CODES="$2", WORD_0="$5", WORD_1="$9", WORD_2="$13", WORD_3="$17", LOW="low", HIGH="high")}
-{_added("$0", "$3", "low")}
-{_added("$1", "$4", "high")}
+{_named(_WEIGHTS_4_BITS, CODES="$2", LOW="low", HIGH="high", **words)}
+{_named(_ADD, SUMS="$0", CENTROIDS="$3", WEIGHTS="low")}
+{_named(_ADD, SUMS="$1", CENTROIDS="$4", WEIGHTS="high")}
 }}"""
-"""$2: 4 bytes of codes. $3 and $4: the centroid's numbers for the low and for the high codes. $5, $9, $13 and $17:
-bucket weights, 128 above the codebook's; the registers between repeat them, once for each of the 4 elements. $0 and $1:
-the numbers of the low and of the high codes."""
+
+
+DECODE_4_BITS = decode_4_bits(apart=4)
+"""Of bytes: an argument has a register for each of 4 elements, and bucket weights are the same for all of them."""
 
 DECODE_2_BITS = f"""{{
 .reg .b32 even, odd, first, second, third, fourth, fifth, sixth, number;
@@ -125,10 +128,10 @@ DECODE_2_BITS = f"""{{
         WEIGHTS_3="sixth",
     )
 }
-{_added("$0", "$5", "even")}
-{_added("$1", "$6", "odd")}
-{_added("$2", "$7", "fifth")}
-{_added("$3", "$8", "sixth")}
+{_named(_ADD, SUMS="$0", CENTROIDS="$5", WEIGHTS="even")}
+{_named(_ADD, SUMS="$1", CENTROIDS="$6", WEIGHTS="odd")}
+{_named(_ADD, SUMS="$2", CENTROIDS="$7", WEIGHTS="fifth")}
+{_named(_ADD, SUMS="$3", CENTROIDS="$8", WEIGHTS="sixth")}
 }}"""
 """$4: 4 bytes of codes. $5 to $8: the centroid's numbers for each byte's codes, from the low bits up. $9: the 4 bucket
 weights, 128 above the codebook's. $0 to $3: the numbers of each byte's codes."""

@@ -31,19 +31,27 @@ _CHUNKS_AT_A_TIME = tl.constexpr(8)
 
 @triton.jit
 def query_tile_rows(
-    first_query, end_query, subtiles, query_tile, SUBTILE: tl.constexpr, SUBTILES: tl.constexpr, WARPS: tl.constexpr
+    row,
+    first_query,
+    end_query,
+    subtiles,
+    query_tile,
+    SUBTILE: tl.constexpr,
+    SUBTILES: tl.constexpr,
+    WARPS: tl.constexpr,
 ):
     """Where in [queries * subtiles * SUBTILE] the query tokens of a query tile's rows lie, and which rows have one.
 
+    row: the range of the query tile's rows, SUBTILES * SUBTILE of them.
+
     A query tile holds as many whole queries as it can, or else subtiles of one query; either lies in memory side by
-    side. Rows behind them repeat a row.
+    side. Rows behind them repeat the first row of all.
 
     A product's row 64 b + 16 w + r is in warp w (of four at a time), so it holds token 16 b + r of subtile w: a
     subtile's maxima are added within a warp. With 64 rows for four warps there is one b alone, and two warps share a
     subtile: one has its even tokens.
     """
     tl.static_assert(SUBTILE == 32)
-    row = tl.arange(0, SUBTILES * SUBTILE)
     warp = row // 64 % (WARPS // 4) * 4 + row // 16 % 4
     if SUBTILES == WARPS:
         lane = warp * SUBTILE + row // (16 * WARPS) * 16 + row % 16
@@ -52,7 +60,7 @@ def query_tile_rows(
         lane = warp // 2 * SUBTILE + row % 16 * 2 + warp % 2
     first = (first_query.to(tl.int64) * subtiles + query_tile * SUBTILES) * SUBTILE
     own = lane < ((end_query - first_query) * subtiles - query_tile * SUBTILES) * SUBTILE
-    return first + tl.where(own, lane, 0), own
+    return tl.where(own, first + lane, 0), own
 
 
 @triton.jit
@@ -128,7 +136,7 @@ def _list_chunks(
 
 
 @triton.jit
-def _subtile_sums(values, SUBTILES: tl.constexpr, WARPS: tl.constexpr):
+def subtile_sums(values, SUBTILES: tl.constexpr, WARPS: tl.constexpr):
     """[rows] to [WARPS]: the sums of subtiles, or of their even and their odd tokens where two warps share one.
 
     Always two at a time, and first those whose tokens are farthest apart: the same bits in every query tile.
@@ -142,7 +150,7 @@ def _subtile_sums(values, SUBTILES: tl.constexpr, WARPS: tl.constexpr):
 
 
 @triton.jit
-def _halves(maxima):
+def halves(maxima):
     """[rows, chunks, 4] to the first and the second half of the chunks. The compiler moves no number for it."""
     rows: tl.constexpr = maxima.shape[0]
     chunks: tl.constexpr = maxima.shape[1]
@@ -156,7 +164,7 @@ def _take_chunks(chunk_maxima, running, documents, ends, weights, p_sums, SUBTIL
     documents: How many have ended. ends: int64, the chunks' bytes of p_ends. Where one ends, its sums are stored.
     """
     if chunk_maxima.shape[1] > 1:
-        first, second = _halves(chunk_maxima)
+        first, second = halves(chunk_maxima)
         running, documents = _take_chunks(first, running, documents, ends, weights, p_sums, SUBTILES, WARPS)
         ends = ends >> 4 * chunk_maxima.shape[1]
         running, documents = _take_chunks(second, running, documents, ends, weights, p_sums, SUBTILES, WARPS)
@@ -165,7 +173,7 @@ def _take_chunks(chunk_maxima, running, documents, ends, weights, p_sums, SUBTIL
         if (ends & 1) != 0:
             # `where` also keeps the compiler from fusing product and sum, which would round otherwise.
             values = tl.where(weights != 0, tl.max(running, axis=1) * weights, 0.0)
-            tl.store(p_sums + documents * WARPS + tl.arange(0, WARPS), _subtile_sums(values, SUBTILES, WARPS))
+            tl.store(p_sums + documents * WARPS + tl.arange(0, WARPS), subtile_sums(values, SUBTILES, WARPS))
             running = tl.full(running.shape, float("-inf"), tl.float32)
             documents += 1
     return running, documents
@@ -208,7 +216,8 @@ def store_sums(
     TILE_CHUNKS: tl.constexpr = TOKENS // CHUNK
     ROWS: tl.constexpr = SUBTILES * SUBTILE
     for number in tl.range(tl.cdiv(subtiles, SUBTILES), disable_licm=True):
-        positions, own = query_tile_rows(first_query, end_query, subtiles, number, SUBTILE, SUBTILES, WARPS)
+        row = tl.arange(0, ROWS)
+        positions, own = query_tile_rows(row, first_query, end_query, subtiles, number, SUBTILE, SUBTILES, WARPS)
         query_tile = load_query_tile(p_queries, positions, CODES_PER_BYTE, DIM, BLOCK_DIM)
         weights = tl.load(p_weights + positions, mask=own, other=0.0)
         running = tl.full([ROWS, 4], float("-inf"), tl.float32)
@@ -272,13 +281,12 @@ def query_scores(lengths, queries, wanted, subtiles, p_sums, SUBTILES: tl.conste
     lengths: [documents]. queries: [n], places in the query tile, of which only the wanted ones are read. A document
     without tokens scores anything.
     """
-    ended = (lengths > 0).to(tl.int32)
-    place = tl.cumsum(ended) - ended
     known = wanted[:, None] & (lengths > 0)[None, :]
-    scores = tl.zeros(known.shape, tl.float32)
+    place = tl.cumsum(known.to(tl.int32), axis=1) - 1
+    scores = tl.where(known, 0.0, 0.0)
     for i in range(subtiles):
         subtile = queries * subtiles + i
-        p_own = p_sums + ((subtile // SUBTILES * lengths.shape[0])[:, None] + place[None, :]) * WARPS
+        p_own = p_sums + ((subtile // SUBTILES * lengths.shape[0])[:, None] + place) * WARPS
         if SUBTILES == WARPS:
             scores += tl.load(p_own + (subtile % SUBTILES)[:, None], mask=known, other=0.0)
         else:

@@ -26,13 +26,15 @@ _ANY_ADDRESS = _CALLERS + _SCRATCH
 """Callers' tensors and parts of a workspace, read a few numbers at a time: another alignment must not mean another
 compilation."""
 
-_BUFFER_CHUNK = tl.constexpr(256)
+BUFFERED = tl.constexpr(256)
 """Keys looked at together in a program's buffer, which holds no more at a top_k of 128."""
 
-_MERGED_CHUNK = tl.constexpr(64)
-_PLACES = tl.constexpr(128)
-_OTHERS = tl.constexpr(8)
-"""Keys looked at together: of each query's splits, unless said otherwise, and where those left are put in order."""
+MERGED = tl.constexpr(64)
+"""Keys of each query of several that are looked at together where they are merged."""
+
+PLACES = tl.constexpr(128)
+OTHERS = tl.constexpr(8)
+"""Keys that are put in order together, and keys that they are compared with together."""
 
 
 @triton.jit
@@ -53,6 +55,34 @@ def block_span(ticket, block_documents, large_blocks, last_documents):
 
 
 @triton.jit
+def append_block(
+    rows,
+    wanted,
+    query,  # int32 [queries]
+    first_query,
+    end_query,
+    subtiles,
+    p_offsets,
+    p_live,
+    p_sums,
+    p_buffers,  # pointers [queries]
+    counts,
+    thresholds,
+    SUBTILES: tl.constexpr,
+    WARPS: tl.constexpr,
+):
+    """Appends the keys of a block's documents that beat the thresholds, and returns the buffers' new counts.
+
+    rows, wanted: of block_rows. p_sums: what store_sums stored.
+    """
+    _, lengths = document_spans(p_offsets, p_live, rows, wanted)
+    scores = query_scores(lengths, query - first_query, query < end_query, subtiles, p_sums, SUBTILES, WARPS)
+    keys = sort_keys(scores, rows[None, :])
+    better = (keys > thresholds[:, None]) & (lengths > 0)[None, :] & (query < end_query)[:, None]
+    return append_keys(p_buffers, counts, keys, better)
+
+
+@triton.jit
 def merge(
     p_keys,
     p_least,
@@ -60,33 +90,37 @@ def merge(
     p_units,
     p_best_scores,
     p_best_rows,
+    query,  # int32 [queries]
     first_query,
     end_query,
     splits,
     kept,
     capacity,
     top_k,
-    SUBTILES: tl.constexpr,
-    CHUNK: tl.constexpr = _MERGED_CHUNK,
+    merged,
+    numbers,
+    places,
+    others,
 ):
     """The best documents of all splits, in order, for the queries of a group.
 
     At least top_k keys reach the largest of the thresholds, and few more do: only these are put in order. Other
     programs' keys are loaded past L1, which may hold what was there before them.
+
+    merged: a range, of a query's keys that are looked at together. numbers, places, others: best_of_keys'.
     """
-    query = first_query + tl.arange(0, SUBTILES)
     own = query < end_query
     lines = query.to(tl.int64)
-    least = tl.full([SUBTILES], LOWEST_KEY, tl.int64)
-    for first in range(0, splits, CHUNK):
-        split = first + tl.arange(0, CHUNK)
+    least = lines * 0 + LOWEST_KEY
+    for first in range(0, splits, merged.shape[0]):
+        split = first + merged
         known = own[:, None] & (split < splits)[None, :]
         p_thresholds = p_least + (lines[:, None] * splits + split[None, :])
         thresholds = tl.load(p_thresholds, mask=known, other=LOWEST_KEY, cache_modifier=".cg")
         least = tl.maximum(least, tl.max(thresholds, axis=1))
-    counts = tl.zeros([SUBTILES], tl.int32)
-    for first in range(0, splits * kept, CHUNK):
-        place = first + tl.arange(0, CHUNK)
+    counts = query * 0
+    for first in range(0, splits * kept, merged.shape[0]):
+        place = first + merged
         known = own[:, None] & (place < splits * kept)[None, :]
         p_own = p_keys + (lines[:, None] * splits + (place // kept)[None, :]) * capacity + (place % kept)[None, :]
         keys = tl.load(p_own, mask=known, other=LOWEST_KEY, cache_modifier=".cg")
@@ -103,8 +137,9 @@ def merge(
             tl.load(p_units + line),
             p_best_scores + line * top_k,
             p_best_rows + line * top_k,
-            _PLACES,
-            _OTHERS,
+            numbers,
+            places,
+            others,
         )
 
 
@@ -191,7 +226,7 @@ def search_documents(
     p_ends += program * LIST
     p_sums += program * tl.cdiv(subtiles, SUBTILES) * (BLOCK_DOCUMENTS * WARPS)
     for i in range(first_query, end_query):
-        clear_keys(p_keys + (tl.cast(i, tl.int64) * splits + split) * capacity, split, kept, _BUFFER_CHUNK)
+        clear_keys(p_keys + (tl.cast(i, tl.int64) * splits + split) * capacity, split, kept, tl.arange(0, BUFFERED))
     counts = tl.zeros([SUBTILES], tl.int32)
     thresholds = tl.full([SUBTILES], LOWEST_KEY, tl.int64)
     taken = 0
@@ -233,12 +268,22 @@ def search_documents(
                 STAGES,
             )
             rows, wanted = block_rows(None, first, size, documents, BLOCK_DOCUMENTS)
-            _, lengths = document_spans(p_offsets, p_live, rows, wanted)
-            scores = query_scores(lengths, query - first_query, query < end_query, subtiles, p_sums, SUBTILES, WARPS)
-            keys = sort_keys(scores, rows[None, :])
-            better = (keys > thresholds[:, None]) & (lengths > 0)[None, :] & (query < end_query)[:, None]
-            p_own_keys = p_keys + (query.to(tl.int64) * splits + split) * capacity
-            counts = append_keys(p_own_keys, counts, keys, better)
+            counts = append_block(
+                rows,
+                wanted,
+                query,
+                first_query,
+                end_query,
+                subtiles,
+                p_offsets,
+                p_live,
+                p_sums,
+                p_keys + (query.to(tl.int64) * splits + split) * capacity,
+                counts,
+                thresholds,
+                SUBTILES,
+                WARPS,
+            )
             taken += size
             ticket = claim(p_counters + group, blocks, taken, block_documents, most)
             if (ticket >= blocks) | (tl.max(counts) > capacity - BLOCK_DOCUMENTS):
@@ -246,7 +291,7 @@ def search_documents(
                     count = tl.sum(tl.where(query == i, counts, 0))
                     if count > kept:
                         p_buffer = p_keys + (tl.cast(i, tl.int64) * splits + split) * capacity
-                        least = keep_largest(p_buffer, count, kept, _BUFFER_CHUNK)
+                        least = keep_largest(p_buffer, count, kept, tl.arange(0, BUFFERED))
                         thresholds = tl.where(query == i, least, thresholds)
                 counts = tl.minimum(counts, kept)
     tl.store(p_least + query.to(tl.int64) * splits + split, thresholds, mask=query < end_query)
@@ -260,13 +305,17 @@ def search_documents(
             p_units,
             p_best_scores,
             p_best_rows,
+            query,
             first_query,
             end_query,
             splits,
             kept,
             capacity,
             top_k,
-            SUBTILES,
+            tl.arange(0, MERGED),
+            tl.arange(0, BUFFERED),
+            tl.arange(0, PLACES),
+            tl.arange(0, OTHERS),
         )
 
 
@@ -388,10 +437,11 @@ def explain_candidates(
     pair = (tl.program_id(0) // query_tiles).to(tl.int64)
     number = tl.program_id(0) % query_tiles
     query = tl.program_id(0) // query_tiles // candidates
-    positions, own = query_tile_rows(query, query + 1, subtiles, number, SUBTILE, SUBTILES, WARPS)
+    row = tl.arange(0, SUBTILES * SUBTILE)
+    positions, own = query_tile_rows(row, query, query + 1, subtiles, number, SUBTILE, SUBTILES, WARPS)
     query_tile = load_query_tile(p_queries, positions, CODES_PER_BYTE, DIM, BLOCK_DIM)
-    row = tl.load(p_rows + pair)
-    start, length = document_spans(p_offsets, p_live, row, (row >= 0) & (row < documents))
+    document = tl.load(p_rows + pair)
+    start, length = document_spans(p_offsets, p_live, document, (document >= 0) & (document < documents))
     largest = tl.full([SUBTILES * SUBTILE], float("-inf"), tl.float32)
     nearest = tl.full([SUBTILES * SUBTILE], -1, tl.int32)
     for first in tl.range(0, length, TOKENS, num_stages=STAGES):

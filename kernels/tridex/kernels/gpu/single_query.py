@@ -13,7 +13,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .kernels import merge
+from .kernels import OTHERS, PLACES, merge
 from .queries import power_of_two, round_tokens, unit_exponent
 from .top_k import LOWEST_KEY, append_keys, clear_keys, keep_largest, sort_keys
 
@@ -102,7 +102,7 @@ def best_of_scores(
     first = split.to(tl.int64) * share
     end = tl.minimum(first + share, documents)
     p_buffer = p_keys + split.to(tl.int64) * capacity
-    clear_keys(p_buffer, split, kept, CHUNK)
+    clear_keys(p_buffer, split, kept, tl.arange(0, CHUNK))
     own = tl.zeros([1], tl.int64)
     counts = tl.zeros([1], tl.int32)
     threshold = tl.full([], LOWEST_KEY, tl.int64)
@@ -114,7 +114,7 @@ def best_of_scores(
         counts = append_keys(p_buffer + own, counts, keys[None, :], better[None, :])
         count = tl.sum(counts)
         if (count > kept) & ((count > capacity - CHUNK) | (passed + CHUNK >= share)):
-            threshold = keep_largest(p_buffer, count, kept, CHUNK)
+            threshold = keep_largest(p_buffer, count, kept, tl.arange(0, CHUNK))
             counts = tl.minimum(counts, kept)
     tl.store(p_least + split, threshold)
     tl.debug_barrier()
@@ -127,12 +127,15 @@ def best_of_scores(
             p_units,
             p_best_scores,
             p_best_rows,
+            tl.arange(0, 1),
             0,
             1,
             splits,
             kept,
             capacity,
             top_k,
-            1,
-            CHUNK,
+            tl.arange(0, CHUNK),
+            tl.arange(0, CHUNK),
+            tl.arange(0, PLACES),
+            tl.arange(0, OTHERS),
         )

@@ -3,10 +3,12 @@
 Keys that beat a threshold are appended to a buffer. When it is full, the `kept` largest stay, and the least of them is
 the new threshold: after a few thousand documents hardly a key is written. Keys are never equal, so what stays does not
 depend on the order in which they came.
+
+How many keys are looked at together is a matter of the range that a function is given, tl.arange(0, n): in Gluon it has
+a layout, which is the kernel's business (gluon/).
 """
 
 # mypy: disable-error-code="no-untyped-def,untyped-decorator"
-# ruff: noqa: N803
 from __future__ import annotations
 
 import triton
@@ -19,8 +21,6 @@ LOWEST_KEY = tl.constexpr(-(2**63))
 
 _FEW = tl.constexpr(512)
 """Keys whose order is found sooner by comparing all of them than by halving an interval first."""
-
-_MERGE_CHUNK = tl.constexpr(512)
 
 HIGHEST_KEY = tl.constexpr(2**63 - 1)
 NO_DOCUMENT = tl.constexpr(-(2**63) + (0x7FFFFF << 32))
@@ -43,22 +43,23 @@ def scores_and_rows(keys):
 
 
 @triton.jit
-def best_of_keys(p_keys, count, top_k, unit, p_scores, p_rows, CHUNK: tl.constexpr, OTHERS: tl.constexpr):
+def best_of_keys(p_keys, count, top_k, unit, p_scores, p_rows, numbers, places, others):
     """Stores scores, times `unit`, and rows of the largest of `count` different keys, in order; overwrites the keys.
 
-    A key's place is the number of larger ones.
+    A key's place is the number of larger ones. numbers, places, others: ranges, of keep_largest and of keys that are
+    compared with keys.
     """
     if count > tl.maximum(top_k, _FEW):
-        keep_largest(p_keys, count, top_k, _MERGE_CHUNK)
+        keep_largest(p_keys, count, top_k, numbers)
         count = tl.minimum(count, top_k)
-    for first in range(0, tl.maximum(count, top_k), CHUNK):
-        place = first + tl.arange(0, CHUNK)
+    for first in range(0, tl.maximum(count, top_k), places.shape[0]):
+        place = first + places
         keys = tl.load(p_keys + place, mask=place < count, other=LOWEST_KEY)
-        larger = tl.zeros([CHUNK], tl.int32)
-        for first_other in range(0, count, OTHERS):
-            other = first_other + tl.arange(0, OTHERS)
-            others = tl.load(p_keys + other, mask=other < count, other=LOWEST_KEY)
-            larger += tl.sum((others[None, :] > keys[:, None]).to(tl.int32), axis=1)
+        larger = places * 0
+        for first_other in range(0, count, others.shape[0]):
+            other = first_other + others
+            other_keys = tl.load(p_keys + other, mask=other < count, other=LOWEST_KEY)
+            larger += tl.sum((other_keys[None, :] > keys[:, None]).to(tl.int32), axis=1)
         scores, rows = scores_and_rows(keys)
         out = tl.where(place < count, larger, place)
         tl.store(p_scores + out, tl.where(place < count, unscaled(scores, unit), float("-inf")), mask=out < top_k)
@@ -66,11 +67,11 @@ def best_of_keys(p_keys, count, top_k, unit, p_scores, p_rows, CHUNK: tl.constex
 
 
 @triton.jit
-def clear_keys(p_buffer, split, kept, CHUNK: tl.constexpr):
+def clear_keys(p_buffer, split, kept, numbers):
     """Fills a buffer's first places with keys of no document: what is left there if fewer are appended. They differ
     from each other, and from those of other splits."""
-    for first in range(0, kept, CHUNK):
-        place = first + tl.arange(0, CHUNK)
+    for first in range(0, kept, numbers.shape[0]):
+        place = first + numbers
         empty = tl.cast(split, tl.int64) * kept + place + NO_DOCUMENT
         tl.store(p_buffer + place, empty, mask=place < kept)
     tl.debug_barrier()
@@ -84,41 +85,41 @@ def append_keys(p_buffers, counts, keys, better):
 
 
 @triton.jit
-def _reaching(p_buffer, count, key, CHUNK: tl.constexpr):
+def _reaching(p_buffer, count, key, numbers):
     """How many of a buffer's keys are at least `key`."""
-    reached = 0
-    for first in range(0, count, CHUNK):
-        place = first + tl.arange(0, CHUNK)
+    reached = numbers * 0
+    for first in range(0, count, numbers.shape[0]):
+        place = first + numbers
         keys = tl.load(p_buffer + place, mask=place < count, other=LOWEST_KEY)
-        reached += tl.sum((keys >= key).to(tl.int32))
-    return reached
+        reached += (keys >= key).to(tl.int32)
+    return tl.sum(reached)
 
 
 @triton.jit
-def keep_largest(p_buffer, count, kept, CHUNK: tl.constexpr):
+def keep_largest(p_buffer, count, kept, numbers):
     """Moves the `kept` largest of `count` different keys, kept < count, to the front. Returns one that only they reach.
 
-    Halves the interval between the least and the largest key until `kept` keys reach its lower end, looking at CHUNK
-    keys together. Barriers make the stores of other threads visible, and keep them behind the loads.
+    Halves the interval between the least and the largest key until `kept` keys reach its lower end. Barriers make the
+    stores of other threads visible, and keep them behind the loads.
     """
     tl.debug_barrier()
-    low = tl.full([], HIGHEST_KEY, tl.int64)
-    high = tl.full([], LOWEST_KEY, tl.int64)
-    for first in range(0, count, CHUNK):
-        place = first + tl.arange(0, CHUNK)
+    low = tl.cast(HIGHEST_KEY, tl.int64)
+    high = tl.cast(LOWEST_KEY, tl.int64)
+    for first in range(0, count, numbers.shape[0]):
+        place = first + numbers
         keys = tl.load(p_buffer + place, mask=place < count, other=LOWEST_KEY)
         high = tl.maximum(high, tl.max(keys))
         low = tl.minimum(low, tl.min(tl.where(place < count, keys, HIGHEST_KEY)))
     reached = count
     while reached > kept:
         middle = (low & high) + ((low ^ high) >> 1) + 1
-        above = _reaching(p_buffer, count, middle, CHUNK)
+        above = _reaching(p_buffer, count, middle, numbers)
         reached = tl.where(above >= kept, above, reached)
         high = tl.where(above >= kept, high, middle - 1)
         low = tl.where(above >= kept, middle, low)
     written = 0
-    for first in range(0, count, CHUNK):
-        place = first + tl.arange(0, CHUNK)
+    for first in range(0, count, numbers.shape[0]):
+        place = first + numbers
         keys = tl.load(p_buffer + place, mask=place < count, other=LOWEST_KEY)
         stays = (keys >= low) & (place < count)
         tl.debug_barrier()

@@ -4,12 +4,10 @@ They are twins of the plain kernels beside this folder, with the same bits, and 
 agree (../probe.py).
 
 roles.py       which warps do what: the table, and the kernel's constants that follow from it
-launch.py      a batch's grids and arguments
 search.py      the kernel of a batch: its roles are
 producer.py    lists of chunks
 tiles.py       tiles of tokens, copied or decoded to shared memory
-consumer.py    products, maxima and sums
-selection.py   each consumer's best sort keys
+consumer.py    products, maxima, sums and the best sort keys
 one_warp.py    the kernel of a single query
 verdict.py     whether a kernel serves on the device at hand
 """

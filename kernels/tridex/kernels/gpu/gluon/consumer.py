@@ -17,38 +17,19 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma_wait,
 )
 
-from tridex.kernels.gpu.documents import CHUNK
+from tridex.kernels.gpu.documents import CHUNK, halves, query_tile_rows, subtile_sums
+from tridex.kernels.gpu.kernels import BUFFERED, append_block
 from tridex.kernels.gpu.query_tile import SUBTILE
-from tridex.kernels.gpu.top_k import LOWEST_KEY
+from tridex.kernels.gpu.top_k import LOWEST_KEY, clear_keys, keep_largest
 
+from . import roles
 from .producer import CHUNKS, DOCUMENTS, LISTS, STOP
-from .selection import WARPS, append_block, clear_keys, keep_largest
 from .tiles import HEAD, barrier
+
+WARPS = gl.constexpr(roles.WARPS)
 
 SUBTILE_TOKENS = gl.constexpr(SUBTILE)
 """Query tokens in a subtile."""
-
-
-@gluon.jit
-def _query_tile_rows(row, first_query, end_query, subtiles, SUBTILES: gl.constexpr):
-    """documents.py's query_tile_rows, for rows in any layout. The rows of a consumer without a query repeat row 0."""
-    warp = row // 16 % WARPS
-    if SUBTILES == WARPS:
-        lane = warp * SUBTILE_TOKENS + row // 64 * 16 + row % 16
-    else:
-        gl.static_assert(2 * SUBTILES == WARPS)
-        lane = warp // 2 * SUBTILE_TOKENS + row % 16 * 2 + warp % 2
-    first = first_query.to(gl.int64) * subtiles * SUBTILE_TOKENS
-    own = lane < (end_query - first_query) * subtiles * SUBTILE_TOKENS
-    return gl.where(own, first + lane, 0), own
-
-
-@gluon.jit
-def _halves(maxima):
-    """[rows, chunks, 4] to the first and the second half of the chunks. The compiler moves no number for it."""
-    rows: gl.constexpr = maxima.shape[0]
-    chunks: gl.constexpr = maxima.shape[1]
-    return gl.split(gl.permute(gl.reshape(maxima, [rows, 2, chunks // 2, 4]), [0, 2, 3, 1]))
 
 
 @gluon.jit
@@ -62,7 +43,7 @@ def _chunk_maxima(dots, TILE_CHUNKS: gl.constexpr):
 def _first_chunk(maxima):
     """[rows, 4]: of the layout that the running maxima have."""
     if maxima.shape[1] > 1:
-        first, _ = _halves(maxima)
+        first, _ = halves(maxima)
         chunk = _first_chunk(first)
     else:
         chunk = gl.reshape(maxima, [maxima.shape[0], 4])
@@ -70,21 +51,10 @@ def _first_chunk(maxima):
 
 
 @gluon.jit
-def _subtile_sums(values, SUBTILES: gl.constexpr):
-    """documents.py's: [rows] to [WARPS]."""
-    if SUBTILES == WARPS:
-        values = gl.sum(gl.reshape(values, [2, values.shape[0] // 2]), axis=0)
-    values = gl.reshape(values, [WARPS, 2, 2, 2, 2])
-    for _ in gl.static_range(4):
-        values = gl.sum(values, axis=1)
-    return values
-
-
-@gluon.jit
 def _take_chunks(chunk_maxima, running, none, ended, ends, weights, p_sums, SUBTILES: gl.constexpr):
     """documents.py's. none: [rows, 4] of -inf, in the running maxima's layout. ended: documents of the block."""
     if chunk_maxima.shape[1] > 1:
-        first, second = _halves(chunk_maxima)
+        first, second = halves(chunk_maxima)
         running, ended = _take_chunks(first, running, none, ended, ends, weights, p_sums, SUBTILES)
         ends = ends >> 4 * chunk_maxima.shape[1]
         running, ended = _take_chunks(second, running, none, ended, ends, weights, p_sums, SUBTILES)
@@ -92,7 +62,7 @@ def _take_chunks(chunk_maxima, running, none, ended, ends, weights, p_sums, SUBT
         running = gl.maximum(running, gl.reshape(chunk_maxima, running.shape))
         if (ends & 1) != 0:
             # `where` also keeps the compiler from fusing product and sum, which would round otherwise.
-            sums = _subtile_sums(gl.where(weights != 0, gl.max(running, axis=1) * weights, 0.0), SUBTILES)
+            sums = subtile_sums(gl.where(weights != 0, gl.max(running, axis=1) * weights, 0.0), SUBTILES, WARPS)
             gl.store(p_sums + ended * WARPS + gl.arange(0, WARPS, sums.type.layout), sums)
             running = none
             ended += 1
@@ -142,13 +112,14 @@ def consume(
     LOAD: gl.constexpr = gl.BlockedLayout(
         [1, 128 // BITS], [32 * 128 // BITS // DIM, DIM * BITS // 128], [WARPS, 1], [1, 0]
     )
-    KEYS: gl.constexpr = gl.BlockedLayout([1, 1], [1, 32], [2, 2], [1, 0])
+    SCORES: gl.constexpr = gl.BlockedLayout([1, 1], [1, 32], [2, 2], [1, 0])
+    KEYS: gl.constexpr = gl.BlockedLayout([1], [32], [WARPS], [0])
 
     in_tile = SUBTILES // subtiles
     first_query = gl.minimum(first_query + consumer * in_tile, end_query)
     end_query = gl.minimum(first_query + in_tile, end_query)
     row = gl.arange(0, ROWS, gl.SliceLayout(1, LOAD))
-    positions, _ = _query_tile_rows(row, first_query, end_query, subtiles, SUBTILES)
+    positions, _ = query_tile_rows(row, first_query, end_query, subtiles, 0, SUBTILE_TOKENS, SUBTILES, WARPS)
     dimension = gl.arange(0, DIM, gl.SliceLayout(0, LOAD))
     numbers = gl.load(p_queries + (positions * DIM)[:, None] + dimension[None, :])
     operand = query_tile.index(consumer)
@@ -159,14 +130,13 @@ def consume(
     none = _first_chunk(_chunk_maxima(gl.zeros([ROWS, TOKENS], gl.float32, MMA), TILE_CHUNKS)) - float("inf")
     running = none
     row = gl.arange(0, ROWS, gl.max(none, axis=1).type.layout)
-    positions, own = _query_tile_rows(row, first_query, end_query, subtiles, SUBTILES)
+    positions, own = query_tile_rows(row, first_query, end_query, subtiles, 0, SUBTILE_TOKENS, SUBTILES, WARPS)
     weights = gl.load(p_weights + positions, mask=own, other=0.0)
 
-    query = first_query + gl.arange(0, SUBTILES, gl.SliceLayout(1, KEYS))
-    p_buffers = p_keys + (query.to(gl.int64) * splits + split) * capacity
+    query = first_query + gl.arange(0, SUBTILES, gl.SliceLayout(1, SCORES))
     for i in range(first_query, end_query):
-        clear_keys(p_keys + (gl.to_tensor(i).to(gl.int64) * splits + split) * capacity, split, kept)
-    barrier()
+        p_buffer = p_keys + (gl.to_tensor(i).to(gl.int64) * splits + split) * capacity
+        clear_keys(p_buffer, split, kept, gl.arange(0, BUFFERED, KEYS))
     counts = query * 0
     thresholds = query.to(gl.int64) * 0 + LOWEST_KEY
     p_own_sums = p_sums + consumer * (DOCUMENTS * WARPS)
@@ -180,8 +150,6 @@ def consume(
         p_list = p_lists + slot * (HEAD + CHUNKS)
         p_tiles_ends = (p_ends + slot * CHUNKS).to(gl.pointer_type(gl.int64))
         tiles = gl.load(p_list).to(gl.int32)
-        first_document = gl.load(p_list + 1)
-        size = gl.load(p_list + 2).to(gl.int32)
         next_ends = gl.load(p_tiles_ends)
         for tile in range(tiles):
             ends = next_ends
@@ -200,34 +168,39 @@ def consume(
                 dots = sums
             maxima = _chunk_maxima(dots, TILE_CHUNKS)
             running, ended = _take_chunks(maxima, running, none, ended, ends, weights, p_own_sums, SUBTILES)
+        first_document = gl.load(p_list + 1)
+        size = gl.load(p_list + 2).to(gl.int32)
         done += tiles
         number += 1
         barrier()
         mbarrier.arrive(read.index(slot), count=1)
         if size > 0:
+            barrier()  # The sums of all warps are stored.
+            place = gl.arange(0, DOCUMENTS, gl.SliceLayout(0, SCORES))
             counts = append_block(
-                first_document,
-                size,
-                documents,
+                first_document + place,
+                (place < size) & (first_document + place < documents),
+                query,
                 first_query,
                 end_query,
                 subtiles,
                 p_offsets,
                 p_live,
                 p_own_sums,
-                p_buffers,
+                p_keys + (query.to(gl.int64) * splits + split) * capacity,
                 counts,
                 thresholds,
                 SUBTILES,
-                KEYS,
+                WARPS,
             )
+            barrier()  # And read.
             ended = 0
         if (size == STOP) | (gl.max(counts, axis=0) > capacity - DOCUMENTS):
             for i in range(first_query, end_query):
                 count = gl.sum(gl.where(query == i, counts, 0), axis=0)
                 if count > kept:
                     p_buffer = p_keys + (gl.to_tensor(i).to(gl.int64) * splits + split) * capacity
-                    least = keep_largest(p_buffer, count, kept)
+                    least = keep_largest(p_buffer, count, kept, gl.arange(0, BUFFERED, KEYS))
                     thresholds = gl.where(query == i, least, thresholds)
             counts = gl.minimum(counts, kept)
     gl.store(p_least + query.to(gl.int64) * splits + split, thresholds, mask=query < end_query)

@@ -2,25 +2,22 @@
 
 A program has eight subtiles of queries. Two or four consumers, a warpgroup each, multiply their share of them with one
 tile of tokens after the other. The producer, one more warpgroup or two, copies or decodes them to shared memory for all
-consumers. It is search_documents of kernels.py to the last bit but for the merge, which is a launch of its own
-(merge_splits): the same tickets, blocks, chunks, sums, sort keys and buffers.
+consumers. It is search_documents of kernels.py to the last bit: the same tickets, blocks, chunks, sums, sort keys,
+buffers and merge.
 """
 
 # mypy: disable-error-code="no-untyped-def,untyped-decorator"
 # ruff: noqa: N803, N806, RUF005
 from __future__ import annotations
 
-import triton
-import triton.language as tl
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared, mbarrier
 
-from tridex.kernels.gpu.kernels import SIZES, merge
+from tridex.kernels.gpu.kernels import BUFFERED, MERGED, OTHERS, PLACES, SIZES, merge
 
-from .consumer import SUBTILE_TOKENS, consume
+from .consumer import SUBTILE_TOKENS, WARPS, consume
 from .producer import CHUNKS, DOCUMENTS, LISTS, produce
-from .selection import WARPS
 from .tiles import HEAD, barrier
 
 
@@ -60,23 +57,25 @@ def _play_roles(
 
 
 @gluon.jit(
-    do_not_specialize=SIZES,
+    do_not_specialize=[*SIZES, "top_k"],
     do_not_specialize_on_alignment=[
         "p_scales",
         "p_centroid_ids",
         "p_offsets",
         "p_live",
         "p_keys",
+        "p_merged",
         "p_least",
-        "p_lists",
+        "p_chunks",
         "p_ends",
         "p_sums",
         "p_counters",
     ],
 )
 def search_batch(
-    p_queries,  # these, up to p_live: as in kernels.py
+    p_queries,  # these, up to p_least: as in kernels.py
     p_weights,
+    p_units,
     p_codes,
     p_scales,
     p_centroid_ids,
@@ -84,16 +83,18 @@ def search_batch(
     p_bucket_weights,
     p_offsets,
     p_live,
-    p_keys,  # out: int64 [queries, splits, capacity], of which `kept` matter
-    p_least,  # out: int64 [queries, splits]
-    p_lists,  # scratch, this and all below: int64 [programs, LISTS, HEAD + CHUNKS]
+    p_best_scores,
+    p_best_rows,
+    p_keys,
+    p_merged,
+    p_least,
+    p_chunks,  # int64 [programs, LISTS, HEAD + CHUNKS]
     p_ends,  # int8 [programs, LISTS, CHUNKS]
     p_sums,  # fp32 [programs, consumers, DOCUMENTS, WARPS]
-    p_counters,  # int32 [groups]: tickets given out; 0 in the beginning
+    p_counters,
     queries,
     subtiles,  # of a query: no more than a consumer has
     documents,
-    groups,
     block_documents,
     large_blocks,
     last_documents,
@@ -101,6 +102,7 @@ def search_batch(
     most,
     kept,
     capacity,
+    top_k,
     CODES_PER_BYTE: gl.constexpr,
     DIM: gl.constexpr,
     CONSUMERS: gl.constexpr,
@@ -111,15 +113,16 @@ def search_batch(
     CONSUMER_REGISTERS: gl.constexpr,
     PRODUCER_REGISTERS: gl.constexpr,
 ):
-    """What each split keeps of its documents, for each query. Grid: splits x groups of queries, groups fastest."""
-    splits = gl.num_programs(0) // groups
-    split = gl.program_id(0) // groups
-    group = gl.program_id(0) % groups
+    """The best documents of each query. Grid: groups of queries, splits."""
+    groups = gl.num_programs(0)
+    group = gl.program_id(0)
+    splits = gl.num_programs(1)
+    split = gl.program_id(1)
     in_program = CONSUMERS * (SUBTILES // subtiles)
     first_query = group * in_program
     end_query = gl.minimum(first_query + in_program, queries)
-    program = gl.program_id(0).to(gl.int64)
-    p_lists += program * (LISTS * (HEAD + CHUNKS))
+    program = split.to(gl.int64) * groups + group
+    p_chunks += program * (LISTS * (HEAD + CHUNKS))
     p_ends += program * (LISTS * CHUNKS)
     p_sums += program * (CONSUMERS * DOCUMENTS * WARPS)
 
@@ -153,7 +156,7 @@ def search_batch(
             p_live,
             p_keys,
             p_least,
-            p_lists,
+            p_chunks,
             p_ends,
             p_sums,
             split,
@@ -180,7 +183,7 @@ def search_batch(
             p_bucket_weights,
             p_offsets,
             p_live,
-            p_lists,
+            p_chunks,
             p_ends,
             p_counters + group,
             documents,
@@ -203,38 +206,26 @@ def search_batch(
         CONSUMER_REGISTERS,
         PRODUCER_REGISTERS,
     )
-
-
-@triton.jit(
-    do_not_specialize=["splits", "kept", "capacity", "top_k"],
-    do_not_specialize_on_alignment=["p_keys", "p_merged", "p_least"],
-)
-def merge_splits(
-    p_keys,
-    p_least,
-    p_merged,  # scratch: int64 [queries, splits * kept]
-    p_units,
-    p_best_scores,  # out: fp32 [queries, top_k]
-    p_best_rows,  # out: int64 [queries, top_k]
-    splits,
-    kept,
-    capacity,
-    top_k,
-):
-    """The best documents of all splits, in order. Grid: queries."""
-    query = tl.program_id(0)
-    merge(
-        p_keys,
-        p_least,
-        p_merged,
-        p_units,
-        p_best_scores,
-        p_best_rows,
-        query,
-        query + 1,
-        splits,
-        kept,
-        capacity,
-        top_k,
-        1,
-    )
+    # The roles have joined, at a barrier of all warps: what they stored comes before the count.
+    finished = gl.atomic_add(p_counters + (groups + group), 1, sem="acq_rel")
+    if finished == splits - 1:
+        KEYS: gl.constexpr = gl.BlockedLayout([1, 1], [16, 2], [WARPS, 1], [1, 0])
+        merge(
+            p_keys,
+            p_least,
+            p_merged,
+            p_units,
+            p_best_scores,
+            p_best_rows,
+            first_query + gl.arange(0, CONSUMERS * SUBTILES, gl.SliceLayout(1, KEYS)),
+            first_query,
+            end_query,
+            splits,
+            kept,
+            capacity,
+            top_k,
+            gl.arange(0, MERGED, gl.SliceLayout(0, KEYS)),
+            gl.arange(0, BUFFERED, gl.BlockedLayout([1], [32], [WARPS], [0])),
+            gl.arange(0, PLACES, gl.SliceLayout(1, KEYS)),
+            gl.arange(0, OTHERS, gl.SliceLayout(0, KEYS)),
+        )

@@ -13,7 +13,7 @@ from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.ampere import async_copy
 from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared, mbarrier
 
-from tridex.kernels.gpu.codes import DECODE_2_BITS, DECODE_4_BITS, SIGNED
+from tridex.kernels.gpu.codes import DECODE_2_BITS, SIGNED, decode_4_bits
 from tridex.kernels.gpu.documents import CHUNK, COUNT_BITS
 
 from . import roles
@@ -80,7 +80,7 @@ def copy_tiles(
             mbarrier.arrive(full.index(stage), count=1)
 
 
-_DECODE_4_BITS = gl.constexpr(DECODE_4_BITS.replace("$9", "$6").replace("$13", "$7").replace("$17", "$8"))
+_DECODE_4_BITS = gl.constexpr(decode_4_bits(apart=1))
 _DECODE_2_BITS = gl.constexpr(DECODE_2_BITS)
 _OPERANDS_4_BITS = gl.constexpr("=&r,=&r" + ",r" * 7)
 _OPERANDS_2_BITS = gl.constexpr("=&r,=&r,=&r,=&r" + ",r" * 6)
