@@ -206,13 +206,14 @@ def search_by(
     }
     with torch.cuda.device_of(segment.codes):  # type: ignore[no-untyped-call]
         prepared = _prepared(queries, mask, segment, scratch["p_counters"])
+        grid: tuple[int, ...] = (plan.splits * plan.groups,)
         if plan.roles is not None:
             from .gluon.search import search_batch  # Of an interface that other versions of the language may not have.
 
             launched, grid = search_batch, (plan.groups, plan.splits)
             own = {"CODES_PER_BYTE": code_constants(segment.codec)["CODES_PER_BYTE"], **plan.roles.constants}
         else:
-            launched, grid = kernels.search_documents, (plan.splits * plan.groups,)
+            launched = kernels.search_documents
             own = {
                 "groups": plan.groups,
                 "rounds": plan.rounds,
