@@ -187,10 +187,10 @@ def search_by(
         if plan.roles is not None:
             from .gluon.search import search_batch  # Of an interface that other versions of the language may not have.
 
-            kernel, grid = search_batch, (plan.groups, plan.splits)
+            device_code, grid = search_batch, (plan.groups, plan.splits)
             own = {"CODES_PER_BYTE": code_constants(segment.codec)["CODES_PER_BYTE"], **plan.roles.constants}
         else:
-            kernel, grid = kernels.search_documents, (plan.splits * plan.groups,)
+            device_code, grid = kernels.search_documents, (plan.splits * plan.groups,)
             own = {
                 "groups": plan.groups,
                 "rounds": plan.rounds,
@@ -198,7 +198,7 @@ def search_by(
                 "LIST": LIST,
                 **constants(segment.codec, segment.dim, plan.query_tile),
             }
-        kernel[grid](*prepared, *_stored(segment), scores, rows, **scratch, **sizes, top_k=top_k, **own)
+        device_code[grid](*prepared, *_stored(segment), scores, rows, **scratch, **sizes, top_k=top_k, **own)
     return scores, rows
 
 
