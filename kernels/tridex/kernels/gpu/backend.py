@@ -190,7 +190,7 @@ def search_by(
             device_code, grid = search_batch, (plan.groups, plan.splits)
             own = {"CODES_PER_BYTE": code_constants(segment.codec)["CODES_PER_BYTE"], **plan.roles.constants}
         else:
-            device_code, grid = kernels.search_documents, (plan.splits * plan.groups,)
+            device_code, grid = kernels.search_documents, (plan.splits * plan.groups, 1)
             own = {
                 "groups": plan.groups,
                 "rounds": plan.rounds,
