@@ -209,10 +209,10 @@ def search_by(
         if plan.roles is not None:
             from .gluon.search import search_batch  # Of an interface that other versions of the language may not have.
 
-            launched, grid = search_batch, (plan.groups, plan.splits)
+            device_code, grid = search_batch, (plan.groups, plan.splits)
             own = {"CODES_PER_BYTE": code_constants(segment.codec)["CODES_PER_BYTE"], **plan.roles.constants}
         else:
-            launched, grid = kernels.search_documents, (plan.splits * plan.groups,)
+            device_code, grid = kernels.search_documents, (plan.splits * plan.groups, 1)
             own = {
                 "groups": plan.groups,
                 "rounds": plan.rounds,
@@ -220,7 +220,7 @@ def search_by(
                 "LIST": LIST,
                 **constants(segment.codec, segment.dim, plan.query_tile),
             }
-        launched[grid](*prepared, *_stored(segment), scores, rows, **scratch, **sizes, top_k=top_k, **own)
+        device_code[grid](*prepared, *_stored(segment), scores, rows, **scratch, **sizes, top_k=top_k, **own)
     return scores, rows
 
 

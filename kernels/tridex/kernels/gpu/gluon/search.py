@@ -209,6 +209,7 @@ def search_batch(
     # The roles have joined, at a barrier of all warps: what they stored comes before the count.
     finished = gl.atomic_add(p_counters + (groups + group), 1, sem="acq_rel")
     if finished == splits - 1:
+        # Not a layout of the roles': what both compute the compiler keeps through the roles' loops, which then spill.
         KEYS: gl.constexpr = gl.BlockedLayout([1, 1], [16, 2], [WARPS, 1], [1, 0])
         merge(
             p_keys,
