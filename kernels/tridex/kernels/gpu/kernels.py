@@ -29,8 +29,9 @@ compilation."""
 BUFFERED = tl.constexpr(256)
 """Keys looked at together in a program's buffer, which holds no more at a top_k of 128."""
 
-MERGED = tl.constexpr(64)
-"""Keys of each query of several that are looked at together where they are merged."""
+MERGED = tl.constexpr(1024)
+"""Keys of all queries of a query tile that are looked at together where they are merged: each round waits for memory.
+A search of one query has some 500 splits."""
 
 PLACES = tl.constexpr(128)
 OTHERS = tl.constexpr(8)
@@ -312,7 +313,7 @@ def search_documents(
             kept,
             capacity,
             top_k,
-            tl.arange(0, MERGED),
+            tl.arange(0, MERGED // SUBTILES),
             tl.arange(0, BUFFERED),
             tl.arange(0, PLACES),
             tl.arange(0, OTHERS),

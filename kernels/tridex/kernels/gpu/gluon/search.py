@@ -14,11 +14,14 @@ from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared, mbarrier
 
-from tridex.kernels.gpu.kernels import BUFFERED, MERGED, OTHERS, PLACES, SIZES, merge
+from tridex.kernels.gpu.kernels import BUFFERED, OTHERS, PLACES, SIZES, merge
 
 from .consumer import SUBTILE_TOKENS, WARPS, consume
 from .producer import CHUNKS, DOCUMENTS, LISTS, produce
 from .tiles import HEAD, barrier
+
+_MERGED = gl.constexpr(64)
+"""Keys of each query that are looked at together where they are merged."""
 
 
 @gluon.jit
@@ -225,7 +228,7 @@ def search_batch(
             kept,
             capacity,
             top_k,
-            gl.arange(0, MERGED, gl.SliceLayout(0, KEYS)),
+            gl.arange(0, _MERGED, gl.SliceLayout(0, KEYS)),
             gl.arange(0, BUFFERED, gl.BlockedLayout([1], [32], [WARPS], [0])),
             gl.arange(0, PLACES, gl.SliceLayout(1, KEYS)),
             gl.arange(0, OTHERS, gl.SliceLayout(0, KEYS)),
