@@ -158,3 +158,11 @@ def test_graph_is_what_the_served_configuration_says(exported: Exported) -> None
         "EMBEDDINGS": ["batch", "tokens", "dim"],
     }
     assert not any(node.metadata_props for node in graph.node), "paths of the exporting machine"
+
+
+@pytest.mark.parametrize(("variant", "is_local"), [("stanford_attended", False), ("native_far_expansion", True)])
+def test_no_graph_looks_its_mask_up(exported: Callable[[str, str], Artifact], variant: str, is_local: bool) -> None:
+    """So that a GPU runs all of it. Of local attention the distances are counted out, which it does."""
+    operations = {node.op_type for node in onnx.load(exported(variant, "fp32").model_path).graph.node}
+    assert "GatherND" not in operations
+    assert is_local or "Range" not in operations
