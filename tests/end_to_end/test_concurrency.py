@@ -12,7 +12,7 @@ from servers import new_server
 from tridex.client import Client, Document, Overloaded, SearchResult, TridexError
 
 CLIENTS = 32
-SECONDS = 12
+SECONDS = 20
 MODES = ("maxsim", "hybrid", "bm25")
 
 

@@ -51,7 +51,7 @@ def every(tmp_path_factory: pytest.TempPathFactory):
     return Follower(Store(folder), "c", CPU) if collection_of(folder, rows) else None, rows
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(wanted=filters())
 def test_a_filter_selects_what_the_dictionary_says(every, wanted) -> None:
     follower, rows = every

@@ -214,7 +214,7 @@ def only_unavailable() -> Iterator[None]:
 
 
 TestMutableStore = MutableStore.TestCase
-TestMutableStore.settings = settings(max_examples=8, stateful_step_count=20, deadline=None)
+TestMutableStore.settings = settings(max_examples=10, stateful_step_count=20, deadline=None)
 
 
 def test_a_refusal_never_advises_to_replace_whole_files(tmp_path: Path) -> None:
