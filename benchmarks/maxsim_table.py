@@ -49,7 +49,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
         cells = (
             *(str(row["batch"]), row["precision"], f"{_ms(ms['p50'])} ({_ms(ms['p20'])} to {_ms(ms['p80'])})"),
             *(f"{row['gb_per_s']:.3g}", f"{row['tflop_per_s']:.3g}", f"{row['roofline_percent']:.0f} %"),
-            *(_replayed(row, replay) if replay else ()),
+            *(_replayed(row, replay) if replay else ("-",) * 3 if replays else ()),
             *(f"{_ms(rival['ms']['p50'])} ({rival['precision']})" if rival else "-" for rival in rivals),
             f"{fastest / ms['p50']:.2f}x" if fastest else "-",
         )

@@ -8,7 +8,7 @@ patient client, and with one of three times what 99 % of lone searches take at m
 of single ones, 2,000 a second took the generator more than one of two cores, and what was late was the generator. The
 overload comes from a process of its own, so that what it has not dealt with yet delays nobody else; all share the
 machine with the server. Beside the overload it sends some requests that are refused whatever the load, to a model that
-no caller may ask: how late these are is the generator and the front end.
+no client may ask: how late these are is the generator and the front end.
 """
 
 from __future__ import annotations

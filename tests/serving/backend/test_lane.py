@@ -16,6 +16,7 @@ from tridex.serving.backend.lane import Lane, Task
 from tridex.serving.backend.scheduler import _LOOK_S
 from tridex.serving.backend.service import Request, RequestError, Sender
 from tridex.serving.backend.timeline import Timeline
+from tridex.serving.gate import Door, Refused
 
 UNIT = 4
 """Tasks that are done together."""
@@ -134,3 +135,12 @@ def test_of_an_overload_the_accepted_are_answered_soon(served: Served) -> None:
     # What the queue held when it was seen that refusals go on.
     assert 0 < len(late_refusals) < 0.9 * TIMEOUT_S / TASK_S
     assert all(end.ended - began < 2 * pressures._BURST_S for end in late_refusals)
+
+
+def test_what_front_ends_refused_before_a_rest_does_not_count(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = [Refused(1000, TIMEOUT_S)]
+    door = Door()
+    monkeypatch.setattr(door, "take_refused", lambda: left.pop() if left else Refused(0, 0.0))
+    monkeypatch.setattr(served.lane, "_door", door)
+    served.run([10.0] * 20)
+    assert not left and len(served.ends) == 20 and all(end.is_answered for end in served.ends)

@@ -283,7 +283,7 @@ def query_scores(lengths, queries, wanted, subtiles, p_sums, SUBTILES: tl.conste
     """
     known = wanted[:, None] & (lengths > 0)[None, :]
     place = tl.cumsum(known.to(tl.int32), axis=1) - 1
-    scores = tl.where(known, 0.0, 0.0)
+    scores = tl.where(known, 0.0, 0.0)  # Zeros in the layout of `known`, which Gluon asks for.
     for i in range(subtiles):
         subtile = queries * subtiles + i
         p_own = p_sums + ((subtile // SUBTILES * lengths.shape[0])[:, None] + place) * WARPS

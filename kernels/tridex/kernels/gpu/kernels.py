@@ -148,7 +148,6 @@ SIZES = [
     "queries",
     "subtiles",
     "documents",
-    "groups",
     "block_documents",
     "large_blocks",
     "last_documents",
@@ -161,7 +160,7 @@ SIZES = [
 
 
 @triton.jit(
-    do_not_specialize=[*SIZES, "rounds", "top_k"],
+    do_not_specialize=[*SIZES, "groups", "rounds", "top_k"],
     do_not_specialize_on_alignment=_ANY_ADDRESS,
 )
 def search_documents(

@@ -127,7 +127,7 @@ def compare_searches(
 def _search_and_rescore(
     kernel: Roles | OneWarp | None, queries: torch.Tensor, mask: torch.Tensor, segment: Segment, top_k: int
 ) -> tuple[torch.Tensor, ...]:
-    """Of as many candidates as there are documents, or tenths of them and so on, as top_k says."""
+    """The rescore has documents // top_k candidates."""
     candidates = probe_candidates(segment, segment.documents // top_k)
     found = backend.search_by(kernel, queries, mask, segment, top_k)
     return *found, backend.rescore_by(kernel, queries, mask, segment, candidates)

@@ -70,8 +70,8 @@ _ON_SM_90 = {
 
 _ELSEWHERE = (QueryTile(2, 64, 4, 3, 2), QueryTile(4, 64, 4, 3, 2))
 """Not measured. mma.sync (sm_80) takes its operands from registers."""
-_ON_SM_86 = (QueryTile(2, 64, 4, 3, 2), QueryTile(4, 64, 8, 3, 1))
-"""Up to sm_89, whose 100 KiB of shared memory hold one program of 128 rows. Not measured."""
+_WITH_100_KIB = (QueryTile(2, 64, 4, 3, 2), QueryTile(4, 64, 8, 3, 1))
+"""sm_86 to sm_89 and sm_120 on: 100 KiB of shared memory hold one program of 128 rows. Not measured."""
 _LARGE = (QueryTile(2, 64, 4, 2, 2),)
 """Of numbers that take much room: float32's, and those of more than 128 dimensions. 8 warps for float32 compile to
 nothing for sm_100 (triton 3.7.1)."""
@@ -96,7 +96,7 @@ def query_tiles(codec: Codec, dim: int, capability: int) -> tuple[QueryTile, ...
         return _ON_SM_90[codes]
     if codes == "float32":
         return _LARGE if capability >= 100 else _FLOAT32_BEFORE_SM_90
-    return _ON_SM_86 if 80 < capability < 90 else _ELSEWHERE
+    return _WITH_100_KIB if 80 < capability < 90 or capability >= 120 else _ELSEWHERE
 
 
 def query_tile_of(codec: Codec, dim: int, capability: int, subtiles: int) -> QueryTile:

@@ -24,8 +24,8 @@ CENTROIDS_AT_A_TIME = 64
 """That are multiplied together."""
 
 TABLE_PROGRAMS = 4
-"""On a multiprocessor, that multiply centroids. Each makes the query ready by itself, which costs less than a launch
-that does it for all."""
+"""On a multiprocessor, that multiply centroids. Each makes the query ready by itself, which by estimate costs
+less than a launch that does it for all."""
 
 
 @triton.jit(

@@ -167,6 +167,7 @@ class Lane(Generic[R]):
         if not self._weights:
             self._last = time.monotonic()
             self._alone = None if task.is_canary else (task, self._last)
+            self._pressure.refused(self._door.take_refused())  # before the rest, if it was one
             self._pressure.rest()
         self._count(task.weight, 1)
         self._tell()

@@ -35,7 +35,7 @@ _MAX_HELD_TOKENS = 2**20
 one by one."""
 
 _LOOK_S = 0.01
-"""How often it is asked whether there is an overload while a queue is long: a unit takes 0.1 s on two CPU cores, too
+"""How often it is asked, while a queue is long, whether an overload has begun: a unit takes 0.1 s on two CPU cores, too
 long for those who are to be refused."""
 
 _STUCK_S = 60.0
@@ -108,6 +108,8 @@ class Scheduler:
             "schedule", "encodes texts", self._turns, stuck_after_s=_STUCK_S, condition=self._changed
         )
         self._thread.start()
+        self._looking = False
+        """Whether the watch looks again by itself."""
         self._watch = Background("watch", "looks for overload", self._look)
         self._watch.start()
 
@@ -161,18 +163,19 @@ class Scheduler:
                 self._drop(lane, lane.waiting.popleft(), RequestError(ErrorCode.UNAVAILABLE, "the server is stopping"))
 
     def _add(self, task: Task[R], lane: Lane[R]) -> None:
-        was_piling_up = lane.is_piling_up
         lane.add(task)
         lane.waiting.append(task)
         self._held += task.size
         self._thread.wake()
-        if lane.is_piling_up and not was_piling_up:
+        if lane.is_piling_up and not self._looking:
+            self._looking = True
             self._watch.wake()
 
     def _look(self) -> float | None:
         """Refuses what an overload leaves no room for, while a unit is under way; the seconds until the next look."""
         with self._changed:
             piling_up = [lane for lane in self._lanes if lane.is_piling_up]
+            self._looking = bool(piling_up)
         for lane in piling_up:
             self._refuse_surplus(lane)
         return _LOOK_S if piling_up else None
@@ -233,7 +236,8 @@ class Scheduler:
                 unit.give_back(task)
                 failure = as_request_error(error, "a request could not be tokenised", task.request.sender)
                 self._drop(lane, task, failure)
-        self._tokens += unit.tokens
+        with self._changed:
+            self._tokens += unit.tokens
         tokenised = time.monotonic()
         self._encode_unit(lane, unit.rows, whole)
         unit.encoded(tokenised)

@@ -2,8 +2,9 @@
 
 A query of up to 32 tokens is half of what a warpgroup multiplies, and warps that share it wait for each other at every
 tile. So each warp is a program: the query's tokens stay in its registers, as rows of mma.sync, and tiles of 32 tokens
-of one document, as columns, come by asynchronous copies, three of them on their way. Nothing is shared, so there are no
-barriers but those of a warp with itself, and nothing that could wait for ever.
+of one document, as columns, come by asynchronous copies, three of them on their way (two in a rescore of residual
+codes, which waits for centroids, too). Nothing is shared, so there are no barriers but those of a warp with itself, and
+nothing that could wait for ever.
 
 A document's last tile repeats its last token, as chunks do (documents.py). Residual codes are looked up in registers,
 straight into operands. In a search sums begin with the query's products with the tokens' centroids, of a table made

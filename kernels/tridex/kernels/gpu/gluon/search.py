@@ -21,7 +21,7 @@ from .producer import CHUNKS, DOCUMENTS, LISTS, produce
 from .tiles import HEAD, barrier
 
 _MERGED = gl.constexpr(64)
-"""Keys of each query that are looked at together where they are merged."""
+"""Keys of each query that are looked at together where they are merged. With more, registers of the roles may spill."""
 
 
 @gluon.jit
