@@ -26,12 +26,13 @@ class FieldCheck:
 
     def __init__(self, collection: CollectionInfo | None, declared: Mapping[str, str]) -> None:
         existing, count = (collection.fields, collection.count) if collection else ({}, 0)
+        kinds = {**existing, **declared}
         # A newer server may have types of its own.
-        self._fields = {name: _TYPES[kind] for name, kind in {**existing, **declared}.items() if kind in _TYPES}
+        self._fields = {name: _TYPES[kind] for name, kind in kinds.items() if kind in _TYPES}
         infers = collection.infers_fields if collection else not declared
         self._is_fixed = not infers or count >= INFERRED_DOCUMENTS
         self._inference = FieldInference(self._fields)
-        self._to_infer = INFERRED_DOCUMENTS if infers and not count else 0
+        self._to_infer = INFERRED_DOCUMENTS if infers and not count and len(self._fields) == len(kinds) else 0
 
     def check(self, place: str, row: CorpusDocument) -> None:
         """Raises CorpusError."""

@@ -198,9 +198,12 @@ def distinct_segment(device: torch.device, codec: Codec, dim: int) -> Segment:
     tokens, chance = int(offsets[-1]), torch.Generator(device).manual_seed(6)
     codebook = _codebook(codec, dim)
     if codebook is None:
-        drawn = torch.randn((tokens, dim), generator=chance, device=device)
-        drawn *= dim**-0.5  # Of about unit length.
-        columns, _ = DESCRIPTIONS[codec].encode(drawn, None)
+        parts = []  # So that for a moment they take tens of megabytes, and not hundreds.
+        for count in np.diff(np.linspace(0, tokens, 9, dtype=np.int64)).tolist():
+            drawn = torch.randn((count, dim), generator=chance, device=device) * dim**-0.5  # Of about unit length.
+            parts.append(DESCRIPTIONS[codec].encode(drawn, None)[0])
+        scales = [part.scales for part in parts if part.scales is not None]
+        columns = Columns(torch.cat([part.codes for part in parts]), torch.cat(scales) if scales else None)
     else:  # No search for the nearest centroids: any codes are some token's.
         codes = (tokens, dim * codec.residual_bits // 8)
         columns = Columns(

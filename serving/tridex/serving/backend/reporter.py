@@ -51,6 +51,7 @@ class Reporter:
         self._answers = answers
         self._parent = os.getppid()
         self._lock = threading.Lock()
+        self._closing = threading.Lock()
         self._in_flight = 0
         self._executing_since: float | None = None
         self._accepting = True
@@ -160,9 +161,10 @@ class Reporter:
             os.close(file)
 
     def _close_service(self) -> None:
-        with self._lock:
-            service, self.service = self.service, None
-        if service is not None:
-            service.close()
-            self._answers.close()
-        self._closed = True
+        with self._closing:  # Whoever comes second waits until all is closed.
+            with self._lock:
+                service, self.service = self.service, None
+            if service is not None:
+                service.close()
+                self._answers.close()
+            self._closed = True
