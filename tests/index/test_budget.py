@@ -98,6 +98,22 @@ def test_a_snapshot_under_random_writes_stays_within_what_it_reserved(tmp_path: 
         assert all(segment.packed.codes.nbytes <= largest for segment in follower.snapshot.segments)
 
 
+def test_a_collection_gives_back_what_its_replaced_and_deleted_rows_took(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    collection = store.create("c", SPEC)
+    put(collection, 0, 100)
+    budget = MemoryBudget(2_000_000)
+    follower = Follower(store, "c", CPU, budget=budget)
+    alone = budget.needed
+    for _ in range(10):
+        put(collection, 0, 100)
+        follower.refresh()
+    assert alone <= budget.needed <= 1.15 * alone
+    collection.delete([f"d{i:04}" for i in range(50)])
+    follower.refresh()
+    assert budget.needed == needed_bytes(SPEC, Size(50, 500, 250)) == pytest.approx(alone / 2, rel=0.01)
+
+
 def test_ids_and_codebooks_count(tmp_path: Path) -> None:
     collection = Store(tmp_path).create("c", SPEC)
     keys = [f"{i:04}" + "é" * 300 for i in range(50)]

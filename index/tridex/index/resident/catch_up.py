@@ -102,8 +102,7 @@ def _follow(snapshot: Snapshot, collection: Collection, loader: SegmentLoader) -
     if changed:
         segments = [segment.with_live(segment.live_after(collection, changed)) for segment in segments]
     added = collection.fragments(after.keys() - before.keys())
-    if added:
-        loader.reserve(collection, added)
+    loader.reserve(collection, added)
     return _joined(collection, segments, added, loader)
 
 

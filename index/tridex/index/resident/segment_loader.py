@@ -19,7 +19,7 @@ from tridex.index.storage.duplicate_ids import is_newest
 from tridex.index.storage.spec import CollectionSpec
 from tridex.kernels import Codebook
 
-from .budget import MemoryBudget, needed_bytes
+from .budget import MAX_DELETED_SHARE, MemoryBudget, needed_bytes
 from .indexed_segment import IndexedSegment
 from .packing import ROWS_PER_COPY, Packing, columns_of, offsets_of, token_rows
 
@@ -67,6 +67,8 @@ class SegmentLoader:
         if self._budget is None:
             return
         size = collection.size() if added is None else self._size + collection.size(added)
+        if size.documents * (1 - MAX_DELETED_SHARE) > collection.count():
+            size = collection.size()  # Many of those counted were replaced or deleted since.
         try:
             self._budget.reserve(collection, needed_bytes(collection.spec, size, collection.codebook))
         except MemoryBudgetError:
