@@ -63,8 +63,7 @@ def search(
             for *row, version in zip(ids, scores.tolist(), texts, metadata, explanations, versions, strict=True)
         ]
 
-    query = texts[0] if len(texts) == 1 else None
-    return infer(models.SEARCH, inputs, outputs, {parameters.COLLECTION: collection, **options}, read, query)
+    return infer(models.SEARCH, inputs, outputs, {parameters.COLLECTION: collection, **options}, read, texts)
 
 
 def encode(model: Ensemble, texts: Sequence[bytes]) -> Call[list[Embeddings]]:
@@ -74,7 +73,7 @@ def encode(model: Ensemble, texts: Sequence[bytes]) -> Call[list[Embeddings]]:
         masks = tensor(models.EMBEDDING_MASK).astype(bool)
         return [padded[mask] for padded, mask in zip(tensor(models.EMBEDDINGS), masks, strict=True)]
 
-    return infer(model, {model.inputs[0]: string_column(texts)}, model.outputs, {}, read)
+    return infer(model, {model.inputs[0]: string_column(texts)}, model.outputs, {}, read, texts=texts)
 
 
 def rerank(query: bytes, texts: Sequence[bytes]) -> Call[list[RerankResult]]:
@@ -84,7 +83,7 @@ def rerank(query: bytes, texts: Sequence[bytes]) -> Call[list[RerankResult]]:
     def read(tensor: Answer) -> list[RerankResult]:
         return [RerankResult(index, score) for index, score in enumerate(tensor(models.SCORES)[0].tolist())]
 
-    return infer(models.RERANK, inputs, models.RERANK.outputs, {}, read, query)
+    return infer(models.RERANK, inputs, models.RERANK.outputs, {}, read, [query], texts)
 
 
 def upsert(

@@ -3,9 +3,9 @@
 Nothing is imported for it where the application has not done so: who traces has imported OpenTelemetry to set it up.
 The request carries the span's context to the server, which adds spans of its own below it (`--otlp-endpoint`).
 
-Attributes are those of OpenTelemetry's database conventions, and OpenInference's of a retrieval, which Phoenix and
-LangSmith show: ids and scores of hits, and, where OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT asks for content,
-the query and the hits' texts and metadata.
+Attributes are those of OpenTelemetry's database conventions, and OpenInference's of retrieval, reranking and embedding,
+which Phoenix and LangSmith show: ids and scores, and, where OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT asks for
+content, queries, texts and metadata.
 
 References:
     https://opentelemetry.io/docs/specs/semconv/database/
@@ -17,14 +17,15 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tridex.client.channel import Headers
-from tridex.client.results import SearchResult
+from tridex.client.results import Hit, RerankResult, SearchResult
 from tridex.client.wire import Call
-from tridex.protocol import models, parameters
+from tridex.protocol import labels, models, parameters
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -39,6 +40,10 @@ _KINDS = {
     models.ENCODE_DOCUMENT.name: "EMBEDDING",
 }
 """OpenInference's kinds of spans, by the served model."""
+
+_ROOM = 100
+"""Attributes of lists that a span may have. OpenTelemetry keeps 128 by default, and drops the oldest: of a long answer,
+all but the worst hits would be lost, and what kind of span it is."""
 
 _CONTENT = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 _WITH_CONTENT = ("true", "span_only", "span_and_event")
@@ -68,11 +73,9 @@ class RequestSpan:
             self._current.__exit__(kind, error, trace)
 
     def answered(self, result: T) -> T:
-        """The result, whose hits the span has then."""
-        if self._span is not None and isinstance(result, list) and len(result) == 1:
-            (only,) = result
-            if isinstance(only, SearchResult):
-                self._span.set_attributes(_documents(only))
+        """The result, whose documents the span has then."""
+        if self._span is not None:
+            self._span.set_attributes(_outcome(self._call, result))
         return result
 
     def _begin(self) -> None:
@@ -87,38 +90,81 @@ class RequestSpan:
         self.headers = {**self.headers, **carrier}
         if span.is_recording():
             self._span = span
-            if self._call.query is not None and _captures_content():
-                span.set_attribute("input.value", self._call.query.decode())
+            span.set_attributes(_given(self._call))
 
 
 def _description(call: Call[Any]) -> tuple[str, dict[str, Any]]:
     """The span's name and attributes."""
     model, given = call.arguments["model_name"], call.arguments["parameters"]
-    operation = given.get(parameters.OPERATION, model)
+    operation = labels.RERANK_TEXTS if model == models.RERANK.name else given.get(parameters.OPERATION, model)
     attributes = {"db.system.name": "tridex", "db.operation.name": operation}
     if collection := given.get(parameters.COLLECTION):
         attributes["db.collection.name"] = collection
     if kind := _KINDS.get(model):
         attributes["openinference.span.kind"] = kind
     if model == models.SEARCH.name:
-        attributes["tridex.mode"] = given.get(parameters.MODE, parameters.DEFAULT_MODE)
-        attributes.update(
-            {f"tridex.{name}": given[name] for name in (parameters.EXACT, parameters.TOP_K) if name in given}
-        )
+        mode = given.get(parameters.MODE, parameters.DEFAULT_MODE)
+        attributes["tridex.mode"] = labels.mode_label(mode, exact=given.get(parameters.EXACT, True))
+        if parameters.TOP_K in given:
+            attributes["tridex.top_k"] = given[parameters.TOP_K]
     return f"{operation} {collection}" if collection else operation, attributes
 
 
-def _documents(result: SearchResult) -> dict[str, Any]:
-    """The hits, as OpenInference has the documents of a retrieval."""
-    with_content = _captures_content()
+def _given(call: Call[Any]) -> dict[str, Any]:
+    """What the request asks with and about."""
+    queries, texts = ([text.decode() for text in several] for several in (call.queries, call.texts))
     attributes: dict[str, Any] = {}
-    for i, hit in enumerate(result):
-        document = f"retrieval.documents.{i}.document"
-        attributes[f"{document}.id"], attributes[f"{document}.score"] = hit.id, hit.score
-        if with_content and hit.text is not None:
-            attributes[f"{document}.content"] = hit.text
-        if with_content and hit.metadata is not None:
-            attributes[f"{document}.metadata"] = json.dumps(hit.metadata)
+    if not _captures_content():
+        return attributes
+    if len(queries) == 1:
+        attributes["input.value"] = queries[0]
+    elif queries:
+        attributes.update({"input.value": json.dumps(queries), "input.mime_type": "application/json"})
+    model = call.arguments["model_name"]
+    if model == models.RERANK.name:
+        attributes["reranker.query"] = queries[0]
+        documents = ({"id": str(i), "content": text} for i, text in enumerate(texts))
+        attributes.update(_listed("reranker.input_documents", "document", documents, _ROOM // 2))
+    elif _KINDS.get(model) == "EMBEDDING":
+        attributes.update(_listed("embedding.embeddings", "embedding", ({"text": text} for text in texts), _ROOM))
+    return attributes
+
+
+def _outcome(call: Call[Any], result: object) -> dict[str, Any]:
+    """The documents of an answer to one query, best first."""
+    if not isinstance(result, list):
+        return {}
+    if call.arguments["model_name"] == models.RERANK.name:
+        best_first = sorted(result, key=lambda one: -one.relevance_score)
+        return _listed(
+            "reranker.output_documents", "document", (_reranked(call, one) for one in best_first), _ROOM // 2
+        )
+    if len(result) == 1 and isinstance(result[0], SearchResult):
+        return _listed("retrieval.documents", "document", map(_found, result[0]), _ROOM)
+    return {}
+
+
+def _reranked(call: Call[Any], result: RerankResult) -> dict[str, Any]:
+    content = {"content": call.texts[result.index].decode()} if _captures_content() else {}
+    return {"id": str(result.index), "score": result.relevance_score, **content}
+
+
+def _found(hit: Hit) -> dict[str, Any]:
+    found: dict[str, Any] = {"id": hit.id, "score": hit.score}
+    if _captures_content() and hit.text is not None:
+        found["content"] = hit.text
+    if _captures_content() and hit.metadata is not None:
+        found["metadata"] = json.dumps(hit.metadata)
+    return found
+
+
+def _listed(name: str, kind: str, items: Iterable[Mapping[str, Any]], room: int) -> dict[str, Any]:
+    """A list as OpenInference writes it, one attribute for each field: the first items, as far as there is room."""
+    attributes: dict[str, Any] = {}
+    for i, item in enumerate(items):
+        if len(attributes) + len(item) > room:
+            break
+        attributes.update({f"{name}.{i}.{kind}.{field}": value for field, value in item.items()})
     return attributes
 
 

@@ -29,15 +29,16 @@ Answer: TypeAlias = Callable[[Tensor], Array]
 class Call(Generic[T_co]):
     """One request: the method of tritonclient's InferenceServerClient, its arguments, and how the answer is read.
 
-    `retried`: whether it is sent again where the server could not be reached or was not ready. `query`: the text that
-    is searched for, where it is one, for traces.
+    `retried`: whether it is sent again where the server could not be reached or was not ready. `queries` and `texts`:
+    those that it asks with, and those that it asks about, for traces.
     """
 
     method: str
     arguments: Mapping[str, Any]
     read: Callable[[Any], T_co]
     retried: bool = True
-    query: bytes | None = None
+    queries: Sequence[bytes] = ()
+    texts: Sequence[bytes] = ()
 
     def arguments_within(self, timeout_s: float) -> dict[str, Any]:
         """The arguments of an attempt that may take so long. An inference tells the server, where a search may wait."""
@@ -61,7 +62,8 @@ def infer(
     outputs: Sequence[Tensor],
     parameters: Parameters,
     read: Callable[[Answer], T],
-    query: bytes | None = None,
+    queries: Sequence[bytes] = (),
+    texts: Sequence[bytes] = (),
 ) -> Call[T]:
     """A request to `model`; `read` makes the result of the answer's tensors. Raises InvalidArgument where it is too
     large."""
@@ -92,7 +94,7 @@ def infer(
         "outputs": [InferRequestedOutput(spec.name) for spec in outputs],
         "parameters": dict(parameters),
     }
-    return Call("infer", arguments, read_tensors, query=query)
+    return Call("infer", arguments, read_tensors, queries=queries, texts=texts)
 
 
 def string_rows(values: Sequence[Sequence[bytes]]) -> Array:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from tridex.protocol.labels import APPROXIMATE
 from tridex.protocol.parameters import SEARCH_MODES
 
-from .table import APPROXIMATE, STAGE_BATCHES, STAGE_DURATION, Stage
+from .table import STAGE_BATCHES, STAGE_DURATION, Stage
 
 SEARCH_STAGES = tuple(
     stage.value for stage in (Stage.WAIT, Stage.TOKENISE, Stage.ENCODE, Stage.SCORE, Stage.FETCH, Stage.ANSWER)

@@ -36,10 +36,6 @@ SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1
 """Upper bounds of every histogram's buckets: a stage may take 50 µs on a GPU, a write some seconds."""
 
 
-APPROXIMATE = "approximate_"
-"""Stands before a search's mode in the label `mode` where `exact` is false."""
-
-
 class Stage(str, Enum):
     """What a request spends its time on; the values of the label `stage`."""
 

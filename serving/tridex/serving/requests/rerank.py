@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tridex.protocol import limits, models
+from tridex.protocol import labels, limits, models
 from tridex.serving.backend import fields
 from tridex.serving.backend.service import Request, Sender, invalid
 
@@ -20,7 +20,7 @@ class RerankRequest:
     @classmethod
     def parse(cls, request: Request) -> RerankRequest:
         """Raises RequestError INVALID_ARGUMENT."""
-        request.sender.timeline.is_about("rerank_texts")  # `rerank` is a search's mode
+        request.sender.timeline.is_about(labels.RERANK_TEXTS)
         query, *others = fields.texts(request, models.QUERY_TO_RERANK)
         texts = fields.texts(request, models.RERANK_TEXTS)
         if others:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from tridex.index import MAX_QUERY_WORDS
 from tridex.protocol import limits, models, parameters
+from tridex.protocol.labels import mode_label
 from tridex.serving.backend import fields
 from tridex.serving.backend.service import Request, Sender, invalid
-from tridex.serving.metrics.table import APPROXIMATE
 from tridex.serving.modes import Mode, parse_mode
 
 _MAX_VERSION = 2**63 - 1
@@ -56,8 +56,7 @@ class SearchRequest:
         top_k = fields.integer(request, parameters.TOP_K, 1, limits.MAX_TOP_K, default=limits.DEFAULT_TOP_K)
         offset = fields.integer(request, parameters.OFFSET, 0, limits.MAX_TOP_K - top_k, default=0)
         mode = parse_mode(request, top_k + offset)
-        label = mode.name if mode.exact else f"{APPROXIMATE}{mode.name}"
-        request.sender.timeline.is_about("search", label, top_k=top_k)
+        request.sender.timeline.is_about("search", mode_label(mode.name, mode.exact), top_k=top_k)
         normalize = fields.flag(request, parameters.NORMALIZE, default=False)
         if normalize and not mode.scores_are_maxsim and mode.largest_score is None:
             raise invalid(
