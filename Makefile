@@ -23,7 +23,7 @@ EXPORTED = ls model_repository/encoder/*/manifest.json >/dev/null 2>&1 || \
   $(BIN)/tridex export $(MODEL) --precision $(PRECISION)
 .DEFAULT_GOAL := help
 .PHONY: help install demo serve export index build search perf bench bench-build bench-kernels bench-index
-.PHONY: bench-candidates bench-overload bench-start bench-ingest quality soak gpu install-gpu try test test-browser
+.PHONY: bench-candidates bench-overload bench-start bench-ingest quality observe soak gpu install-gpu try test test-browser
 .PHONY: test-crash docs generate lint lint-deploy clean
 
 help: ## list the targets
@@ -104,6 +104,10 @@ bench-overload: install ## send ten times more searches than the server can do: 
 	@$(EXPORTED)
 	$(BIN)/python -m benchmarks.overload --data $(DATA)
 
+observe: install $(DEPLOY_VENV)/bin/prometheus ## has every query of the dashboards data? A real Prometheus watches a mixed load for MINUTES=4
+	@$(EXPORTED)
+	$(BIN)/python -m benchmarks.observe --prometheus $(DEPLOY_VENV)/bin/prometheus --data $(DATA) $(if $(filter command line,$(origin MINUTES)),--minutes $(MINUTES))
+
 soak: install ## a mixed load for MINUTES=10: fails where memory, file descriptors or disk grow
 	@$(EXPORTED)
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES) --data $(DATA)
@@ -158,7 +162,7 @@ lint: install docs ## ruff, mypy --strict, the arrows between the packages, the 
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# promtool is in Debian's package prometheus, of which nothing else is needed; where it is installed that one is taken.
+# promtool is in Debian's package prometheus, whose own program `make observe` runs; an installed one is taken.
 $(DEPLOY_VENV)/.done: deploy/requirements-lint.txt
 	$(PYTHON) -m venv $(DEPLOY_VENV)
 	$(DEPLOY_VENV)/bin/pip install --quiet --requirement $<
@@ -167,6 +171,9 @@ $(DEPLOY_VENV)/.done: deploy/requirements-lint.txt
 	  && dpkg-deb --extract prometheus_*.deb . ; }
 	ln -sf "$$(command -v promtool || echo ../usr/bin/promtool)" $(DEPLOY_VENV)/bin/promtool
 	@touch $@
+
+$(DEPLOY_VENV)/bin/prometheus: $(DEPLOY_VENV)/.done
+	ln -sf "$$(command -v prometheus || echo ../usr/bin/prometheus)" $@
 
 lint-deploy: $(DEPLOY_VENV)/.done ## check images, chart, alerts and dashboards (deploy/), without a container runtime
 	$(DEPLOY_VENV)/bin/python deploy/check.py
