@@ -104,9 +104,9 @@ bench-overload: install ## send ten times more searches than the server can do: 
 	@$(EXPORTED)
 	$(BIN)/python -m benchmarks.overload --data $(DATA)
 
-observe: install $(DEPLOY_VENV)/bin/prometheus ## has every query of the dashboards data? A real Prometheus watches a mixed load for MINUTES=4
+observe: install $(DEPLOY_VENV)/bin/prometheus ## has every query of the dashboards data? A real Prometheus watches a mixed load for MINUTES=10
 	@$(EXPORTED)
-	$(BIN)/python -m benchmarks.observe --prometheus $(DEPLOY_VENV)/bin/prometheus --data $(DATA) $(if $(filter command line,$(origin MINUTES)),--minutes $(MINUTES))
+	$(BIN)/python -m benchmarks.observe --prometheus $(DEPLOY_VENV)/bin/prometheus --minutes $(MINUTES) --data $(DATA)
 
 soak: install ## a mixed load for MINUTES=10: fails where memory, file descriptors or disk grow
 	@$(EXPORTED)

@@ -1,6 +1,6 @@
 """Has every query of the dashboards data? A real Prometheus watches a server under a mixed load.
 
-python -m benchmarks.observe --minutes 4 --prometheus prometheus
+python -m benchmarks.observe --minutes 10 --prometheus prometheus
 
 The load is the soak's, with errors and bursts that overload the server beside it. Prometheus has the configuration and
 the alerts of deploy/; its own page is there while the load runs. At the end every query is asked, as Grafana asks it,
@@ -169,7 +169,7 @@ def table(found: Sequence[tuple[Query, list[float]]]) -> Table:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=4.0)
+    parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--prometheus", default="prometheus", help="the program")
     parser.add_argument("--data", type=Path, default=Path(".tridex"))
     parser.add_argument("--repository", type=Path, default=Path("model_repository"))
