@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from eventually import eventually
 
+from tridex.serving.server import leftovers
 from tridex.serving.server.errors import ServerError
 from tridex.serving.server.leftovers import own_prefix, remove_leftovers
 from tridex.serving.server.log import Log, open_log
@@ -215,3 +216,12 @@ def test_leftovers_of_processes_that_ended_go() -> None:
     assert (region.exists(), folder.exists(), own.exists(), other.exists()) == (False, False, True, True)
     own.rmdir()
     other.rmdir()
+
+
+def test_a_start_bears_any_name_in_shared_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leftovers, "SHARED_MEMORY", tmp_path)  # another server there may be of before this was so
+    of_nobody, of_init, no_id = (tmp_path / f"tridex-{owner}-left" for owner in ("9" * 20, "1", "\N{SUPERSCRIPT TWO}"))
+    for path in (of_nobody, of_init, no_id):
+        path.touch()
+    remove_leftovers()
+    assert (of_nobody.exists(), of_init.exists(), no_id.exists()) == (False, True, True)

@@ -32,7 +32,7 @@ def remove_leftovers() -> None:
     for place in (SHARED_MEMORY, Path(tempfile.gettempdir())):
         for left in place.glob(f"{PREFIX}*-*"):
             owner = left.name[len(PREFIX) :].partition("-")[0]
-            if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            if owner.isdecimal() and not _is_running(int(owner)):
                 _remove(left)
     # The Python backend makes one for packed environments at each start; we have none, and a killed server leaves it.
     servers = [p.info["create_time"] for p in psutil.process_iter(["name", "create_time"]) if _is_server(p)]
@@ -52,6 +52,13 @@ def _remove(path: Path) -> None:
     # Not ours to remove, or gone meanwhile.
     with contextlib.suppress(OSError):
         path.unlink() if not path.is_dir() else shutil.rmtree(path)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return psutil.pid_exists(pid)
+    except OverflowError:  # Whoever may write there may name a number that no process can have.
+        return False
 
 
 def _is_server(process: psutil.Process) -> bool:
