@@ -56,7 +56,7 @@ def _remove(path: Path) -> None:
 
 def _is_running(pid: int) -> bool:
     try:
-        return psutil.pid_exists(pid)
+        return bool(psutil.pid_exists(pid))
     except OverflowError:  # Whoever may write there may name a number that no process can have.
         return False
 
