@@ -35,7 +35,9 @@ from tridex.kernels import Codec, train_codebook
 DIM = 16
 SPEC = CollectionSpec(DIM, Codec.FLOAT32, fingerprint="f" * 64)
 CPU = torch.device("cpu")
-STORE_0_1 = Path(__file__).parents[1] / "data" / "store-0.1" / "store"
+DATA = Path(__file__).parents[1] / "data"
+EARLIER = {4: ("store-0.1", 10), 3: ("before-0.1/format-3", 2), 2: ("before-0.1/format-2", 2)}
+"""Of each format a store that an earlier version wrote, and its collections."""
 
 
 def embeddings_of(key: str, revision: int) -> np.ndarray:
@@ -148,10 +150,13 @@ def test_only_what_is_new_is_copied_and_the_oldest_backup_goes(tmp_path: Path) -
     assert answers(Store(tmp_path / "new"), "c")[0] == held[0]
 
 
-def test_stores_of_earlier_formats_are_backed_up_and_checked(tmp_path: Path) -> None:
-    store = Store(shutil.copytree(STORE_0_1, tmp_path / "store"))
+@pytest.mark.parametrize("store_format", EARLIER)
+def test_stores_of_earlier_formats_are_backed_up_and_checked(tmp_path: Path, store_format: int) -> None:
+    written, collections = EARLIER[store_format]
+    store = Store(shutil.copytree(DATA / written / "store", tmp_path / "store"))
     checked = check_store(store)
-    assert checked.corrupt == [] and checked.formats == {4: 10} and checked.without_sum == checked.files
+    assert checked.corrupt == [] and checked.formats == {store_format: collections}
+    assert checked.without_sum == checked.files
     back_up(store, tmp_path / "backups")
     restore(tmp_path / "backups", tmp_path / "new")
     restored = Store(tmp_path / "new")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tridex.index import Collection, CollectionSpec, Document, Follower, Store
@@ -98,7 +98,7 @@ def test_a_step_is_small_and_ends(sizes: list[tuple[int, int, int]]) -> None:
         first = ids.index(chosen[0].id)
         assert ids[first : first + len(chosen)] == [file.id for file in chosen], "neighbours"
         live, size = sum(file.live for file in chosen), sum(file.bytes for file in chosen)
-        assert live >= compaction._MIN_GROWTH * max(file.live for file in chosen)
+        assert len(chosen) // compaction._MIN_FILES * live >= compaction._MIN_GROWTH * max(f.live for f in chosen)
         merged = compaction._File(1000 + max(ids), live, 0, size)
         remaining = [*remaining[:first], *remaining[first + len(chosen) :], merged]
     else:
@@ -106,6 +106,35 @@ def test_a_step_is_small_and_ends(sizes: list[tuple[int, int, int]]) -> None:
     half_deleted = compaction._worth_clearing(remaining)
     most = max(compaction._STEP_BYTES, sum(file.bytes for file in remaining) // compaction._STEPS_TO_REWRITE_ALL)
     assert sum(file.bytes for file in half_deleted[:-1]) <= most
+
+
+def nested(depth: int) -> list[int]:
+    """Sizes of which the largest among neighbours is always more than a quarter of them: 1 3 1 9 1 3 1 ..."""
+    return [*nested(depth - 1), 3**depth, *nested(depth - 1)] if depth >= 0 else []
+
+
+@settings(deadline=None)
+@example(nested(6))
+@given(st.lists(st.integers(0, 7).map(lambda power: 2**power), max_size=150))
+def test_whatever_the_sizes_of_writes_few_files_stay_and_a_row_is_copied_a_few_times(sizes: list[int]) -> None:
+    """Sizes of writes in rows, all together too few for a full file. A row of a file of n rows, after w writes, was
+    copied by at most log2(n) of the merges that double its file, and by w / 23 of the others: these merge 24 files and
+    more, of which 23 are gone then."""
+    files: list[compaction._File] = []
+    merges_of_many = 0
+    many, most = 3 * compaction._MIN_FILES, compaction._MIN_FILES * compaction._MIN_GROWTH
+    for writes, rows in enumerate(sizes, 1):
+        files.append(compaction._File(writes, rows, 0, rows))
+        while chosen := compaction._worth_merging(files):
+            live = sum(file.live for file in chosen)
+            if len(chosen) < many:
+                assert live >= 2 * max(file.live for file in chosen)
+            else:
+                merges_of_many += 1
+            first = files.index(chosen[0])
+            files = [*files[:first], compaction._File(chosen[0].id, live, 0, live), *files[first + len(chosen) :]]
+        assert len(files) < most
+        assert merges_of_many * (many - 1) <= writes
 
 
 def test_snapshots_follow_steps_without_loading(collection: Collection, tmp_path: Path) -> None:

@@ -144,10 +144,11 @@ def test_the_text_index_is_extended_while_fields_are_added(tmp_path: Path, monke
     assert sorted(collection.search_texts("text", 9).ids) == [*"abcd"]
 
 
-def test_fields_are_added_to_a_store_of_an_older_version(tmp_path: Path) -> None:
-    written = Path(__file__).parents[1] / "data" / "store-0.1"
-    expected = json.loads((written / "expected.json").read_text())["collections"]
-    store = Store(shutil.copytree(written / "store", tmp_path / "store"))
+@pytest.mark.parametrize("written", ["store-0.1", "before-0.1/format-3", "before-0.1/format-2"])
+def test_fields_are_added_to_a_store_of_an_older_version(tmp_path: Path, written: str) -> None:
+    folder = Path(__file__).parents[1] / "data" / written
+    expected = json.loads((folder / "expected.json").read_text())["collections"]
+    store = Store(shutil.copytree(folder / "store", tmp_path / "store"))
     name = next(name for name in expected if expected[name]["spec"]["fields"])
     collection = store.open(name)
     before = dict(collection.spec.fields)

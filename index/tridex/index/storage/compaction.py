@@ -29,8 +29,9 @@ _STEP_BYTES = 32 * 2**20
 _STEP_FILES = 64
 _MIN_FILES = 8
 _MIN_GROWTH = 4
-"""Neighbours that are worth a merge: so many, whose rows together are so many times those of the largest. A row is
-copied once each time its file grows by this factor, and few files stay that could be merged."""
+"""Neighbours that are worth a merge: so many, whose rows together are so many times those of the largest; half of it
+for twice as many, and four times as many are worth it whatever their sizes. A row is copied about once each time its
+file grows by this factor, and fewer than 32 neighbours stay that could be merged."""
 
 _DELETED_SHARE = 1 / 4
 """Deleted rows of a file that is worth rewriting."""
@@ -125,7 +126,8 @@ def _worth_merging(files: Sequence[_File]) -> Sequence[_File]:
                 break
             rows += file.live
             largest = max(largest, file.live)
-            if end - first >= _MIN_FILES and rows >= _MIN_GROWTH * largest:
+            count = end - first
+            if count >= _MIN_FILES and count // _MIN_FILES * rows >= _MIN_GROWTH * largest:
                 best = files[first:end]
         if best:
             return best

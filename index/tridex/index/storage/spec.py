@@ -20,9 +20,10 @@ The policy:
 - A collection of a format that this version does not read is refused with that number, and the others are served. Its
   files are not touched. The registry's files have no number: one with a key that this version does not know is refused
   in the same way.
-- A format that is read is covered by a test: tests/index/test_spec.py for the specification, and a store that 0.1.0
-  wrote in tests/data/store-0.1, which is also checked, backed up and restored (tests/index/test_backup.py). How a
-  collection gets a newer format is in docs/guides/backup.md.
+- A format that is read is covered by a test: tests/index/test_spec.py for the specification, and a store of each older
+  format, written by the code of then (tests/data), which is read, searched, written to
+  (tests/index/test_store_compatibility.py), given fields, checked, backed up and restored. How a collection gets a
+  newer format is in docs/guides/backup.md.
 """
 
 from __future__ import annotations
