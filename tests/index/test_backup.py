@@ -345,6 +345,12 @@ def test_a_corrupt_name_does_not_end_the_check(tmp_path: Path) -> None:
     assert checked.collections == len(store.names()) - 1 and reason.endswith(f"make the file say {whole}")
 
 
+def test_a_file_is_no_folder_of_backups(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BackupError, match="/file is a file; expected a folder for backups"):
+        back_up(make(tmp_path / "store"), tmp_path / "file")
+
+
 def test_a_new_collection_has_its_sums(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.create("empty", SPEC)

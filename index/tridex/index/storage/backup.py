@@ -125,7 +125,7 @@ def restore(destination: Path, folder: Path, name: str | None = None, progress: 
         StoreFullError: No room for the store.
     """
     destination, folder = destination.absolute(), folder.absolute()
-    if folder.is_relative_to(destination):
+    if folder.resolve().is_relative_to(destination.resolve()):
         raise BackupError(f"the store {folder} would be in {destination}, which holds backups and nothing else")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BackupError(
@@ -285,6 +285,8 @@ def _check_destination(destination: Path, store: Path) -> None:
     if here.is_relative_to(there) or there.is_relative_to(here):
         raise BackupError(f"{destination} and the store {store} are in each other; expected a folder of its own")
     if destination.exists():
+        if not destination.is_dir():
+            raise BackupError(f"{destination} is a file; expected a folder for backups")
         others = {path.name for path in destination.iterdir()} - {_COLLECTIONS, _BACKUPS, _LOCK}
         if others:
             raise BackupError(f"{destination} holds {min(others)!r}; expected a folder for nothing else than backups")
