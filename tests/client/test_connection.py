@@ -9,12 +9,14 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
+from certificates import Authority
 
 from tridex.client import TLS, AsyncClient, Client, InvalidArgument, Timeout, TridexError, Unavailable
 from tridex.client.channel import headers_of, target
@@ -167,6 +169,41 @@ async def test_an_address_without_a_server(make_client, address):
         await client.count("docs")
     assert await client.is_ready() is False
     await client.close()
+
+
+@pytest.fixture(scope="module")
+def authorities(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("authorities")
+    return Authority(folder, "ours"), Authority(folder, "theirs")
+
+
+@pytest.mark.parametrize(
+    ("server", "client", "kind", "message"),
+    [
+        ("tls", "theirs", InvalidArgument, r"^tls: the server's certificate is not trusted: .*tls\.ca"),
+        ("none", "ours", InvalidArgument, "^tls: the server does not use TLS"),
+        ("tls", "none", Unavailable, "as by a server that expects TLS, or a client's certificate"),
+        ("mutual", "ours", Unavailable, "as by a server that expects TLS, or a client's certificate"),
+    ],
+)
+async def test_tls_that_does_not_fit_the_server_is_said(make_client, authorities, server, client, kind, message):
+    ours, theirs = authorities
+    pair = ours.issue("server")
+    listening = grpc.server(ThreadPoolExecutor(1))
+    if server == "none":
+        port = listening.add_insecure_port("127.0.0.1:0")
+    else:
+        clients = ours.cert.read_bytes() if server == "mutual" else None
+        own = [(pair.key.read_bytes(), pair.cert.read_bytes())]
+        port = listening.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials(own, clients, server == "mutual"))
+    listening.start()
+    tls = {"none": False, "ours": TLS(ca=ours.cert), "theirs": TLS(ca=theirs.cert)}[client]
+    refused = make_client(f"127.0.0.1:{port}", timeout_s=10, tls=tls)
+    with pytest.raises(kind, match=message) as error:
+        await refused.count("docs")
+    assert ("after 5 attempts" in str(error.value)) == (kind is Unavailable)
+    await refused.close()
+    listening.stop(None)
 
 
 async def test_a_closed_client_says_so(make_client, triton):

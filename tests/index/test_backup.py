@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 import subprocess
 import tempfile
@@ -282,3 +284,79 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
         pytest.raises(BackupError, match="another process is making a backup"),
     ):
         back_up(store, tmp_path / "backups")
+
+
+def test_backups_of_a_store_are_not_replaced_by_those_of_another(tmp_path: Path) -> None:
+    store, backups = make(tmp_path / "store"), tmp_path / "backups"
+    first = back_up(store, backups, keep=1)
+    other = Store(tmp_path / "other")
+    (tmp_path / "other" / "collections").mkdir(parents=True)
+    for make_other in (lambda: None, lambda: other.create("of-another", SPEC)):
+        make_other()
+        with pytest.raises(BackupError, match=r"has none of the names in the newest backup, .*expected the same store"):
+            back_up(other, backups, keep=1)
+    assert restore(backups, tmp_path / "restored").name == first.name
+    assert back_up(other, tmp_path / "others").collections == 1
+
+
+@pytest.mark.parametrize("place", ["new", "collections/x"])
+def test_a_store_is_not_restored_among_the_backups(tmp_path: Path, place: str) -> None:
+    store, backups = make(tmp_path / "store"), tmp_path / "backups"
+    back_up(store, backups)
+    with pytest.raises(BackupError, match="which holds backups and nothing else"):
+        restore(backups, backups / place)
+    assert back_up(store, backups).copied_bytes == 0
+
+
+def test_what_a_killed_restore_has_left_goes_and_one_under_way_stays(tmp_path: Path) -> None:
+    store, backups = make(tmp_path / "store"), tmp_path / "backups"
+    back_up(store, backups)
+    left, under_way = (tmp_path / f".new.restored-{name}" for name in ("left", "under-way"))
+    for folder in (left, under_way):
+        (folder / "collections").mkdir(parents=True)
+    lock = os.open(under_way, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    restore(backups, tmp_path / "new")
+    os.close(lock)
+    assert not left.exists() and under_way.exists()
+
+
+def test_files_of_an_index_that_are_missing_are_named(tmp_path: Path) -> None:
+    store = make(tmp_path)
+    name = store.names()[0]
+    collection = store.open(name)
+    collection.index_new_texts()
+    store.open(name).record_checksums()
+    files = [file for file in store.open(name).files() if file.startswith("_indices/")]
+    assert files and not check_store(store).corrupt
+    for file in files:
+        path = collection.folder / file
+        content = path.read_bytes()
+        path.unlink()
+        assert str(path) in {corruption.file for corruption in check_store(store).corrupt}
+        path.write_bytes(content)
+
+
+def test_a_corrupt_name_does_not_end_the_check(tmp_path: Path) -> None:
+    store = make(tmp_path)
+    name = store.names()[0]
+    store.set_alias("alias-of-it", name)
+    whole = (tmp_path / "names" / name).read_text()
+    (tmp_path / "names" / name).write_text("x")
+    checked = check_store(store)
+    (reason,) = [
+        corruption.reason for corruption in checked.corrupt if corruption.file == str(tmp_path / "names" / name)
+    ]
+    assert checked.collections == len(store.names()) - 1 and reason.endswith(f"make the file say {whole}")
+
+
+def test_a_file_is_no_folder_of_backups(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BackupError, match="/file is a file; expected a folder for backups"):
+        back_up(make(tmp_path / "store"), tmp_path / "file")
+
+
+def test_a_new_collection_has_its_sums(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.create("empty", SPEC)
+    assert check_store(store).without_sum == 0

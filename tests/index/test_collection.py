@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +25,7 @@ from tridex.index import (
     InvalidDocumentError,
     Store,
     TokenIndexError,
+    check_store,
 )
 from tridex.kernels import Codec
 
@@ -253,13 +255,29 @@ def test_a_name_means_one_thing(tmp_path: Path) -> None:
 def test_what_a_crash_left_behind_goes_with_the_next_drop(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.create("a", SPEC)
-    half = store.resolve("a").folder.with_name("b-12345678.lance")
-    half.mkdir()
+    half = [store.resolve("a").folder.with_name(f".{kind}-b-12345678.lance") for kind in ("new", "dropped")]
+    for folder in half:
+        folder.mkdir()
     (tmp_path / "names" / ".staged").write_text("{")
     store.create("b", SPEC)
     assert store.names() == ["a", "b"]
     store.drop("a")
-    assert not half.exists() and store.open("b").count() == 0
+    assert not any(folder.exists() for folder in half) and store.open("b").count() == 0
+
+
+def test_a_drop_takes_no_folder_but_its_own(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    kept = [store.create(name, SPEC).folder for name in ("a", "b")]
+    (tmp_path / "names" / "a").unlink()
+    store.create("c", SPEC)
+    store.drop("c")
+    assert store.unnamed() == kept[:1] and all(folder.is_dir() for folder in kept)
+    # What `check_store` says brings it back.
+    (reason,) = [corruption.reason for corruption in check_store(store).corrupt if corruption.file == str(kept[0])]
+    said = re.search(r"make the file (\S+) say (\{.*?\});", reason)
+    assert said
+    Path(said[1]).write_text(said[2])
+    assert store.names() == ["a", "b"] and store.open("a").folder == kept[0] and not check_store(store).corrupt
 
 
 def test_a_foreign_dataset_is_named(tmp_path: Path) -> None:

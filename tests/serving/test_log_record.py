@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from eventually import eventually
 
-from tridex.serving.log_record import LogRecord, ToLauncher, read_line
+from tridex.serving.log_record import LogFormat, LogRecord, ToLauncher, read_line
 from tridex.serving.server.log import open_log
 
 
@@ -18,9 +19,30 @@ def test_triton_servers_lines_are_read() -> None:
     assert (record.source, record.level, record.message) == ("tritonserver", "WARNING", 'loading: "search":1')
 
 
-@pytest.mark.parametrize("line", ["free(): invalid pointer", "E12 is no record", '{"tridex_log": {"cut', "", "\ufffd"])
+NESTED = '{"tridex_log": ' + 100_000 * "["
+AT = '{"tridex_log": {"source": "search", "message": "m", "at": %s}}'
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        NESTED,
+        AT % '"x"',
+        AT % "1e300",
+        AT % "NaN",
+        AT % "-1",
+        "free(): invalid pointer",
+        "E12 is no record",
+        '{"tridex_log": {"cut',
+        "",
+        "\ufffd",
+    ],
+)
 def test_whatever_else_is_written_is_a_record_by_itself(line: str) -> None:
-    assert (read_line(line).message, read_line(line).level) == (line, "INFO")
+    record = read_line(line)
+    assert (record.message, record.level) == (line, "INFO")
+    for form in get_args(LogFormat):
+        assert line[:10] in record.formatted(form) or form == "json"
 
 
 def test_what_python_logs_comes_with_traceback_and_trace_as_one_record() -> None:
@@ -46,6 +68,12 @@ def test_what_python_logs_comes_with_traceback_and_trace_as_one_record() -> None
         "details": "OSError: no\nroom",
         "trace_id": "ab" * 16,
     }
+
+
+def test_no_message_makes_a_second_record() -> None:
+    message = "CUDA error\n1970-01-01T00:00:00.000Z INFO launcher: forged\n"
+    first, *further = LogRecord("search", message, "ERROR").formatted("plain").splitlines()
+    assert first.endswith("ERROR search: CUDA error") and further == [f"    {message.splitlines()[1]}"]
 
 
 def test_what_does_not_apply_is_left_out() -> None:

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+import tomllib
 import typer
-from pydantic import SecretStr
+from hypothesis import given
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from tridex.serving.cli.serve import serve
-from tridex.serving.settings import InvalidSettingError, ModelSettings, ServerSettings, environment
+from tridex.serving.settings import InvalidSettingError, ModelSettings, ServerSettings, environment, misspelt
 from tridex.serving.settings_table import settings_table
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "settings.md"
@@ -147,11 +149,50 @@ def test_the_settings_are_printed_as_a_file_with_their_sources(monkeypatch: pyte
     assert ServerSettings.load(file=again) == ServerSettings.load(flags, file)
 
 
-def test_secrets_are_masked() -> None:
-    class WithSecret(ServerSettings):
-        token: SecretStr = SecretStr("a secret")
+@given(text=st.text(st.characters(exclude_categories=["Cs"]), min_size=1), seconds=st.floats(1e-9, 1e6))
+def test_whatever_is_set_is_read_back_as_it_was_printed(text: str, seconds: float) -> None:
+    chosen = ServerSettings.load({"store": text, "start_timeout_s": seconds})
+    written = tomllib.loads(chosen.to_toml({}, None))
+    assert ServerSettings.load(written) == chosen
 
-    assert 'token = "**********"  # default' in WithSecret.load().to_toml({}, None)
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("memory_budget", True, "a number of bytes"),
+        ("log_size", "9" * 400, "a number of bytes"),
+        ("log_size", "99999999999TiB", "a number of bytes"),
+        ("grpc_keepalive_s", "inf", "seconds, more than 0 and at most 1,000,000"),
+        ("start_timeout_s", float("nan"), "seconds, more than 0"),
+        ("stop_timeout_s", "1e300", "seconds, from 0 to 1,000,000"),
+        ("grpc_port", 99999, "a port, 1 to 65535"),
+        ("host", "", "an IPv4 address"),
+        ("metrics_host", "::1", "an IPv4 address"),
+        ("otlp_endpoint", "collector:4318", "a URL without a password"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_name(name: str, value: object, expected: str) -> None:
+    with pytest.raises(InvalidSettingError) as refused:
+        ServerSettings.load({name: value})
+    assert str(refused.value).startswith(f"--{name.replace('_', '-')} is {value!r}; expected {expected}")
+
+
+def test_a_password_in_a_url_is_refused_and_not_repeated() -> None:
+    with pytest.raises(InvalidSettingError, match=r"'http://\*\*\*@h:4318'; expected a URL without a password"):
+        ServerSettings.load({"otlp_endpoint": "http://user:secret@h:4318"})
+
+
+def test_a_misspelt_variable_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIDEX_GRPC_PROT", "9001")
+    for other in ("TRIDEX_API_KEY", "TRIDEX_SERVER_CA", "TRIDEX_CLIENT_KEY", "TRIDEX_SERVICE_HOST", "TRIDEX_PORT"):
+        monkeypatch.setenv(other, "x")
+    assert misspelt() == ["TRIDEX_GRPC_PROT is no setting and has no effect; TRIDEX_GRPC_PORT is one"]
+
+
+def test_a_file_that_the_environment_names_is_refused_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIDEX_CONFIG", "nope")
+    with pytest.raises(InvalidSettingError, match="TRIDEX_CONFIG is 'nope'; expected a TOML file"):
+        ServerSettings.load(file=Path("nope"))
 
 
 @pytest.mark.parametrize(

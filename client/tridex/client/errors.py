@@ -14,9 +14,9 @@
     └── ServerError         everything else: the server failed
 
 An error of the server is sorted by its gRPC status code, or by the tag in front of its message where Triton server has
-no code for it (tridex.protocol.error_tags). Words decide in two cases alone, where gRPC and Triton server use the code
-of something else: a message or header that is too large, and a restricted protocol. Each error keeps tritonclient's
-exception as its cause; one that the client raises before it sends anything has none.
+no code for it (tridex.protocol.error_tags). Words decide in three cases alone, where gRPC and Triton server use the
+code of something else: a message or header that is too large, a restricted protocol, and TLS that cannot be agreed on.
+Each error keeps tritonclient's exception as its cause; one that the client raises before it sends anything has none.
 """
 
 from __future__ import annotations
@@ -142,6 +142,13 @@ _BY_TAG: dict[ErrorTag, type[ClientError]] = {
 
 _RETRY_AFTER = re.compile(r"; retry after ([0-9]+(?:\.[0-9]+)?) s$")
 _TOO_LARGE = re.compile("message larger than max|metadata size exceeds")
+_HANDSHAKE = re.compile(r"handshake failed.*SSL routines:\w*:(\w+)")
+_CLOSED = re.compile("failed to connect to all addresses.*: Socket closed$")
+_TLS_REASONS = {
+    "CERTIFICATE_VERIFY_FAILED": "the server's certificate is not trusted: expected one for this host, of an authority "
+    "in tls.ca",
+    "WRONG_VERSION_NUMBER": "the server does not use TLS: expected tls=False, or another port",
+}
 _RESTRICTED = "This protocol is restricted"
 
 
@@ -159,4 +166,8 @@ def from_triton(error: InferenceServerException, timeout_s: float) -> ClientErro
         )
     if kind is Unavailable and message.startswith(_RESTRICTED):
         return PermissionDenied(message)
+    if kind is Unavailable and (handshake := _HANDSHAKE.search(message)):
+        return InvalidArgument(f"tls: {_TLS_REASONS.get(handshake[1], 'no connection can be agreed on')} ({message})")
+    if kind is Unavailable and _CLOSED.search(message):
+        return Unavailable(f"{message}, as by a server that expects TLS, or a client's certificate")
     return kind(message)

@@ -12,10 +12,13 @@ import logging
 import re
 import time
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 _OURS = '{"tridex_log": '
 _GLOG = re.compile(r"([IWEF])\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ (\S+?)\] ?(.*)")
+_YEAR_10000 = 253_402_300_800
 _LEVELS = {"I": "INFO", "W": "WARNING", "E": "ERROR", "F": "CRITICAL"}
 
 
@@ -31,7 +34,7 @@ class LogRecord:
     """"launcher", "tritonserver", or a model."""
     message: str
     level: str = "INFO"
-    at: float = 0.0
+    at: Annotated[float, Field(ge=0, lt=_YEAR_10000)] = 0.0
     """Seconds since the epoch."""
     details: str = ""
     """A traceback."""
@@ -39,26 +42,30 @@ class LogRecord:
     """32 hexadecimal digits, of the request that it is about."""
 
     def formatted(self, as_: LogFormat) -> str:
-        """A line, or with details in plain text several."""
+        """A line, or in plain text several, of which all but the first are indented."""
         at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(self.at)) + f".{int(self.at % 1 * 1000):03}Z"
         if as_ == "json":
             given = {name: value for name, value in asdict(self).items() if value and name != "at"}
             return json.dumps({"time": at, **given})
         trace = f" trace_id={self.trace_id}" if self.trace_id else ""
-        details = "".join(f"\n    {line}" for line in self.details.splitlines())
-        return f"{at} {self.level} {self.source}: {self.message}{trace}{details}"
+        message, *further = self.message.splitlines() or [""]
+        details = "".join(f"\n    {line}" for line in (*further, *self.details.splitlines()))
+        return f"{at} {self.level} {self.source}: {message}{trace}{details}"
 
     def to_launcher(self) -> str:
         """The line by which a model's process hands it to the launcher."""
         return f"{_OURS}{json.dumps(asdict(self))}}}"
 
 
+_LINE = TypeAdapter(dict[Literal["tridex_log"], LogRecord])
+
+
 def read_line(line: str) -> LogRecord:
     """The record of a line that a process has written."""
     if line.startswith(_OURS):
         try:
-            return LogRecord(**json.loads(line)["tridex_log"])
-        except (ValueError, TypeError):
+            return _LINE.validate_json(line)["tridex_log"]
+        except ValidationError:
             pass  # cut, as where its writer died
     now = time.time()
     if glog := _GLOG.fullmatch(line):

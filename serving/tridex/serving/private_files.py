@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -14,11 +15,13 @@ class LooseFileError(TridexError):
 
 
 def check_private(file: Path) -> None:
-    """Raises LooseFileError where others can read or change the file, and OSError.
+    """Raises LooseFileError where others can read or change the file, and OSError, also where it is a folder.
 
     The group may read what belongs to root, as a secret that is mounted into a container does.
     """
     status = file.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
     allowed = 0o640 if status.st_uid == 0 else 0o600
     mode = stat.S_IMODE(status.st_mode)
     if mode & 0o077 & ~allowed:

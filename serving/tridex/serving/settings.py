@@ -6,11 +6,14 @@ the environment variable TRIDEX_NAME, and the file's key name. docs/reference/se
 
 from __future__ import annotations
 
+import difflib
+import ipaddress
 import json
 import os
 import re
 import sys
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -29,6 +32,16 @@ else:
 
 _PREFIX = "TRIDEX_"
 
+CONFIG = "TRIDEX_CONFIG"
+"""The environment variable of the file of settings."""
+
+_PASSWORD = re.compile(r"//[^/\s]*@")
+"""Of a URL."""
+
+_MOST_BYTES = 2**63 - 1
+_MOST_S = 1_000_000
+"""Seconds of a setting, 11 days: Triton server takes milliseconds as a C int."""
+
 S = TypeVar("S", bound="ModelSettings")
 
 
@@ -38,10 +51,22 @@ class InvalidSettingError(TridexError):
 
 def _bytes(given: Any) -> Any:
     """A number of bytes, with or without a unit."""
-    if isinstance(given, int):
-        return given
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(i?)b?", str(given).strip(), re.IGNORECASE)
-    return int(float(match[1]) * (1024 if match[3] else 1000) ** " kmgt".index(match[2].lower() or " ")) if match else 0
+    match = re.fullmatch(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([kmgt]?)(i?)b?", str(given).strip(), re.IGNORECASE)
+    if not match:
+        raise ValueError("not a number of bytes")
+    return int(Decimal(match[1]) * (1024 if match[3] else 1000) ** " kmgt".index(match[2].lower() or " "))
+
+
+def _address(given: Any) -> Any:
+    """An address to listen on."""
+    return str(ipaddress.IPv4Address(str(given)))
+
+
+Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=1, le=_MOST_BYTES)]
+Address = Annotated[str, BeforeValidator(_address)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[float, Field(gt=0, le=_MOST_S)]
+_SECONDS = f"seconds, more than 0 and at most {_MOST_S:,}"
 
 
 def _device(given: Any) -> Any:
@@ -57,7 +82,7 @@ class ModelSettings(BaseSettings):
     A setting's title is what its value is expected to be, for messages.
     """
 
-    model_config = SettingsConfigDict(env_prefix=_PREFIX, env_ignore_empty=True, frozen=True)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, env_ignore_empty=True, frozen=True, allow_inf_nan=False)
 
     store: Path = Field(title="a folder", description="The folder that holds the collections.")
     device: Annotated[str, BeforeValidator(_device)] = Field(
@@ -66,7 +91,7 @@ class ModelSettings(BaseSettings):
         description="What encodes and searches: cpu, cuda, cuda:1 or auto, which is the first GPU where it can be "
         "used, and the CPU otherwise.",
     )
-    memory_budget: Annotated[int, BeforeValidator(_bytes), Field(ge=1)] | None = Field(
+    memory_budget: Bytes | None = Field(
         None,
         title="a number of bytes, as 20GB, 512MiB or 20000000000",
         description="Memory for collections on the device, as 20GB or 512MiB; by default half of the host's memory, or "
@@ -87,8 +112,8 @@ class ModelSettings(BaseSettings):
     )
     otlp_endpoint: str | None = Field(
         None,
-        pattern="https?://[^/]+",
-        title="a URL, as http://localhost:4318",
+        pattern=r"^https?://[^/@\s]+(/\S*)?$",
+        title="a URL without a password, as http://localhost:4318",
         description="Where traces are sent, by OTLP over HTTP; nowhere by default. Needs the extra tracing.",
     )
     trace_sample_rate: float = Field(
@@ -132,7 +157,8 @@ class ModelSettings(BaseSettings):
             return f"{sources.file} has {name}, which is no setting; expected one of: {expected}"
         if first["type"] == "missing":
             return f"{variable(name)} is not set; expected {setting.title}: {setting.description}"
-        return f"{sources.of(name)} is {first['input']!r}; expected {setting.title}"
+        given = _PASSWORD.sub("//***@", repr(first["input"]))
+        return f"{sources.of(name)} is {given}; expected {setting.title}"
 
 
 class ServerSettings(ModelSettings):
@@ -147,15 +173,17 @@ class ServerSettings(ModelSettings):
         Path("model_repository"), title="a folder", description="The model repository, with an exported encoder."
     )
     store: Path = Field(Path(".tridex/store"), title="a folder", description="The folder that holds the collections.")
-    host: str = Field(
+    host: Address = Field(
         "127.0.0.1", title="an IPv4 address", description="The address to listen on, for clients and health checks."
     )
-    grpc_port: int = Field(8001, title="a port, 1 to 65535", description="For clients.")
-    http_port: int = Field(
+    grpc_port: Port = Field(8001, title="a port, 1 to 65535", description="For clients.")
+    http_port: Port = Field(
         8000, title="a port, 1 to 65535", description="For health checks, and with --http-inference for requests."
     )
-    metrics_port: int = Field(8002, title="a port, 1 to 65535", description="For Prometheus.")
-    metrics_host: str = Field("127.0.0.1", title="an IPv4 address", description="The address that metrics listen on.")
+    metrics_port: Port = Field(8002, title="a port, 1 to 65535", description="For Prometheus.")
+    metrics_host: Address = Field(
+        "127.0.0.1", title="an IPv4 address", description="The address that metrics listen on."
+    )
     http_inference: bool = Field(
         False,
         title="true or false",
@@ -175,16 +203,14 @@ class ServerSettings(ModelSettings):
         description="The authorities of clients' certificates: gRPC and metrics are for clients that have one (mutual "
         "TLS).",
     )
-    grpc_keepalive_s: float = Field(
+    grpc_keepalive_s: Seconds = Field(
         7200.0,
-        gt=0,
-        title="seconds, more than 0",
+        title=_SECONDS,
         description="A connection that is silent for this long is asked whether its client is there.",
     )
-    grpc_max_connection_age_s: float | None = Field(
+    grpc_max_connection_age_s: Seconds | None = Field(
         None,
-        gt=0,
-        title="seconds, more than 0",
+        title=_SECONDS,
         description="A connection is closed, and its client connects anew, after this time, so that clients spread "
         "over the servers behind one address.",
     )
@@ -194,11 +220,15 @@ class ServerSettings(ModelSettings):
     log_verbosity: int = Field(
         0, ge=0, le=9, title="a number from 0 to 9", description="How much Triton server logs beside errors."
     )
-    start_timeout_s: float = Field(
-        180.0, gt=0, title="seconds, more than 0", description="How long a start may take until every model is ready."
+    start_timeout_s: Seconds = Field(
+        180.0, title=_SECONDS, description="How long a start may take until every model is ready."
     )
     stop_timeout_s: float = Field(
-        20.0, ge=0, title="seconds", description="How long requests in flight may take when the server stops."
+        20.0,
+        ge=0,
+        le=_MOST_S,
+        title=f"seconds, from 0 to {_MOST_S:,}",
+        description="How long requests in flight may take when the server stops.",
     )
     log: Path | None = Field(
         None, title="a file", description="The server's log; by default STORE.log beside the folder STORE."
@@ -206,7 +236,7 @@ class ServerSettings(ModelSettings):
     log_format: LogFormat = Field(
         "plain", title="plain or json", description="One record a line in the log, as text or as JSON."
     )
-    log_size: Annotated[int, BeforeValidator(_bytes), Field(ge=1)] = Field(
+    log_size: Bytes = Field(
         "100MB",
         validate_default=True,
         title="a number of bytes, as 100MB",
@@ -228,7 +258,7 @@ class ServerSettings(ModelSettings):
         return self
 
     def to_toml(self, flags: Mapping[str, Any], file: Path | None) -> str:
-        """A file for `--config` with every setting and where its value is from; secrets are masked."""
+        """A file for `--config` with every setting and where its value is from. No setting is a secret."""
         sources = _Sources(flags, _read(file), file)
         return "".join(
             f"# {name} is not set\n" if value is None else f"{name} = {_toml(value)}  # {sources.of(name)}\n"
@@ -266,12 +296,24 @@ def _read(file: Path | None) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InvalidSettingError(f"--config is {str(file)!r}; expected a TOML file of settings ({error})") from error
+        source = CONFIG if os.environ.get(CONFIG) == str(file) else "--config"
+        raise InvalidSettingError(f"{source} is {str(file)!r}; expected a TOML file of settings ({error})") from error
 
 
 def _toml(value: object) -> str:
-    """A value as TOML; a secret is masked by its str()."""
-    return json.dumps(value if isinstance(value, bool | int | float) else str(value))
+    """A value as TOML, whose strings are JSON's but for surrogates and DEL."""
+    plain = value if isinstance(value, bool | int | float) else str(value)
+    return json.dumps(plain, ensure_ascii=False).replace("\x7f", r"\u007f")
+
+
+def misspelt() -> list[str]:
+    """A sentence for each variable of the environment that is no setting, and like one."""
+    settings = {name: variable(name) for name in ServerSettings.model_fields}
+    found = []
+    for name in sorted(_environment() - settings.keys()):
+        for meant in difflib.get_close_matches(name, settings, n=1, cutoff=0.85):
+            found.append(f"{variable(name)} is no setting and has no effect; {settings[meant]} is one")
+    return found
 
 
 def variable(setting: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,43 @@ def test_a_file_of_another_user_is_refused(file: Path) -> None:
     os.chown(file, 12345, -1)
     with pytest.raises(KeyFileError, match="belongs to user 12345; expected it to be root's or the server's own"):
         Access(file)
+
+
+def test_a_folder_is_no_file_of_keys(tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)  # whose mode must not be changed for this
+    with pytest.raises(KeyFileError, match="cannot be read: Is a directory"):
+        Access(tmp_path)
+
+
+def test_a_file_without_a_final_newline_is_added_to(file: Path) -> None:
+    first = add_key(file, "first", [Right.READ], ["*"])
+    file.write_text(file.read_text().rstrip())
+    second = add_key(file, "second", [Right.READ], ["*"])
+    assert {Access(file).caller(f"Bearer {key}").name for key in (first, second)} == {"first", "second"}
+
+
+def test_of_keys_that_are_added_at_once_one_has_the_name(file: Path) -> None:
+    def add(_: int) -> bool:
+        try:
+            add_key(file, "a", [Right.READ], ["*"])
+        except KeyFileError as error:
+            assert "has a key 'a' already" in str(error)
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(add, range(8))) == 1
+    assert list(read_keys(file)) == ["a"]
+
+
+def test_a_file_without_keys_lets_nobody_in_and_starts_no_server(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    key = add_key(file, "a", [Right.READ], ["*"])
+    access = Access.of_a_start(file)
+    file.write_text("# none\n")
+    assert refusal(access, f"Bearer {key}") == "UNAUTHENTICATED: the API key is not known"
+    assert [(record.levelname, record.message) for record in caplog.records] == [("WARNING", "0 API keys were read")]
+    with pytest.raises(KeyFileError, match="has no keys: `tridex api-key` makes one"):
+        Access.of_a_start(file)
 
 
 def test_a_file_that_is_not_there(file: Path) -> None:

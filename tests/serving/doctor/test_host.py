@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import sys
 from collections import namedtuple
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tridex.serving.doctor import host
+from tridex.serving.doctor.finding import Finding
+from tridex.serving.settings import ServerSettings
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -53,3 +57,22 @@ def test_an_encoder_cannot_be_read_without_onnx_runtime(monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "tridex.serving.server.preflight", None)
     finding = host.repository(tmp_path, "embedded")
     assert (finding.state, finding.remedy) == ("missing", "pip install 'tridex[embedded]'")
+
+
+@pytest.mark.parametrize(
+    ("name", "check", "detail"),
+    [
+        ("api_key_file", host.secrets, "cannot be read: No such file"),
+        ("tls_cert", host.secrets, "--tls-cert .* cannot be read: No such file"),
+        ("log", host.log, "is a folder"),
+    ],
+)
+def test_files_that_a_start_would_refuse(
+    tmp_path: Path, name: str, check: Callable[[ServerSettings], Finding], detail: str
+) -> None:
+    assert check(ServerSettings()).state == "ok"
+    given = {name: tmp_path if name == "log" else tmp_path / "none"}
+    if name == "tls_cert":
+        given["tls_key"] = tmp_path / "key"
+    finding = check(ServerSettings(**given))
+    assert finding.state == "fault" and re.search(detail, finding.detail) and finding.remedy

@@ -18,6 +18,7 @@ from tridex.serving.metrics.table import (
     METRICS,
     OTHER,
     READY,
+    RECALL_FOUND,
     REQUEST_DURATION,
     REQUESTS,
     SECONDS,
@@ -80,6 +81,16 @@ def test_the_first_collections_have_a_label_and_the_rest_are_together() -> None:
     labels = [metrics.collection(f"c{i}") for i in range(MAX_COLLECTIONS + 5)]
     assert labels == [f"c{i}" for i in range(MAX_COLLECTIONS)] + 5 * [OTHER]
     assert metrics.collection("c7") == "c7"
+
+
+def test_a_collection_that_is_gone_gives_its_label_back_and_its_series_end() -> None:
+    metrics = Metrics()
+    for number in range(3 * MAX_COLLECTIONS):
+        name = metrics.collection(f"c{number}")
+        assert name == f"c{number}"
+        metrics.add(RECALL_FOUND, name, "10")
+        metrics.only_collections({name})
+    assert metrics.snapshot() == {RECALL_FOUND.name: [((name, "10"), 1.0)]}
 
 
 def test_a_family_of_two_processes_is_one() -> None:

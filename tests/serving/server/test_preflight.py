@@ -18,7 +18,8 @@ from tridex.serving.server import leftovers
 from tridex.serving.server.errors import ServerError
 from tridex.serving.server.leftovers import own_prefix, remove_leftovers
 from tridex.serving.server.log import Log, open_log
-from tridex.serving.server.preflight import check_repository, check_store
+from tridex.serving.server.preflight import check_repository, check_store, exposed
+from tridex.serving.settings import ServerSettings
 
 
 @pytest.fixture
@@ -115,6 +116,34 @@ def test_a_log_is_appended_to_and_read_by_its_owner_alone(tmp_path: Path) -> Non
         assert path.stat().st_mode & 0o777 == 0o600
     lines = path.read_text().splitlines()
     assert [line.partition(" INFO launcher: ")[2] for line in lines] == ["first start", "second start"]
+
+
+def test_a_log_that_was_moved_or_removed_is_made_again(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with open_log(path, "plain", 10**6) as log:
+        for spoil in (lambda: path.rename(tmp_path / "moved"), path.unlink):
+            log.write("before")
+            eventually(path.exists)
+            spoil()
+        log.write("after")
+    assert [line.split()[-1] for line in path.read_text().splitlines()] == ["after"]
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("given", "risk"),
+    [
+        ({}, ""),
+        ({"host": "127.9.9.9"}, ""),
+        ({"host": "0.0.0.0"}, "whoever reaches 0.0.0.0 may search, write and drop collections: --api-key-file "),
+        ({"host": "10.0.0.1", "api_key_file": "k"}, "API keys and texts are sent to 10.0.0.1 unencrypted: --tls-cert "),
+        ({"host": "10.0.0.1", "api_key_file": "k", "tls_cert": "c", "tls_key": "k"}, ""),
+        ({"host": "10.0.0.1", "client_ca": "a", "tls_cert": "c", "tls_key": "k"}, ""),
+    ],
+)
+def test_a_server_that_is_open_to_the_network_says_so(given: dict[str, str], risk: str) -> None:
+    told = exposed(ServerSettings(**given))
+    assert told.startswith(risk) and bool(told) == bool(risk)
 
 
 @pytest.fixture

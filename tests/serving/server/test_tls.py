@@ -43,7 +43,9 @@ def test_a_certificate_that_cannot_be_used_is_refused(authority: Authority, tmp_
     assert "certificate has expired" in refusal(settings(authority.issue("old", expired=True)))
     assert "are no certificate and its key" in refusal(settings(Pair(good.cert, other.key)))
     assert "are no certificate and its key" in refusal(settings(Pair(good.key, good.key)))
-    assert "No such file" in refusal(settings(Pair(tmp_path / "none", good.key)))
+    for none, reason in ((tmp_path / "none", "No such file or directory"), (tmp_path, "Is a directory")):
+        assert refusal(settings(Pair(none, good.key))) == f"--tls-cert {none} cannot be read: {reason}"
+        assert refusal(settings(Pair(good.cert, none))) == f"--tls-key {none} cannot be read: {reason}"
     other.key.chmod(0o644)
     assert "--tls-key: " in refusal(settings(other)) and "has mode 0644" in refusal(settings(other))
 

@@ -66,6 +66,8 @@ class _Rate(ProgressColumn):
 def progress(items: str, total: int | None, shown: bool) -> Iterator[Callable[[int], None]]:
     """A progress bar, where it is `shown`; gives the function to call with the number of items of each batch.
 
+    It comes with the first of them, so that what fails before prints one line.
+
     Args:
         items: What is counted, in a word.
         total: How many items are expected, None where that is not known.
@@ -77,6 +79,6 @@ def progress(items: str, total: int | None, shown: bool) -> Iterator[Callable[[i
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeElapsedColumn())
     console = Console(file=cast(TextIO, BestEffort(sys.stderr)))
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task(items, total=total)
-        yield lambda count: bar.advance(task, count)
+        task = bar.add_task(items, total=total, visible=False)
+        yield lambda count: bar.update(task, advance=count, visible=True)
         bar.update(task, total=bar.tasks[0].completed)

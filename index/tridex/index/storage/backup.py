@@ -17,7 +17,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -37,6 +37,8 @@ KEPT = 7
 """Backups that are kept, if nothing else is asked for."""
 
 _COLLECTIONS, _BACKUPS, _NAMES, _LOCK = "collections", "backups", "names", ".lock"
+_NAMED = 5
+"""Names of a store that a message has."""
 _STAGED = ".staged"
 _BLOCK_BYTES = 1 << 20
 _ATTEMPTS = 100
@@ -78,7 +80,8 @@ def back_up(store: Store, destination: Path, keep: int = KEPT, progress: Progres
         progress: Called with the bytes of every file that is copied.
 
     Raises:
-        BackupError: The store is not there, the destination is something else, or another backup is being made there.
+        BackupError: The store is not there, it is not the one of the backups that are there (or has lost all its
+            names), the destination is something else, or another backup is being made there.
         CorruptCollectionError: A file is not what was written. No backup is made; those before stay, here and below.
         StoreFullError: No room in the destination.
         StoreUnavailableError: Something could not be read just now.
@@ -88,6 +91,7 @@ def back_up(store: Store, destination: Path, keep: int = KEPT, progress: Progres
         raise BackupError(f"the store {store.folder} is not there; expected a folder with collections")
     _check_destination(destination, store.folder)
     with write_errors(f"the backup in {destination}"), _locked(destination):
+        _check_succession(destination, store)
         copying = _Copying(store, destination, progress)
         entries, sums = copying.copy_all()
         name = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H%M%S.%fZ")
@@ -121,6 +125,8 @@ def restore(destination: Path, folder: Path, name: str | None = None, progress: 
         StoreFullError: No room for the store.
     """
     destination, folder = destination.absolute(), folder.absolute()
+    if folder.resolve().is_relative_to(destination.resolve()):
+        raise BackupError(f"the store {folder} would be in {destination}, which holds backups and nothing else")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BackupError(
             f"{folder} holds something, and a restore writes over nothing; expected a folder that is empty or not "
@@ -131,8 +137,12 @@ def restore(destination: Path, folder: Path, name: str | None = None, progress: 
     size = 0
     with write_errors(f"the store {folder}"):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}.restored-", dir=folder.parent))
+        prefix = f".{folder.name}.restored-"
+        _remove_unlocked(folder.parent.glob(f"{prefix}*"))
+        staged = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
+        lock = os.open(staged, os.O_RDONLY)
         try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
             of_collection: dict[PurePath, dict[str, str]] = {}
             for file, sha256 in sums.items():
                 path = PurePath(file)
@@ -155,7 +165,21 @@ def restore(destination: Path, folder: Path, name: str | None = None, progress: 
             raise BackupError(f"backup {chosen} in {destination} is corrupt: {error.filename} is missing") from error
         finally:
             shutil.rmtree(staged, ignore_errors=True)
+            os.close(lock)
     return Backup(chosen, len(of_collection), len(sums), size, size)
+
+
+def _remove_unlocked(folders: Iterable[Path]) -> None:
+    """Removes what restores that were killed have left; those under way have theirs locked."""
+    for folder in folders:
+        lock = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        except BlockingIOError:
+            pass
+        finally:
+            os.close(lock)
 
 
 def check_backups(destination: Path, progress: Callable[[str], None] = lambda _: None) -> Checked:
@@ -261,9 +285,23 @@ def _check_destination(destination: Path, store: Path) -> None:
     if here.is_relative_to(there) or there.is_relative_to(here):
         raise BackupError(f"{destination} and the store {store} are in each other; expected a folder of its own")
     if destination.exists():
+        if not destination.is_dir():
+            raise BackupError(f"{destination} is a file; expected a folder for backups")
         others = {path.name for path in destination.iterdir()} - {_COLLECTIONS, _BACKUPS, _LOCK}
         if others:
             raise BackupError(f"{destination} holds {min(others)!r}; expected a folder for nothing else than backups")
+
+
+def _check_succession(destination: Path, store: Store) -> None:
+    """Raises BackupError where the store has none of the names in the newest backup: in time, backups of another store,
+    or of a volume that is not mounted, would take the place of those that are there."""
+    for newest in _backups(destination)[-1:]:
+        before = Registry(destination / _BACKUPS / newest / _NAMES).listed()
+        if before and not {*before} & {*Registry(store.folder / _NAMES).listed()}:
+            raise BackupError(
+                f"the store {store.folder} has none of the names in the newest backup, {newest} in {destination} "
+                f"({', '.join(before[:_NAMED])}): expected the same store, or another folder for its backups"
+            )
 
 
 @contextmanager

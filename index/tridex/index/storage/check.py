@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,18 +96,27 @@ def check_store(store: Store, progress: Callable[[str], None] = lambda _: None) 
         raise CollectionNotFoundError(f"the store {store.folder} is not there; expected a folder with collections")
     checked = Checked()
     registry = Registry(store.folder / "names")
-    for name, entry in registry.all_at_once().items():
+    entries = registry.all_at_once()
+    for name, entry in entries.items():
         if entry == UNREADABLE:
             try:
-                registry.get(name)
+                if store.is_corrupt_alias(name):
+                    registry.get(name)
             except CorruptCollectionError as error:
                 checked.corrupt.append(Corruption(name, str(registry.path(name)), "", str(error)))
-        elif entry.alias_of and registry.get(entry.alias_of) is None and registry.get(name) == entry:
+        elif entry.alias_of and entry.alias_of not in entries and registry.get(name) == entry:
             reason = f"it is an alias of {entry.alias_of!r}, which does not exist"
             checked.corrupt.append(Corruption(name, str(registry.path(name)), "", reason))
         elif entry.folder and not entry.built_from:
             progress(name)
             checked.add(_check_collection(store, name))
+    for folder in store.unnamed():
+        name = folder.stem.rpartition("-")[0]
+        reason = (
+            f"no name leads to it: to have it back, make the file {registry.path(name)} say "
+            f"{json.dumps({'folder': folder.name})}; remove it where it is not wanted"
+        )
+        checked.corrupt.append(Corruption(name, str(folder), "", reason))
     return checked
 
 
@@ -118,7 +127,9 @@ def _check_collection(store: Store, name: str) -> Checked:
         found = list(_corruptions(name, folder, checked))
         gone = {corruption.file for corruption in found if corruption.file and not Path(corruption.file).exists()}
         # Files of the version that was read may have been cleaned up since: a newer one is whole without them.
-        needed = {str(folder / file) for file in store.open(name).files()} if gone and folder.exists() else gone
+        needed = gone
+        if gone and folder.exists():
+            needed = {str(folder / file) for file in _needed(store.open(name), read_sums(folder / SUMS))}
     except CollectionNotFoundError:
         return Checked()  # dropped meanwhile
     checked.corrupt = [corruption for corruption in found if corruption.file not in gone - needed]
@@ -139,7 +150,7 @@ def _corruptions(name: str, folder: Path, checked: Checked) -> Iterator[Corrupti
     try:
         with storage_errors(name, folder):
             collection = Collection(name, open_dataset(folder))
-        files = collection.files()
+        files = _needed(collection, sums)
     except CollectionNotFoundError:
         raise
     except TokenIndexError as error:
@@ -164,6 +175,12 @@ def _corruptions(name: str, folder: Path, checked: Checked) -> Iterator[Corrupti
         raise
     except TokenIndexError as error:
         yield Corruption(name, str(folder / "_indices"), "", f"BM25 cannot be computed: {error}")
+
+
+def _needed(collection: Collection, sums: Mapping[str, str]) -> list[str]:
+    """The files of the newest version. Of an index Lance lists those that are there; the sums have all."""
+    indexes = {f"_indices/{index['uuid']}/" for index in collection.dataset.list_indices()}
+    return [*collection.files(), *(file for file in sums if any(file.startswith(folder) for folder in indexes))]
 
 
 def _unreadable_rows(

@@ -1,14 +1,18 @@
-"""The folders of a store's collections: made with an empty dataset, removed once no name leads to them.
+"""The folders of a store's collections: made with an empty dataset, removed when their name is dropped.
 
 collections/NAME-TOKEN.lance    a name that is dropped and made again gets another folder, so nobody takes the new
                                 collection for a later version of the old one
+collections/.new-...            one that is being made
+collections/.dropped-...        one that is being removed
+
+A folder that no name leads to is not removed: names may have been lost, or folders put back from a backup.
 """
 
 from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,8 +28,9 @@ if TYPE_CHECKING:
     from tridex.kernels import Codebook
 
 _TOKEN_BYTES = 4
+_NEW = ".new-"
 _DROPPED = ".dropped-"
-"""Begins the name of a folder that is being removed: nobody takes it for a corrupt collection meanwhile."""
+"""Nobody takes a folder that begins with a dot for a collection, whole or corrupt."""
 
 
 def create_folder(parent: Path, name: str, spec: CollectionSpec, codebook: Codebook | None) -> Path:
@@ -34,13 +39,13 @@ def create_folder(parent: Path, name: str, spec: CollectionSpec, codebook: Codeb
     Raises ValueError where the codec wants another codebook, or none, and as write_errors.
     """
     spec.codec.check_codebook(codebook, spec.dim)
-    folder = parent / f"{name}-{secrets.token_hex(_TOKEN_BYTES)}.lance"
+    folder = parent / f"{_NEW}{name}-{secrets.token_hex(_TOKEN_BYTES)}.lance"
     with write_errors(f"collection {name!r}"):
         if codebook is not None:
             spec = replace(spec, codebook=save_codebook(folder, codebook))
         schema = schema_of(spec)
         create_text_index(lance.write_dataset(schema.empty_table(), str(folder), schema=schema, mode="create"))
-    return folder
+    return folder.rename(folder.with_name(folder.name.removeprefix(_NEW)))
 
 
 def folders_made_for(parent: Path, name: str) -> list[Path]:
@@ -48,11 +53,17 @@ def folders_made_for(parent: Path, name: str) -> list[Path]:
     return list(parent.glob(f"{name}-{'[0-9a-f]' * 2 * _TOKEN_BYTES}.lance"))
 
 
-def remove_folders(parent: Path, keep: AbstractSet[str | None]) -> None:
-    """Removes all folders but those of these names: of dropped collections, and of those whose making ended halfway."""
-    for folder in parent.iterdir():
-        if folder.name not in keep:
-            dropped = folder
-            if not folder.name.startswith(_DROPPED):
-                dropped = folder.rename(folder.with_name(f"{_DROPPED}{folder.name}"))
-            shutil.rmtree(dropped, ignore_errors=True)
+def folders_in(parent: Path) -> list[Path]:
+    """The folders of collections, whether a name leads to them or not, sorted."""
+    return sorted(parent.glob("[!.]*.lance")) if parent.is_dir() else []
+
+
+def remove_folder(folder: Path) -> None:
+    """Removes a dropped collection's folder, where it is there, and what crashes have left of others.
+
+    To be called while nobody else makes or removes one.
+    """
+    with suppress(FileNotFoundError):
+        folder.rename(folder.with_name(f"{_DROPPED}{folder.name}"))
+    for left in (*folder.parent.glob(f"{_DROPPED}*"), *folder.parent.glob(f"{_NEW}*")):
+        shutil.rmtree(left, ignore_errors=True)

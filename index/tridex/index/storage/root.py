@@ -22,11 +22,11 @@ from tridex.index.errors import (
 )
 
 from .collection import Collection
-from .collection_folders import create_folder, folders_made_for, remove_folders
+from .collection_folders import create_folder, folders_in, folders_made_for, remove_folder
 from .file_errors import storage_errors
 from .lance_session import forget_cached, keeps_removed_files, open_dataset
 from .near_names import near_names
-from .registry import UNREADABLE, Entry, Registry
+from .registry import Entry, Registry
 from .spec import CollectionSpec
 from .unfinished import Build, lock_folder
 
@@ -78,6 +78,12 @@ class Store:
             for name, entry in self._registry.all().items()
             if not entry.alias_of and not entry.built_from
         }
+
+    def unnamed(self) -> list[Path]:
+        """The folders in collections/ that no name leads to: their names were lost, or they were put there by hand."""
+        there = folders_in(self._collections)
+        named = {entry.folder for entry in self._registry.all_at_once().values()}
+        return [folder for folder in there if folder.name not in named and folder.is_dir()]
 
     def aliases(self) -> dict[str, str]:
         """Every alias, sorted, and the collection that it leads to."""
@@ -148,7 +154,9 @@ class Store:
             self.check_free(name)
             folder = create_folder(self._collections, name, spec, codebook)
             self._registry.set(name, Entry(folder=folder.name))
-        return self.open(name)
+        collection = self.open(name)
+        collection.record_checksums()
+        return collection
 
     def drop(self, name: str) -> None:
         """Removes a collection with its documents.
@@ -169,9 +177,9 @@ class Store:
                     f"collection {name!r} cannot be dropped: the alias {leading[0]!r} leads to it; set that to another "
                     "collection or drop it first"
                 )
-            self.resolve(name)
+            folder = self.resolve(name).folder
             self._registry.remove(name)
-            self._remove_unnamed()
+            remove_folder(folder)
 
     def set_alias(self, alias: str, collection: str) -> None:
         """Makes `alias` lead to a collection, as it is now or newer, wherever it led before.
@@ -186,7 +194,7 @@ class Store:
             if collection in self.aliases():
                 raise CollectionNotFoundError(f"{collection!r} is an alias itself; expected the name of a collection")
             version = self.open(collection).version
-            if alias not in self.aliases() and not self._is_corrupt_alias(alias):
+            if alias not in self.aliases() and not self.is_corrupt_alias(alias):
                 self.check_free(alias)
             self._registry.set(alias, Entry(alias_of=collection, version=version))
 
@@ -198,7 +206,7 @@ class Store:
         """
         with self._registry.locked():
             aliases = self.aliases()
-            if alias not in aliases and not self._is_corrupt_alias(alias):
+            if alias not in aliases and not self.is_corrupt_alias(alias):
                 near = near_names(alias, self._registry.listed(), aliases.__contains__)
                 raise CollectionNotFoundError(f"alias {alias!r} does not exist; {near}")
             self._registry.remove(alias)
@@ -260,14 +268,14 @@ class Store:
         if build is not None:
             with build, self._registry.locked():
                 self._registry.remove(name)
-                self._remove_unnamed()
+                remove_folder(build.collection.folder)
 
     def made_from(self, name: str) -> str | None:
         """What a finished bulk build made the collection of that name from; None where none did."""
         entry = self._registry.get(name)
         return entry.made_from if entry else None
 
-    def _is_corrupt_alias(self, name: str) -> bool:
+    def is_corrupt_alias(self, name: str) -> bool:
         """Whether that name's file is corrupt.
 
         Raises CorruptCollectionError where it may be a collection's: one without a name left would lose its folder.
@@ -292,12 +300,3 @@ class Store:
             entry = self._registry.get(name)
             return entry is not None and not entry.built_from
         return False
-
-    def _remove_unnamed(self) -> None:
-        """Removes the folders that no name leads to.
-
-        Keeps them all while there is a name whose file cannot be read: one of them is the collection of that name.
-        """
-        entries = self._registry.all().values()
-        if UNREADABLE not in entries:
-            remove_folders(self._collections, keep={entry.folder for entry in entries})

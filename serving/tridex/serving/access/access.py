@@ -25,6 +25,14 @@ class Access:
     Raises KeyFileError where the file cannot be used at first.
     """
 
+    @classmethod
+    def of_a_start(cls, file: Path | None) -> Access:
+        """Of a server that starts: a file without keys, which lets nobody in, is a KeyFileError, too."""
+        access = cls(file)
+        if file is not None and not access._callers:
+            raise KeyFileError(f"the key file {file} has no keys: `tridex api-key` makes one")
+        return access
+
     def __init__(self, file: Path | None) -> None:
         self._file = file
         self._seen = self._state()
@@ -54,7 +62,7 @@ class Access:
         except KeyFileError as error:
             _log.error("%s; the keys before the change stay", error)
         else:
-            _log.info("%d API keys were read", len(self._callers))
+            _log.log(logging.INFO if self._callers else logging.WARNING, "%d API keys were read", len(self._callers))
 
     def _state(self) -> tuple[int, ...] | None:
         """What changes with the file (1 µs); None where it is not there."""

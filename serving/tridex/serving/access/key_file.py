@@ -10,6 +10,7 @@ Keys are random, 32 bytes, so a plain SHA-256 of one tells nothing about it: onl
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
@@ -96,13 +97,14 @@ def read_keys(file: Path) -> dict[str, Key]:
 
 
 def add_key(file: Path, name: str, rights: Sequence[Right], collections: Sequence[str]) -> str:
-    """Adds a new key to the file, which is made where there is none, and returns it. Raises KeyFileError."""
+    """Adds a new key to the file, which is made where there is none, and returns it. Raises KeyFileError.
+
+    Where several are added at once, one waits for the other.
+    """
     if not re.fullmatch(r"[0-9A-Za-z_-]{1,64}", name):
         raise KeyFileError(f"the key's name is {name!r}; expected 1 to 64 letters, digits, '-' or '_'")
     for pattern in collections:
         _check_pattern("", pattern)
-    if file.exists() and name in read_keys(file):
-        raise KeyFileError(f"the key file {file} has a key {name!r} already; expected another name")
     key = f"tridex_{secrets.token_urlsafe(32)}"
     rows = (
         f"[{name}]",
@@ -113,7 +115,11 @@ def add_key(file: Path, name: str, rights: Sequence[Right], collections: Sequenc
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         with os.fdopen(descriptor, "w") as opened:
-            opened.write("\n".join(rows) + "\n\n")
+            fcntl.flock(opened, fcntl.LOCK_EX)
+            if name in read_keys(file):
+                raise KeyFileError(f"the key file {file} has a key {name!r} already; expected another name")
+            before = file.read_text(encoding="utf-8")
+            opened.write(("\n" if before and not before.endswith("\n") else "") + "\n".join(rows) + "\n\n")
     except OSError as error:
         raise KeyFileError(f"the key file {file} cannot be written: {error.strerror}") from error
     return key

@@ -136,13 +136,15 @@ def serve(
     Every flag is a setting that the environment may set as well, --grpc-port as TRIDEX_GRPC_PORT.
     """
     from tridex.serving.server import ServerError, TritonServer
-    from tridex.serving.settings import InvalidSettingError, ServerSettings
+    from tridex.serving.settings import InvalidSettingError, ServerSettings, misspelt
 
     flags = {name: context.params[name] for name in ServerSettings.model_fields if _is_given(context, name)}
     try:
         chosen = ServerSettings.load(flags, config)
     except InvalidSettingError as error:
         fail(str(error), error, USAGE)
+    for sentence in misspelt():
+        typer.echo(sentence, err=True)
     if print_config:
         typer.echo(chosen.to_toml(flags, config), nl=False)
         return

@@ -186,6 +186,7 @@ class LoadedCollections:
         yield Gauge(BUDGET_USED, (), self._budget.needed)
         sums: defaultdict[str, Counter[Metric]] = defaultdict(Counter)
         behind: defaultdict[str, int] = defaultdict(int)
+        self._metrics.only_collections({follower.snapshot.collection.name for follower in followers.values()})
         for folder, follower in followers.items():
             snapshot = follower.snapshot
             label = self._metrics.collection(snapshot.collection.name)

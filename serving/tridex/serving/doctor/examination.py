@@ -50,6 +50,8 @@ def examine(settings: ServerSettings, ask: AskDriver = ask_driver) -> Report:
         host.port("grpc", settings.host, settings.grpc_port),
         host.port("http", settings.host, settings.http_port),
         host.port("metrics", settings.metrics_host, settings.metrics_port),
+        host.secrets(settings),
+        host.log(settings),
         encoder,
     )
     device = f"cuda:{index}" if use_gpu else CPU

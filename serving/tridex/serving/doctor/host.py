@@ -11,10 +11,14 @@ from pathlib import Path
 
 import psutil
 
+from tridex.serving.access.access import Access
+from tridex.serving.access.key_file import KeyFileError
 from tridex.serving.server.errors import ServerError
 from tridex.serving.server.guard import guard_environment
 from tridex.serving.server.leftovers import SHARED_MEMORY
 from tridex.serving.server.ports import reserved
+from tridex.serving.server.tls import server_context
+from tridex.serving.settings import ServerSettings
 
 from .finding import Finding
 
@@ -67,6 +71,26 @@ def port(name: str, host: str, number: int) -> Finding:
             return Finding(f"{name} port", "ok", f"{number} on {host} is free")
     except ServerError as error:
         return Finding(f"{name} port", "fault", str(error), f"tridex serve --{name}-port PORT")
+
+
+def secrets(settings: ServerSettings) -> Finding:
+    """The files of API keys and certificates, where the settings name them."""
+    try:
+        Access.of_a_start(settings.api_key_file)
+        server_context(settings, for_clients_of_ours=True)
+    except (KeyFileError, ServerError) as error:
+        return Finding("keys and TLS", "fault", str(error), "mend the file, or name another")
+    given = " and ".join(
+        name for name, file in (("API keys", settings.api_key_file), ("a certificate", settings.tls_cert)) if file
+    )
+    return Finding("keys and TLS", "ok", f"{given} can be used" if given else "none asked for")
+
+
+def log(settings: ServerSettings) -> Finding:
+    """The log that the settings name; the one beside the store is made with it."""
+    if settings.log and settings.log.is_dir():
+        return Finding("log", "fault", f"{settings.log} is a folder", "tridex serve --log FILE")
+    return Finding("log", "ok", str(settings.log or "beside the store"))
 
 
 def repository(folder: Path, extra: str) -> Finding:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from typing import Any, NamedTuple
 
-from .table import MAX_COLLECTIONS, OTHER, SECONDS, Metric
+from .table import COLLECTION, MAX_COLLECTIONS, OTHER, SECONDS, Metric
 
 Labels = tuple[str, ...]
 """Values, in the order of the metric's labels."""
@@ -66,6 +66,17 @@ class Metrics:
                 self._collections.add(name)
                 return name
             return OTHER
+
+    def only_collections(self, names: Set[str]) -> None:
+        """Gives back the labels of collections that are none of these, and forgets what was counted of them."""
+        with self._lock:
+            gone = self._collections - names
+            self._collections -= gone
+            for metric, counts in self._counts.items():
+                if gone and COLLECTION in metric.labels:
+                    place = metric.labels.index(COLLECTION)
+                    for labels in [labels for labels in counts if labels[place] in gone]:
+                        del counts[labels]
 
     def snapshot(self) -> Snapshot:
         """Everything that was counted, and what gauges have now."""

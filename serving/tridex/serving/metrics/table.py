@@ -28,7 +28,8 @@ class Metric:
 
 
 MAX_COLLECTIONS = 100
-"""Collections that a process gives a label of their own, the first that it sees; the rest are OTHER."""
+"""Collections that a process gives a label of their own, the first that it sees of those that it holds; the rest are
+OTHER."""
 
 OTHER = "other"
 
@@ -60,7 +61,8 @@ class Stage(str, Enum):
 
 
 _OF_STAGE = ("stage", "mode")
-_OF_COLLECTION = ("collection",)
+COLLECTION = "collection"
+_OF_COLLECTION = (COLLECTION,)
 _OF_LANE = ("lane",)
 
 REQUESTS = Metric("tridex_requests_total", Kind.COUNTER, ("operation", "code"), "Requests answered by models")
@@ -132,13 +134,13 @@ MAINTENANCE_FAILURES = Metric(
 RECALL_FOUND = Metric(
     "tridex_recall_hits_found_total",
     Kind.COUNTER,
-    ("collection", "k"),
+    (COLLECTION, "k"),
     "Documents of the exact top k that sampled approximate searches found",
 )
 RECALL_EXPECTED = Metric(
     "tridex_recall_hits_expected_total",
     Kind.COUNTER,
-    ("collection", "k"),
+    (COLLECTION, "k"),
     "Documents of the exact top k of sampled approximate searches",
 )
 BUILD_INFO = Metric(

@@ -115,6 +115,19 @@ class _File(logging.handlers.RotatingFileHandler):
             _lock(descriptor)
         return os.fdopen(descriptor, "a", encoding="utf-8", errors="replace")
 
+    def shouldRollover(self, record: logging.LogRecord) -> int:  # noqa: N802 - the library's
+        """Opens the file anew where it was removed or moved away, as logrotate does."""
+        if self.maxBytes and self.stream is not None and not self._is_in_place(self.stream):
+            self.stream.close()
+            self.stream = None
+        return super().shouldRollover(record)
+
+    def _is_in_place(self, stream: TextIOWrapper) -> bool:
+        try:
+            return os.path.samestat(Path(self.baseFilename).stat(), os.fstat(stream.fileno()))
+        except FileNotFoundError:
+            return False
+
     def handleError(self, record: Any) -> None:  # noqa: N802 - the library's
         """Drops it."""
 

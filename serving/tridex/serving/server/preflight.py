@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import ipaddress
 import re
 from pathlib import Path
 
 from tridex.encoding import ArtifactError, latest_version_dir, load_artifact
+from tridex.serving.settings import ServerSettings
 
 from .errors import ServerError
 
@@ -68,3 +70,15 @@ def check_store(store: Path) -> None:
         raise ServerError(
             f"the store {store} cannot be {doing}: {error.strerror}; choose another by --store"
         ) from error
+
+
+def exposed(settings: ServerSettings) -> str:
+    """What others on the network may do to a server with these settings, in a sentence, where that is more than it
+    should be."""
+    if ipaddress.IPv4Address(settings.host).is_loopback:
+        return ""
+    if not settings.api_key_file and not settings.client_ca:
+        return f"whoever reaches {settings.host} may search, write and drop collections: --api-key-file says who may"
+    if not settings.tls_cert:
+        return f"API keys and texts are sent to {settings.host} unencrypted: --tls-cert encrypts them"
+    return ""

@@ -21,7 +21,7 @@ from .log import open_log
 from .metrics import ServerMetrics
 from .placement import place
 from .ports import hidden, reserved
-from .preflight import check_repository, check_store, check_tracing
+from .preflight import check_repository, check_store, check_tracing, exposed
 from .supervisor import Supervisor
 from .tls import server_context
 from .tritonserver import TritonProcess
@@ -95,7 +95,7 @@ class TritonServer:
         health_tls = server_context(self.settings, for_clients_of_ours=False)
         metrics_tls = server_context(self.settings, for_clients_of_ours=True)
         try:
-            access = Access(self.settings.api_key_file)
+            access = Access.of_a_start(self.settings.api_key_file)
         except KeyFileError as error:
             raise ServerError(str(error)) from error
         settings = self.settings
@@ -136,6 +136,8 @@ class TritonServer:
             for address in listen:
                 held.callback(endpoint.Endpoint(*address).close)
             held.callback(supervisor.stop)
+            if risk := exposed(settings):
+                notify(risk)
             if placement.remark:
                 log.write(f"the GPU is not used: {placement.remark}")
             supervisor.start()

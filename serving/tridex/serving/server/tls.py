@@ -32,7 +32,7 @@ def server_context(settings: ServerSettings, *, for_clients_of_ours: bool) -> ss
             f"a password, as PEM ({error.reason or error})"
         ) from error
     except OSError as error:
-        raise ServerError(f"--tls-cert or --tls-key cannot be read: {error}") from error
+        raise ServerError(f"{_unreadable(settings)} cannot be read: {error.strerror}") from error
     _check_valid_now(context, settings.tls_cert)
     if settings.client_ca is not None:
         authorities = _authorities(settings.client_ca)
@@ -40,6 +40,16 @@ def server_context(settings: ServerSettings, *, for_clients_of_ours: bool) -> ss
             context.load_verify_locations(cadata=authorities)
             context.verify_mode = ssl.CERT_REQUIRED
     return context
+
+
+def _unreadable(settings: ServerSettings) -> str:
+    """Which of the two files it is: the library does not say."""
+    assert settings.tls_cert is not None
+    try:
+        settings.tls_cert.read_bytes()
+    except OSError:
+        return f"--tls-cert {settings.tls_cert}"
+    return f"--tls-key {settings.tls_key}"
 
 
 def _no_password() -> str:
@@ -73,8 +83,10 @@ def _authorities(file: Path) -> str:
         context.load_verify_locations(cadata=text)
     except ssl.SSLError as error:
         raise ServerError(f"--client-ca {file} has no certificates as PEM ({error.reason or error})") from error
-    except (OSError, ValueError) as error:
-        raise ServerError(f"--client-ca {file} cannot be read: {error}") from error
+    except OSError as error:
+        raise ServerError(f"--client-ca {file} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ServerError(f"--client-ca {file} has no certificates as PEM ({error})") from error
     ends = [ssl.cert_time_to_seconds(str(found["notAfter"])) for found in context.get_ca_certs()]
     if not ends:
         raise ServerError(f"--client-ca {file} has no certificate of an authority")
