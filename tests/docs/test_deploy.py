@@ -102,7 +102,9 @@ def test_paths_and_user_are_the_images() -> None:
     assert "mountPath: /data }" in stateful_set and 'volumes: ["store:/data"]' in text("compose.yaml")
     user = {*re.findall(r"--uid (\d+)|USER (\d+)", images)}
     assert {number for found in user for number in found if number} == {"10001"}
-    assert "runAsUser: 10001" in stateful_set and "readOnlyRootFilesystem: true" in stateful_set
+    assert "runAsUser: 10001" in stateful_set
+    assert 'securityContext: {{- include "tridex.securityContext" . ' in stateful_set
+    assert "readOnlyRootFilesystem: true" in text("helm/tridex/templates/_helpers.tpl")
     # What .dockerignore lets in is what the distribution is made of.
     let_in = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
