@@ -2,6 +2,7 @@
 
 import os
 import ssl
+import sys
 import urllib.request
 
 PORT = os.environ.get("TRIDEX_HTTP_PORT", "8000")
@@ -11,4 +12,7 @@ SCHEME = "https" if os.environ.get("TRIDEX_TLS_CERT") else "http"
 context = ssl.create_default_context()
 context.check_hostname = False
 context.verify_mode = ssl.CERT_NONE
-urllib.request.urlopen(f"{SCHEME}://127.0.0.1:{PORT}/v2/health/ready", timeout=2, context=context)
+try:
+    urllib.request.urlopen(f"{SCHEME}://127.0.0.1:{PORT}/v2/health/ready", timeout=2, context=context)
+except OSError as error:
+    sys.exit(f"not ready: {error}")

@@ -5,12 +5,18 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import ssl
+import subprocess
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 import tomllib
 import yaml
+from certificates import Authority, Pair
 
 from tridex.serving.metrics.table import METRICS, Kind
 from tridex.serving.settings import ServerSettings, variable
@@ -26,6 +32,11 @@ ALERTS = yaml.safe_load((CHART / "files" / "alerts.yml").read_text())["groups"][
 
 def text(name: str) -> str:
     return (DEPLOY / name).read_text()
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    return Authority(tmp_path_factory.mktemp("certificates"), "authority").issue("server")
 
 
 def test_dashboards_are_those_that_their_source_writes() -> None:
@@ -82,6 +93,33 @@ def test_ports_are_the_settings_defaults() -> None:
     for name, port in {"health": http, "grpc": grpc, "metrics": metrics}.items():
         assert f"name: {name}, containerPort: {port} " in stateful_set
     assert {*map(int, re.findall(r"port: (\d+)", services))} == {grpc, metrics}
+
+
+@pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False), (None, False)])
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+def test_health_check_says_what_the_server_says(
+    status: int | None, healthy: bool, tls: bool, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status if status and self.path == "/v2/health/ready" else 404)
+            self.end_headers()
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        monkeypatch.setenv("TRIDEX_HTTP_PORT", str(server.server_port))
+        if tls:
+            monkeypatch.setenv("TRIDEX_TLS_CERT", str(pair.cert))
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(pair.cert, pair.key)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        if status is None:
+            server.server_close()
+        else:
+            Thread(target=server.handle_request, daemon=True).start()
+        done = subprocess.run([sys.executable, DEPLOY / "healthcheck.py"], capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) == healthy
+    assert done.stderr.startswith("not ready: ") != healthy
+    assert len(done.stderr.splitlines()) == (0 if healthy else 1)
 
 
 def test_versions_and_extras_are_the_projects() -> None:
