@@ -9,7 +9,7 @@ PORT = os.environ.get("TRIDEX_HTTP_PORT", "8000")
 SCHEME = "https" if os.environ.get("TRIDEX_TLS_CERT") else "http"
 
 # Its own server, at its own address, for which the certificate is not.
-context = ssl.create_default_context()
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 context.check_hostname = False
 context.verify_mode = ssl.CERT_NONE
 try:
