@@ -95,6 +95,13 @@ def test_ports_are_the_settings_defaults() -> None:
     assert {*map(int, re.findall(r"port: (\d+)", services))} == {grpc, metrics}
 
 
+def test_a_start_may_take_as_long_as_the_probes_wait() -> None:
+    for name in ("Dockerfile", "Dockerfile.gpu"):
+        (own_s,) = re.findall(r"TRIDEX_START_TIMEOUT_S=(\d+)", text(name))
+        (health_s,) = re.findall(r"--start-period=(\d+)s", text(name))
+        assert DEFAULTS.start_timeout_s < int(own_s) < int(health_s) == 300
+
+
 @pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False), (None, False)])
 @pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
 def test_health_check_says_what_the_server_says(
