@@ -162,10 +162,11 @@ lint: install docs ## ruff, mypy --strict, the arrows between the packages, the 
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# promtool is in Debian's package prometheus, whose own program `make observe` runs; an installed one is taken.
-$(DEPLOY_VENV)/.done: deploy/requirements-lint.txt
+# With the client, whose types the recipes' calls are checked against. promtool is in Debian's package prometheus, whose
+# own program `make observe` runs; where it is installed that one is taken.
+$(DEPLOY_VENV)/.done: deploy/requirements-lint.txt pyproject.toml
 	$(PYTHON) -m venv $(DEPLOY_VENV)
-	$(DEPLOY_VENV)/bin/pip install --quiet --requirement $<
+	$(DEPLOY_VENV)/bin/pip install --quiet --requirement $< --editable .
 	@command -v promtool >/dev/null || { cd $(DEPLOY_VENV) \
 	  && { apt-get download --quiet=2 prometheus || { apt-get update --quiet=2 && apt-get download --quiet=2 prometheus; }; } \
 	  && dpkg-deb --extract prometheus_*.deb . ; }

@@ -1,17 +1,16 @@
-"""Tridex on Modal: a container while there are requests, none otherwise.  modal deploy deploy/modal_app.py
+"""Tridex on Modal: a container while there are requests, none otherwise (docs/guides/modal.md).
 
 The store is on the container's disk: made of the newest backup on a volume at start, and backed up there after a write.
 So one container writes; it is the only one (`max_containers`).
-
-    tridex = modal.Cls.from_name("tridex", "Tridex")()
-    tridex.upsert.remote("docs", [{"id": "1", "text": "Late interaction keeps every token."}])
-    tridex.search.remote("docs", "what does ColBERT keep?")
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
+import threading
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import modal
@@ -25,7 +24,9 @@ START_S = 300
 
 app = modal.App("tridex")
 volume = modal.Volume.from_name("tridex-backups", create_if_missing=True)
-image = modal.Image.from_dockerfile("deploy/Dockerfile", context_dir=".").entrypoint([])
+image = modal.Image.from_dockerfile(
+    "deploy/Dockerfile", context_dir=".", build_args={"TORCH_INDEX": os.environ.get("TORCH_INDEX", "")}
+).entrypoint([])
 
 
 @app.cls(
@@ -43,8 +44,12 @@ class Tridex:
 
     @modal.enter()
     def start(self) -> None:
-        """Restores the store and waits until the server is ready."""
-        if subprocess.run(["tridex", "store", "check", "--backups", BACKUPS], check=False).returncode == 0:
+        """Restores the store and waits until the server is ready.
+
+        A backup that cannot be restored is an error: on a new store, the next writes would take its place.
+        """
+        self._backing_up = threading.Lock()
+        if any(Path(BACKUPS, "backups").glob("[!.]*")):
             subprocess.run(["tridex", "store", "restore", BACKUPS, "--store", STORE], check=True)
         # Loopback: Modal's own calls are the way in.
         arguments = ["tridex", "serve", "--host", "127.0.0.1", "--store", STORE, "--json"]
@@ -70,8 +75,9 @@ class Tridex:
         """Writes documents and backs the store up; the version that the write made."""
         with self._client() as client:
             version: int = client.upsert(collection, documents).version
-        subprocess.run(["tridex", "store", "backup", BACKUPS, "--store", STORE], check=True)
-        volume.commit()
+        with self._backing_up:
+            subprocess.run(["tridex", "store", "backup", BACKUPS, "--store", STORE], check=True)
+            volume.commit()
         return version
 
     def _client(self) -> Client:

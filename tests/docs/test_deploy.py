@@ -5,12 +5,18 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import ssl
+import subprocess
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 import tomllib
 import yaml
+from certificates import Authority, Pair
 
 from tridex.serving.metrics.table import METRICS, Kind
 from tridex.serving.settings import ServerSettings, variable
@@ -26,6 +32,11 @@ ALERTS = yaml.safe_load((CHART / "files" / "alerts.yml").read_text())["groups"][
 
 def text(name: str) -> str:
     return (DEPLOY / name).read_text()
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    return Authority(tmp_path_factory.mktemp("certificates"), "authority").issue("server")
 
 
 def test_dashboards_are_those_that_their_source_writes() -> None:
@@ -84,6 +95,40 @@ def test_ports_are_the_settings_defaults() -> None:
     assert {*map(int, re.findall(r"port: (\d+)", services))} == {grpc, metrics}
 
 
+def test_a_start_may_take_as_long_as_the_probes_wait() -> None:
+    for name in ("Dockerfile", "Dockerfile.gpu"):
+        (own_s,) = re.findall(r"TRIDEX_START_TIMEOUT_S=(\d+)", text(name))
+        (health_s,) = re.findall(r"--start-period=(\d+)s", text(name))
+        assert DEFAULTS.start_timeout_s < int(own_s) < int(health_s) == 300
+
+
+@pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False), (None, False)])
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+def test_health_check_says_what_the_server_says(
+    status: int | None, healthy: bool, tls: bool, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status if status and self.path == "/v2/health/ready" else 404)
+            self.end_headers()
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        monkeypatch.setenv("TRIDEX_HTTP_PORT", str(server.server_port))
+        if tls:
+            monkeypatch.setenv("TRIDEX_TLS_CERT", str(pair.cert))
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(pair.cert, pair.key)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        if status is None:
+            server.server_close()
+        else:
+            Thread(target=server.handle_request, daemon=True).start()
+        done = subprocess.run([sys.executable, DEPLOY / "healthcheck.py"], capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) == healthy
+    assert done.stderr.startswith("not ready: ") != healthy
+    assert len(done.stderr.splitlines()) == (0 if healthy else 1)
+
+
 def test_versions_and_extras_are_the_projects() -> None:
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     assert (chart["appVersion"], chart["version"]) == (PROJECT["version"],) * 2
@@ -102,7 +147,9 @@ def test_paths_and_user_are_the_images() -> None:
     assert "mountPath: /data }" in stateful_set and 'volumes: ["store:/data"]' in text("compose.yaml")
     user = {*re.findall(r"--uid (\d+)|USER (\d+)", images)}
     assert {number for found in user for number in found if number} == {"10001"}
-    assert "runAsUser: 10001" in stateful_set and "readOnlyRootFilesystem: true" in stateful_set
+    assert "runAsUser: 10001" in stateful_set
+    assert 'securityContext: {{- include "tridex.securityContext" . ' in stateful_set
+    assert "readOnlyRootFilesystem: true" in text("helm/tridex/templates/_helpers.tpl")
     # What .dockerignore lets in is what the distribution is made of.
     let_in = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]

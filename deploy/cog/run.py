@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 from typing import TypedDict
 
-from cog import BasePredictor, Input
+import cog
+from cog import Input
 
 from tridex.client import AsyncClient
 
@@ -17,7 +18,7 @@ class Ranked(TypedDict):
     score: float
 
 
-class Predictor(BasePredictor):
+class Runner(cog.BaseRunner):
     """What Replicate calls."""
 
     def setup(self) -> None:
@@ -28,7 +29,8 @@ class Predictor(BasePredictor):
         if not self._server.stdout.readline():  # printed once it is ready
             raise RuntimeError("the server did not start: the log above says why")
 
-    async def predict(
+    @cog.concurrent(max=32)
+    async def run(
         self,
         query: str = Input(description="What is searched for."),
         documents: list[str] = Input(description="The texts to rank."),  # noqa: B008 - Cog reads defaults
