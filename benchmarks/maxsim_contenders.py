@@ -81,7 +81,8 @@ def our_rerank_replayed(corpus: Corpus, queries: torch.Tensor, rows: torch.Tenso
 
 def captured(call: Callable[[], Result]) -> Callable[[], Result]:
     """A call on a GPU as a CUDA graph's replay, which writes over its results. The call has compiled what it needs."""
-    with torch.cuda.stream(torch.cuda.Stream()):  # the default stream cannot be recorded
+    # The default stream cannot be recorded.
+    with torch.cuda.stream(torch.cuda.Stream()):  # type: ignore[no-untyped-call]
         graph, results = record(call)
 
     def replay() -> Result:
