@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -22,6 +23,10 @@ PREFIX = "tridex-"
 """Of shared memory and of temporary folders; the id of the process that owns them follows."""
 
 
+_PROCESS_ID = re.compile("[0-9]{1,7}")
+"""Linux has none beyond 2^22. Whatever else others' files are called is no reason not to start."""
+
+
 def own_prefix() -> str:
     """What names of this process's temporary folders and shared memory begin with."""
     return f"{PREFIX}{os.getpid()}-"
@@ -32,7 +37,7 @@ def remove_leftovers() -> None:
     for place in (SHARED_MEMORY, Path(tempfile.gettempdir())):
         for left in place.glob(f"{PREFIX}*-*"):
             owner = left.name[len(PREFIX) :].partition("-")[0]
-            if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            if _PROCESS_ID.fullmatch(owner) and not psutil.pid_exists(int(owner)):
                 _remove(left)
     # The Python backend makes one for packed environments at each start; we have none, and a killed server leaves it.
     servers = [p.info["create_time"] for p in psutil.process_iter(["name", "create_time"]) if _is_server(p)]
