@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from tridex import kernels
+from tridex.common.cuda_graphs import record
 from tridex.kernels import Codec, SearchPlan, Segment
 from tridex.kernels.codecs import DESCRIPTIONS
 
@@ -80,9 +81,9 @@ def our_rerank_replayed(corpus: Corpus, queries: torch.Tensor, rows: torch.Tenso
 
 def captured(call: Callable[[], Result]) -> Callable[[], Result]:
     """A call on a GPU as a CUDA graph's replay, which writes over its results. The call has compiled what it needs."""
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        results = call()
+    # The default stream cannot be recorded.
+    with torch.cuda.stream(torch.cuda.Stream()):  # type: ignore[no-untyped-call]
+        graph, results = record(call)
 
     def replay() -> Result:
         graph.replay()

@@ -34,9 +34,14 @@ def test_targets_of_make_are_in_the_makefile(page: Path) -> None:
     assert [target for target in named if re.fullmatch("[a-z-]+", target) and target not in targets] == []
 
 
+@pytest.fixture(scope="module")
+def app() -> Any:
+    """The command line."""
+    return typer.main.get_command(create_app())
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_commands_and_options_are_on_the_command_line(page: Path) -> None:
-    app = typer.main.get_command(create_app())
+def test_commands_and_options_are_on_the_command_line(app: Any, page: Path) -> None:
     unknown = []
     for call in commands(page.read_text(), "tridex"):
         words = shlex.split(call, comments=True)[1:]

@@ -26,6 +26,8 @@ from tridex.serving.engine.search_engine import SearchEngine
 from tridex.serving.models.search import SearchService
 
 start, failed = SearchEngine.start, Path(__file__).with_name("failed")
+with Path(__file__).with_name("loaded").open("a") as loaded:
+    loaded.write("once ")
 
 def faulty(self, requests):
     if any({FAULT!r} in request.texts for request in requests) and not failed.exists():
@@ -62,6 +64,12 @@ def replaced(server: TritonServer, first: int) -> None:
     eventually(lambda: not server.is_ready)
     eventually(lambda: server.is_ready, within_s=600)
     assert server.pid != first
+
+
+def test_a_start_loads_a_model_once(server: TritonServer) -> None:
+    """Triton server would load each twice, to complete its configuration."""
+    loaded = (server.repository / "search" / "1" / "loaded").read_text().count("once")
+    assert loaded == server.log.read_text().count("starts on cpu with store")
 
 
 def test_a_server_whose_gpu_fails_is_started_again(server: TritonServer) -> None:

@@ -20,7 +20,7 @@ from tridex.index import (
     Collection,
     CollectionSpec,
     Document,
-    FieldInference,
+    DocumentInference,
     FieldType,
     Follower,
     InvalidDocumentError,
@@ -167,7 +167,7 @@ METADATA = st.dictionaries(
 @settings(max_examples=200, deadline=None)
 @given(st.lists(METADATA, max_size=6))
 def test_what_is_inferred_fits_every_document(rows: list[dict[str, Any]]) -> None:
-    inference = FieldInference()
+    inference = DocumentInference()
     taken = []
     for i, row in enumerate(rows):
         before = inference.fields

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,6 +28,11 @@ def test_tensors_in_one_buffer(given: list[torch.Tensor]) -> None:
     found = split(buffer.clone())
     assert [(tensor.dtype, tensor.shape) for tensor in found] == [(tensor.dtype, tensor.shape) for tensor in given]
     assert all(torch.equal(one, other) for one, other in zip(found, given, strict=True))
+
+
+def test_a_layout_whose_tensors_would_not_be_aligned_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"elements of \[8, 1, 4\] bytes; expected the larger ones first"):
+        host_buffer([((2,), torch.int64), ((3,), torch.bool), ((1,), torch.float32)], torch.device("cpu"))
 
 
 def test_a_buffer_is_zeros_and_written_through_its_tensors() -> None:

@@ -180,28 +180,31 @@ def test_working_memory_has_room_for_the_products_of_centroids(monkeypatch: pyte
 CODECS = [codec for codec in Codec if one_warp_of(codec, 128, 90)]
 OPERATORS = ["search", "rescore"]
 AHEAD = """
-import os, sys
+import json, os, sys
 import torch
 from tridex.kernels import Codec
 from tridex.kernels.gpu import ahead, backend
 from tridex.kernels.gpu.gluon.roles import one_warp_of
 from tridex.kernels.operator import _one_token
-ahead.compile_for(90)
-after, *sys.argv[1:] = sys.argv[1:]
-for folder, codec, what in zip(sys.argv[1::3], map(Codec, sys.argv[2::3]), sys.argv[3::3]):
-    os.environ["TRITON_CACHE_DIR"] = folder
-    segment, query, mask = _one_token(torch.device("cpu"), 128, codec), torch.ones((1, 1, 128)), torch.ones((1, 1)) > 0
+
+def launch(what, kernel, segment, query, mask, top_k, rows):
     if what == "search":
-        backend.search_by(one_warp_of(codec, 128, 90), query, mask, segment, 1)
+        backend.search_by(kernel, query, mask, segment, top_k)
     else:
-        backend.rescore_by(one_warp_of(codec, 128, 90), query, mask, segment, torch.zeros((1, 1), dtype=torch.int64))
-    if what == "rescore":
-        kernel, query = one_warp_of(codec, 128, 90), torch.ones((1, 17, 128))
-        backend.load_kernel(kernel, segment)
-        os.environ["TRITON_CACHE_DIR"] = after
+        backend.rescore_by(kernel, query, mask, segment, torch.zeros((1, rows), dtype=torch.int64))
+
+ahead.compile_for(90)
+folders, after = json.loads(sys.argv[1])
+for codec, folder_of in folders.items():
+    kernel, segment = one_warp_of(Codec(codec), 128, 90), _one_token(torch.device("cpu"), 128, Codec(codec))
+    for what, folder in folder_of.items():
+        os.environ["TRITON_CACHE_DIR"] = folder
+        launch(what, kernel, segment, torch.ones((1, 1, 128)), torch.ones((1, 1)) > 0, 1, 1)
+    backend.load_kernel(kernel, segment)
+    os.environ["TRITON_CACHE_DIR"] = after
+    for what in folder_of:
         for mask in (None, torch.ones((1, 17)) > 0):
-            backend.search_by(kernel, query, mask, segment, 10)
-            backend.rescore_by(kernel, query, mask, segment, torch.zeros((1, 900), dtype=torch.int64))
+            launch(what, kernel, segment, torch.ones((1, 17, 128)), mask, 10, 900)
 """
 
 
@@ -209,9 +212,9 @@ for folder, codec, what in zip(sys.argv[1::3], map(Codec, sys.argv[2::3]), sys.a
 def launched(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[Codec, str], Path]:
     """What a search and a rescore launch, as compiled for an H100 or H200: a folder for each, and each codec."""
     folders = {(codec, what): tmp_path_factory.mktemp(codec.value) for codec in CODECS for what in OPERATORS}
+    by_codec = {codec.value: {what: str(folders[codec, what]) for what in OPERATORS} for codec in CODECS}
     after = tmp_path_factory.mktemp("after")
-    arguments = [str(part) for (codec, what), folder in folders.items() for part in (folder, codec.value, what)]
-    subprocess.run([sys.executable, "-c", AHEAD, str(after), *arguments], check=True)
+    subprocess.run([sys.executable, "-c", AHEAD, json.dumps([by_codec, str(after)])], check=True)
     assert not list(after.rglob("*.cubin")), "other shapes, and masks, were compiled at request time"
     return folders
 
@@ -241,13 +244,13 @@ def test_nothing_that_is_launched_spills_registers(launched: dict[tuple[Codec, s
     made = [file for folder in launched.values() for file in folder.rglob("*.cubin")]
     assert {file.stem for file in made} == {
         "prepare_queries",
-        "multiply_centroids",
+        "prepare_with_centroids",
         "score_documents",
         "best_of_scores",
     }
     for file in made:
         assert register_use_of(file).items() >= {"STACK": 0, "LOCAL": 0}.items(), file.stem
-    for table in [file for file in made if file.stem == "multiply_centroids"]:
+    for table in [file for file in made if file.stem == "prepare_with_centroids"]:
         assert products_of(table) == {"wgmma.mma_async.sync.aligned.m64n32k32.s32.s8.s8"}
 
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from tridex.index import CollectionSpec, Document, FieldInference, Fields, InvalidDocumentError, check_metadata
+from tridex.index import CollectionSpec, Document, DocumentInference, Fields, InvalidDocumentError, check_metadata
 from tridex.protocol.corpus import CorpusDocument, CorpusError, check_document
 from tridex.protocol.distinct import DistinctIds
 from tridex.protocol.sources import Source
@@ -58,7 +58,7 @@ def check(source: Source, spec: CollectionSpec, report: Callable[[int], None]) -
     bad: list[str] = []
     bad_rows = 0
     digest = hashlib.sha256()
-    inference = FieldInference(spec.fields)
+    inference = DocumentInference(spec.fields)
     with DistinctIds() as ids:
         for rows, (place, row) in enumerate(source.rows(), 1):
             if rows % _ROWS_PER_REPORT == 0:
@@ -87,7 +87,7 @@ def check(source: Source, spec: CollectionSpec, report: Callable[[int], None]) -
     return Checked(count, without_text, digest.hexdigest(), inference.fields)
 
 
-def _check_fields(row: CorpusDocument, spec: CollectionSpec, inference: FieldInference, place: str) -> None:
+def _check_fields(row: CorpusDocument, spec: CollectionSpec, inference: DocumentInference, place: str) -> None:
     """Raises CorpusError if the index would refuse the document's metadata."""
     try:
         if spec.infers_fields:

@@ -53,6 +53,11 @@ def is_device(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
+def is_one_device(name: str) -> bool:
+    """Whether a device's name says which one it is, as "cpu" or "cuda:1": it needs no `resolve_device`."""
+    return name == CPU or ":" in name
+
+
 def number_of(name: str) -> int:
     """N of "cuda:N", 0 where the name has none."""
     match = _NAME.fullmatch(name)

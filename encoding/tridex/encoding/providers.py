@@ -29,13 +29,22 @@ def execution_providers() -> list[str]:
 def load_cuda_provider() -> None:
     """Loads the provider for CUDA into this process, with the libraries of CUDA and cuDNN.
 
-    They are those of NVIDIA's packages, as torch's are; where torch has others, it has to be imported before. ONNX
-    Runtime, which names the providers that it was built with, would run on the CPU where this fails, and only log it.
-    No CUDA context is made, so it works without a GPU.
+    They are those of NVIDIA's packages, as torch's are. torch, which takes seconds, is imported only where they are
+    missing, as it may bring others. ONNX Runtime, which names the providers that it was built with, would run on the
+    CPU where this fails, and only log it. No CUDA context is made, so it works without a GPU.
 
     Raises:
         ProviderError: It was not built, or one of its libraries is missing.
     """
+    try:
+        _load_cuda_provider()
+    except ProviderError:
+        import torch  # noqa: F401
+
+        _load_cuda_provider()
+
+
+def _load_cuda_provider() -> None:
     with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find, among a command's JSON
         onnxruntime.preload_dlls()
     try:

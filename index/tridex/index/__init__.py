@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .resident.follower import Follower
     from .resident.host_copy import copy_to_host, host_buffer, tensors_in
     from .resident.inverted_lists import MIN_LISTED_DOCUMENTS
-    from .resident.snapshot import Found, Snapshot, wait_for_all
+    from .resident.snapshot import Found, Snapshot, rankings_of, wait_for_all
     from .resident.token_matches import TokenMatches
     from .storage.backup import KEPT, Backup, back_up, check_backups, restore
     from .storage.check import Checked, Corruption, check_store
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from .storage.failure_kinds import is_fault
     from .storage.field_values import FacetValue
     from .storage.fields import declared_fields, field_changes
-    from .storage.inference import FieldInference
+    from .storage.inference import DocumentInference
     from .storage.metadata import check_metadata
     from .storage.root import Location, Store
     from .storage.spec import CollectionSpec
@@ -66,9 +66,9 @@ __all__ = [
     "CorruptCollectionError",
     "Corruption",
     "Document",
+    "DocumentInference",
     "Extra",
     "FacetValue",
-    "FieldInference",
     "FieldType",
     "Fields",
     "Follower",
@@ -104,6 +104,7 @@ __all__ = [
     "is_fault",
     "needed_bytes",
     "packed_bytes",
+    "rankings_of",
     "restore",
     "tensors_in",
     "wait_for_all",
@@ -134,7 +135,7 @@ if not TYPE_CHECKING:  # which would take any name for an exported one
             "resident.follower": ["Follower"],
             "resident.host_copy": ["copy_to_host", "host_buffer", "tensors_in"],
             "resident.inverted_lists": ["MIN_LISTED_DOCUMENTS"],
-            "resident.snapshot": ["Found", "Snapshot", "wait_for_all"],
+            "resident.snapshot": ["Found", "Snapshot", "rankings_of", "wait_for_all"],
             "resident.token_matches": ["TokenMatches"],
             "storage.backup": ["KEPT", "Backup", "back_up", "check_backups", "restore"],
             "storage.check": ["Checked", "Corruption", "check_store"],
@@ -143,7 +144,7 @@ if not TYPE_CHECKING:  # which would take any name for an exported one
             "storage.failure_kinds": ["is_fault"],
             "storage.field_values": ["FacetValue"],
             "storage.fields": ["Fields", "FieldType", "declared_fields", "field_changes"],
-            "storage.inference": ["FieldInference"],
+            "storage.inference": ["DocumentInference"],
             "storage.metadata": ["check_metadata"],
             "storage.root": ["Location", "Store"],
             "storage.spec": ["CollectionSpec"],

@@ -40,15 +40,9 @@ def try_to_load(loader: str) -> None:
 
 
 def main(loader: str) -> None:
-    """Loads a provider. What torch brings is imported, which takes seconds, only where it is missing."""
-    load = getattr(encoding, loader)
+    """Loads a provider."""
     try:
-        try:
-            load()
-        except encoding.ProviderError:
-            import torch  # noqa: F401
-
-            load()
+        getattr(encoding, loader)()
     except encoding.ProviderError as error:
         print(json.dumps([error.problem, error.remedy]))
         sys.exit(_NOT_LOADED)

@@ -19,6 +19,7 @@ import pytest
 from tridex.serving.access.access import Access
 from tridex.serving.access.key_file import Right, add_key
 from tridex.serving.backend.answers import Answers
+from tridex.serving.backend.background import LoggedErrors
 from tridex.serving.backend.reporter import Reporter
 from tridex.serving.backend.service import Arrays, Context, ErrorCode, Request, RequestError, Result, device_failed
 from tridex.serving.cancelled_calls import CancelledCalls
@@ -134,8 +135,8 @@ def model(python_backend: ModuleType) -> Iterator[Any]:
     made._recorder = None
     made._model, made._access = "search", Access(None)
     made._cancelled_calls = CancelledCalls(None)
-    made._on_gpu = True
     made._answers = Answers()
+    made._errors = LoggedErrors()
     made._reporter = Reporter("search", "search_0", None, made._answers)
     made._metrics_file = None
     yield made
@@ -153,7 +154,7 @@ class NeedsNoGpu(Echo):
         pass
 
 
-@pytest.mark.parametrize(("told", "asked"), [("cuda:0", []), (None, ["0"])])
+@pytest.mark.parametrize(("told", "asked"), [("cuda:0", []), ("cuda", ["0"]), (None, ["0"])])
 def test_the_gpu_is_hidden_from_a_model_that_needs_none(
     python_backend: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, told: str | None, asked: list[str]
 ) -> None:
@@ -266,7 +267,8 @@ def test_a_request_without_its_key_fails_alone_and_no_service_sees_a_key(model: 
 
 @pytest.mark.parametrize(("on_gpu", "count"), [(True, 1), (False, 1), (False, 3)])
 def test_a_lone_answer_leaves_at_once_and_on_a_cpu_any(model: Any, on_gpu: bool, count: int) -> None:
-    model._on_gpu = on_gpu
+    if not on_gpu:
+        model._answers = None
     model._service = later = Later()
     batch = [good(i) for i in range(count)]
     model.execute(batch)
@@ -323,3 +325,21 @@ def test_an_answer_that_cannot_be_sent_costs_no_other(model: Any, caplog: pytest
     assert [len(request.answers) for request in batch] == [1, 0, 1]
     assert model._reporter.in_flight == 0
     assert "an answer could not be sent" in caplog.text
+
+
+def test_answers_that_cannot_be_sent_are_logged_once_until_one_is_sent(
+    model: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    model._answers = None
+    lost = [True, True, True, False, True]
+
+    def send(fails: bool) -> None:
+        if fails:
+            raise RuntimeError("Failed to increase the shared memory pool size: No space left on device")
+
+    for fails in lost:
+        request = good(1)
+        request.may_be_answered = lambda fails=fails: send(fails)
+        model.execute([request])
+    logged = [record.message for record in caplog.records if "could not be sent (RuntimeError" in record.message]
+    assert len(logged) == 2, logged

@@ -72,8 +72,15 @@ def test_without_a_driver_auto_is_the_cpu_and_cuda_cannot_be(settings: ServerSet
 
 @pytest.mark.usefixtures("a_gpu")
 def test_auto_is_a_gpu_that_is_ready(settings: ServerSettings) -> None:
-    report = examine(settings, gpus.driver)
+    asked: list[Driver] = []
+
+    def ask() -> Driver:
+        asked.append(gpus.driver())
+        return asked[-1]
+
+    report = examine(settings, ask)
     assert report.device == "cuda:0" and report.can_serve and all(finding.needed for finding in report.findings)
+    assert len(asked) == 1, "one answer is for all checks"
 
 
 @pytest.mark.usefixtures("a_gpu")

@@ -15,6 +15,7 @@ import pytest
 from tridex.common import device
 from tridex.common.nvidia import Driver, DriverError
 from tridex.encoding import ProviderError, load_cuda_provider
+from tridex.encoding import providers as encoding_providers
 from tridex.serving import providers
 from tridex.serving.doctor import nvidia
 from tridex.serving.doctor.nvidia import cuda_provider, driver_and_gpus, torch_on_cuda
@@ -115,7 +116,7 @@ def test_a_provider_that_needs_what_torch_brings(
             raise ProviderError("no libcublas", "install it")
 
     monkeypatch.setattr(builtins, "__import__", importing)
-    monkeypatch.setattr(providers.encoding, "load_cuda_provider", load)
+    monkeypatch.setattr(encoding_providers, "_load_cuda_provider", load)
     providers.main("load_cuda_provider")
     assert tried == [False, True] and capsys.readouterr().out == ""
 

@@ -232,6 +232,17 @@ def test_a_log_that_cannot_be_written_is_named(unprivileged: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize("owner", ["4026531836", "²"])
+def test_what_begins_as_ours_do_and_names_no_process_stays(
+    owner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    others = tmp_path / f"tridex-{owner}-x"
+    others.mkdir()
+    remove_leftovers()
+    assert others.exists()
+
+
 def test_leftovers_of_processes_that_ended_go() -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()

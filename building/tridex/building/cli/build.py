@@ -71,9 +71,8 @@ def build(
 
     The encoder runs in this process. A server that follows the store serves the collection once it is finished.
     """
-    from tridex.building import Embedder, Progress, build_collection, document_reading, new_collection_spec
-    from tridex.common.device import resolve_device
-    from tridex.encoding import create_encoder, latest_version_dir, load_artifact, load_cuda_provider
+    from tridex.building import document_reading, new_collection_spec
+    from tridex.encoding import latest_version_dir, load_artifact
     from tridex.index import Store, declared_fields
     from tridex.protocol.sources import open_source
 
@@ -91,6 +90,11 @@ def build(
         )
         collections = Store(store)
         documents = open_source(source, Columns(id_column, text_columns or ()))
+        # Not before: importing torch takes seconds, which nobody waits for who has asked wrongly.
+        from tridex.building import Embedder, Progress, build_collection
+        from tridex.common.device import resolve_device
+        from tridex.encoding import create_encoder, load_cuda_provider
+
         if restart:
             collections.discard_build(collection)
         encoder = create_encoder(artifact, resolve_device(device, load=load_cuda_provider), threads=os.cpu_count() or 1)

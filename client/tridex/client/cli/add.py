@@ -64,6 +64,7 @@ def add(
         # Documents that are skipped may have any values.
         check = None if if_exists == "skip" else FieldCheck(described(client, collection), declared)
         total = None if is_pipe else sum(1 for _ in checked(source.rows(), distinct=True, fields=check))
+        # Asked for again: to check a large file takes minutes, in which somebody may have made or dropped it.
         if created(client, collection, create=create):
             client.create_collection(collection, codec=codec, fields=declared or None)
         elif declared:

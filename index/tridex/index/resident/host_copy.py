@@ -15,7 +15,14 @@ may."""
 
 
 def host_buffer(layout: Layout, device: torch.device) -> torch.Tensor:
-    """Zeros on the host, uint8 [bytes], from where a GPU copies them in one go while this thread goes on."""
+    """Zeros on the host, uint8 [bytes], from where a GPU copies them in one go while this thread goes on.
+
+    Raises:
+        ValueError: A tensor comes behind one of smaller elements.
+    """
+    sizes = [dtype.itemsize for _, dtype in layout]
+    if sizes != sorted(sizes, reverse=True):
+        raise ValueError(f"layout has elements of {sizes} bytes; expected the larger ones first")
     return torch.zeros(sum(map(_bytes, layout)), dtype=torch.uint8, pin_memory=device.type == "cuda")
 
 

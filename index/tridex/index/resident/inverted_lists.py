@@ -13,7 +13,6 @@ The lists are made in the background (Follower.make), once a search has wanted t
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -21,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from tridex.kernels import Columns, Segment, decode_columns, scale_queries, spherical_k_means
 from tridex.kernels.codebook import nearest
@@ -123,7 +123,7 @@ def make_lists(segment: Segment) -> InvertedLists:
     if not segment.tokens:
         raise ValueError("segment has no tokens; expected at least one")
     centroids = _train(segment) if segment.codebook is None else segment.codebook.directions()
-    offsets = segment.offsets.tolist()
+    offsets = segment.offsets.numpy(force=True)
     # In parts, so that little more is taken for a moment than the lists take twice.
     parts = [_entries_of(segment, centroids, offsets, run) for run in _runs_of_documents(offsets, _SORTED_AT_A_TIME)]
     lengths = sum((part.lengths for part in parts), torch.zeros_like(parts[0].lengths))
@@ -151,9 +151,9 @@ class _Entries(NamedTuple):
     """int64 [centroids]"""
 
 
-def _entries_of(segment: Segment, centroids: torch.Tensor, offsets: Sequence[int], rows: range) -> _Entries:
+def _entries_of(segment: Segment, centroids: torch.Tensor, offsets: NDArray[np.int64], rows: range) -> _Entries:
     """Of the documents of these rows."""
-    first, end = offsets[rows.start], offsets[rows.stop]
+    first, end = int(offsets[rows.start]), int(offsets[rows.stop])
     if segment.centroid_ids is None:
         chunks = torch.split(torch.arange(first, end, device=segment.device), _TOKENS_AT_A_TIME)
         ids = torch.cat([_nearest(_directions(segment, chunk), centroids) for chunk in chunks])
@@ -167,11 +167,11 @@ def _entries_of(segment: Segment, centroids: torch.Tensor, offsets: Sequence[int
     return _Entries((entries % segment.documents).int(), lengths)
 
 
-def _runs_of_documents(offsets: Sequence[int], tokens: int) -> Iterator[range]:
+def _runs_of_documents(offsets: NDArray[np.int64], tokens: int) -> Iterator[range]:
     """The rows of neighbouring documents that have up to so many tokens together, one at least, or are one document."""
     first = 0
     while first < len(offsets) - 1:
-        end = max(first + 1, bisect_right(offsets, offsets[first] + tokens) - 1)
+        end = max(first + 1, int(np.searchsorted(offsets, offsets[first] + tokens, side="right")) - 1)
         if offsets[end] > offsets[first]:
             yield range(first, end)
         first = end

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, islice, pairwise
@@ -56,8 +56,13 @@ def wait_for_all(found: Sequence[Found]) -> list[list[Ranking]]:
     """Each search's rankings, by one copy for all of them."""
     if not found:
         return []
-    copied = iter(copy_to_host(*[tensor for one in found for tensor in one.on_device])())
-    return [one.rankings(list(islice(copied, len(one.on_device)))) for one in found]
+    return rankings_of(found, copy_to_host(*[tensor for one in found for tensor in one.on_device])())
+
+
+def rankings_of(found: Sequence[Found], copied: Iterable[NDArray[Any]]) -> list[list[Ranking]]:
+    """Each search's rankings, of what all of them have left on the device, one after the other."""
+    arrays = iter(copied)
+    return [one.rankings(list(islice(arrays, len(one.on_device)))) for one in found]
 
 
 class _FilteredSnapshots:

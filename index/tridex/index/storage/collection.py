@@ -37,7 +37,7 @@ from .field_values import FacetValue, bounds, count_values
 from .fields import sql_literal
 from .file_errors import reading, storage_errors, writing
 from .filters import to_sql
-from .inference import FieldInference
+from .inference import DocumentInference
 from .lance_session import forget_cached, has_forgotten_caches, open_dataset
 from .metadata import check_metadata, sendable
 from .spec import read_spec
@@ -355,12 +355,12 @@ class Collection:
         """
         if not self.spec.infers_fields:
             return self.spec.fields
-        known = FieldInference(self.spec.fields)
+        known = DocumentInference(self.spec.fields)
         known.add_all(documents)
         if known.fields == self.spec.fields or self.count() >= INFERRED_DOCUMENTS:
             return self.spec.fields
         # New keys may be no fields for what is stored already.
-        stored = FieldInference(self.spec.fields)
+        stored = DocumentInference(self.spec.fields)
         stored.add_all([*self.scroll(INFERRED_DOCUMENTS), *documents])
         return stored.fields
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tridex.common import field_inference
+from tridex.common.field_inference import FieldInference
 from tridex.common.fields import FieldValueError
 from tridex.index.errors import InvalidDocumentError
 
 from .document_rows import Document
 
 
-class FieldInference(field_inference.FieldInference):
+class DocumentInference(FieldInference):
     """Of the index's documents."""
 
     def add(self, key: str, metadata: Mapping[str, Any]) -> None:

@@ -39,7 +39,7 @@ from .query_tile import (
     query_tile_of,
     query_tiles,
 )
-from .single_search import SinglePlan, multiply_centroids, plan_single, rescore_single, search_single
+from .single_search import SinglePlan, plan_single, prepare_with_centroids, rescore_single, search_single
 
 __all__ = [
     "approximates",
@@ -388,7 +388,7 @@ def _prepared(
     query_type = QUERY_TYPES.index(queries.dtype)
     arguments = queries.contiguous().view(torch.uint8), query_type, masked, *prepared, counters
     if products is not None:
-        multiply_centroids(segment, arguments, query_tokens, products)
+        prepare_with_centroids(segment, arguments, query_tokens, products)
         return prepared
     prepare_queries[(batch,)](
         *arguments,

@@ -20,11 +20,12 @@ from .queries import unscaled
 from .similarity import load_query_tile, similarities
 from .top_k import LOWEST_KEY, append_keys, best_of_keys, clear_keys, keep_largest, sort_keys
 
-_CALLERS = ["p_live", "p_offsets", "p_scales", "p_centroid_ids", "p_rows"]
+CALLERS = ["p_live", "p_offsets", "p_scales", "p_centroid_ids", "p_rows"]
+"""Callers' tensors that are read a few numbers at a time."""
+
 _SCRATCH = ["p_keys", "p_merged", "p_least", "p_chunks", "p_ends", "p_sums", "p_counters"]
-_ANY_ADDRESS = _CALLERS + _SCRATCH
-"""Callers' tensors and parts of a workspace, read a few numbers at a time: another alignment must not mean another
-compilation."""
+ANY_ADDRESS = CALLERS + _SCRATCH
+"""They and parts of a workspace: another alignment must not mean another compilation."""
 
 BUFFERED = tl.constexpr(256)
 """Keys looked at together in a program's buffer, which holds no more at a top_k of 128."""
@@ -161,7 +162,7 @@ SIZES = [
 
 @triton.jit(
     do_not_specialize=[*SIZES, "groups", "rounds", "top_k"],
-    do_not_specialize_on_alignment=_ANY_ADDRESS,
+    do_not_specialize_on_alignment=ANY_ADDRESS,
 )
 def search_documents(
     p_queries,  # these, up to p_units: what queries.py made
@@ -321,7 +322,7 @@ def search_documents(
 
 @triton.jit(
     do_not_specialize=["subtiles", "documents", "candidates", "block_candidates"],
-    do_not_specialize_on_alignment=_ANY_ADDRESS,
+    do_not_specialize_on_alignment=ANY_ADDRESS,
 )
 def score_candidates(
     p_queries,  # these, up to p_live: as in search_documents
@@ -404,7 +405,7 @@ def score_candidates(
     tl.store(p_scores + first + place, scores, mask=place < size)
 
 
-@triton.jit(do_not_specialize=["subtiles", "documents", "candidates"], do_not_specialize_on_alignment=_ANY_ADDRESS)
+@triton.jit(do_not_specialize=["subtiles", "documents", "candidates"], do_not_specialize_on_alignment=ANY_ADDRESS)
 def explain_candidates(
     p_queries,  # these, up to p_rows: as in score_candidates
     p_weights,

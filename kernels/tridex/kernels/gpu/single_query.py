@@ -32,7 +32,7 @@ less than a launch that does it for all."""
     do_not_specialize=["query_type", "tokens", "counters", "step", "centroids"],
     do_not_specialize_on_alignment=["p_queries", "p_mask", "p_counters"],
 )
-def multiply_centroids(
+def prepare_with_centroids(
     p_queries,  # these, up to p_counters: as in prepare_queries, of one query of a subtile
     query_type,
     p_mask,

@@ -76,7 +76,7 @@ def plan_single(kernel: OneWarp, segment: Segment, top_k: int) -> SinglePlan:
     )
 
 
-def multiply_centroids(
+def prepare_with_centroids(
     segment: Segment, arguments: Sequence[torch.Tensor | int | None], tokens: int, products: torch.Tensor
 ) -> None:
     """Makes a query ready, as prepare_queries, and multiplies it with all centroids of a segment of residual codes.
@@ -87,7 +87,8 @@ def multiply_centroids(
     assert codebook is not None and isinstance(counters, torch.Tensor)
     centroids = len(codebook.centroids)
     shares = cdiv(centroids, single_query.CENTROIDS_AT_A_TIME)
-    single_query.multiply_centroids[(min(shares, single_query.TABLE_PROGRAMS * multiprocessors(segment.device)),)](
+    programs = min(shares, single_query.TABLE_PROGRAMS * multiprocessors(segment.device))
+    single_query.prepare_with_centroids[(programs,)](
         *arguments,
         codebook.centroids,
         products,

@@ -197,7 +197,8 @@ class Lane(Generic[R]):
 
     def _tell(self) -> None:
         """Tells the front ends what the smallest request would be told by `check`."""
-        shortest_s, is_long = self.wait_s(1) / _SHARE, self.is_long
+        wait_s = self.wait_s(1)
+        shortest_s, is_long = wait_s / _SHARE, self._pressure.is_long(self.requests, wait_s)
         self._pressure.queue(is_long=is_long)
         if is_long:
             shortest_s = max(shortest_s, self._pressure.below_s)

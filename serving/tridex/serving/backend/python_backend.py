@@ -16,7 +16,7 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
-from tridex.common.device import AUTO, resolve_device
+from tridex.common.device import is_one_device, resolve_device
 from tridex.protocol.error_tags import ErrorTag, tagged, untagged
 from tridex.protocol.models import INTERNAL
 from tridex.serving import run_folder
@@ -32,6 +32,7 @@ from tridex.serving.settings import ModelSettings, variable
 
 from . import device_failure
 from .answers import Answers
+from .background import LoggedErrors
 from .metrics_file import MetricsFile
 from .recorder import Recorder
 from .reporter import Reporter
@@ -66,18 +67,19 @@ def python_model(service_class: type[Service]) -> type:
             model, instance = args["model_name"], args["model_instance_name"]
             if folder:
                 _log_to_launcher(model)
-            self._answers = Answers()
+            on_gpu = args["model_instance_kind"] == "GPU"
+            self._answers = Answers() if on_gpu else None
+            self._errors = LoggedErrors()
             self._reporter = Reporter(model, instance, folder, self._answers)
             settings = ModelSettings.load()
             self._model = args["model_name"]
             # The server's own models are called by the others alone, for requests that these have let in.
             self._access = Access(None if self._model in INTERNAL else settings.api_key_file)
             repository = Path(args["model_repository"]).parent
-            # The launcher says both. Where tritonserver was started by hand and nobody does, the driver is asked, and
-            # whoever has asked it sees every GPU from then on; without a context all the same.
-            server_device = resolve_device(AUTO) if settings.device == AUTO else settings.device
+            # The launcher says both, and which GPU. Where tritonserver was started by hand and nobody does, the driver
+            # is asked, and whoever has asked it sees every GPU from then on; without a context all the same.
+            server_device = settings.device if is_one_device(settings.device) else resolve_device(settings.device)
             budget = settings.memory_budget or choose_budget(None, server_device, repository)
-            self._on_gpu = on_gpu = args["model_instance_kind"] == "GPU"
             if not on_gpu:
                 # A CUDA context would take half a gigabyte of the GPU, and turns from the searches.
                 os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -157,8 +159,9 @@ def python_model(service_class: type[Service]) -> type:
                     error = _send(request, result)
                 if self._recorder:
                     self._recorder.answered(sender, error)
+                self._errors.resolved("answers")
             except Exception as error:  # It costs its own request an answer, and no other.
-                _log.error("an answer could not be sent", exc_info=error)
+                self._errors.log("answers", error, "an answer could not be sent")
             finally:
                 self._reporter.answered()
 
@@ -167,7 +170,7 @@ def python_model(service_class: type[Service]) -> type:
 
             On a CPU the next batch would begin with the few clients that are answered first, and batches be small.
             """
-            if self._on_gpu and self._reporter.in_flight > 1:
+            if self._answers and self._reporter.in_flight > 1:
                 self._answers.submit(lambda: self._answer(request, sender, result))
             else:
                 self._answer(request, sender, result)

@@ -39,10 +39,11 @@ _log = logging.getLogger(__name__)
 class Reporter:
     """A thread that reports, watches for the launcher's phase, and ends the process when tritonserver is gone.
 
-    Without a run folder, where tritonserver was not started by our launcher, it does the last alone.
+    Without a run folder, where tritonserver was not started by our launcher, it does the last alone. `answers` is the
+    thread that sends the model's answers, where it has one.
     """
 
-    def __init__(self, model: str, instance: str, folder: Path | None, answers: Answers) -> None:
+    def __init__(self, model: str, instance: str, folder: Path | None, answers: Answers | None = None) -> None:
         self.service: Service | None = None
         """To be set once there is one; closed when the launcher asks for it."""
         self._model = model
@@ -138,7 +139,8 @@ class Reporter:
         failure = device_failure.failure()
         stuck_s = time.monotonic() - (self._executing_since or math.inf)
         stuck = f"it has been at the same requests for {stuck_s:.0f} s" if stuck_s > _STUCK_S else None
-        trouble = failure or stuck or (self.service.trouble() if self.service else None) or self._answers.trouble()
+        trouble = failure or stuck or (self.service.trouble() if self.service else None)
+        trouble = trouble or (self._answers.trouble() if self._answers else None)
         if self._canary:
             failure, trouble = failure or self._canary.failure(), trouble or self._canary.trouble()
         with self._lock:
@@ -166,5 +168,6 @@ class Reporter:
                 service, self.service = self.service, None
             if service is not None:
                 service.close()
-                self._answers.close()
+                if self._answers:
+                    self._answers.close()
             self._closed = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cache
 
 from tridex.common.device import AUTO, CPU, AskDriver, DeviceError, choose_device, number_of
 from tridex.common.nvidia import ask_driver
@@ -30,6 +31,7 @@ def examine(settings: ServerSettings, ask: AskDriver = ask_driver) -> Report:
     "auto" is the first GPU where all that it needs is there, and the CPU otherwise. Takes the seconds that importing
     torch takes, and changes nothing.
     """
+    ask = cache(ask)  # one answer for all checks
     wanted = settings.device
     index = number_of(wanted)
     driver, gpus = nvidia.driver_and_gpus(ask, index)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tridex.index import Found, Ranking, Snapshot, copy_to_host
+from tridex.index import Found, Ranking, Snapshot, copy_to_host, rankings_of
 from tridex.serving.modes import Queries, Scan
 from tridex.serving.requests.search import SearchRequest
 
@@ -87,9 +87,9 @@ class Batch:
         if not self._rows:
             return found
         self._finite, *copied = self._copied()
-        for one in self._passes:
-            own, copied = copied[: len(one.found.on_device)], copied[len(one.found.on_device) :]
-            rankings = iter(one.found.rankings(own))
+        of_passes = rankings_of([one.found for one in self._passes], copied)
+        for one, of_pass in zip(self._passes, of_passes, strict=True):
+            rankings = iter(of_pass)
             for i in one.members:
                 depth = self._searches[i].depth
                 found[i] = [next(rankings).first(depth) for _ in range(self._searches[i].request.queries)]

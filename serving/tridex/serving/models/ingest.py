@@ -28,7 +28,7 @@ from tridex.index import (
     Collection,
     CollectionNotFoundError,
     Document,
-    FieldInference,
+    DocumentInference,
     ReadOnlyStoreError,
     Size,
     Store,
@@ -322,7 +322,7 @@ class IngestService(Service):
     def _create_for(self, tasks: list[_UpsertTask]) -> Collection | None:
         """A new collection with the fields of these tasks' documents. Those whose metadata cannot be stored are refused
         and taken out of the list; without any left, there is no collection."""
-        inference = FieldInference()
+        inference = DocumentInference()
         for task in [*tasks]:
             try:
                 with translated_errors():

@@ -122,6 +122,8 @@ class Launch:
             f"--model-repository={settings.repository}",
             *([f"--model-config-name={runtime.encoder_config}"] if runtime.encoder_config else []),
             "--model-control-mode=none",
+            # The configurations are complete. To look for what is missing, each model would be loaded twice.
+            "--disable-auto-complete-config",
             f"--grpc-address={settings.host}",
             f"--grpc-port={settings.grpc_port}",
             f"--grpc-restricted-protocol={closed}",

@@ -27,7 +27,7 @@ from triton.experimental.gluon.language.nvidia.ampere import async_copy, mma_v2
 from tridex.kernels.gpu import codes as ptx
 from tridex.kernels.gpu.codes import SIGNED
 from tridex.kernels.gpu.documents import document_spans
-from tridex.kernels.gpu.kernels import block_span
+from tridex.kernels.gpu.kernels import CALLERS, block_span
 from tridex.kernels.gpu.queries import unscaled
 
 from .consumer import SUBTILE_TOKENS as ROWS
@@ -176,15 +176,7 @@ def _next_document(passed, starts, lengths, first, ticket, p_rows, stored, cut):
 
 @gluon.jit(
     do_not_specialize=["documents", "scores", "block_documents", "large_blocks", "last_documents", "blocks"],
-    do_not_specialize_on_alignment=[
-        "p_scales",
-        "p_centroid_ids",
-        "p_offsets",
-        "p_live",
-        "p_rows",
-        "p_scores",
-        "p_tickets",
-    ],
+    do_not_specialize_on_alignment=[*CALLERS, "p_scores", "p_tickets"],
 )
 def score_documents(
     p_queries,  # these, up to p_live: as in kernels.py, of one query
@@ -197,7 +189,7 @@ def score_documents(
     p_bucket_weights,
     p_offsets,
     p_live,
-    p_products,  # int32 [centroids, 8, 4]: multiply_centroids (single_query.py) made it; None where there are none
+    p_products,  # int32 [centroids, 8, 4]: made by prepare_with_centroids (single_query.py); None where there are none
     p_rows,  # int64 [scores]: the documents to score; None for all of them
     p_scores,  # out: fp32 [scores], -inf where a document has no token or is not live; of rows, times the query's unit
     p_tickets,  # int32: blocks given out behind the first one of each program; 0 in the beginning

@@ -14,7 +14,7 @@ from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared, mbarrier
 
-from tridex.kernels.gpu.kernels import BUFFERED, OTHERS, PLACES, SIZES, merge
+from tridex.kernels.gpu.kernels import ANY_ADDRESS, BUFFERED, OTHERS, PLACES, SIZES, merge
 
 from .consumer import SUBTILE_TOKENS, WARPS, consume
 from .producer import CHUNKS, DOCUMENTS, LISTS, produce
@@ -61,19 +61,7 @@ def _play_roles(
 
 @gluon.jit(
     do_not_specialize=[*SIZES, "top_k"],
-    do_not_specialize_on_alignment=[
-        "p_scales",
-        "p_centroid_ids",
-        "p_offsets",
-        "p_live",
-        "p_keys",
-        "p_merged",
-        "p_least",
-        "p_chunks",
-        "p_ends",
-        "p_sums",
-        "p_counters",
-    ],
+    do_not_specialize_on_alignment=ANY_ADDRESS,
 )
 def search_batch(
     p_queries,  # these, up to p_least: as in kernels.py
