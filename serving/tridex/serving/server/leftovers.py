@@ -18,6 +18,9 @@ _BACKEND_FOLDERS = Path("/tmp")
 _CLOCK_DIFFERENCE_S = 5.0
 """At most, between a process's start and a file's time."""
 
+_MAX_ID = 2**31 - 1
+"""Of a process. Anybody may make files with larger numbers there, which psutil cannot look for."""
+
 PREFIX = "tridex-"
 """Of shared memory and of temporary folders; the id of the process that owns them follows."""
 
@@ -32,7 +35,7 @@ def remove_leftovers() -> None:
     for place in (SHARED_MEMORY, Path(tempfile.gettempdir())):
         for left in place.glob(f"{PREFIX}*-*"):
             owner = left.name[len(PREFIX) :].partition("-")[0]
-            if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            if owner.isdigit() and int(owner) <= _MAX_ID and not psutil.pid_exists(int(owner)):
                 _remove(left)
     # The Python backend makes one for packed environments at each start; we have none, and a killed server leaves it.
     servers = [p.info["create_time"] for p in psutil.process_iter(["name", "create_time"]) if _is_server(p)]
