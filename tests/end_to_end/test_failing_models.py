@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from eventually import eventually
 from scraping import scrape
-from servers import new_server
+from servers import lives, new_server
 
 from benchmarks.processes import processes
 from tridex.client import Client, Hit, Unavailable
@@ -151,4 +151,4 @@ def test_a_server_that_stops_answers_what_it_has_begun_and_begins_nothing(server
         (folder / "may_go_on").touch()
         assert begun.result().status == "OK"
         server.stop()
-    assert not any(process.is_running() for process in all_processes)
+    assert not any(map(lives, all_processes))
