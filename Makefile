@@ -17,6 +17,7 @@ COLLECTION ?= stdlib
 PORT ?= 8001
 ROUNDS ?= 300
 KILLS ?= 200
+STOPS ?= 50
 MINUTES ?= 10
 OF_CORPUS = $(if $(CORPUS),--corpus $(CORPUS))
 EXPORTED = ls model_repository/encoder/*/manifest.json >/dev/null 2>&1 || \
@@ -146,8 +147,11 @@ test: install $(CLIENT_VENV)/.done ## run every test, the real server included, 
 test-browser: install ## try the playground in headless Chromium (Debian: apt-get install chromium-headless-shell)
 	$(BIN)/pytest tests/browser
 
-test-crash: install ## kill writers (ROUNDS=300) and a server's processes under load (KILLS=200) at random moments
-	$(BIN)/pytest tests/crash --crash-rounds $(ROUNDS) --crash-kills $(KILLS)
+test-crash: install ## kill writers (ROUNDS=300), kill (KILLS=200) and stop (STOPS=50) a server's processes under load at random moments
+	@mkdir -p $(DATA)
+	$(BIN)/pytest tests/crash --crash-rounds $(ROUNDS) --crash-kills $(KILLS) --crash-stops $(STOPS) \
+	  --crash-results $(DATA)/crash.json
+	$(BIN)/python -m benchmarks.crash $(DATA)/crash.json
 
 generate: install ## write the synchronous client from the asynchronous one
 	$(BIN)/python client/generate_sync.py

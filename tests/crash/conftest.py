@@ -1,18 +1,25 @@
-"""How often the crash tests kill: `--crash-rounds`, `--crash-kills`."""
+"""How often the crash tests kill and stop processes, and where the figures go: the options `--crash-...`."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from benchmarks.crash import Fault
+
 _ROUNDS = 30
 _KILLS = 3
+_STOPS = 1
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--crash-rounds", type=int, default=_ROUNDS, help="kills of a process that writes to a store")
     parser.addoption("--crash-kills", type=int, default=_KILLS, help="kills of a process of a server under load")
+    parser.addoption("--crash-stops", type=int, default=_STOPS, help="stops of a process of a server under load")
+    parser.addoption("--crash-results", type=Path, help="a file for the figures of both, for benchmarks.crash")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -30,5 +37,15 @@ def crash_rounds(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture(scope="session")
-def crash_kills(request: pytest.FixtureRequest) -> int:
-    return int(request.config.getoption("--crash-kills", _KILLS))
+def crash_faults(request: pytest.FixtureRequest) -> list[Fault]:
+    """Kills and stops in a random order, the same one at each run."""
+    kills = request.config.getoption("--crash-kills", _KILLS)
+    stops = request.config.getoption("--crash-stops", _STOPS)
+    faults: list[Fault] = [*["killed"] * kills, *["stopped"] * stops]
+    random.Random(0).shuffle(faults)
+    return faults
+
+
+@pytest.fixture(scope="session")
+def crash_results(request: pytest.FixtureRequest) -> Path | None:
+    return request.config.getoption("--crash-results", None)

@@ -1,23 +1,34 @@
-"""A model that lives and cannot work: it is noticed, and a new server takes the old one's place."""
+"""A model that lives and cannot work: it is noticed, and a new server takes the old one's place. And one at work while
+the server stops: its work is finished."""
 
 from __future__ import annotations
 
 import re
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import kserve
 import numpy as np
 import pytest
 from eventually import eventually
-from servers import new_server
+from scraping import scrape
+from servers import lives, new_server
 
 from benchmarks.processes import processes
 from tridex.client import Client, Hit, Unavailable
+from tridex.protocol import models, parameters
 from tridex.serving.server import TritonServer
 
 FAULT = "the query at which the first server fails"
+FREEZE = "the query that holds the interpreter"
+WAIT = "the query that waits"
+CALL_S = 300.0
+"""More than any answer takes."""
 FAULTY = f"""
+import ctypes
+import time
 from pathlib import Path
 import torch
 from tridex.serving.backend import canary
@@ -25,14 +36,22 @@ from tridex.serving.backend.python_backend import python_model
 from tridex.serving.engine.search_engine import SearchEngine
 from tridex.serving.models.search import SearchService
 
-start, failed = SearchEngine.start, Path(__file__).with_name("failed")
-with Path(__file__).with_name("loaded").open("a") as loaded:
+start, folder = SearchEngine.start, Path(__file__).parent
+failed, waits, may_go_on = folder / "failed", folder / "waits", folder / "may_go_on"
+with (folder / "loaded").open("a") as loaded:
     loaded.write("once ")
 
 def faulty(self, requests):
-    if any({FAULT!r} in request.texts for request in requests) and not failed.exists():
+    texts = [text for request in requests for text in request.texts]
+    if {FAULT!r} in texts and not failed.exists():
         failed.touch()
         raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+    if {FREEZE!r} in texts:
+        ctypes.PyDLL(None).sleep(1000)
+    if {WAIT!r} in texts:
+        waits.touch()
+        while not may_go_on.exists():
+            time.sleep(0.01)
     return start(self, requests)
 
 SearchEngine.start = faulty
@@ -46,7 +65,7 @@ def server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     folder = tmp_path_factory.mktemp("failing")
     shutil.copytree(repository, folder / "models")
     (folder / "models" / "search" / "1" / "model.py").write_text(FAULTY)
-    with new_server(folder / "models", folder / "store") as server:
+    with new_server(folder / "models", folder / "store", stop_timeout_s=CALL_S) as server:
         with Client(server.address, timeout_s=120) as client:
             client.create_collection("c", codec="float32")
             client.upsert("c", [{"id": "a", "text": "a planet"}, {"id": "b", "text": "an ocean"}])
@@ -57,6 +76,18 @@ def server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def hits(server: TritonServer, query: str) -> list[Hit]:
     with Client(server.address, timeout_s=120) as client:  # another's channel may pause between attempts to connect
         return client.search("c", query).hits
+
+
+def ask(server: TritonServer, query: str, timeout_s: float = CALL_S) -> kserve.Answer:
+    """A search that nobody retries."""
+    about = {parameters.COLLECTION: "c", "timeout": int(CALL_S * 1e6)}
+    request = kserve.request(models.SEARCH.name, {models.QUERY.name: [[query]]}, [models.IDS.name], **about)
+    return kserve.infer(kserve.channel(server.address), request, timeout_s)
+
+
+def in_flight(server: TritonServer) -> float:
+    """Requests that the search model works on."""
+    return scrape(server)[1].get(("tridex_requests_in_flight", frozenset({("model", "search")})), 0)
 
 
 def replaced(server: TritonServer, first: int) -> None:
@@ -99,3 +130,33 @@ def test_a_server_whose_answers_are_wrong_is_not_ready_and_started_again(server:
     log = server.log.read_text()
     assert re.search(f"not ready: {wrong}", log)
     assert re.search(f"{wrong}; starting the server again", log)
+
+
+def test_a_call_to_a_model_that_freezes_is_told_so_long_before_its_deadline(server: TritonServer) -> None:
+    """Its threads stand still but for the Python backend's own, so that Triton server does not give up on it."""
+    first = server.pid
+    with ThreadPoolExecutor() as pool:
+        call = pool.submit(ask, server, FREEZE)
+        replaced(server, first)
+        assert call.result().status == "UNAVAILABLE"
+    assert re.search(r"model search: its process \d+ said nothing for 5 s", server.log.read_text())
+
+
+def test_a_server_that_stops_answers_what_it_has_begun_and_begins_nothing(server: TritonServer) -> None:
+    folder = server.repository / "search" / "1"
+    all_processes = processes(server.pid).values()
+    with ThreadPoolExecutor() as pool:
+        begun = pool.submit(ask, server, WAIT)
+        eventually((folder / "waits").exists)
+        late = pool.submit(ask, server, "a planet", 5)
+        eventually(lambda: in_flight(server) == 2)
+        server.begin_to_stop()
+        eventually(lambda: ask(server, "an ocean", 1).status == "UNAVAILABLE")
+        with pytest.raises(Unavailable, match="the server is stopping"):
+            hits(server, "an ocean")
+        assert late.result().status == "DEADLINE_EXCEEDED"
+        assert not begun.done()
+        (folder / "may_go_on").touch()
+        assert begun.result().status == "OK"
+        server.stop()
+    assert not any(map(lives, all_processes))

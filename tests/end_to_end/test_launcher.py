@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import json
 import signal
@@ -19,7 +18,7 @@ import pytest
 import tritonclient.grpc as triton
 from control_calls import CALLS
 from eventually import eventually
-from servers import free_ports
+from servers import free_ports, lives
 from tritonclient.utils import InferenceServerException
 
 from tridex.client import Client, Document, TridexError, Unavailable
@@ -153,7 +152,7 @@ def test_a_stuck_process_that_was_handed_a_request_is_replaced_at_once(served: S
         client.upsert("docs", [Document("2", "a document", {})])
     eventually(lambda: "a model's process did not take a request for a second" in served.errors.read_text())
     eventually(lambda: served.ready, within_s=180)
-    assert not victim.is_running()
+    assert not lives(victim)
     with Client(served.address, timeout_s=60) as client:
         assert client.upsert("docs", [Document("2", "a document", {})]).version
         assert client.search("docs", "late interaction")[0].id == "1"
@@ -190,7 +189,7 @@ def test_ending_it_under_load_tells_callers_that_it_is_unavailable(served: Serve
             thread.join()
     assert told["answered"] > 10
     assert told.keys() == {"answered", "Unavailable"}
-    assert [process for process in processes if process.is_running()] == []
+    assert [process for process in processes if lives(process)] == []
     assert served.left() == []
 
 
@@ -204,13 +203,7 @@ def test_a_second_one_names_who_has_the_port_and_all_ends_with_the_launcher(repo
     processes = served.processes
     assert served.process_of("encoder") in processes
     served.launcher.kill()
-    eventually(lambda: not any(map(_lives, processes)))
+    eventually(lambda: not any(map(lives, processes)))
     served.launcher.wait()
     remove_leftovers()
     assert served.left() == []
-
-
-def _lives(process: psutil.Process) -> bool:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return process.status() != psutil.STATUS_ZOMBIE
-    return False

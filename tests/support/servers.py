@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from tridex.serving.server import TritonServer
 from tridex.serving.settings import ServerSettings
@@ -18,6 +20,13 @@ def free_ports(count: int) -> list[int]:
         for sock in sockets:
             sock.bind(("127.0.0.1", 0))
         return [int(sock.getsockname()[1]) for sock in sockets]
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether it has not ended. One that has may stay as a zombie for seconds, until its parent looks."""
+    with suppress(psutil.NoSuchProcess):
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 def new_server(repository: Path, store: Path, **settings: Any) -> TritonServer:

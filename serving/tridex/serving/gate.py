@@ -5,13 +5,14 @@ They refuse by a file, which every process maps or writes to. It begins with
     uint32  1 where the Python backend has given up on a model's process, which the guard says
     uint32  nothing
 
-and goes on with 24 bytes per lane:
+and goes on with 32 bytes per lane:
 
     uint32  the shortest timeout, in microseconds, that a request may have
     uint32  the timeout that one without is taken to have
     uint64  how many requests the front ends have refused by these two, which they count
     uint32  1 where every request is refused, as the process that would answer it is stuck
     uint32  the longest timeout of those that the front ends refused, since a model's process has asked
+    uint64  when the front ends let the last request through, in nanoseconds of the monotonic clock
 
 The file has zeros until somebody says otherwise. Models' processes say the first two, because a refusal by themselves
 costs them 0.3 ms, which at ten times their capacity was most of their time. Front ends know neither a request's texts
@@ -37,7 +38,7 @@ from tridex.protocol import models
 from tridex.protocol.parameters import SearchModeName
 
 _HEAD = struct.Struct("=I4x")
-_LANE = struct.Struct("=IIQII")
+_LANE = struct.Struct("=IIQIIQ")
 _STATE = struct.Struct("=II")
 """What a lane writes, and leaves the rest alone."""
 _REFUSED = struct.Struct("=Q")
@@ -46,6 +47,8 @@ _IS_SHUT = struct.Struct("=I")
 _IS_SHUT_AT = _REFUSED_AT + _REFUSED.size
 _LONGEST = struct.Struct("=I")
 _LONGEST_AT = _IS_SHUT_AT + _IS_SHUT.size
+_LET_THROUGH = struct.Struct("=Q")
+_LET_THROUGH_AT = _LONGEST_AT + _LONGEST.size
 _MOST_US = 2**32 - 1
 
 
@@ -151,6 +154,11 @@ class Gate:
     def shed(self) -> dict[GateLane, int]:
         """How many requests the front ends have refused because they would come too late, by lane."""
         return {lane: _LANE.unpack_from(self._mapped, _at(lane))[2] for lane in LABELS}
+
+    def let_through_s(self, lanes: AbstractSet[GateLane]) -> float:
+        """When the front ends let the last request of these lanes through, by the monotonic clock."""
+        times = (_LET_THROUGH.unpack_from(self._mapped, _at(lane) + _LET_THROUGH_AT)[0] for lane in lanes)
+        return max(times, default=0) / 1e9
 
     def shut(self, lanes: AbstractSet[GateLane]) -> None:
         """Has the front ends refuse every request of these lanes as UNAVAILABLE, and of no others."""

@@ -21,7 +21,8 @@ from .metrics.registry import Snapshot
 VARIABLE = "TRIDEX_RUN"
 """The environment variable by which models learn their run folder."""
 
-_PAUSE_S = 5.0
+_PAUSE_S = 3.0
+"""Shorter pauses count as silence, so it is less than that after which a process is replaced."""
 
 METRICS_SUFFIX = ".metrics"
 """Of the file in which a model's process writes a snapshot of its metrics, as JSON."""

@@ -10,19 +10,19 @@ from tridex.serving.gate import LANES, NEEDING, Door, Gate, GateLane, open_gate
 
 
 def lanes(file: Path) -> list[tuple[int, ...]]:
-    return list(struct.iter_unpack("=IIQII", file.read_bytes()[8:]))
+    return list(struct.iter_unpack("=IIQIIQ", file.read_bytes()[8:]))
 
 
 def test_lanes_have_places_of_their_own_and_let_all_through_at_first(tmp_path: Path) -> None:
     file = tmp_path / "gate"
     Gate(file)
-    assert lanes(file) == [(0, 0, 0, 0, 0)] * len(GateLane)
+    assert lanes(file) == [(0, 0, 0, 0, 0, 0)] * len(GateLane)
     gate = open_gate(file)
     gate(GateLane.BM25).tell(0.25, 2.0)
     gate(GateLane.INGEST).tell(1e9, 60.0)
-    assert lanes(file)[GateLane.BM25] == (250_000, 2_000_000, 0, 0, 0)
-    assert lanes(file)[GateLane.INGEST] == (2**32 - 1, 60_000_000, 0, 0, 0)
-    assert lanes(file)[GateLane.SEARCH] == (0, 0, 0, 0, 0)
+    assert lanes(file)[GateLane.BM25] == (250_000, 2_000_000, 0, 0, 0, 0)
+    assert lanes(file)[GateLane.INGEST] == (2**32 - 1, 60_000_000, 0, 0, 0, 0)
+    assert lanes(file)[GateLane.SEARCH] == (0, 0, 0, 0, 0, 0)
     assert file.stat().st_mode & 0o777 == 0o600
 
 
@@ -34,7 +34,7 @@ def test_lanes_are_shut_and_opened_beside_what_their_models_say(tmp_path: Path) 
     assert [lane for lane in GateLane if lanes(file)[lane][3]] == [GateLane.BM25, GateLane.CATALOG]
     gate.shut({GateLane.INGEST})
     assert [lane for lane in GateLane if lanes(file)[lane][3]] == [GateLane.INGEST]
-    assert lanes(file)[GateLane.BM25] == (250_000, 2_000_000, 0, 0, 0)
+    assert lanes(file)[GateLane.BM25] == (250_000, 2_000_000, 0, 0, 0, 0)
     assert set(gate.shed().values()) == {0} and not gate.has_given_up
 
 

@@ -251,11 +251,12 @@ def test_leftovers_of_processes_that_ended_go() -> None:
     folder = Path(tempfile.gettempdir()) / f"tridex-{ended.pid}-left"
     (folder / "run-1").mkdir(parents=True)
     own = Path(tempfile.mkdtemp(prefix=own_prefix()))
-    other = Path(tempfile.mkdtemp(prefix="tridex-cases-"))
+    others = [Path(tempfile.mkdtemp(prefix=prefix)) for prefix in ("tridex-cases-", "tridex-4026531836-")]
     remove_leftovers()
-    assert (region.exists(), folder.exists(), own.exists(), other.exists()) == (False, False, True, True)
-    own.rmdir()
-    other.rmdir()
+    assert (region.exists(), folder.exists(), own.exists()) == (False, False, True)
+    assert all(other.exists() for other in others)
+    for left in (own, *others):
+        left.rmdir()
 
 
 def test_a_start_bears_any_name_in_shared_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import struct
@@ -48,15 +49,22 @@ def running(folder: Path, command: list[str] = TWO_PROCESSES) -> Iterator[Triton
     process.kill()
 
 
-def report(folder: Path, at_s: float, trouble: str | None = None, stuck: str | None = None) -> None:
-    said = {"model": "ingest", "pid": 7, "at_s": at_s, "in_flight": 0, "phase": "serving", "closed": False}
+def report(folder: Path, at_s: float, trouble: str | None = None, stuck: str | None = None, in_flight: int = 0) -> None:
+    said = {"model": "ingest", "pid": 7, "at_s": at_s, "in_flight": in_flight, "phase": "serving", "closed": False}
     (folder / "run" / "ingest_0.json").write_text(json.dumps({**said, "trouble": trouble, "stuck": stuck}))
 
 
 def refused(folder: Path) -> set[GateLane]:
     """Lanes that the front ends are told to refuse."""
-    rows = struct.iter_unpack("=IIQII", (folder / "run" / "gate").read_bytes()[8:])
+    rows = struct.iter_unpack("=IIQIIQ", (folder / "run" / "gate").read_bytes()[8:])
     return {lane for lane, row in zip(GateLane, rows, strict=True) if row[3]}
+
+
+def let_through(folder: Path, lane: GateLane) -> None:
+    """As the guard notes that a request has come."""
+    with (folder / "run" / "gate").open("r+b") as gate:
+        gate.seek(8 + 32 * lane + 24)
+        gate.write(struct.pack("=Q", time.monotonic_ns()))
 
 
 def give_up(folder: Path) -> None:
@@ -82,6 +90,41 @@ def test_killing_it_ends_all_that_it_started(tmp_path: Path) -> None:
     assert not any(_lives(p.pid) for p in below)
     assert region.exists()
     region.unlink()
+
+
+PR_SET_CHILD_SUBREAPER = 36
+KILLER = """
+import pathlib, sys
+sys.path[:0] = sys.argv[2:]
+from test_tritonserver import TWO_PROCESSES, made
+from tridex.serving.server import tritonserver
+tritonserver._GONE_S = 1000
+process = made(pathlib.Path(sys.argv[1]), TWO_PROCESSES)
+print(process.pid, flush=True)
+sys.stdin.readline()
+process.kill()
+print("killed", flush=True)
+"""
+
+
+def test_killing_it_waits_for_no_zombies_of_others(tmp_path: Path) -> None:
+    """Its orphans become this process's, which takes no note of their end, as a slow init does for seconds."""
+    here = Path(__file__).parent
+    command = [sys.executable, "-c", KILLER, str(tmp_path), str(here), str(here.parents[1] / "support")]
+    prctl = ctypes.CDLL(None).prctl
+    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    launcher = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        server = int(launcher.stdout.readline())
+        eventually(lambda: "began" in (tmp_path / "log").read_text())
+        below = psutil.Process(server).children()
+        assert launcher.communicate("\n", timeout=60)[0] == "killed\n"
+        assert [p.status() for p in below] == [psutil.STATUS_ZOMBIE] * 2
+        for orphan in below:
+            os.waitpid(orphan.pid, 0)
+    finally:
+        launcher.kill()
+        prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
 def test_what_it_started_ends_with_it(tmp_path: Path) -> None:
@@ -135,6 +178,7 @@ def test_a_model_in_trouble_or_silent_is_told_and_replaced_when_it_stays_silent(
 ) -> None:
     monkeypatch.setattr(tritonserver, "_SILENT_S", 0.3)
     monkeypatch.setattr(tritonserver, "_STUCK_S", 3.0)
+    monkeypatch.setattr(tritonserver, "_AWAITED_S", 3.0)
     with running(tmp_path) as process:
         began = time.monotonic()
         report(tmp_path, began, trouble="its thread is dead")
@@ -155,3 +199,21 @@ def test_a_model_in_trouble_or_silent_is_told_and_replaced_when_it_stays_silent(
         assert process.failure() == "tritonserver said nothing for 3 s"
         give_up(tmp_path)
         assert process.failure() == "a model's process did not take a request for a second"
+
+
+def test_what_is_silent_is_replaced_sooner_where_requests_wait_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tritonserver, "_AWAITED_S", 0.3)
+    with running(tmp_path) as process:
+        began = time.monotonic()
+        report(tmp_path, began)
+        eventually(lambda: process.failure() == "tritonserver said nothing for 0 s")
+        report(tmp_path, began, in_flight=1)
+        eventually(lambda: process.failure() == "model ingest: its process 7 said nothing for 0 s")
+        report(tmp_path, began)
+        eventually(lambda: process.failure() == "tritonserver said nothing for 0 s")
+        let_through(tmp_path, GateLane.CATALOG)
+        assert process.failure() == "tritonserver said nothing for 0 s"
+        let_through(tmp_path, GateLane.INGEST)
+        assert process.failure() == "model ingest: its process 7 said nothing for 0 s"

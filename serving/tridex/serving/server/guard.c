@@ -33,6 +33,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 typedef struct Error Error;
@@ -142,6 +143,7 @@ typedef struct {
   uint64_t refused;
   uint32_t is_shut;
   uint32_t longest_refused_us;
+  uint64_t let_through_ns;
 } Lane;
 
 typedef struct {
@@ -425,7 +427,12 @@ static Error* look_at_gate(void) {
     return refuse(UNAVAILABLE, "%.64s does not answer at the moment: a process that it needs is stuck", model_under_way, 0, 0);
   uint64_t shortest = state->shortest_timeout_us;
   uint64_t timeout = timeout_us_under_way > 0 ? timeout_us_under_way : state->assumed_timeout_us;
-  if (timeout >= shortest) return NULL;
+  if (timeout >= shortest) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    state->let_through_ns = now.tv_sec * UINT64_C(1000000000) + now.tv_nsec;
+    return NULL;
+  }
   uint32_t longest = __atomic_load_n(&state->longest_refused_us, __ATOMIC_RELAXED);
   while (timeout > longest && !__atomic_compare_exchange_n(&state->longest_refused_us, &longest, (uint32_t)timeout, 0,
                                                            __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}

@@ -21,21 +21,16 @@ class GuardError(ServerError):
 
 
 def guard_environment(folder: Path, gate: Path, cancelled: Path) -> dict[str, str]:
-    """The environment in which a tritonserver is guarded. Builds the library in `folder` (0.1 s).
+    """The environment in which a tritonserver is guarded. Builds the library in `folder` (0.1 s) where it is not there.
 
     `gate` is the file by which models say how long requests wait (gate.py), `cancelled` that by which they learn which
     calls were cancelled (cancelled_calls.py).
 
     Raises GuardError where there is no C compiler.
     """
-    compiler = next(filter(None, map(shutil.which, (os.environ.get("CC", "cc"), "gcc", "clang"))), None)
-    if compiler is None:
-        raise GuardError("there is no C compiler, which the server's guard is built with: install gcc, or set CC")
     library = folder / "tridex-guard.so"
-    command = [compiler, "-shared", "-fPIC", "-O2", "-o", str(library), str(_SOURCE), "-ldl"]
-    built = subprocess.run(command, capture_output=True, text=True, check=False)
-    if built.returncode:
-        raise GuardError(f"the server's guard could not be built by {compiler}: {built.stderr.strip()[-500:]}")
+    if not library.exists():
+        _build(library)
     preloaded = [str(library), *filter(None, [os.environ.get("LD_PRELOAD")])]
     return {
         "LD_PRELOAD": " ".join(preloaded),
@@ -47,3 +42,13 @@ def guard_environment(folder: Path, gate: Path, cancelled: Path) -> dict[str, st
         "TRIDEX_GIVEN_UP": GIVEN_UP,
         "TRIDEX_MAX_INPUT_BYTES": str(limits.MAX_INPUT_BYTES),
     }
+
+
+def _build(library: Path) -> None:
+    compiler = next(filter(None, map(shutil.which, (os.environ.get("CC", "cc"), "gcc", "clang"))), None)
+    if compiler is None:
+        raise GuardError("there is no C compiler, which the server's guard is built with: install gcc, or set CC")
+    command = [compiler, "-shared", "-fPIC", "-O2", "-o", str(library), str(_SOURCE), "-ldl"]
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    if built.returncode:
+        raise GuardError(f"the server's guard could not be built by {compiler}: {built.stderr.strip()[-500:]}")

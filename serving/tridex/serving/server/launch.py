@@ -122,7 +122,8 @@ class Launch:
             f"--model-repository={settings.repository}",
             *([f"--model-config-name={runtime.encoder_config}"] if runtime.encoder_config else []),
             "--model-control-mode=none",
-            # The configurations are complete. To look for what is missing, each model would be loaded twice.
+            # Nothing is missing in the configurations, and to look for it the Python backend would start every model's
+            # process once before: 2 CPU seconds of imports each for `search` and `ingest`.
             "--disable-auto-complete-config",
             f"--grpc-address={settings.host}",
             f"--grpc-port={settings.grpc_port}",

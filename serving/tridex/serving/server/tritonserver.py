@@ -17,8 +17,8 @@ from pathlib import Path
 
 import psutil
 
-from tridex.serving.gate import NEEDING
-from tridex.serving.run_folder import RunFolder, Silence
+from tridex.serving.gate import NEEDING, GateLane
+from tridex.serving.run_folder import Report, RunFolder, Silence
 
 from .errors import ServerError
 from .leftovers import shared_memory
@@ -29,8 +29,10 @@ _STUB = "triton_python_backend_stub"
 _LOOK_S = 0.1
 _SILENT_S = 1.7
 """A model's process that is silent for this long is not ready: with a look every 0.2 s, that is seen within 2 s."""
+_AWAITED_S = 5.0
+"""One that is silent for this long while callers wait for it is replaced: they are told nothing until then."""
 _STUCK_S = 20.0
-"""One that is silent for this long is replaced; one that is starved of its processor may be silent for seconds."""
+"""One for which nobody waits is replaced later: where it was starved of its processor, it goes on."""
 _ASK_EVERY_S = 0.5
 _ASK_S = 1.0
 """How long tritonserver's answer may take to whether it is ready."""
@@ -114,11 +116,16 @@ class TritonProcess:
         for report in self.run.reports():
             if report.failure:
                 return f"model {report.model}: {report.failure}"
-            if self._silence.since(report.at_s) > _STUCK_S:
-                return f"model {report.model}: its process {report.pid} said nothing for {_STUCK_S:.0f} s"
-        if self._silence.since(self._readiness.answered_s) > _STUCK_S:
-            return f"tritonserver said nothing for {_STUCK_S:.0f} s"
+            most_s = _AWAITED_S if self._is_awaited(report) else _STUCK_S
+            if self._silence.since(report.at_s) > most_s:
+                return f"model {report.model}: its process {report.pid} said nothing for {most_s:.0f} s"
+        if self._silence.since(self._readiness.answered_s) > _AWAITED_S:
+            return f"tritonserver said nothing for {_AWAITED_S:.0f} s"
         return None
+
+    def _is_awaited(self, report: Report) -> bool:
+        """Whether callers may wait for the process: it works on requests, or some have come since it said so."""
+        return report.in_flight > 0 or self.run.gate.let_through_s(_lanes(report.model)) > report.at_s
 
     def trouble(self) -> str | None:
         """Why this server is not ready, where it is not, although all its processes live.
@@ -128,7 +135,7 @@ class TritonProcess:
         reports = self.run.reports()
         silent = [report for report in reports if self._silence.since(report.at_s) > _SILENT_S]
         stuck = [*silent, *(report for report in reports if report.stuck)]
-        self.run.gate.shut({lane for report in stuck for lane in NEEDING.get(report.model, ())})
+        self.run.gate.shut({lane for report in stuck for lane in _lanes(report.model)})
         for report in silent:
             return f"model {report.model}: its process {report.pid} is stuck"
         for report in reports:
@@ -159,12 +166,13 @@ class TritonProcess:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
-        with contextlib.suppress(ProcessLookupError):  # none is left
-            while time.monotonic() < deadline:
+        while _runs(self.pid) and time.monotonic() < deadline:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(-self.pid, os.WNOHANG)  # where the launcher is process 1, orphans are its children
-                time.sleep(_POLL_S)
+            time.sleep(_POLL_S)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-self.pid, os.WNOHANG)[0]:  # where the launcher is process 1, orphans are its children
+                pass
         for region in shared_memory(self._memory_prefix):
             region.unlink(missing_ok=True)
         # The next server shares nothing with this one, such as the encoder's weights, which may be why this one failed.
@@ -202,6 +210,22 @@ class _Readiness:
             connection.close()
         self.answered_s = time.monotonic()
         return self.is_ready
+
+
+def _runs(group: int) -> bool:
+    """Whether a process of the group has not ended. One that has may stay as a zombie until its new parent looks, which
+    some only do every other second; one whose first thread alone has ended looks like a zombie, too."""
+    for process in psutil.process_iter(["status", "num_threads"]):
+        with contextlib.suppress(ProcessLookupError):
+            has_ended = process.info["status"] == psutil.STATUS_ZOMBIE and process.info["num_threads"] == 1
+            if not has_ended and os.getpgid(process.pid) == group:
+                return True
+    return False
+
+
+def _lanes(model: str) -> set[GateLane]:
+    """Those whose requests wait where the model's process is silent."""
+    return NEEDING.get(model, set())
 
 
 def _stubs(tritonserver: int) -> dict[psutil.Process, str]:
