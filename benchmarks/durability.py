@@ -16,9 +16,10 @@ import random
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 from unittest import mock
 
 import numpy as np
@@ -26,7 +27,6 @@ from rich.console import Console
 from rich.table import Table
 
 from tridex.index import CollectionSpec, Document, Store
-from tridex.index.storage import durability, file_errors
 from tridex.kernels import Codec
 
 DIM, TOKENS = 128, 100
@@ -46,22 +46,28 @@ def syncfs(folder: Path) -> None:
         os.close(file)
 
 
-def one_by_one(folder: Path) -> None:
+_one = threading.Lock()
+_fsync = os.fsync
+
+
+def one_by_one(file: int) -> None:
     """The same files, one after the other."""
-
-    def sync_all(paths: Iterable[Path]) -> None:
-        for path in paths:
-            durability._sync(path)
-
-    with mock.patch.object(durability, "sync_all", sync_all):
-        durability.sync_newest(folder)
+    with _one:
+        _fsync(file)
 
 
-WAYS: dict[str, Callable[[Path], None]] = {
-    "none": lambda _: None,
-    "files at once": durability.sync_newest,
-    "files one by one": one_by_one,
-    "syncfs": syncfs,
+class Way(NamedTuple):
+    """What takes the place of fsync, and what is done when the write has returned."""
+
+    fsync: Callable[[int], None]
+    afterwards: Callable[[Path], None] = lambda _: None
+
+
+WAYS = {
+    "none": Way(lambda _: None),
+    "files at once": Way(_fsync),
+    "files one by one": Way(one_by_one),
+    "syncfs": Way(lambda _: None, syncfs),
 }
 
 
@@ -90,9 +96,10 @@ def measured(folder: Path, documents: int, upserts: int) -> dict[str, list[float
         rows = [Document(f"{upsert}-{number}", "some text", {}) for number in range(documents)]
         for way in random.Random(upsert).sample([*WAYS], len(WAYS)):
             syncfs(folder)
-            with mock.patch.object(file_errors, "sync_newest", WAYS[way]):
+            with mock.patch.object(os, "fsync", WAYS[way].fsync):
                 began = time.perf_counter()
                 collections[way].upsert(rows, embeddings)
+                WAYS[way].afterwards(folder)
                 ms[way].append(1e3 * (time.perf_counter() - began))
     return ms
 
