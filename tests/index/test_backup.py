@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 
 import numpy as np
@@ -360,3 +360,76 @@ def test_a_new_collection_has_its_sums(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.create("empty", SPEC)
     assert check_store(store).without_sum == 0
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda _: None,
+        lambda _: "",
+        lambda text: f"{text}\n",
+        lambda text: text[: len(text) // 2],
+        lambda text: text.replace("/data/", "/date/", 1),
+        lambda text: "".join(line for line in text.splitlines(keepends=True) if "names/other" not in line),
+        lambda text: "".join(line for line in text.splitlines(keepends=True) if "/data/" not in line),
+        lambda text: "".join(text.splitlines(keepends=True)[:-1]),
+    ],
+)
+def test_a_backup_whose_list_is_not_what_was_written_is_corrupt(
+    tmp_path: Path, damage: Callable[[str], str | None]
+) -> None:
+    store, destination = make(tmp_path / "store"), tmp_path / "backups"
+    whole = back_up(store, destination)
+    put(store, "c", "d4")
+    torn = back_up(store, destination)
+    path = destination / "backups" / torn.name / "SHA256SUMS"
+    text = path.read_text()
+    path.unlink()
+    if (damaged := damage(text)) is not None:
+        path.write_text(damaged)
+    assert [corruption.file for corruption in check_backups(destination).corrupt] == [str(path)]
+    with pytest.raises(BackupError, match=f"{path}, which lists the files of that backup, is"):
+        restore(destination, tmp_path / "new")
+    assert restore(destination, tmp_path / "older", whole.name).collections == 2
+    # The next one is made; nothing goes of which nobody knows whether it is needed.
+    files = {file for file in (destination / "collections").rglob("*") if file.is_file()}
+    with pytest.raises(BackupError, match=rf"backup 2.* is made, and nothing older was removed.*{torn.name}"):
+        back_up(store, destination, keep=2)
+    assert all(file.exists() for file in files) and (destination / "backups" / whole.name).exists()
+    assert restore(destination, tmp_path / "newest").collections == 2
+    shutil.rmtree(path.parent)
+    last = back_up(store, destination, keep=1)
+    assert [file.name for file in (destination / "backups").iterdir()] == [last.name]
+    assert check_backups(destination).corrupt == []
+
+
+def test_a_backup_that_would_count_as_the_oldest_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, destination = make(tmp_path / "store"), tmp_path / "backups"
+    made = back_up(store, destination)
+
+    class Behind(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Behind:
+            return cls(2020, 1, 1, tzinfo=tz)
+
+    put(store, "c", "d4")
+    files = set(destination.rglob("*"))
+    with monkeypatch.context() as patch:
+        patch.setattr(backup_module, "datetime", Behind)
+        with pytest.raises(BackupError, match=rf"the clock says 2020-.*there is a backup of {made.name}"):
+            back_up(store, destination, keep=1)
+    assert set(destination.rglob("*")) == files
+    assert back_up(store, destination, keep=1).name > made.name
+
+
+def test_a_damaged_file_that_was_deleted_is_copied_anew(tmp_path: Path) -> None:
+    store, destination = make(tmp_path / "store"), tmp_path / "backups"
+    back_up(store, destination)
+    path = next(path for path in (destination / "collections").rglob("data/*.lance"))
+    path.write_bytes(bytes(path.stat().st_size))
+    (found,) = check_backups(destination).corrupt
+    assert found.file == str(path) and "delete the file, and the next backup copies it anew" in found.reason
+    path.unlink()
+    assert back_up(store, destination).copied_bytes > 0
+    assert check_backups(destination).corrupt == []
+    assert restore(destination, tmp_path / "new").collections == 2

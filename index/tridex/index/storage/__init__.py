@@ -3,5 +3,5 @@
 In reading order: `root` (the store), `registry`, `collection_folders`, `collection`, `spec` (the store format),
 `document_rows` with `fields`, `metadata` and `codebook_file`; `filters` and `text_index` for reading; `compaction`,
 `duplicate_ids`, `unfinished` and `writer_lock` for writing; `lance_session`, `file_errors`, `failure_kinds`,
-`corruption` and `change_time` between all of them and the files.
+`corruption`, `durability` and `change_time` between all of them and the files.
 """

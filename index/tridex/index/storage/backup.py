@@ -3,7 +3,7 @@
     DESTINATION/
       collections/FOLDER/...       files of collections, as in the store; shared by all backups
       backups/TIME/names/NAME      what each name stood for
-      backups/TIME/SHA256SUMS      every file of that backup, by its path in DESTINATION (`sha256sum --check` reads it)
+      backups/TIME/SHA256SUMS      every file of that backup, by its path in DESTINATION (backup_list.py)
 
 A collection's files are written once and never changed, so what an earlier backup has is not copied again, and a
 version is whole once all its files are there. A backup exists once its folder has its name: before that it is not seen,
@@ -18,16 +18,18 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path, PurePath
 
 from tridex.index.errors import BackupError, CollectionNotFoundError, CorruptCollectionError, StoreUnavailableError
 
+from .backup_list import read_list, write_list
 from .check import Checked, Corruption
 from .checksums import SUMS, read_sums, sha256_of, write_sums
 from .collection import Collection
+from .durability import folders_between, sync_all
 from .file_errors import storage_errors, write_errors
 from .lance_session import open_dataset
 from .registry import UNREADABLE, Entry, Registry
@@ -81,7 +83,9 @@ def back_up(store: Store, destination: Path, keep: int = KEPT, progress: Progres
 
     Raises:
         BackupError: The store is not there, it is not the one of the backups that are there (or has lost all its
-            names), the destination is something else, or another backup is being made there.
+            names), the destination is something else, another backup is being made there, or the clock is behind the
+            newest one. Or the list of one that is kept is corrupt: the new backup is made then, and nothing older
+            removed.
         CorruptCollectionError: A file is not what was written. No backup is made; those before stay, here and below.
         StoreFullError: No room in the destination.
         StoreUnavailableError: Something could not be read just now.
@@ -92,9 +96,9 @@ def back_up(store: Store, destination: Path, keep: int = KEPT, progress: Progres
     _check_destination(destination, store.folder)
     with write_errors(f"the backup in {destination}"), _locked(destination):
         _check_succession(destination, store)
+        name = _name_now(destination)
         copying = _Copying(store, destination, progress)
         entries, sums = copying.copy_all()
-        name = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H%M%S.%fZ")
         size = sum((destination / file).stat().st_size for file in sums)
         staged = destination / _BACKUPS / _STAGED
         shutil.rmtree(staged, ignore_errors=True)
@@ -104,9 +108,11 @@ def back_up(store: Store, destination: Path, keep: int = KEPT, progress: Progres
         for key, entry in entries.items():
             registry.set(key, entry)
             sums[f"{_BACKUPS}/{name}/{_NAMES}/{key}"] = sha256_of(registry.path(key))
-        write_sums(staged / SUMS, sums)
+        write_list(staged, sums)
+        written = [staged / SUMS, *(destination / file for file in sums if file.startswith(_COLLECTIONS))]
+        sync_all(folders_between(destination.parent, written))
         staged.rename(staged.with_name(name))
-        _sync(staged.parent)
+        sync_all([staged.parent])
         _remove_old(destination, keep)
     return Backup(name, _count(entries), len(sums), size, copying.copied_bytes)
 
@@ -133,7 +139,7 @@ def restore(destination: Path, folder: Path, name: str | None = None, progress: 
             "there: restore into another one, and move it here when the server is stopped"
         )
     chosen = _chosen(destination, name)
-    sums = read_sums(destination / _BACKUPS / chosen / SUMS)
+    sums = read_list(destination / _BACKUPS / chosen)
     size = 0
     with write_errors(f"the store {folder}"):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -144,6 +150,7 @@ def restore(destination: Path, folder: Path, name: str | None = None, progress: 
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             of_collection: dict[PurePath, dict[str, str]] = {}
+            targets = []
             for file, sha256 in sums.items():
                 path = PurePath(file)
                 if path.parts[0] == _COLLECTIONS and ".." not in path.parts:
@@ -154,13 +161,15 @@ def restore(destination: Path, folder: Path, name: str | None = None, progress: 
                     target = staged / _NAMES / path.name
                 if _copied(destination / file, target) != sha256:
                     raise BackupError(f"{destination / file} is corrupt: its SHA-256 was {sha256} when it was written")
+                targets.append(target)
                 size += target.stat().st_size
                 progress(target.stat().st_size)
             for own, known in of_collection.items():
                 write_sums(staged / own / SUMS, known)
             (staged / _COLLECTIONS).mkdir(exist_ok=True)
+            sync_all(folders_between(staged, [*targets, staged / _COLLECTIONS]))
             staged.rename(folder)
-            _sync(folder.parent)
+            sync_all([folder.parent])
         except FileNotFoundError as error:
             raise BackupError(f"backup {chosen} in {destination} is corrupt: {error.filename} is missing") from error
         finally:
@@ -198,12 +207,18 @@ def check_backups(destination: Path, progress: Callable[[str], None] = lambda _:
     read: set[tuple[str, str]] = set()
     for name in _backups(destination):
         progress(name)
-        sums = read_sums(destination / _BACKUPS / name / SUMS)
+        try:
+            sums = read_list(destination / _BACKUPS / name)
+        except BackupError as error:
+            checked.corrupt.append(Corruption(name, str(destination / _BACKUPS / name / SUMS), "", str(error)))
+            continue
         for file, sha256 in sums.items():
             if (file, sha256) in read:
                 continue
             read.add((file, sha256))
             if reason := checked.read_file(destination / file, sha256):
+                if file.startswith(_COLLECTIONS):
+                    reason += "; delete the file, and the next backup copies it anew, if the store still has it"
                 checked.corrupt.append(Corruption(PurePath(file).parts[1], str(destination / file), "", reason))
     checked.collections = len({PurePath(file).parts[1] for file, _ in read if file.startswith(_COLLECTIONS)})
     return checked
@@ -219,9 +234,10 @@ class _Copying:
         self._destination = destination
         self._progress = progress
         self._known: dict[str, str] = {}
-        """What earlier backups have."""
+        """What earlier backups have, those with a corrupt list aside."""
         for name in _backups(destination):
-            self._known |= read_sums(destination / _BACKUPS / name / SUMS)
+            with suppress(BackupError):
+                self._known |= read_list(destination / _BACKUPS / name)
 
     def copy_all(self) -> tuple[dict[str, Entry], dict[str, str]]:
         """Entries by name, and SHA-256 by path in the destination, of what is in the backup now."""
@@ -324,6 +340,18 @@ def _backups(destination: Path) -> list[str]:
         return []
 
 
+def _name_now(destination: Path) -> str:
+    """A name for a backup that is made now. Raises BackupError where it would count as older than one that is there."""
+    name = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H%M%S.%fZ")
+    newest = max(_backups(destination), default="")
+    if name <= newest:
+        raise BackupError(
+            f"the clock says {name}, and there is a backup of {newest} in {destination}: the new one would be removed "
+            "as the older one; set the clock right, or remove that backup's folder where its time is wrong"
+        )
+    return name
+
+
 def _chosen(destination: Path, name: str | None) -> str:
     names = _backups(destination)
     if not names:
@@ -354,12 +382,22 @@ def _copied(source: Path, target: Path, expected: str | None = None) -> str:
 
 
 def _remove_old(destination: Path, keep: int) -> None:
-    """Removes the oldest backups, and the files that none of those kept consists of."""
-    backups = destination / _BACKUPS
-    for name in _backups(destination)[:-keep]:
+    """Removes the oldest backups, and the files that none of those kept consists of.
+
+    Raises BackupError where the list of one that is kept is corrupt: nothing is removed then.
+    """
+    backups, names = destination / _BACKUPS, _backups(destination)
+    try:
+        kept = {file for name in names[-keep:] for file in read_list(backups / name)}
+    except BackupError as error:
+        raise BackupError(
+            f"backup {names[-1]} is made, and nothing older was removed, as it may be needed: {error}; remove that "
+            "backup's folder, and the next one goes on"
+        ) from error
+    for name in names[:-keep]:
         removed = (backups / name).rename(backups / _STAGED)
         shutil.rmtree(removed)
-    kept = {file for name in _backups(destination) for file in read_sums(backups / name / SUMS)}
+    sync_all([backups])
     for folder, _, files in os.walk(destination / _COLLECTIONS, topdown=False):
         for file in files:
             path = Path(folder, file)
@@ -367,15 +405,6 @@ def _remove_old(destination: Path, keep: int) -> None:
                 path.unlink()
         if not any(Path(folder).iterdir()):
             Path(folder).rmdir()
-
-
-def _sync(folder: Path) -> None:
-    """Makes a rename in a folder survive a loss of power."""
-    file = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
 
 
 def _count(entries: dict[str, Entry]) -> int:

@@ -74,19 +74,33 @@ def sha256_of(path: Path) -> str:
 def read_sums(path: Path) -> dict[str, str]:
     """The sums of a file of sums, by path; none where there is no such file. What is no line of it counts as a path."""
     try:
-        lines = path.read_text(errors="replace").splitlines()
+        return sums_in(path.read_text(errors="replace"))
     except FileNotFoundError:
         return {}
-    split = [line.partition("  ") for line in lines]
+
+
+def sums_in(lines: str) -> dict[str, str]:
+    """The sums that these lines say, by path."""
+    split = [line.partition("  ") for line in lines.splitlines()]
     return {name or sha256: sha256 for sha256, _, name in split}
 
 
+def lines_of(sums: Mapping[str, str]) -> str:
+    """A line for each sum, sorted by path."""
+    return "".join(f"{sha256}  {name}\n" for name, sha256 in sorted(sums.items()))
+
+
 def write_sums(path: Path, sums: Mapping[str, str]) -> None:
-    """Writes a file of sums, whole or not at all."""
+    """Writes a file of sums, as `write_whole`."""
+    write_whole(path, lines_of(sums))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file, whole or not at all."""
     staged = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with staged.open("w") as file:
-            file.writelines(f"{sha256}  {name}\n" for name, sha256 in sorted(sums.items()))
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         staged.replace(path)

@@ -184,8 +184,13 @@ class Collection:
         return large_ids(heads), np.asarray(heads["_rowaddr"], np.uint64)
 
     @writing
+    def sync(self) -> None:
+        """Makes the newest version survive a loss of power, whoever wrote it; as every write does."""
+
+    @writing
     def clean_up(self, unread_for: timedelta) -> int:
         """Removes versions that have not been the newest one for that long; returns the bytes of their files."""
+        self.sync()  # A loss of power must not bring back a version whose files are gone.
         freed = clean_up(self.dataset, unread_for)
         if freed:
             # Lance's caches keep what they hold of removed files, open, until they are full.
@@ -236,6 +241,7 @@ class Collection:
         """Inserts documents whose ids are not there yet, which is not looked up; else as `upsert`."""
         return self.append_rows(self.rows_of(documents, embeddings))
 
+    @writing
     def append_rows(self, rows: pa.Table) -> int:
         """Inserts rows that `rows_of` made, as `append`; returns the version that this made."""
         self.dataset.insert(rows)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import lance
 
 from .codebook_file import save_codebook
+from .durability import sync_newest
 from .file_errors import write_errors
 from .spec import CollectionSpec, schema_of
 from .text_index import create_text_index
@@ -34,7 +35,7 @@ _DROPPED = ".dropped-"
 
 
 def create_folder(parent: Path, name: str, spec: CollectionSpec, codebook: Codebook | None) -> Path:
-    """A new folder with an empty collection.
+    """A new folder with an empty collection, which survives a loss of power.
 
     Raises ValueError where the codec wants another codebook, or none, and as write_errors.
     """
@@ -45,7 +46,9 @@ def create_folder(parent: Path, name: str, spec: CollectionSpec, codebook: Codeb
             spec = replace(spec, codebook=save_codebook(folder, codebook))
         schema = schema_of(spec)
         create_text_index(lance.write_dataset(schema.empty_table(), str(folder), schema=schema, mode="create"))
-    return folder.rename(folder.with_name(folder.name.removeprefix(_NEW)))
+        folder = folder.rename(folder.with_name(folder.name.removeprefix(_NEW)))
+        sync_newest(folder)
+    return folder
 
 
 def folders_made_for(parent: Path, name: str) -> list[Path]:

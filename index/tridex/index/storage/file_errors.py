@@ -18,6 +18,7 @@ from tridex.index.errors import (
 
 from .change_time import touch
 from .corruption import find_corruption
+from .durability import sync_newest
 from .failure_kinds import is_disk_full, is_forbidden, is_of_machine, is_of_storage, reason_of
 
 
@@ -104,12 +105,16 @@ def reading(method: F) -> F:
 
 
 def writing(method: F) -> F:
-    """A method of a collection that may make a version: raises as storage_errors, and tells those who follow."""
+    """A method of a collection that may make a version: raises as storage_errors, and tells those who follow.
+
+    What it made survives a loss of power when it returns.
+    """
 
     @wraps(method)
     def call(stored: _Stored, *args: Any, **options: Any) -> Any:
         with storage_errors(stored.name, stored.folder, writes=True):
             result = method(stored, *args, **options)
+            sync_newest(stored.folder)
         touch(stored.folder.parent)
         return result
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from tridex.index.errors import CorruptCollectionError, StoreUnavailableError
 
 from .change_time import touch
+from .durability import sync_all
 from .file_errors import write_errors
 
 _STAGED = ".staged"
@@ -155,9 +156,5 @@ class Registry:
 
     def _sync(self) -> None:
         """Makes the last change of names survive a loss of power, and tells those who follow."""
-        folder = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_all([self._folder, self._folder.parent])
         touch(self._folder)

@@ -23,6 +23,7 @@ from tridex.index.errors import (
 
 from .collection import Collection
 from .collection_folders import create_folder, folders_in, folders_made_for, remove_folder
+from .durability import remove_torn_versions
 from .file_errors import storage_errors
 from .lance_session import forget_cached, keeps_removed_files, open_dataset
 from .near_names import near_names
@@ -193,10 +194,11 @@ class Store:
         with self._registry.locked():
             if collection in self.aliases():
                 raise CollectionNotFoundError(f"{collection!r} is an alias itself; expected the name of a collection")
-            version = self.open(collection).version
+            target = self.open(collection)
+            target.sync()  # A search through the alias would wait for a version that a loss of power took back.
             if alias not in self.aliases() and not self.is_corrupt_alias(alias):
                 self.check_free(alias)
-            self._registry.set(alias, Entry(alias_of=collection, version=version))
+            self._registry.set(alias, Entry(alias_of=collection, version=target.version))
 
     def drop_alias(self, alias: str) -> None:
         """Removes an alias, also a corrupt one; the collection stays.
@@ -247,6 +249,7 @@ class Store:
             return None
         folder = self._collections / entry.folder
         lock = lock_folder(name, folder)
+        remove_torn_versions(folder)
         build = Build(Collection(name, open_dataset(folder)), entry.built_from, lock)
         if self._registry.get(name) != entry:
             # Finished since it was looked up.

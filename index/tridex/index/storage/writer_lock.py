@@ -13,6 +13,7 @@ from types import TracebackType
 
 from tridex.index.errors import ReadOnlyStoreError
 
+from .durability import remove_torn_versions
 from .file_errors import write_errors
 
 _FILE = ".writer"
@@ -24,6 +25,8 @@ class WriterLock:
     As a context manager it also keeps the threads of this process apart: one transaction at a time. A process that
     dies lets go. The registry has a lock of its own, and a bulk build locks the folder that it fills (unfinished.py),
     so both go on beside a server.
+
+    Whoever takes the right removes the versions that a loss of power left torn (durability.py).
 
     Args:
         store: The store's folder.
@@ -58,6 +61,8 @@ class WriterLock:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     os.ftruncate(file, 0)
                     os.pwrite(file, json.dumps(_who()).encode(), 0)
+                    for folder in self._store.glob("collections/*.lance"):
+                        remove_torn_versions(folder)
                 except BlockingIOError:
                     os.close(file)
                     raise ReadOnlyStoreError(
