@@ -5,12 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
 import kserve
+import psutil
 import pytest
-from control_calls import CALLS, CLOSED, CLOSED_WITH_KEYS, ask
+from control_calls import (
+    CALLS,
+    CLOSED,
+    CLOSED_WITH_KEYS,
+    HEALTH_PATHS,
+    METADATA_PATHS,
+    SERVICE,
+    answered_paths,
+    ask,
+)
 from servers import new_server
+from triton_paths import grpc_methods, http_paths
 from tritonclient.grpc import service_pb2_grpc as rpc
 
 from tridex.protocol import models
@@ -79,7 +91,7 @@ def test_nobody_administers_over_http(server: TritonServer, name: str) -> None:
 
 @pytest.mark.parametrize("name", CALLS)
 def test_no_key_administers_over_grpc(keyed: Keyed, keyed_channel: grpc.Channel, name: str) -> None:
-    for key in (None, WRONG, keyed.every):
+    for key in (None, WRONG, keyed.every, *keyed.with_right.values()):
         status, message = CALLS[name].over_grpc(keyed_channel, key)
         if name in CLOSED or name in CLOSED_WITH_KEYS:
             assert status == "UNAVAILABLE" and "This protocol is restricted" in message
@@ -89,7 +101,7 @@ def test_no_key_administers_over_grpc(keyed: Keyed, keyed_channel: grpc.Channel,
 
 @pytest.mark.parametrize("name", CALLS)
 def test_no_key_administers_over_http(keyed: Keyed, name: str) -> None:
-    for key in (None, WRONG, keyed.every):
+    for key in (None, WRONG, keyed.every, *keyed.with_right.values()):
         status, message = CALLS[name].over_http((keyed.server.host, keyed.server.ports["http"]), key)
         if name in CLOSED or name in CLOSED_WITH_KEYS:
             assert status == 403 and "This API is restricted" in message
@@ -102,6 +114,22 @@ def test_the_metrics_port_has_no_call(server: TritonServer, keyed: Keyed, name: 
     for running, key in ((server, None), (keyed.server, None), (keyed.server, keyed.every)):
         status, _ = CALLS[name].over_http((running.host, running.ports["metrics"]), key)
         assert status == (501 if CALLS[name].http.startswith("POST") else 404)
+
+
+def test_this_tritonserver_has_no_calls_beside(server: TritonServer, keyed: Keyed) -> None:
+    """By what its executable has, as another version may have more than our list of calls."""
+    executable = Path(psutil.Process(server.pid).exe())
+    health = {"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"}
+    known = {f"/{SERVICE.full_name}/{method.name}" for method in SERVICE.methods} | health
+    assert health < grpc_methods(executable) <= known
+
+    paths = http_paths(executable)
+    assert {call.http.split()[1].replace("/region/region", "/region/search") for call in CLOSED.values()} < paths
+    http = server.host, server.ports["http"]
+    assert answered_paths(http, executable) == HEALTH_PATHS | METADATA_PATHS
+    http = keyed.server.host, keyed.server.ports["http"]
+    for key in (None, keyed.every):
+        assert answered_paths(http, executable, key) == HEALTH_PATHS
 
 
 def test_metrics_need_a_key_that_reads_everything(server: TritonServer, keyed: Keyed) -> None:
@@ -144,12 +172,28 @@ def over_http(server: TritonServer, model: str, operation: str, key: str | None)
     return str(json.loads(said).get("error", ""))
 
 
+def generated(server: TritonServer, model: str, operation: str, key: str | None) -> str:
+    return _generated("generate", server, model, operation, key)
+
+
+def generated_in_a_stream(server: TritonServer, model: str, operation: str, key: str | None) -> str:
+    return _generated("generate_stream", server, model, operation, key)
+
+
+def _generated(how: str, server: TritonServer, model: str, operation: str, key: str | None) -> str:
+    inputs = {name: text[0][0] for name, text in _input(model).items()}
+    body = {**inputs, "parameters": {"collection": COLLECTION, "operation": operation}}
+    address = (server.host, server.ports["http"])
+    _, said = ask(address, "POST", f"/v2/models/{model}/{how}", json.dumps(body), key)
+    return str(json.loads(said.removeprefix("data: ")).get("error", ""))
+
+
 def _input(model: str) -> kserve.Inputs:
     name = {models.INGEST.name: "ID", models.CATALOG.name: "IDS"}.get(model, "QUERY")
     return {name: [["a text"]]}
 
 
-@pytest.mark.parametrize("infer", [over_grpc, in_a_stream, over_http])
+@pytest.mark.parametrize("infer", [over_grpc, in_a_stream, over_http, generated, generated_in_a_stream])
 @pytest.mark.parametrize(
     ("model", "operation", "right"),
     [

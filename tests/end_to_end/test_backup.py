@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from tridex.client import Client, Document
 from tridex.index import Follower, Store, back_up, check_store, restore
 from tridex.serving.server import TritonServer
 
+TRIDEX = str(Path(sys.executable).with_name("tridex"))
 NAME = "backed-up"
 QUESTION = "a red planet"
 
@@ -60,3 +64,33 @@ def test_a_backup_beside_the_server_restores_to_the_same_answers(
 def _recorded(folder: Path) -> list[str]:
     lines = (folder / "SHA256SUMS").read_text().splitlines()
     return [line.split("  ", 1)[1] for line in lines]
+
+
+def test_a_full_disk_or_a_store_that_is_served_is_one_clear_line(
+    server: TritonServer, client: Client, tmp_path: Path
+) -> None:
+    """A backup that finds no room, and a restore over the store of a running server, which is newer."""
+    client.upsert(NAME, [Document("kept", "what was there before")])
+    backups = tmp_path / "backups"
+
+    def run(command: str, *options: str, full: bool = False) -> subprocess.CompletedProcess[str]:
+        shell = ["bash", "-c", f'{"ulimit -f 1; " if full else ""}exec "$@"', "_"]  # files of 1 KiB at most
+        told = [TRIDEX, "store", command, str(backups), "--store", str(server.store), *options]
+        return subprocess.run([*shell, *told], capture_output=True, text=True, check=False, timeout=120)
+
+    made = json.loads(run("backup", "--json").stdout)
+    client.upsert(NAME, [Document("newer", "what came after the backup")])
+    full = run("backup", full=True)
+    assert (full.returncode, full.stdout) == (1, "") and "Traceback" not in full.stderr
+    assert full.stderr.splitlines()[-1].startswith(f"tridex: the backup in {backups} cannot be written (")
+    assert [backup.name for backup in (backups / "backups").glob("2*")] == [made["name"]]
+
+    over = run("restore")
+    assert (over.returncode, over.stdout) == (1, "") and "Traceback" not in over.stderr
+    assert over.stderr.splitlines()[-1].startswith(
+        f"tridex: {server.store} holds something, and a restore writes over nothing"
+    )
+    assert client.get(NAME, ["kept", "newer"]) == [
+        Document("kept", "what was there before"),
+        Document("newer", "what came after the backup"),
+    ]

@@ -118,6 +118,28 @@ def test_a_value_that_does_not_fit_its_field_is_named_before_any_row_is_written(
     assert answer(indexed, "collections", "describe", "years")["count"] == 0
 
 
+@pytest.mark.parametrize("how", ["skip", "pipe"])
+def test_a_line_that_only_the_server_refuses_is_named_with_what_was_written_before(
+    indexed: TritonServer, tmp_path: Path, how: str
+) -> None:
+    """Nothing is checked before where documents may be skipped, and from a pipe."""
+    collection = f"years-{how}"
+    answer(indexed, "collections", "create", collection, "--field", "year:int")
+    rows = [{"id": str(i), "text": "t", "metadata": {"year": i if i != 21 else "x"}} for i in range(30)]
+    lines = "\n" + "".join(json.dumps(row) + "\n" for row in rows)
+    if how == "skip":
+        source, options, stdin = str(tmp_path / "rows.jsonl"), ["--if-exists", "skip"], None
+        Path(source).write_text(lines)
+    else:
+        source, options, stdin = "/dev/stdin", [], lines
+    refused = tridex(indexed, "index", "add", source, "--collection", collection, *options, stdin=stdin)
+    assert refused.returncode == 1 and refused.stderr.splitlines()[-1] == (
+        "tridex: metadata field 'year' of document '21' is 'x'; expected an integer of 64 bits, as the field is int "
+        f"({source}, line 23) (the first 16 documents are written)"
+    )
+    assert answer(indexed, "collections", "describe", collection)["count"] == 16
+
+
 def test_a_repository_without_an_encoder_is_one_clear_line(tmp_path: Path) -> None:
     done = subprocess.run(
         [str(TRIDEX), "serve", "--repository", str(tmp_path)], capture_output=True, text=True, check=False, timeout=60

@@ -2,81 +2,25 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from http import HTTPStatus
+from ipaddress import ip_address
 from pathlib import Path
 
 import psutil
 import pytest
 import tritonclient.grpc as triton
-from control_calls import CALLS
+from control_calls import CALLS, HEALTH_PATHS, METADATA_PATHS, answered_paths, ask
 from eventually import eventually
-from servers import free_ports, lives
+from serve import Serve
+from servers import lives
 from tritonclient.utils import InferenceServerException
 
 from tridex.client import Client, Document, TridexError, Unavailable
-from tridex.serving.server.leftovers import remove_leftovers
-
-
-class Serve:
-    """A `tridex serve` of its own, ready when made."""
-
-    def __init__(self, repository: Path, folder: Path, *options: str) -> None:
-        self.grpc_port, self.http_port, self.metrics_port = free_ports(3)
-        self.store = folder / "data" / "store"
-        self.log = folder / "data" / "store.log"
-        self.errors = folder / "errors"
-        self.command = [
-            *(str(Path(sys.executable).with_name("tridex")), "serve", "--json"),
-            *("--repository", str(repository), "--store", str(self.store)),
-            *("--grpc-port", str(self.grpc_port), "--http-port", str(self.http_port)),
-            *("--metrics-port", str(self.metrics_port)),
-            *options,
-        ]
-        with self.errors.open("w") as errors:
-            self.launcher = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=errors)
-        ready = self.launcher.stdout.readline()
-        assert ready, self.errors.read_text()
-        self.address = json.loads(ready)["address"]
-
-    @property
-    def processes(self) -> list[psutil.Process]:
-        """tritonserver, and what it started."""
-        return psutil.Process(self.launcher.pid).children(recursive=True)
-
-    def process_of(self, model: str) -> psutil.Process:
-        (process,) = [process for process in self.processes if f"/{model}/1/model.py" in " ".join(process.cmdline())]
-        return process
-
-    def get(self, path: str, method: str = "GET", body: str | None = None) -> tuple[int, str]:
-        """Status and body, over HTTP."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=10)
-        connection.request(method, path, body)
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode()
-
-    @property
-    def ready(self) -> bool:
-        try:
-            return self.get("/v2/health/ready")[0] == 200
-        except ConnectionError:
-            return False
-
-    def left(self) -> list[str]:
-        """What it has in shared memory and among temporary files."""
-        prefix = f"tridex-{self.launcher.pid}-*"
-        return [str(path) for place in ("/dev/shm", "/tmp") for path in Path(place).glob(prefix)]
-
-    def end(self) -> None:
-        self.launcher.terminate()
-        self.launcher.wait(60)
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +41,23 @@ def test_health_is_all_there_is_over_http(served: Serve) -> None:
     tritonserver = psutil.Process(served.process_of("encoder").ppid())
     listening = {c.laddr for c in tritonserver.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
     assert {port for _, port in listening} & {served.http_port, served.metrics_port} == set()
+
+
+def test_it_listens_on_loopback_alone_unless_told_otherwise(served: Serve) -> None:
+    assert served.listening >= {("127.0.0.1", port) for port in (served.grpc_port, served.http_port)}
+    assert [address for address in served.listening if not ip_address(address[0]).is_loopback] == []
+
+
+def test_what_tritonserver_tells_the_launcher_tells_others_no_more(served: Serve) -> None:
+    """It listens on random addresses of this machine, which whoever is on it may find."""
+    executable = Path(psutil.Process(served.process_of("encoder").ppid()).exe())
+    named = {served.grpc_port, served.http_port, served.metrics_port}
+    hidden = [address for address in served.listening if address[1] not in named]
+    answered = [answered_paths(address, executable) for address in hidden]
+    assert sorted(answered, key=len) == [{"/metrics", "/metrics/"}, HEALTH_PATHS | METADATA_PATHS]
+    for address, paths in zip(hidden, answered, strict=True):
+        infer = ask(address, "POST", "/v2/models/search/infer", "{}")[0]
+        assert infer == (HTTPStatus.FORBIDDEN if "/v2" in paths else HTTPStatus.METHOD_NOT_ALLOWED)
 
 
 def test_files_are_for_their_owner_alone(served: Serve) -> None:
@@ -142,6 +103,32 @@ def test_what_a_stuck_process_has_to_answer_is_unavailable_until_it_goes_on(serv
         eventually(lambda: served.ready)
         assert client.count("docs") == 1
     assert f"not ready: model catalog: its process {victim.pid} is stuck" in served.errors.read_text()
+
+
+def test_a_log_on_a_full_disk_costs_records_and_no_request(served: Serve) -> None:
+    """The launcher, which writes it, has no room in any file; its models have."""
+    launcher = psutil.Process(served.launcher.pid)
+    unlimited = launcher.rlimit(psutil.RLIMIT_FSIZE)
+    victim = served.process_of("catalog")
+
+    def suspended() -> None:
+        victim.suspend()
+        try:
+            eventually(lambda: not served.ready)
+        finally:
+            victim.resume()
+        eventually(lambda: served.ready)
+
+    launcher.rlimit(psutil.RLIMIT_FSIZE, (served.log.stat().st_size, unlimited[1]))
+    size = served.log.stat().st_size
+    suspended()
+    with Client(served.address, timeout_s=60) as client:
+        assert client.upsert("docs", [Document("full", "written beside a full disk")]).version
+        assert "full" in [hit.id for hit in client.search("docs", "late interaction")]
+    assert served.log.stat().st_size == size
+    launcher.rlimit(psutil.RLIMIT_FSIZE, unlimited)
+    suspended()
+    eventually(lambda: served.log.stat().st_size > size)
 
 
 def test_a_stuck_process_that_was_handed_a_request_is_replaced_at_once(served: Serve) -> None:
@@ -190,20 +177,4 @@ def test_ending_it_under_load_tells_callers_that_it_is_unavailable(served: Serve
     assert told["answered"] > 10
     assert told.keys() == {"answered", "Unavailable"}
     assert [process for process in processes if lives(process)] == []
-    assert served.left() == []
-
-
-def test_a_second_one_names_who_has_the_port_and_all_ends_with_the_launcher(repository: Path, tmp_path: Path) -> None:
-    served = Serve(repository, tmp_path)
-    second = subprocess.run(served.command, check=False, capture_output=True, text=True, timeout=60)
-    assert second.returncode == 1
-    assert f"grpc port {served.grpc_port} on 127.0.0.1 is in use by process {served.launcher.pid}" in second.stderr
-    assert second.stderr.count("\n") == 1
-
-    processes = served.processes
-    assert served.process_of("encoder") in processes
-    served.launcher.kill()
-    eventually(lambda: not any(map(lives, processes)))
-    served.launcher.wait()
-    remove_leftovers()
     assert served.left() == []

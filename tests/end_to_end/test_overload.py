@@ -17,6 +17,8 @@ from tritonclient.grpc import service_pb2_grpc as rpc
 
 from tridex.client import AsyncClient, Client, Document, Overloaded, Timeout
 from tridex.protocol.error_tags import ErrorTag, untagged
+from tridex.serving.gate import GateLane, open_gate
+from tridex.serving.run_folder import GATE
 from tridex.serving.server import TritonServer
 
 COLLECTION = "overload"
@@ -117,19 +119,61 @@ def test_requests_beyond_capacity_are_refused_at_once(client: Client, server: Tr
     assert requests_of_search(client) - before < load.ends.total() - load.ends["OVERLOADED"] / 2
 
 
-def test_the_client_says_overloaded(client: Client, server: TritonServer, collection: str) -> None:
+AskFor = Callable[[AsyncClient, list[str]], Awaitable[object]]
+"""Asks for something that takes some texts, in one request."""
+
+
+async def upsert(client: AsyncClient, texts: list[str]) -> None:
+    await client.upsert(COLLECTION, [Document(text, text) for text in texts])
+
+
+async def search(client: AsyncClient, texts: list[str]) -> None:
+    await client.search_batch(COLLECTION, texts)
+
+
+@pytest.mark.usefixtures("collection")
+@pytest.mark.parametrize(
+    "ask_for", [search, AsyncClient.encode_query, AsyncClient.encode_document, upsert], ids=lambda call: call.__name__
+)
+def test_the_client_says_overloaded(client: Client, server: TritonServer, ask_for: AskFor) -> None:
+    """At the door of search, of encode and of ingest. One who is told so is told in time: later, it is a Timeout."""
     ends = {Overloaded: ErrorTag.OVERLOADED.value, Timeout: ErrorTag.DEADLINE_EXCEEDED.value}
+    retry_after_s: list[float | None] = []
+    asked: dict[str, list[str]] = {"OK": [], **{end: [] for end in ends.values()}}
 
     async def run() -> Load:
         async with AsyncClient(server.address, timeout_s=DEADLINE_S) as other:
 
             async def ask(questions: list[str]) -> str:
+                end = "OK"
                 try:
-                    await other.search_batch(collection, questions)
+                    await ask_for(other, questions)
                 except (Overloaded, Timeout) as error:
-                    return ends[type(error)]
-                return "OK"
+                    end = ends[type(error)]
+                    if isinstance(error, Overloaded):
+                        retry_after_s.append(error.retry_after_s)
+                asked[end] += questions
+                return end
 
-            return await open_loop(ask)
+            load = await open_loop(ask)
+        async with AsyncClient(server.address, timeout_s=30) as patient:
+            await ask_for(patient, ["a lone one"])
+        return load
 
     check(asyncio.run(run()), client)
+    assert all(after_s and 0 < after_s < 10 for after_s in retry_after_s), retry_after_s
+    if ask_for is upsert:
+        written = {end: sum(document is not None for document in client.get(COLLECTION, asked[end])) for end in asked}
+        assert written["OK"] == len(asked["OK"]) and written["OVERLOADED"] == 0
+
+
+def test_the_guard_never_says_to_retry_at_once(server: TritonServer) -> None:
+    """To one whose timeout is a microsecond too short."""
+    tell = open_gate(server._supervisor.server.run.folder / GATE)(GateLane.ENCODING).tell
+    with kserve.channel(server.address) as channel:
+        tell(1.000001, 1.0)
+        try:
+            answer = kserve.infer(channel, kserve.request("encode_query", {"QUERY": [["q"]]}, timeout=1_000_000))
+        finally:
+            tell(0.0, 1.0)
+    assert answer.message.startswith("OVERLOADED: ") and answer.message.endswith("; retry after 0.01 s"), answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import psutil
 import pytest
 from certificates import Authority
 from control_calls import CALLS, HEALTH, ask
+from eventually import eventually
 from fuzz_requests import REACHABLE
 from servers import new_server
 from tritonclient.grpc import service_pb2_grpc as rpc
@@ -21,7 +23,6 @@ from tritonclient.grpc import service_pb2_grpc as rpc
 from tridex.client import TLS, Client, Document, PermissionDenied, Unauthenticated, Unavailable
 from tridex.serving.access.key_file import Right, add_key
 from tridex.serving.server import ServerError, TritonServer
-from tridex.serving.settings import ServerSettings
 
 DOCUMENTS = [Document("1", "late interaction keeps every token", {"year": 2020})]
 
@@ -42,6 +43,7 @@ class Secured:
     """A server with keys and mutual TLS."""
 
     server: TritonServer
+    authority: Authority
     tls: TLS
     keys: Path
     admin: str
@@ -62,7 +64,7 @@ def secured(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     admin = add_key(keys, "admin", list(Right), ["*"])
     chosen = {"tls_cert": server.cert, "tls_key": server.key, "client_ca": authority.cert, "api_key_file": keys}
     with new_server(repository, folder / "data" / "store", **chosen, log_verbosity=2) as running:
-        secured = Secured(running, TLS(authority.cert, client.cert, client.key), keys, admin)
+        secured = Secured(running, authority, TLS(authority.cert, client.cert, client.key), keys, admin)
         with secured.client(admin) as connected:
             connected.upsert("docs", DOCUMENTS)
             connected.upsert("team-a-docs", DOCUMENTS)
@@ -195,6 +197,35 @@ def test_without_tls_or_a_certificate_nobody_connects(secured: Secured) -> None:
         client.count("docs", timeout_s=2)
 
 
+def test_a_certificate_that_has_expired_or_is_another_authoritys_lets_nobody_in(
+    secured: Secured, tmp_path: Path
+) -> None:
+    """Of a client, for a server; and of a server, for a client, who else would show it the key."""
+    strangers = Authority(tmp_path, "strangers")
+    own, old = strangers.issue("own"), secured.authority.issue("old", expired=True)
+    assert _connects(secured, secured.tls)
+    for tls in (
+        TLS(secured.tls.ca, own.cert, own.key),
+        TLS(secured.tls.ca, old.cert, old.key),
+        TLS(strangers.cert, secured.tls.certificate, secured.tls.key),
+    ):
+        assert not _connects(secured, tls), tls
+
+
+def _connects(secured: Secured, tls: TLS) -> bool:
+    """Whether both sides are content with the other's certificate, over gRPC, and with it over HTTPS."""
+    context = ssl.create_default_context(cafile=str(tls.ca))
+    context.load_cert_chain(str(tls.certificate), str(tls.key))
+    try:
+        over_http = ask(("127.0.0.1", secured.server.ports["metrics"]), "GET", "/metrics", tls=context)[0] == 401
+    except OSError:
+        over_http = False
+    with grpc.secure_channel(secured.server.address, tls.credentials()) as channel:
+        over_grpc = HEALTH["live"].over_grpc(channel)[0]
+    assert over_grpc == ("OK" if over_http else "UNAVAILABLE")
+    return over_http
+
+
 def test_health_is_open_and_metrics_need_certificate_and_key(secured: Secured) -> None:
     server = secured.server
 
@@ -222,6 +253,32 @@ def test_keys_come_and_go_without_a_restart(secured: Secured) -> None:
     assert secured.server.pid == pid
 
 
+def test_a_file_that_cannot_be_used_changes_no_keys_and_the_log_says_why(secured: Secured) -> None:
+    before = secured.keys.read_text()
+    with secured.client(secured.new_key("kept", Right.READ)) as client:
+        kept = secured.keys.read_text()
+        try:
+            for spoil, why in (
+                (lambda: secured.keys.chmod(0o644), "keys.toml has mode 0644; expected"),
+                (lambda: secured.keys.write_text("[kept"), "keys.toml is no TOML"),
+                (secured.keys.unlink, "keys.toml cannot be read: No such file"),
+            ):
+                spoil()
+                assert client.count("docs") == 1
+                said = re.compile(
+                    f"^\\S+ ERROR catalog: .*{re.escape(why)}.*; the keys before the change stay$", re.MULTILINE
+                )
+                eventually(lambda said=said: said.search(secured.server.log.read_text()))
+                secured.keys.touch(0o600)
+                secured.keys.chmod(0o600)
+                secured.keys.write_text(kept)
+                assert client.count("docs") == 1
+        finally:
+            secured.keys.write_text(before)
+        with pytest.raises(Unauthenticated):
+            client.count("docs")
+
+
 def test_no_key_is_in_the_log_or_in_a_command_line(secured: Secured) -> None:
     with secured.client(secured.admin) as client:
         client.search("docs", "late")
@@ -236,11 +293,24 @@ def test_a_server_that_could_not_be_reached_as_asked_does_not_start(repository: 
     keys = tmp_path / "keys.toml"
     add_key(keys, "a", [Right.READ], ["*"])
     keys.chmod(0o644)
-    old = Authority(tmp_path, "authority").issue("old", expired=True)
+    authority = Authority(tmp_path, "authority")
+    good, old, loose = authority.issue("good"), authority.issue("old", expired=True), authority.issue("loose")
+    loose.key.chmod(0o644)
+    (tmp_path / "bad.toml").touch(0o600)
+    (tmp_path / "bad.toml").write_text("[a]\nrights = ['read']\ncollections = ['*']\n")
     for chosen, message in [
         ({"api_key_file": keys}, "keys.toml has mode 0644; expected"),
-        ({"tls_cert": old.cert, "tls_key": old.key}, "certificate has expired"),
+        ({"api_key_file": tmp_path / "bad.toml"}, r"bad.toml has a bad a\.sha256: Field required"),
+        ({"api_key_file": tmp_path / "none.toml"}, "none.toml cannot be read: No such file"),
+        ({"tls_cert": old.cert, "tls_key": old.key}, "--tls-cert .*old.crt cannot be used: certificate has expired"),
+        ({"tls_cert": good.cert, "tls_key": old.key}, "good.crt and .*old.key are no certificate and its key"),
+        ({"tls_cert": loose.cert, "tls_key": loose.key}, "--tls-key: .*loose.key has mode 0644; expected"),
+        (
+            {"tls_cert": good.cert, "tls_key": good.key, "client_ca": good.cert},
+            "--client-ca .*good.crt has no certificate of an authority",
+        ),
     ]:
-        settings = ServerSettings(repository=repository, store=tmp_path / "store", **chosen)
+        server = new_server(repository, tmp_path / "store", **chosen)
         with pytest.raises(ServerError, match=message):
-            TritonServer(settings).start()
+            server.start()
+        assert not server.log.exists(), "nothing was started"

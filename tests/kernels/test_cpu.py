@@ -137,3 +137,18 @@ def test_a_cpu_without_avx512_gives_the_same_scores(tmp_path: Path) -> None:
             torch.testing.assert_close(there[codec.value], here[codec.value], rtol=1e-6, atol=1e-5)
         else:
             assert torch.equal(there[codec.value], here[codec.value]), codec
+
+
+_ASSEMBLY = """
+import tridex.kernels.cpu.register_tile
+from llvmlite import binding
+module = binding.parse_assembly('define void @f() { call void asm sideeffect "nop", "" () ret void }')
+module.triple = binding.get_default_triple()
+print(len(binding.Target.from_default_triple().create_target_machine().emit_object(module)))
+"""
+
+
+def test_assembly_that_numbas_cache_has_can_be_compiled_into_what_it_has_not() -> None:
+    """A start that is ended while it compiles leaves such a cache, and LLVM ends a process that cannot."""
+    done = subprocess.run([sys.executable, "-c", _ASSEMBLY], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0 and int(done.stdout) > 0, done.stderr

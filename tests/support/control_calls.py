@@ -8,15 +8,19 @@ import json
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import grpc
 from google.protobuf.message import Message
+from triton_paths import http_paths
 from tritonclient.grpc import service_pb2 as pb
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 INFERENCE = ("ModelInfer", "ModelStreamInfer")
 
+_NOT_THERE = (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
 _CODE = b"raise SystemExit"
 _FILE = "/tmp/by-a-caller"
 _TRACE = {"trace_level": ["TIMESTAMPS"], "trace_file": [_FILE]}
@@ -69,6 +73,20 @@ def ask(
         return answer.status, answer.read().decode()
     finally:
         connection.close()
+
+
+def answered_paths(address: tuple[str, int], executable: Path, key: str | None = None) -> set[str]:
+    """The paths of a tritonserver's HTTP, but for requests to models, that it neither refuses nor lacks."""
+    answered = set()
+    for path in http_paths(executable):
+        if path.endswith(("/infer", "/generate", "/generate_stream")):
+            continue
+        for verb in ("GET", "POST"):
+            status, message = ask(address, verb, path, "{}" if verb == "POST" else None, key)
+            # What is looked at and found wrong is told with a message.
+            if status not in _NOT_THERE and (status, message) != (HTTPStatus.BAD_REQUEST, ""):
+                answered.add(path)
+    return answered
 
 
 def _headers(key: str | None) -> dict[str, str]:
@@ -175,6 +193,18 @@ HEALTH = {
     "model ready": ControlCall("ModelReady", pb.ModelReadyRequest(name="search"), "GET /v2/models/search/ready"),
 }
 """The calls that everybody may make, those of the launcher's own HTTP endpoint first."""
+
+METADATA_PATHS = {
+    "/v2",
+    "/v2/models/stats",
+    *(f"/v2/models/search{version}{what}" for version in ("", "/versions/1") for what in ("", "/stats")),
+}
+HEALTH_PATHS = {
+    "/v2/health/live",
+    "/v2/health/ready",
+    *(f"/v2/models/search{version}/ready" for version in ("", "/versions/1")),
+}
+"""Every path of those of CLOSED_WITH_KEYS and of HEALTH."""
 
 CALLS = {**CLOSED, **CLOSED_WITH_KEYS, **HEALTH}
 assert {call.method for call in CALLS.values()} == {method.name for method in SERVICE.methods} - {*INFERENCE}

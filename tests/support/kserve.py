@@ -40,11 +40,18 @@ def channel(address: str) -> grpc.Channel:
     return grpc.insecure_channel(address, options=[*unlimited, ("grpc.use_local_subchannel_pool", 1)])
 
 
-def infer(connection: grpc.Channel, request: pb.ModelInferRequest, timeout_s: float = 60) -> Answer:
+def infer(
+    connection: grpc.Channel,
+    request: pb.ModelInferRequest,
+    timeout_s: float = 60,
+    headers: Mapping[str, str] | None = None,
+) -> Answer:
     """Sends a request and waits for its answer."""
     began = time.monotonic()
     try:
-        response = rpc.GRPCInferenceServiceStub(connection).ModelInfer(request, timeout=timeout_s)
+        response = rpc.GRPCInferenceServiceStub(connection).ModelInfer(
+            request, timeout=timeout_s, metadata=list((headers or {}).items())
+        )
     except grpc.RpcError as error:
         return Answer(error.code().name, error.details() or "", {}, time.monotonic() - began)
     return Answer("OK", "", tensors(response), time.monotonic() - began)

@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 import pytest
 
+from tridex.client import Overloaded
 from tridex.serving.backend import lane as lanes
 from tridex.serving.backend import pressure as pressures
 from tridex.serving.backend import service
-from tridex.serving.backend.lane import Lane, Task
+from tridex.serving.backend.lane import Lane, Task, retry_after
 from tridex.serving.backend.scheduler import _LOOK_S
 from tridex.serving.backend.service import Request, RequestError, Sender
 from tridex.serving.backend.timeline import Timeline
@@ -144,3 +145,9 @@ def test_what_front_ends_refused_before_a_rest_does_not_count(served: Served, mo
     monkeypatch.setattr(served.lane, "_door", door)
     served.run([10.0] * 20)
     assert not left and len(served.ends) == 20 and all(end.is_answered for end in served.ends)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e-9, 0.004, 0.07, 0.35, 12.0])
+def test_who_is_refused_is_told_a_time_that_is_not_over(seconds: float) -> None:
+    told = Overloaded(f"no; {retry_after(seconds)}").retry_after_s
+    assert told and seconds <= told < seconds + 0.02

@@ -95,9 +95,12 @@ def test_refusals_are_named_and_faults_are_errors() -> None:
     assert not failed.status.is_ok
 
 
+@pytest.mark.parametrize("at_once", [False, True])
 def test_spans_that_cannot_be_sent_are_one_warning_for_all_processes(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, at_once: bool
 ) -> None:
+    if at_once:  # each has looked before another says it
+        monkeypatch.setattr(Path, "exists", lambda _: True)
     results = [SpanExportResult.FAILURE]
 
     class Exporter(SpanExporter):

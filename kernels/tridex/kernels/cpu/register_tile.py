@@ -56,6 +56,10 @@ AVX2's 16. 4 rows x 4 vectors and 5 x 4 were as fast (110 Gflop/s on a core of a
 more.
 """
 
+# Here and not where assembly is written: that is left out where numba's cache has it, and what is compiled around it
+# would end the process. So it was, at every start, once a first one had been ended while it compiled.
+binding.initialize_native_asmparser()
+
 _CACHE_LINE = 64
 _FLOAT = ir.FloatType()
 _WORD = ir.IntType(32)
@@ -77,7 +81,6 @@ def _add_by(instruction: str, numbers: Any) -> _Add:
     """As assembly, because LLVM's own names and types for these two change with its versions."""
 
     def add(build: Any, sums: Any, document: Any, queries: Any) -> Any:
-        binding.initialize_native_asmparser()
         shape = ir.FunctionType(numbers, [_WORD_LANES, _WORD_LANES, numbers])
         return build.asm(shape, f"{instruction} $2, $1, $0", "=v,v,v,0", [document, queries, sums], False)
 

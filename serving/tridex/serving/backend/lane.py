@@ -6,6 +6,7 @@ more is refused than answered, the queue is kept short (pressure.py).
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -47,6 +48,11 @@ Wait = Callable[[], None]
 """Waits for work that a device has begun, and answers the tasks that it is for."""
 
 R = TypeVar("R", bound=HasSender)
+
+
+def retry_after(seconds: float) -> str:
+    """How a refusal ends. Hundredths are rounded up: whoever retried after none would be refused again."""
+    return f"retry after {max(1, math.ceil(100 * seconds)) / 100:.2f} s"
 
 
 class Encoded(NamedTuple):
@@ -143,7 +149,7 @@ class Lane(Generic[R]):
             raise RequestError(
                 ErrorCode.OVERLOADED,
                 f"{self.requests} requests are before this one at {self.name}, some {wait_s:.2f} s; expected at most "
-                f"{most:.2f} s, {why}; retry after {wait_s - most:.2f} s",
+                f"{most:.2f} s, {why}; {retry_after(wait_s - most)}",
             )
 
     @property
@@ -254,6 +260,6 @@ class Lane(Generic[R]):
         """What is told to those of `take_surplus`."""
         return RequestError(
             ErrorCode.OVERLOADED,
-            f"more requests are refused than answered at {self.name}, and this one is among the last; retry after "
-            f"{_SOON_S:.2f} s",
+            f"more requests are refused than answered at {self.name}, and this one is among the last; "
+            f"{retry_after(_SOON_S)}",
         )

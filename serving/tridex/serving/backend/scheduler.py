@@ -21,7 +21,7 @@ from tridex.serving.metrics.registry import Gauge
 from tridex.serving.metrics.table import QUEUE_WAIT, QUEUED, Stage
 
 from .background import Background
-from .lane import TOKENS_PER_WEIGHT, UNIT_TOKENS, Encode, Encoded, Lane, R, Task, Wait
+from .lane import TOKENS_PER_WEIGHT, UNIT_TOKENS, Encode, Encoded, Lane, R, Task, Wait, retry_after
 from .service import Arrays, ErrorCode, RequestError, Sender, abandoned, as_request_error
 
 _UNIT_TOKENISING_S = 0.05
@@ -125,7 +125,7 @@ class Scheduler:
                 raise RequestError(
                     ErrorCode.OVERLOADED,
                     f"requests that wait hold {self._held} bytes of texts; expected at most {_MAX_HELD_BYTES}; "
-                    f"retry after {after_s:.2f} s",
+                    f"{retry_after(after_s)}",
                 )
             self._add(task, lane)
         return task.answer

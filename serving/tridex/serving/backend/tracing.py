@@ -118,8 +118,7 @@ class OneWarning(SpanExporter):
         failing = result is not SpanExportResult.SUCCESS
         if failing and not self._failing and self._first():
             _log.warning("traces cannot be sent to %s; requests are served all the same", self._url)
-        elif self._failing and not failing and self._said and self._said.exists():
-            self._said.unlink(missing_ok=True)
+        elif self._failing and not failing and self._first_again():
             _log.warning("traces can be sent again to %s", self._url)
         self._failing = failing
         return result
@@ -137,6 +136,15 @@ class OneWarning(SpanExporter):
         except OSError:  # as on a full disk
             return True
         return True
+
+    def _first_again(self) -> bool:
+        """Whether no other process has said that they can be sent again."""
+        try:
+            if self._said:
+                self._said.unlink()
+        except FileNotFoundError:
+            return False
+        return self._said is not None
 
 
 def _remote(caller: TraceContext) -> NonRecordingSpan:

@@ -438,12 +438,12 @@ static Error* look_at_gate(void) {
                                                            __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
   /* After the maximum, so that who reads the count finds a maximum that belongs to it. */
   __atomic_fetch_add(&state->refused, 1, __ATOMIC_RELEASE);
-  uint64_t after = shortest - timeout;
+  uint64_t after = (shortest - timeout) / 10000 + 1;  /* hundredths of a second, rounded up */
   char message[512];
   snprintf(message, sizeof message, "OVERLOADED: the requests before this one at %.64s take too long; expected a timeout "
            "of %llu ms or more, or fewer requests; retry after %llu.%02llu s", model_under_way,
-           (unsigned long long)(shortest / 1000 + 1), (unsigned long long)(after / 1000000),
-           (unsigned long long)(after / 10000 % 100));
+           (unsigned long long)(shortest / 1000 + 1), (unsigned long long)(after / 100),
+           (unsigned long long)(after % 100));
   return TRITONSERVER_ErrorNew(INTERNAL, message);
 }
 
