@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import subprocess
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -12,7 +11,7 @@ import psutil
 import pytest
 from eventually import eventually
 from serve import Serve
-from servers import free_ports
+from servers import free_ports, lives
 
 from tridex.client import Client, Document, ReadOnly
 from tridex.protocol.parameters import IngestOperation
@@ -119,16 +118,10 @@ def test_another_on_its_ports_names_who_has_them_and_all_ends_with_the_launcher(
     processes = second.processes
     assert second.process_of("encoder") in processes
     second.launcher.kill()
-    eventually(lambda: not any(map(_lives, processes)))
+    eventually(lambda: not any(map(lives, processes)))
     second.launcher.wait()
     remove_leftovers()
     assert second.left() == []
-
-
-def _lives(process: psutil.Process) -> bool:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return process.status() != psutil.STATUS_ZOMBIE
-    return False
 
 
 def _writer(server: TritonServer) -> int:
