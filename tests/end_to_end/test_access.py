@@ -172,28 +172,12 @@ def over_http(server: TritonServer, model: str, operation: str, key: str | None)
     return str(json.loads(said).get("error", ""))
 
 
-def generated(server: TritonServer, model: str, operation: str, key: str | None) -> str:
-    return _generated("generate", server, model, operation, key)
-
-
-def generated_in_a_stream(server: TritonServer, model: str, operation: str, key: str | None) -> str:
-    return _generated("generate_stream", server, model, operation, key)
-
-
-def _generated(how: str, server: TritonServer, model: str, operation: str, key: str | None) -> str:
-    inputs = {name: text[0][0] for name, text in _input(model).items()}
-    body = {**inputs, "parameters": {"collection": COLLECTION, "operation": operation}}
-    address = (server.host, server.ports["http"])
-    _, said = ask(address, "POST", f"/v2/models/{model}/{how}", json.dumps(body), key)
-    return str(json.loads(said.removeprefix("data: ")).get("error", ""))
-
-
 def _input(model: str) -> kserve.Inputs:
     name = {models.INGEST.name: "ID", models.CATALOG.name: "IDS"}.get(model, "QUERY")
     return {name: [["a text"]]}
 
 
-@pytest.mark.parametrize("infer", [over_grpc, in_a_stream, over_http, generated, generated_in_a_stream])
+@pytest.mark.parametrize("infer", [over_grpc, in_a_stream, over_http])
 @pytest.mark.parametrize(
     ("model", "operation", "right"),
     [
@@ -215,3 +199,15 @@ def test_a_key_does_what_its_right_allows(keyed: Keyed, infer: Infer, model: str
         assert refusal and refusal[0] is ErrorTag.PERMISSION_DENIED and f"the right {right.value!r}" in refusal[1]
     # What it is about may be missing or wrong, but that is another matter.
     assert untagged(infer(keyed.server, model, operation, keyed.with_right[right])) is None
+
+
+@pytest.mark.parametrize("how", ["generate", "generate_stream"])
+@pytest.mark.parametrize("model", [models.SEARCH.name, models.INGEST.name])
+def test_where_callers_need_keys_nobody_generates(keyed: Keyed, how: str, model: str) -> None:
+    """Triton server hands no headers to models there."""
+    inputs = {name: text[0][0] for name, text in _input(model).items()}
+    body = json.dumps({**inputs, "parameters": {"collection": COLLECTION, "operation": "delete"}})
+    for key in (None, WRONG, keyed.every):
+        _, said = ask((keyed.server.host, keyed.server.ports["http"]), "POST", f"/v2/models/{model}/{how}", body, key)
+        refusal = untagged(json.loads(said.removeprefix("data: "))["error"])
+        assert refusal and refusal[0] is ErrorTag.UNAUTHENTICATED

@@ -168,10 +168,10 @@ def test_the_client_says_overloaded(client: Client, server: TritonServer, ask_fo
 
 
 def test_the_guard_never_says_to_retry_at_once(server: TritonServer) -> None:
-    """To one whose timeout is a microsecond too short."""
+    """To one whose timeout is a microsecond or two too short."""
     tell = open_gate(server._supervisor.server.run.folder / GATE)(GateLane.ENCODING).tell
     with kserve.channel(server.address) as channel:
-        tell(1.000001, 1.0)
+        tell(1.000002, 1.0)
         try:
             answer = kserve.infer(channel, kserve.request("encode_query", {"QUERY": [["q"]]}, timeout=1_000_000))
         finally:

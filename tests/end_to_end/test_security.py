@@ -256,6 +256,7 @@ def test_keys_come_and_go_without_a_restart(secured: Secured) -> None:
 def test_a_file_that_cannot_be_used_changes_no_keys_and_the_log_says_why(secured: Secured) -> None:
     before = secured.keys.read_text()
     with secured.client(secured.new_key("kept", Right.READ)) as client:
+        assert client.count("docs") == 1
         kept = secured.keys.read_text()
         try:
             for spoil, why in (

@@ -64,7 +64,7 @@ class Serve:
     def listening(self) -> set[tuple[str, int]]:
         """Addresses and ports that the launcher and its processes listen on."""
         return {
-            (connection.laddr.ip, connection.laddr.port)
+            (connection.laddr.ip.removeprefix("::ffff:"), connection.laddr.port)
             for process in (psutil.Process(self.launcher.pid), *self.processes)
             for connection in process.net_connections("tcp")
             if connection.status == psutil.CONN_LISTEN
