@@ -23,7 +23,7 @@ from servers import free_ports
 from tritonclient.utils import InferenceServerException
 
 from tridex.client import Client, Document, TridexError, Unavailable
-from tridex.serving.server.leftovers import remove_leftovers
+from tridex.serving.server.leftovers import prefix_of, remove_leftovers
 
 
 class Serve:
@@ -72,7 +72,7 @@ class Serve:
 
     def left(self) -> list[str]:
         """What it has in shared memory and among temporary files."""
-        prefix = f"tridex-{self.launcher.pid}-*"
+        prefix = f"{prefix_of(self.launcher.pid)}*"
         return [str(path) for place in ("/dev/shm", "/tmp") for path in Path(place).glob(prefix)]
 
     def end(self) -> None:

@@ -15,7 +15,7 @@ import pytest
 from eventually import eventually
 
 from tridex.serving.server.errors import ServerError
-from tridex.serving.server.leftovers import own_prefix, remove_leftovers
+from tridex.serving.server.leftovers import own_prefix, prefix_of, remove_leftovers
 from tridex.serving.server.log import Log, open_log
 from tridex.serving.server.preflight import check_repository, check_store
 
@@ -205,13 +205,18 @@ def test_a_log_that_cannot_be_written_is_named(unprivileged: Path) -> None:
 def test_leftovers_of_processes_that_ended_go() -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    region = Path("/dev/shm") / f"tridex-{ended.pid}-8001-left"
+    region = Path("/dev/shm") / f"{prefix_of(ended.pid)}8001-left"
     region.touch()
-    folder = Path(tempfile.gettempdir()) / f"tridex-{ended.pid}-left"
+    folder = Path(tempfile.gettempdir()) / f"{prefix_of(ended.pid)}left"
     (folder / "run-1").mkdir(parents=True)
     own = Path(tempfile.mkdtemp(prefix=own_prefix()))
     other = Path(tempfile.mkdtemp(prefix="tridex-cases-"))
+    # Of another container, whose process of that id may live.
+    others = Path("/dev/shm") / f"tridex-ns1-{ended.pid}-8001-left"
+    others.touch()
     remove_leftovers()
     assert (region.exists(), folder.exists(), own.exists(), other.exists()) == (False, False, True, True)
+    assert others.exists()
     own.rmdir()
     other.rmdir()
+    others.unlink()
