@@ -91,6 +91,11 @@ def closed(connections: list[socket.socket]) -> list[socket.socket]:
     return select.select(connections, [], [], 0)[0]
 
 
+def handlers() -> int:
+    """Threads that have a connection."""
+    return sum("process_request_thread" in thread.name for thread in threading.enumerate())
+
+
 def test_connections_have_a_limit_and_the_oldest_make_room(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoint, "_TIMEOUT_S", 3600.0)
     held = connected(port, 40, b"GET /v2/health/live HTTP/1.1\r\nX: ")
@@ -120,20 +125,20 @@ def test_an_answer_that_is_not_taken_has_a_deadline(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(endpoint, "_TIMEOUT_S", 0.5)
     body = bytes(100 << 20)
     with serving({"/": lambda _: Answer(body=body)}) as port:
-        threads = threading.active_count()
+        eventually(lambda: handlers() == 0)
         (slow,) = connected(port, 1, b"GET / HTTP/1.1\r\n\r\n")
-        eventually(lambda: threading.active_count() > threads)
-        eventually(lambda: threading.active_count() == threads)
-        slow.close()
-        assert ask(port, "/")[1] == body.decode()
+        eventually(lambda: handlers() == 1)
+        eventually(lambda: handlers() == 0)
+        with slow, slow.makefile("rb") as answer:
+            assert 0 < len(answer.read()) < len(body)
 
 
 def test_what_is_being_answered_makes_no_room() -> None:
     going_on = threading.Event()
     with serving({"/": lambda _: Answer(body=str(going_on.wait(60)).encode())}) as port:
-        threads = threading.active_count()
+        eventually(lambda: handlers() == 0)
         asked = connected(port, 32, b"GET / HTTP/1.1\r\n\r\n")
-        eventually(lambda: threading.active_count() == threads + 32)
+        eventually(lambda: handlers() == 32)
         time.sleep(0.5)
         with pytest.raises(OSError):
             ask(port, "/")
