@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import re
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
 import kserve
 import numpy as np
+import psutil
 import pytest
 import tritonclient.grpc as triton
+from control_calls import ask
 from fuzz_requests import REACHABLE, SERVED, Served
 from good_callers import GoodCallers
 from tritonclient.utils import InferenceServerException
@@ -18,7 +23,10 @@ from tritonclient.utils import InferenceServerException
 from tridex.client import Client, InvalidArgument, NotFound
 from tridex.protocol import limits, models
 from tridex.protocol.tensors import DType
-from tridex.serving.server import TritonServer
+from tridex.serving.server import TritonServer, guard
+
+GUARD = Path(guard.__file__).with_name("guard.c")
+RAW = {"Inference-Header-Content-Length": "0"}
 
 COLLECTION = "bad-input"
 DIM = 128
@@ -325,6 +333,34 @@ def test_classes_of_any_output_are_harmless(server: TritonServer, channel: grpc.
         assert answer.status in ("OK", "INVALID_ARGUMENT", "INTERNAL", "UNSUPPORTED", "UNIMPLEMENTED"), (name, answer)
         assert answer.status == "OK" or "classification" in answer.message or "class" in answer.message, (name, answer)
     assert kserve.infer(channel, right_request(model), 20).status == "OK" and server.pid == pid
+
+
+HARMLESS = {"Delete", "Id", "Cancel", "AddRequestedOutput"}
+"""Calls about a request that give a model nothing; so do those whose names begin with Set."""
+
+
+def test_the_guard_stands_before_every_call_that_gives_a_model_something(server: TritonServer) -> None:
+    """A call that it does not know would be a way round it."""
+    executable = Path(psutil.Process(server.pid).exe()).read_bytes()
+    called = set(re.findall(rb"\0TRITONSERVER_InferenceRequest(\w+)\0", executable))
+    guarded = set(re.findall(r"^Error\* TRITONSERVER_InferenceRequest(\w+)\(", GUARD.read_text(), re.MULTILINE))
+    assert {"New", "AddInput", "AddRawInput", "AppendInputData"} <= guarded
+    giving = {name.decode() for name in called} - HARMLESS
+    assert {name for name in giving - guarded if not name.startswith("Set")} == set()
+
+
+@pytest.mark.parametrize(
+    ("model", "body"),
+    [("encode_query", "a text"), ("encode_query", "a" * (40 << 20)), ("catalog", "x"), ("maxsim", "")],
+)
+def test_raw_bytes_over_http_are_refused(server: TritonServer, model: str, body: str) -> None:
+    """Triton server finds out by itself what they are, behind the guard's looks at inputs."""
+    address = (server.host, server.ports["http"])
+    status, said = ask(address, "POST", f"/v2/models/{model}/infer", body, headers=RAW)
+    assert status == 400 and "a request of raw bytes alone is not taken" in said, said
+    # What has JSON in front goes on as before.
+    text = json.dumps({"inputs": [{"name": "QUERY", "shape": [1, 1], "datatype": "BYTES", "data": ["a text"]}]})
+    assert ask(address, "POST", "/v2/models/encode_query/infer", text)[0] == 200
 
 
 def test_an_internal_model_serves_no_callers(channel: grpc.Channel) -> None:

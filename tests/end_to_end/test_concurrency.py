@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from servers import new_server
 
 from tridex.client import Client, Document, Overloaded, SearchResult, TridexError
+from tridex.serving.server.leftovers import own_prefix
 
 CLIENTS = 32
 SECONDS = 20
@@ -116,4 +116,4 @@ def _work(
 
 def shared_memory() -> set[str]:
     """Of servers that this process started."""
-    return {path.name for path in Path("/dev/shm").glob(f"tridex-{os.getpid()}-*")}
+    return {path.name for path in Path("/dev/shm").glob(f"{own_prefix()}*")}

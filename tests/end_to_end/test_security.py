@@ -20,7 +20,16 @@ from fuzz_requests import REACHABLE
 from servers import new_server
 from tritonclient.grpc import service_pb2_grpc as rpc
 
-from tridex.client import TLS, Client, Document, PermissionDenied, Unauthenticated, Unavailable
+from tridex.client import (
+    TLS,
+    Client,
+    Document,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    Unauthenticated,
+    Unavailable,
+)
 from tridex.serving.access.key_file import Right, add_key
 from tridex.serving.server import ServerError, TritonServer
 
@@ -173,6 +182,40 @@ def test_a_key_for_some_collections_sees_no_others(secured: Secured) -> None:
         ):
             with pytest.raises(PermissionDenied, match="key 'team-a' does not have collection 'docs'"):
                 call()
+
+
+def test_no_message_names_what_a_key_may_not_read(secured: Secured) -> None:
+    with secured.client(secured.admin) as client:
+        client.set_alias("team-a-view", "team-a-docs")
+        client.set_alias("team-b-docs", "docs")
+        client.upsert("team-b-texts", DOCUMENTS)
+        client.set_alias("team-a-texts", "team-b-texts")
+    b = secured.new_key("team-b", *Right, collections=("team-b-*",))
+    blind = secured.new_key("blind", Right.ADMIN)
+    with secured.client(b) as own, secured.client(blind) as blinded, secured.client(secured.admin) as admin:
+        for call in (
+            lambda client: client.search("team-b-doc", "late"),
+            lambda client: client.count("team-b-doc"),
+            lambda client: client.delete("team-b-doc", ["1"]),
+            lambda client: client.drop_collection("team-b-doc"),
+            lambda client: client.rerank("late", collection="team-b-doc", ids=["1"]),
+            lambda client: client.set_alias("team-b-x", "team-b-doc"),
+        ):
+            with pytest.raises(NotFound, match=r"there are: team-b-docs, team-b-texts$"):
+                call(own)
+            with pytest.raises(NotFound, match=r"names like it: .*team-a-docs"):
+                call(admin)
+        for client, offered in ((own, "team-b-docs"), (blinded, "none")):
+            with pytest.raises(NotFound, match=f"there are: {offered}$"):
+                client.drop_alias("team-b-doc")
+        with pytest.raises(InvalidArgument, match="cannot be dropped: an alias leads to it"):
+            own.drop_collection("team-b-texts")
+        with pytest.raises(InvalidArgument, match="cannot be dropped: the alias 'team-a-texts' leads to it"):
+            admin.drop_collection("team-b-texts")
+        admin.drop_alias("team-a-texts")
+        admin.drop_alias("team-a-view")
+        admin.drop_alias("team-b-docs")
+        admin.drop_collection("team-b-texts")
 
 
 def test_what_administers_the_server_is_closed_to_every_key(secured: Secured) -> None:

@@ -211,8 +211,10 @@ def test_the_nearest_names_are_offered_and_no_list_of_all(tmp_path: Path) -> Non
         store.open("customer-2024")
     with pytest.raises(CollectionNotFoundError, match=r"alias 'custom' does not exist; names like it: customers$"):
         store.drop_alias("custom")
-    with pytest.raises(CollectionNotFoundError, match=r"'zzz' does not exist; names like it: none$"):
+    with pytest.raises(CollectionNotFoundError, match=r"'zzz' does not exist; names like it: none$") as missing:
         store.open("zzz")
+    assert missing.value.told({"customers", "000"}.__contains__).endswith("does not exist; there are: customers")
+    assert missing.value.told(lambda _: False).endswith("does not exist; there are: none")
 
 
 @pytest.mark.parametrize("trouble", OF_LANCE)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+import time
 from pathlib import Path
 from typing import get_args
 
@@ -104,6 +106,25 @@ def test_a_log_that_can_no_longer_be_written_holds_up_nobody() -> None:
     with open_log(Path("/dev/full"), "plain", 1000) as log:
         for _ in range(1000):
             log.write("dropped")
+
+
+def test_what_is_written_again_and_again_is_counted(tmp_path: Path) -> None:
+    with (
+        open_log(tmp_path / "log", "plain", 10**8) as log,
+        open(log.descriptor, "wb", closefd=False, buffering=0) as pipe,
+    ):
+        began = time.monotonic()
+        for _ in range(5000):
+            pipe.write(b"[warn] Error from accept() call: Too many open files\nE1126 01:02:03.4 7 s.cc:1] other\n")
+        pipe.write(b"last\n")
+        eventually(lambda: "last" in log.path.read_text())
+        seconds = time.monotonic() - began
+    lines = log.path.read_text().splitlines()
+    assert len(lines) < 10 + 10 * seconds
+    for said in ("accept() call: Too many open files", "ERROR tritonserver: other"):
+        ours = [line for line in lines if said in line]
+        assert sum(int(again[1]) if (again := re.search(r"repeated (\d+) times", line)) else 1 for line in ours) == 5000
+    assert len([line for line in lines if "last" in line]) == 1
 
 
 def test_a_cpu_is_not_told_that_there_is_no_gpu(tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ def ask(
     body: str | None = None,
     key: str | None = None,
     tls: ssl.SSLContext | None = None,
+    headers: Mapping[str, str] = {},
 ) -> tuple[int, str]:
     """One HTTP request on a connection of its own: status and body of the answer."""
     if tls:
@@ -68,7 +69,7 @@ def ask(
     else:
         connection = http.client.HTTPConnection(*address, timeout=30)
     try:
-        connection.request(verb, path, body, _headers(key))
+        connection.request(verb, path, body, {**_headers(key), **headers})
         answer = connection.getresponse()
         return answer.status, answer.read().decode()
     finally:

@@ -12,6 +12,8 @@ from pathlib import Path
 import psutil
 from servers import free_ports
 
+from tridex.serving.server.leftovers import prefix_of
+
 
 class Serve:
     """A `tridex serve`, ready when made."""
@@ -72,8 +74,8 @@ class Serve:
 
     def left(self) -> list[str]:
         """What it has in shared memory and among temporary files."""
-        prefix = f"tridex-{self.launcher.pid}-*"
-        return [str(path) for place in ("/dev/shm", "/tmp") for path in Path(place).glob(prefix)]
+        left = f"{prefix_of(self.launcher.pid)}*"
+        return [str(path) for place in ("/dev/shm", "/tmp") for path in Path(place).glob(left)]
 
     def end(self) -> None:
         self.launcher.terminate()

@@ -18,11 +18,30 @@ TokenIndexError
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tridex.common import TridexError
+
+MayKnow = Callable[[str], bool]
+"""Whether somebody may know that there is a collection or an alias of a name."""
 
 
 class TokenIndexError(TridexError):
-    """The base of the index's errors."""
+    """The base of the index's errors.
+
+    `others` ends the message with names that were not asked about, of those that somebody may know.
+    """
+
+    def __init__(self, message: str, others: Callable[[MayKnow], str] | None = None) -> None:
+        super().__init__(message)
+        self._others = others
+
+    def __str__(self) -> str:
+        return self.told(lambda _: True)
+
+    def told(self, may_know: MayKnow) -> str:
+        """The message for somebody who may know of some names alone."""
+        return super().__str__() + (self._others(may_know) if self._others else "")
 
 
 class CollectionNotFoundError(TokenIndexError):

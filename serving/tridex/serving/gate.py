@@ -3,7 +3,7 @@
 They refuse by a file, which every process maps or writes to. It begins with
 
     uint32  1 where the Python backend has given up on a model's process, which the guard says
-    uint32  nothing
+    uint32  1 from when the guard stands before tritonserver, which the guard says
 
 and goes on with 32 bytes per lane:
 
@@ -37,7 +37,7 @@ from typing import NamedTuple
 from tridex.protocol import models
 from tridex.protocol.parameters import SearchModeName
 
-_HEAD = struct.Struct("=I4x")
+_HEAD = struct.Struct("=II")
 _LANE = struct.Struct("=IIQIIQ")
 _STATE = struct.Struct("=II")
 """What a lane writes, and leaves the rest alone."""
@@ -150,6 +150,11 @@ class Gate:
     def has_given_up(self) -> bool:
         """Whether the Python backend has given up on a process."""
         return bool(_HEAD.unpack_from(self._mapped)[0])
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether there is a guard: the loader runs a program without a library that it cannot preload."""
+        return bool(_HEAD.unpack_from(self._mapped)[1])
 
     def shed(self) -> dict[GateLane, int]:
         """How many requests the front ends have refused because they would come too late, by lane."""

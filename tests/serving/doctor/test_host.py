@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import resource
 import shutil
 import socket
 import sys
+import tempfile
 from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +26,24 @@ def test_no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("CC", raising=False)
     finding = host.compiler()
     assert finding.state == "missing" and "no C compiler" in finding.detail and "install gcc" in finding.remedy
+
+
+def test_a_folder_from_which_the_guard_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "a folder").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "a folder"))
+    finding = host.compiler()
+    assert finding.state == "missing" and "cannot be loaded" in finding.detail and "TMPDIR" in finding.remedy
+
+
+def test_few_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = {
+        (1024, 20_000): ("ok", "at most 20,000 a process, one for each connection"),
+        (256, 512): ("fault", "at most 512 a process, one for each connection; expected at least 1,024"),
+        (1024, resource.RLIM_INFINITY): ("ok", "as many as are wanted"),
+    }
+    for given, (state, detail) in limits.items():
+        monkeypatch.setattr(resource, "getrlimit", lambda _, given=given: given)
+        assert (host.open_files().state, host.open_files().detail) == (state, detail)
 
 
 def test_an_occupied_port() -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import select
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
+from eventually import eventually
 from servers import free_ports
 
 from tridex.serving.access.access import Access
 from tridex.serving.access.key_file import Right, add_key
+from tridex.serving.server import endpoint
 from tridex.serving.server.endpoint import Answer, Answers, Endpoint, fetch, health, metrics
 
 
@@ -75,13 +80,81 @@ def test_what_is_not_http_holds_up_nobody(port: int) -> None:
         connection.close()
 
 
-def test_connections_have_a_limit(port: int) -> None:
-    held = [socket.create_connection(("127.0.0.1", port)) for _ in range(40)]
+def connected(port: int, count: int, sent: bytes = b"") -> list[socket.socket]:
+    connections = [socket.create_connection(("127.0.0.1", port)) for _ in range(count)]
+    for connection in connections:
+        connection.sendall(sent)
+    return connections
+
+
+def closed(connections: list[socket.socket]) -> list[socket.socket]:
+    return select.select(connections, [], [], 0)[0]
+
+
+def handlers() -> int:
+    """Threads that have a connection."""
+    return sum("process_request_thread" in thread.name for thread in threading.enumerate())
+
+
+def test_connections_have_a_limit_and_the_oldest_make_room(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint, "_TIMEOUT_S", 3600.0)
+    held = connected(port, 40, b"GET /v2/health/live HTTP/1.1\r\nX: ")
+    eventually(lambda: len(closed(held)) == 40 - 32)
     time.sleep(1)
-    closed, _, _ = select.select(held, [], [], 0)
+    assert closed(held) == held[:8]
+    assert ask(port, "/v2/health/live")[0] == 200
+    eventually(lambda: closed(held) == held[:9])
     for connection in held:
         connection.close()
-    assert len(closed) == 40 - 32
+
+
+def test_a_request_has_a_deadline_however_often_a_byte_of_it_comes(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint, "_TIMEOUT_S", 0.5)
+    (slow,) = connected(port, 1, b"GET /v2/health/live HTTP/1.1\r\nX: ")
+
+    def ended() -> bool:
+        with contextlib.suppress(ConnectionError):
+            slow.sendall(b"a")
+        return bool(closed([slow]))
+
+    eventually(ended)
+    slow.close()
+
+
+def test_an_answer_that_is_not_taken_has_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint, "_TIMEOUT_S", 0.5)
+    body = bytes(100 << 20)
+    with serving({"/": lambda _: Answer(body=body)}) as port:
+        eventually(lambda: handlers() == 0)
+        (slow,) = connected(port, 1, b"GET / HTTP/1.1\r\n\r\n")
+        eventually(lambda: handlers() == 1)
+        eventually(lambda: handlers() == 0)
+        with slow, slow.makefile("rb") as answer:
+            assert 0 < len(answer.read()) < len(body)
+
+
+def test_what_is_being_answered_makes_no_room() -> None:
+    going_on = threading.Event()
+    with serving({"/": lambda _: Answer(body=str(going_on.wait(60)).encode())}) as port:
+        eventually(lambda: handlers() == 0)
+        asked = connected(port, 32, b"GET / HTTP/1.1\r\n\r\n")
+        eventually(lambda: handlers() == 32)
+        time.sleep(0.5)
+        with pytest.raises(OSError):
+            ask(port, "/")
+        going_on.set()
+        for connection in asked:
+            with connection, connection.makefile("rb") as answer:
+                assert answer.read().endswith(b"True")
+
+
+def test_a_thread_that_cannot_be_made_costs_its_own_request_alone(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as without:
+        without.setattr(threading.Thread, "start", Mock(side_effect=RuntimeError("can't start new thread")))
+        for _ in range(40):
+            with pytest.raises(OSError):
+                ask(port, "/v2/health/live")
+    assert ask(port, "/v2/health/live")[0] == 200
 
 
 def found() -> Answer:

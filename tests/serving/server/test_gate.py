@@ -35,7 +35,7 @@ def test_lanes_are_shut_and_opened_beside_what_their_models_say(tmp_path: Path) 
     gate.shut({GateLane.INGEST})
     assert [lane for lane in GateLane if lanes(file)[lane][3]] == [GateLane.INGEST]
     assert lanes(file)[GateLane.BM25] == (250_000, 2_000_000, 0, 0, 0, 0)
-    assert set(gate.shed().values()) == {0} and not gate.has_given_up
+    assert set(gate.shed().values()) == {0} and not gate.has_given_up and not gate.is_guarded
 
 
 def test_a_lane_learns_what_the_front_ends_have_refused_since_it_asked(tmp_path: Path) -> None:

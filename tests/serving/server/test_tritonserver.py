@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import resource
+import socket
 import struct
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psutil
@@ -23,27 +26,28 @@ from tridex.serving.gate import GateLane
 from tridex.serving.run_folder import RunFolder
 from tridex.serving.server import tritonserver
 from tridex.serving.server.errors import ServerError
+from tridex.serving.server.leftovers import own_prefix
 from tridex.serving.server.tritonserver import TritonProcess
 
 TWO_PROCESSES = ["/bin/sh", "-c", "umask; sleep 1000 & echo began; wait"]
 
 
-def made(folder: Path, command: list[str]) -> TritonProcess:
+def made(folder: Path, command: list[str], port: int | None = None) -> TritonProcess:
     log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    (port,) = free_ports(1)
+    port = port or free_ports(1)[0]
     return TritonProcess(
         command,
         os.environ,
         log=log,
         run=RunFolder(folder / "run"),
         address=("127.0.0.1", port),
-        memory_prefix=f"tridex-{os.getpid()}-{port}-",
+        memory_prefix=f"{own_prefix()}{port}-",
     )
 
 
 @contextmanager
-def running(folder: Path, command: list[str] = TWO_PROCESSES) -> Iterator[TritonProcess]:
-    process = made(folder, command)
+def running(folder: Path, command: list[str] = TWO_PROCESSES, port: int | None = None) -> Iterator[TritonProcess]:
+    process = made(folder, command, port)
     eventually(lambda: "began" in (folder / "log").read_text() or not _lives(process.pid))
     yield process
     process.kill()
@@ -81,7 +85,7 @@ def _lives(pid: int) -> bool:
 
 
 def test_killing_it_ends_all_that_it_started(tmp_path: Path) -> None:
-    region = Path("/dev/shm") / f"tridex-{os.getpid()}-left-by-nobody"
+    region = Path("/dev/shm") / f"{own_prefix()}left-by-nobody"
     region.touch()
     with running(tmp_path) as process:
         below = psutil.Process(process.pid).children()
@@ -171,6 +175,67 @@ def test_a_start_has_a_limit_and_can_be_cancelled(tmp_path: Path) -> None:
             process.wait_until_ready(0.3, cancelled)
         cancelled.set()
         assert process.wait_until_ready(10, cancelled) is False
+
+
+class _Ready(BaseHTTPRequestHandler):
+    """Of a tritonserver that is ready."""
+
+    protocol_version = "HTTP/1.1"
+
+    def setup(self) -> None:
+        super().setup()
+        self.server.connections.append(self.connection)
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@contextmanager
+def ready() -> Iterator[ThreadingHTTPServer]:
+    """What says so, and the connections that it has had."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Ready) as server:
+        server.connections = []
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_it_is_not_ready_without_its_guard(tmp_path: Path) -> None:
+    with ready() as server, running(tmp_path, port=server.server_port) as process:
+        with pytest.raises(ServerError, match="without its guard"):
+            process.wait_until_ready(60, threading.Event())
+        with (tmp_path / "run" / "gate").open("r+b") as gate:
+            gate.seek(4)
+            gate.write(b"\1")
+        assert process.wait_until_ready(60, threading.Event())
+
+
+def test_it_is_asked_on_a_connection_that_is_kept(tmp_path: Path) -> None:
+    """Clients may have taken every file descriptor that it would need for another."""
+    with ready() as server, running(tmp_path, port=server.server_port) as process:
+        for _ in range(3):
+            assert process._readiness.ask()
+        (kept,) = server.connections
+        kept.shutdown(socket.SHUT_RDWR)
+        assert process._readiness.ask()
+        assert len(server.connections) == 2
+
+
+def test_it_may_open_as_many_files_as_the_system_lets_it(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, hard - 1), hard))
+    try:
+        with running(tmp_path) as process:
+            assert psutil.Process(process.pid).rlimit(psutil.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_model_in_trouble_or_silent_is_told_and_replaced_when_it_stays_silent(

@@ -8,7 +8,9 @@ collections/NAME-TOKEN.lance    a collection's dataset (collection_folders.py)
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,6 +19,7 @@ from tridex.index.errors import (
     CollectionInUseError,
     CollectionNotFoundError,
     CorruptCollectionError,
+    MayKnow,
     StoreUnavailableError,
     TokenIndexError,
 )
@@ -42,6 +45,12 @@ class Location(NamedTuple):
     folder: Path
     version: int = 0
     """What is read through the name is at this version or a newer one: an alias does not lead into the past."""
+
+
+def _leading(aliases: Sequence[str], may_know: MayKnow) -> str:
+    """That aliases lead somewhere, for a message's end."""
+    known = [f"the alias {alias!r}" for alias in aliases if may_know(alias)]
+    return f"{known[0] if known else 'an alias'} leads to it; set that to another collection or drop it first"
 
 
 class Store:
@@ -123,8 +132,8 @@ class Store:
         target = (alias and alias.alias_of) or name
         entry = self._registry.get(target)
         if entry is None or entry.folder is None or entry.built_from:
-            near = near_names(name, self._registry.listed(), self._is_found)
-            raise CollectionNotFoundError(f"collection {name!r} does not exist; {near}")
+            near = partial(near_names, name, self._registry.listed(), self._is_found)
+            raise CollectionNotFoundError(f"collection {name!r} does not exist", near)
         return Location(target, self._collections / entry.folder, alias.version if alias else 0)
 
     def open(self, name: str) -> Collection:
@@ -174,10 +183,7 @@ class Store:
                 )
             leading = [alias for alias, target in aliases.items() if target == name]
             if leading:
-                raise CollectionInUseError(
-                    f"collection {name!r} cannot be dropped: the alias {leading[0]!r} leads to it; set that to another "
-                    "collection or drop it first"
-                )
+                raise CollectionInUseError(f"collection {name!r} cannot be dropped: ", partial(_leading, leading))
             folder = self.resolve(name).folder
             self._registry.remove(name)
             remove_folder(folder)
@@ -209,8 +215,8 @@ class Store:
         with self._registry.locked():
             aliases = self.aliases()
             if alias not in aliases and not self.is_corrupt_alias(alias):
-                near = near_names(alias, self._registry.listed(), aliases.__contains__)
-                raise CollectionNotFoundError(f"alias {alias!r} does not exist; {near}")
+                near = partial(near_names, alias, self._registry.listed(), aliases.__contains__)
+                raise CollectionNotFoundError(f"alias {alias!r} does not exist", near)
             self._registry.remove(alias)
 
     def check_free(self, name: str) -> None:

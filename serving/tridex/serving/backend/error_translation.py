@@ -47,4 +47,4 @@ def request_error(error: BaseException) -> RequestError:
             code = ErrorCode.INVALID_ARGUMENT
         case _:
             code = ErrorCode.INTERNAL
-    return RequestError(code, str(error))
+    return RequestError(code, str(error), error.told if isinstance(error, TokenIndexError) else None)

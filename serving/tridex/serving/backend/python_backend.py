@@ -145,8 +145,7 @@ def python_model(service_class: type[Service]) -> type:
             return Request(
                 inputs={tensor.name(): _array(tensor) for tensor in request.inputs()},
                 parameters=parameters,
-                sender=Sender(timeout_s=request.timeout() / 1e6 or None, is_cancelled=is_cancelled, trace=trace),
-                may_read=caller.may_read,
+                sender=Sender(request.timeout() / 1e6 or None, is_cancelled, caller.may_read, trace),
             )
 
         def _answer(self, request: Any, sender: Sender, result: Result) -> None:
@@ -154,6 +153,8 @@ def python_model(service_class: type[Service]) -> type:
             if isinstance(result, Future):
                 result.add_done_callback(lambda done: self._answer_later(request, sender, done.result()))
                 return
+            if isinstance(result, RequestError):
+                result = result.to(sender)
             try:
                 with sender.timeline.stage(Stage.ANSWER):
                     error = _send(request, result)

@@ -32,6 +32,9 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 R = TypeVar("R")
 
+MayRead = Callable[[str], bool]
+"""Whether somebody may know of a collection or alias of a name."""
+
 Arrays = Mapping[str, Any]
 """Tensors by name, batch dimension included: numpy, or a torch tensor where it already lies on the GPU."""
 
@@ -53,11 +56,19 @@ class ErrorCode(str, Enum):
 
 
 class RequestError(Exception):
-    """Fails one request of a batch alone, with the code from which the client makes its typed error."""
+    """Fails one request of a batch alone, with the code from which the client makes its typed error.
 
-    def __init__(self, code: ErrorCode, message: str) -> None:
+    `told` is the message for who may read some collections alone, where that is another one.
+    """
+
+    def __init__(self, code: ErrorCode, message: str, told: Callable[[MayRead], str] | None = None) -> None:
         super().__init__(message)
         self.code = code
+        self._told = told
+
+    def to(self, sender: Sender) -> RequestError:
+        """As that sender may be told it."""
+        return RequestError(self.code, self._told(sender.may_read)) if self._told else self
 
 
 def invalid(message: str) -> RequestError:
@@ -91,12 +102,13 @@ def device_failed() -> RequestError:
 
 @dataclass(frozen=True)
 class Sender:
-    """Who waits for the answer to a request, and for how long."""
+    """Who waits for the answer to a request, for how long, and what it may say."""
 
     timeout_s: float | None = None
     """None where the request carries no timeout."""
     is_cancelled: Callable[[], bool] = bool
     """Whether the sender has cancelled the request (0.3 µs)."""
+    may_read: MayRead = lambda _: True
     trace: TraceContext | None = None
     """The caller's trace, where the request belongs to one."""
     timeline: Timeline = field(default_factory=Timeline)
@@ -127,8 +139,6 @@ class Request:
     inputs: Arrays
     parameters: Mapping[str, Any] = field(default_factory=dict)
     sender: Sender = field(default_factory=Sender)
-    may_read: Callable[[str], bool] = lambda _: True
-    """Whether its caller may know of a collection or alias of this name."""
 
     def get(self, tensor: Tensor) -> Any | None:
         """The input, or None where an optional one was not sent."""

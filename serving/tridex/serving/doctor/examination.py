@@ -48,6 +48,7 @@ def examine(settings: ServerSettings, ask: AskDriver = ask_driver) -> Report:
         packages.torch(extra),
         host.memory(),
         host.shared_memory(),
+        host.open_files(),
         host.disk(settings.store),
         host.port("grpc", settings.host, settings.grpc_port),
         host.port("http", settings.host, settings.http_port),

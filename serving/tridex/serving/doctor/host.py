@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import shutil
 import sys
 import tempfile
@@ -14,7 +15,7 @@ import psutil
 from tridex.serving.access.access import Access
 from tridex.serving.access.key_file import KeyFileError
 from tridex.serving.server.errors import ServerError
-from tridex.serving.server.guard import guard_environment
+from tridex.serving.server.guard import GuardError, guard_environment
 from tridex.serving.server.leftovers import SHARED_MEMORY
 from tridex.serving.server.ports import reserved
 from tridex.serving.server.tls import server_context
@@ -28,6 +29,8 @@ _LEAST_SHARED_MEMORY = 256 << 20
 """A model's process begins with 4 MiB and grows by what its requests need, at most 32 MiB each. A container has 64 MiB
 where it is not told otherwise."""
 _LEAST_DISK = 1 * _GIB
+_LEAST_FILES = 1024
+"""Of which an idle tritonserver has 69."""
 
 
 def python() -> Finding:
@@ -36,13 +39,13 @@ def python() -> Finding:
 
 
 def compiler() -> Finding:
-    """Builds the guard, as every start does."""
+    """Builds and loads the guard, as every start does."""
     try:
         with tempfile.TemporaryDirectory() as folder:
             guard_environment(Path(folder), Path(folder, "gate"), Path(folder, "cancelled"))
-    except ServerError as error:
-        return Finding("C compiler", "missing", str(error), "apt-get install gcc libc6-dev")
-    return Finding("C compiler", "ok", "builds the server's guard")
+    except GuardError as error:
+        return Finding("guard", "missing", error.problem, error.remedy)
+    return Finding("guard", "ok", "is built by the C compiler, and can be loaded")
 
 
 def memory() -> Finding:
@@ -55,6 +58,18 @@ def shared_memory() -> Finding:
     """What tritonserver and its Python processes exchange requests through."""
     has = shutil.disk_usage(SHARED_MEMORY)
     return _room(str(SHARED_MEMORY), has.free, has.total, _LEAST_SHARED_MEMORY, "docker run --shm-size=1g ...")
+
+
+def open_files() -> Finding:
+    """Every connection is one. The server takes the hard limit, whatever the soft one is."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most == resource.RLIM_INFINITY:
+        return Finding("open files", "ok", "as many as are wanted")
+    detail = f"at most {most:,} a process, one for each connection"
+    if most >= _LEAST_FILES:
+        return Finding("open files", "ok", detail)
+    remedy = "ulimit -Hn 65536 as root, docker run --ulimit nofile=65536 ..."
+    return Finding("open files", "fault", f"{detail}; expected at least {_LEAST_FILES:,}", remedy)
 
 
 def disk(store: Path) -> Finding:

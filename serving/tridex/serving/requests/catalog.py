@@ -128,7 +128,7 @@ class CollectionsRequest:
     @classmethod
     def parse(cls, request: Request) -> CollectionsRequest:
         """It has no fields."""
-        return cls(request.may_read)
+        return cls(request.sender.may_read)
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class AliasesRequest:
     @classmethod
     def parse(cls, request: Request) -> AliasesRequest:
         """It has no fields."""
-        return cls(request.may_read)
+        return cls(request.sender.may_read)
 
 
 @dataclass(frozen=True)

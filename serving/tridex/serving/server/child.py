@@ -4,6 +4,9 @@ PARENT is that process's id. What the program starts does not outlive the progra
 process group, which is to be a new one. An orphaned process of a model can hang forever in the Python backend's own
 attempt to end it, and Python code in it cannot prevent that.
 
+The program may have as many file descriptors as the system lets it: every connection takes one, and the soft limit is
+often 1,024.
+
 A file of its own, run before the program, and not a `preexec_fn`: that would run Python between fork and exec, in a
 process whose other threads' locks stay locked for ever.
 """
@@ -12,6 +15,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import sys
 import time
@@ -27,6 +31,8 @@ def main(parent: int, program: list[str]) -> None:
         sys.exit(f"prctl(PR_SET_PDEATHSIG): {os.strerror(ctypes.get_errno())}")
     if os.getppid() != parent:
         sys.exit(f"process {parent} ended before {program[0]} began")
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     pid = os.getpid()
     if os.fork() == 0:
         _end_with(pid)

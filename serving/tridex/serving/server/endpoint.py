@@ -2,17 +2,23 @@
 
 Triton server's own HTTP front end reads a request's body whatever is asked of it. In the embedded release, 54 MB sent
 in chunks of one byte end it, or, where they are sent to its metrics port, take 9 GB. This one reads no body.
+
+Its connections are few, and none is held by a client for long: a request, and again its answer, has a deadline as a
+whole, and where there is no room for another connection, the client that has been waited for longest makes it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import logging
 import socket
 import socketserver
 import ssl
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
@@ -25,6 +31,8 @@ _MAX_CONNECTIONS = 32
 _TIMEOUT_S = 5.0
 _POLL_S = 0.1
 """How long closing takes at most."""
+_ROOM_S = 1.0
+"""How long a thread may take to see that its connection was shut."""
 
 _log = logging.getLogger(__name__)
 
@@ -99,7 +107,19 @@ class _Server(ThreadingHTTPServer):
         self.answers = answers
         self._tls = tls
         self._room = threading.Semaphore(_MAX_CONNECTIONS)
+        self._awaited: dict[socket.socket, float] = {}
+        """Connections that wait for their clients, to send a request or to take an answer, and since when; the oldest
+        first. Every thread changes it, by single operations."""
         super().__init__(address, _Handler)
+
+    @contextmanager
+    def answering(self, connection: socket.socket) -> Iterator[None]:
+        """While a connection does not wait for its client."""
+        self._awaited.pop(connection, None)
+        try:
+            yield
+        finally:
+            self._awaited[connection] = time.monotonic()
 
     def server_bind(self) -> None:
         # HTTPServer's own asks the domain name service for the host's name, which may take seconds.
@@ -113,23 +133,57 @@ class _Server(ThreadingHTTPServer):
         return connection, address
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if self._room.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
+        if not self._make_room():
             self.shutdown_request(request)
+            return
+        self._awaited[request] = time.monotonic()
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # such as no thread
+            self._ended(request)
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._room.release()
+            self._ended(request)
+
+    def service_actions(self) -> None:
+        """Is called ten times a second."""
+        late = time.monotonic() - _TIMEOUT_S
+        for connection, since in [*self._awaited.items()]:
+            if since < late:
+                _shut(connection)
+
+    def server_close(self) -> None:
+        super().server_close()
+        for connection in [*self._awaited]:
+            _shut(connection)
+
+    def _make_room(self) -> bool:
+        if self._room.acquire(blocking=False):
+            return True
+        for connection in [*self._awaited][:1]:
+            _shut(connection)
+            return self._room.acquire(timeout=_ROOM_S)
+        return False
+
+    def _ended(self, connection: Any) -> None:
+        self._awaited.pop(connection, None)
+        self._room.release()
 
     def handle_error(self, _request: Any, client_address: Any) -> None:
         _log.debug("a request from %s failed", client_address, exc_info=True)
 
 
+def _shut(connection: socket.socket) -> None:
+    """Ends what its thread waits for. Not by SSLSocket's own, which changes what that thread uses."""
+    with contextlib.suppress(OSError):  # it has ended
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+
 class _Handler(BaseHTTPRequestHandler):
-    timeout = _TIMEOUT_S
     server_version = "tridex"
     sys_version = ""
     error_content_type = "text/plain"
@@ -141,7 +195,8 @@ class _Handler(BaseHTTPRequestHandler):
         if find is None:
             self.send_error(HTTPStatus.NOT_FOUND)
             return
-        answer = find(self.headers["Authorization"])
+        with self.server.answering(self.connection):
+            answer = find(self.headers["Authorization"])
         self.send_response(answer.status)
         self.send_header("Content-Type", "text/plain; charset=utf-8")
         self.send_header("Content-Length", str(len(answer.body)))

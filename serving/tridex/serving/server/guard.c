@@ -8,6 +8,7 @@
  * - an input without rows (2^32 are none, too), which no batcher ever takes from its queue, and one of more
  *   than TRIDEX_MAX_INPUT_BYTES;
  * - a string tensor whose bytes do not hold what its lengths say, which fails the whole batch in the Python backend;
+ * - a request of whose inputs it has not seen every byte, such as one that is nothing but raw bytes over HTTP;
  * - a request that would be answered too late, by what models say of how long requests wait, and one to a model whose
  *   process is stuck, as the launcher says (gate.py): TRIDEX_GATE is the file, TRIDEX_GATE_LANES says where in it a
  *   model's requests are, as "search=0,search/bm25=1".
@@ -18,6 +19,9 @@
  * Calls that were cancelled are told to models by a file, TRIDEX_CANCELLED (cancelled_calls.py).
  *
  * A call that is cancelled at the wrong moment ends nothing (`outlive_cancellations`).
+ *
+ * Files are for their owner alone from when they are made: the Python backend sets the mode of its shared memory by
+ * fchmod, whatever the umask, and who has opened a region once reads every request in it.
  *
  * The "classification" of an output of strings is refused, too: Triton 2.51 divides by the size of an element, which is
  * 0 for strings. Calls of backends and of libtritonserver itself pass.
@@ -148,7 +152,7 @@ typedef struct {
 
 typedef struct {
   uint32_t has_given_up;
-  uint32_t nothing;
+  uint32_t is_guarded;
   Lane lanes[];
 } Gate;
 
@@ -189,6 +193,8 @@ __attribute__((constructor)) static void set_up(void) {
   size_t size = 0;
   if (gate_lanes != NULL && (gate = shared_file(getenv("TRIDEX_GATE"), sizeof(Gate), &size)) != NULL)
     gate_length = (size - sizeof(Gate)) / sizeof(Lane);
+  /* Not in what only starts tritonserver, or is started by it. */
+  if (gate != NULL && dlsym(RTLD_NEXT, "TRITONSERVER_ServerInferAsync") != NULL) gate->is_guarded = 1;
   if (call_parameter != NULL &&
       (cancelled = shared_file(getenv("TRIDEX_CANCELLED"), sizeof *cancelled, &size)) != NULL)
     cancelled_length = size / sizeof *cancelled;
@@ -207,7 +213,7 @@ typedef struct {
   int length_bytes;
 } Input;
 
-static __thread const void* request_under_way;
+static __thread const void* request_under_way;    /* another one is let through to no model */
 static __thread Input inputs[MAX_INPUTS];
 static __thread int input_count;
 static __thread char model_under_way[MAX_NAME];
@@ -248,15 +254,27 @@ static int is_internal(const char* model) {
 
 Error* TRITONSERVER_InferenceRequestNew(void** request, void* server, const char* model, int64_t version) {
   REAL(TRITONSERVER_InferenceRequestNew);
-  if (FROM_FRONT_END) {
-    request_under_way = NULL;
-    if (is_internal(model))
-      return refuse(NOT_FOUND, "model '%.64s' serves other models only", model, 0, 0);
-    snprintf(model_under_way, sizeof model_under_way, "%s", model);
-    mode_under_way[0] = '\0';
-    timeout_us_under_way = 0;
-  }
-  return real(request, server, model, version);
+  if (!FROM_FRONT_END) return real(request, server, model, version);
+  request_under_way = NULL;
+  if (is_internal(model))
+    return refuse(NOT_FOUND, "model '%.64s' serves other models only", model, 0, 0);
+  Error* failure = real(request, server, model, version);
+  if (failure != NULL) return failure;
+  request_under_way = *request;
+  input_count = 0;
+  snprintf(model_under_way, sizeof model_under_way, "%s", model);
+  mode_under_way[0] = '\0';
+  timeout_us_under_way = 0;
+  return NULL;
+}
+
+/* A raw input's name, type and shape are found out behind the guard. */
+Error* TRITONSERVER_InferenceRequestAddRawInput(void* request, const char* name) {
+  REAL(TRITONSERVER_InferenceRequestAddRawInput);
+  if (FROM_FRONT_END)
+    return refuse(INVALID_ARG, "a request of raw bytes alone is not taken; expected the JSON of KServe v2, in front of "
+                  "binary data its length in the header Inference-Header-Content-Length, not 0", "", 0, 0);
+  return real(request, name);
 }
 
 Error* TRITONSERVER_InferenceRequestAddInput(
@@ -267,10 +285,6 @@ Error* TRITONSERVER_InferenceRequestAddInput(
       if (shape[i] < (i == 0) || shape[i] > INT32_MAX)
         return refuse(INVALID_ARG, "input %.64s has %lld in dimension %llu of its shape; expected at least one row, and no "
                       "length below 0 or above 2147483647", name, (unsigned long long)shape[i], i);
-    if (request != request_under_way) {
-      request_under_way = request;
-      input_count = 0;
-    }
     if (input_count == MAX_INPUTS)
       return refuse(INVALID_ARG, "input %.64s comes after %llu others; expected at most %llu inputs", name, MAX_INPUTS,
                     MAX_INPUTS);
@@ -319,7 +333,7 @@ static Error* look_at(const char* name, const void* base, size_t size, int memor
 Error* TRITONSERVER_InferenceRequestAppendInputData(
     void* request, const char* name, const void* base, size_t size, int memory_type, int64_t memory_id) {
   REAL(TRITONSERVER_InferenceRequestAppendInputData);
-  if (FROM_FRONT_END && request == request_under_way) {
+  if (FROM_FRONT_END) {
     Error* refusal = look_at(name, base, size, memory_type);
     if (refusal != NULL) return refusal;
   }
@@ -329,7 +343,7 @@ Error* TRITONSERVER_InferenceRequestAppendInputData(
 Error* TRITONSERVER_InferenceRequestAppendInputDataWithBufferAttributes(
     void* request, const char* name, const void* base, void* attributes) {
   REAL(TRITONSERVER_InferenceRequestAppendInputDataWithBufferAttributes);
-  if (FROM_FRONT_END && request == request_under_way) {
+  if (FROM_FRONT_END) {
     size_t size = 0;
     int memory_type = 0;
     Error* refusal = TRITONSERVER_BufferAttributesByteSize(attributes, &size);
@@ -449,7 +463,9 @@ static Error* look_at_gate(void) {
 
 Error* TRITONSERVER_ServerInferAsync(void* server, void* request, void* trace) {
   REAL(TRITONSERVER_ServerInferAsync);
-  if (FROM_FRONT_END && request == request_under_way) {
+  if (FROM_FRONT_END) {
+    if (request != request_under_way)
+      return refuse(INTERNAL, "the server's guard did not see this request being made", "", 0, 0);
     request_under_way = NULL;
     for (int i = 0; i < input_count; i++) {
       uint64_t missing = inputs[i].expected;
@@ -463,6 +479,11 @@ Error* TRITONSERVER_ServerInferAsync(void* server, void* request, void* trace) {
     if (refusal != NULL) return refusal;
   }
   return real(server, request, trace);
+}
+
+int fchmod(int descriptor, mode_t mode) {
+  REAL(fchmod);
+  return real(descriptor, mode & ~(mode_t)077);
 }
 
 uint32_t TRITONSERVER_DataTypeByteSize(int datatype) {

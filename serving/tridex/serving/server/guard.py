@@ -15,18 +15,32 @@ from .errors import ServerError
 
 _SOURCE = Path(__file__).with_name("guard.c")
 
+_INSTALL = "apt-get install gcc libc6-dev"
+_MOVE = "set TMPDIR to a folder that is not mounted noexec, without spaces and colons in its path"
+
 
 class GuardError(ServerError):
-    """The library cannot be built; the message says what is missing."""
+    """The library cannot be built or loaded.
+
+    Attributes:
+        problem: What is wrong.
+        remedy: What mends it.
+    """
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem}; {remedy}")
+        self.problem = problem
+        self.remedy = remedy
 
 
 def guard_environment(folder: Path, gate: Path, cancelled: Path) -> dict[str, str]:
-    """The environment in which a tritonserver is guarded. Builds the library in `folder` (0.1 s) where it is not there.
+    """The environment in which a tritonserver is guarded. Builds the library in `folder` (0.1 s) and loads it
+    once, where it is not there.
 
     `gate` is the file by which models say how long requests wait (gate.py), `cancelled` that by which they learn which
     calls were cancelled (cancelled_calls.py).
 
-    Raises GuardError where there is no C compiler.
+    Raises GuardError where there is no C compiler, or the loader takes no library from that folder.
     """
     library = folder / "tridex-guard.so"
     if not library.exists():
@@ -47,8 +61,14 @@ def guard_environment(folder: Path, gate: Path, cancelled: Path) -> dict[str, st
 def _build(library: Path) -> None:
     compiler = next(filter(None, map(shutil.which, (os.environ.get("CC", "cc"), "gcc", "clang"))), None)
     if compiler is None:
-        raise GuardError("there is no C compiler, which the server's guard is built with: install gcc, or set CC")
+        raise GuardError("there is no C compiler, which builds the server's guard", _INSTALL)
     command = [compiler, "-shared", "-fPIC", "-O2", "-o", str(library), str(_SOURCE), "-ldl"]
     built = subprocess.run(command, capture_output=True, text=True, check=False)
     if built.returncode:
-        raise GuardError(f"the server's guard could not be built by {compiler}: {built.stderr.strip()[-500:]}")
+        raise GuardError(f"{compiler} could not build the server's guard ({built.stderr.strip()[-500:]})", _INSTALL)
+    # Whatever else is to be preloaded may be missing, and the loader goes on without.
+    tried = subprocess.run(["true"], env={"LD_PRELOAD": str(library)}, capture_output=True, text=True, check=False)
+    if tried.stderr:
+        raise GuardError(
+            f"the server's guard cannot be loaded from {library.parent} ({tried.stderr.splitlines()[0][-500:]})", _MOVE
+        )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -18,21 +18,30 @@ _BACKEND_FOLDERS = Path("/tmp")
 _CLOCK_DIFFERENCE_S = 5.0
 """At most, between a process's start and a file's time."""
 
-PREFIX = "tridex-"
-"""Of shared memory and of temporary folders; the id of the process that owns them follows."""
+_PROCESS_IDS = Path("/proc/self/ns/pid")
+"""Another file for each set of process ids."""
+
+
+def prefix_of(pid: int | str) -> str:
+    """What names of a process's temporary folders and shared memory begin with.
+
+    Containers may share /dev/shm, and a process id of another container says nothing here: so names also say whose
+    process ids it is one of.
+    """
+    return f"tridex-ns{_PROCESS_IDS.stat().st_ino}-{pid}-"
 
 
 def own_prefix() -> str:
-    """What names of this process's temporary folders and shared memory begin with."""
-    return f"{PREFIX}{os.getpid()}-"
+    """That of this process."""
+    return prefix_of(os.getpid())
 
 
 def remove_leftovers() -> None:
     """Removes what belongs to no process any more."""
+    named = re.compile(prefix_of(r"(\d{1,7})"))  # Anybody may write larger numbers there than process ids can be.
     for place in (SHARED_MEMORY, Path(tempfile.gettempdir())):
-        for left in place.glob(f"{PREFIX}*-*"):
-            owner = left.name[len(PREFIX) :].partition("-")[0]
-            if owner.isdecimal() and not _is_running(int(owner)):
+        for left in place.glob("tridex-*"):
+            if (owner := named.match(left.name)) and not psutil.pid_exists(int(owner[1])):
                 _remove(left)
     # The Python backend makes one for packed environments at each start; we have none, and a killed server leaves it.
     servers = [p.info["create_time"] for p in psutil.process_iter(["name", "create_time"]) if _is_server(p)]
@@ -43,22 +52,16 @@ def remove_leftovers() -> None:
                 folder.rmdir()
 
 
-def shared_memory(prefix: str) -> Iterator[Path]:
-    """The regions whose names begin so."""
-    return SHARED_MEMORY.glob(f"{prefix}*")
+def remove_shared_memory(prefix: str) -> None:
+    """Removes the regions whose names begin so."""
+    for region in SHARED_MEMORY.glob(f"{prefix}*"):
+        _remove(region)
 
 
 def _remove(path: Path) -> None:
     # Not ours to remove, or gone meanwhile.
     with contextlib.suppress(OSError):
         path.unlink() if not path.is_dir() else shutil.rmtree(path)
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        return bool(psutil.pid_exists(pid))
-    except OverflowError:  # Whoever may write there may name a number that no process can have.
-        return False
 
 
 def _is_server(process: psutil.Process) -> bool:

@@ -24,6 +24,7 @@ from typing import Any
 from tridex.serving.log_record import LogFormat, LogRecord, read_line
 
 from .errors import ServerError
+from .repeats import Repeats
 
 _KEPT = 5
 """Files beside the newest, LOG.1 to LOG.5."""
@@ -88,6 +89,7 @@ class Log:
             self._handler.close()
 
     def _read(self, descriptor: int) -> None:
+        repeats = Repeats()
         with os.fdopen(descriptor, "rb") as pipe:
             while line := pipe.readline(_MAX_LINE):
                 text = line.decode(errors="replace").rstrip()
@@ -98,7 +100,10 @@ class Log:
                     self._error = self._error or record.message
                 elif record.message == text:
                     self._last = text
-                self._write(record)
+                for folded in repeats.fold(record):
+                    self._write(folded)
+        for folded in repeats.rest():
+            self._write(folded)
 
     def _write(self, record: LogRecord) -> None:
         self._handler.handle(logging.makeLogRecord({"msg": record.formatted(self._form), "levelno": logging.INFO}))

@@ -21,7 +21,7 @@ from tridex.serving.gate import NEEDING, GateLane
 from tridex.serving.run_folder import Report, RunFolder, Silence
 
 from .errors import ServerError
-from .leftovers import shared_memory
+from .leftovers import remove_shared_memory
 
 _CHILD = Path(__file__).with_name("child.py")
 _STUB = "triton_python_backend_stub"
@@ -89,12 +89,9 @@ class TritonProcess:
         while not cancelled.wait(_LOOK_S):
             if (status := self._process.poll()) is not None:
                 raise ServerError(f"tritonserver ended with status {status} while starting.")
-            ready = self._readiness.ask()
-            # The Python backend sets their mode itself, whatever the umask.
-            for region in shared_memory(self._memory_prefix):
-                with contextlib.suppress(FileNotFoundError):
-                    region.chmod(0o600)
-            if ready:
+            if self._readiness.ask():
+                if not self.run.gate.is_guarded:
+                    raise ServerError("tritonserver runs without its guard, which the loader has not loaded.")
                 self._stubs = _stubs(self.pid)
                 self.run.serve()
                 return True
@@ -166,6 +163,7 @@ class TritonProcess:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
+        self._readiness.close()
         while _runs(self.pid) and time.monotonic() < deadline:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
@@ -173,8 +171,7 @@ class TritonProcess:
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-self.pid, os.WNOHANG)[0]:  # where the launcher is process 1, orphans are its children
                 pass
-        for region in shared_memory(self._memory_prefix):
-            region.unlink(missing_ok=True)
+        remove_shared_memory(self._memory_prefix)
         # The next server shares nothing with this one, such as the encoder's weights, which may be why this one failed.
         shutil.rmtree(self.run.folder, ignore_errors=True)
 
@@ -189,27 +186,44 @@ class TritonProcess:
 
 
 class _Readiness:
-    """Whether tritonserver reports itself ready over HTTP, which needs no certificate as gRPC may."""
+    """Whether tritonserver reports itself ready over HTTP, which needs no certificate as gRPC may.
+
+    Asks on a connection that it keeps: a new one would not be answered where clients have taken every file descriptor
+    that tritonserver may have, and it still answers those whom it knows.
+    """
 
     def __init__(self, host: str, port: int) -> None:
-        self._address = (host, port)
+        self._connection = http.client.HTTPConnection(host, port, timeout=_ASK_S)
         self.is_ready: bool = False
         self.asked_s = self.answered_s = time.monotonic()
 
     def ask(self) -> bool:
         """Whether it is ready; False also where it does not answer."""
         self.asked_s = time.monotonic()
-        connection = http.client.HTTPConnection(*self._address, timeout=_ASK_S)
-        try:
-            connection.request("GET", "/v2/health/ready")
-            self.is_ready = connection.getresponse().status == HTTPStatus.OK
-        except (OSError, http.client.HTTPException):
-            self.is_ready = False
-            return False
-        finally:
-            connection.close()
-        self.answered_s = time.monotonic()
+        status = None
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            try:
+                status = self._status()
+            except ConnectionError:  # closed since the last time, perhaps
+                status = self._status()
+        if status is not None:
+            self.answered_s = time.monotonic()
+        self.is_ready = status == HTTPStatus.OK
         return self.is_ready
+
+    def _status(self) -> int:
+        try:
+            self._connection.request("GET", "/v2/health/ready")
+            with self._connection.getresponse() as answer:
+                answer.read()
+                return answer.status
+        except BaseException:
+            self.close()  # the next request opens another
+            raise
+
+    def close(self) -> None:
+        """Asks no more."""
+        self._connection.close()
 
 
 def _runs(group: int) -> bool:
