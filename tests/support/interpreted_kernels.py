@@ -11,7 +11,7 @@ import torch
 from gluon_on_cpu import OnCpu
 from maxsim_data import far_away
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
-from triton.runtime.interpreter import InterpretedFunction
+from triton.runtime.interpreter import InterpretedFunction, InterpreterBuilder
 
 from tridex.kernels import Codec, Segment, operator, warm_up
 from tridex.kernels.gpu import backend, query_tile, single_query, single_search
@@ -40,6 +40,28 @@ __all__ = [
 
 Found = tuple[torch.Tensor, torch.Tensor]
 Result = TypeVar("Result")
+
+_matmul, _create_dot = np.matmul, InterpreterBuilder.create_dot
+
+
+def _matmul_in_order(a: Any, b: Any, dtype: Any) -> Any:
+    """A product whose sums go from the first column to the last. BLAS adds in another order for another shape, on some
+    processors, where a kernel on a GPU does not: a score has the same bits in every batch."""
+    if np.issubdtype(dtype, np.integer):
+        return _matmul(a, b, dtype=dtype)
+    a, b = a.astype(dtype), b.astype(dtype)
+    total = a[..., :1] * b[..., :1, :]
+    for column in range(1, a.shape[-1]):
+        total += a[..., column : column + 1] * b[..., column : column + 1, :]
+    return total
+
+
+def _dot_in_order(*arguments: Any) -> Any:
+    with patch.object(np, "matmul", _matmul_in_order):
+        return _create_dot(*arguments)
+
+
+InterpreterBuilder.create_dot = _dot_in_order
 
 # On a CPU the operator would take the CPU's backend.
 _interpreted = patch.object(operator, "backend_of", lambda _device: backend)
