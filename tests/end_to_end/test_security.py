@@ -233,8 +233,11 @@ def test_what_administers_the_server_is_closed_to_every_key(secured: Secured) ->
 
 
 def test_without_tls_or_a_certificate_nobody_connects(secured: Secured) -> None:
-    for tls in (TLS(secured.tls.ca), TLS()):
-        with secured.client(secured.admin, tls) as client, pytest.raises(Unavailable):
+    for tls, refusal, message in (
+        (TLS(secured.tls.ca), Unavailable, "expects TLS, or a client's certificate"),
+        (TLS(), InvalidArgument, "the server's certificate is not trusted"),
+    ):
+        with secured.client(secured.admin, tls) as client, pytest.raises(refusal, match=message):
             client.count("docs", timeout_s=2)
     with Client(secured.server.address, api_key=secured.admin) as client, pytest.raises(Unavailable):
         client.count("docs", timeout_s=2)
