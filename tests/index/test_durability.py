@@ -134,10 +134,10 @@ def test_what_could_not_be_synced_is_not_acknowledged_and_synced_with_the_next_w
     with Disk(store.folder.parent).recorded() as disk:
         store.create("c", SPEC)
         put(store, "d1")
-        for trouble in (errno.EIO, errno.ESTALE):
+        for trouble in (errno.EIO, errno.ESTALE, errno.ENOSPC):
             with (
                 failing(os, "fsync", lambda code=trouble: OSError(code, os.strerror(code))),  # type: ignore[misc]
-                pytest.raises(StoreUnavailableError),
+                pytest.raises(StoreUnavailableError, match="what was written is there and could not be synced"),
             ):
                 put(store, "d2")
         put(store, "d3")

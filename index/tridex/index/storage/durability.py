@@ -48,8 +48,15 @@ def _synced(_folder: Path) -> _Synced:
     return _Synced()
 
 
+class NotSyncedError(OSError):
+    """What was written is there, and a loss of power may take it back."""
+
+
 def sync_newest(folder: Path) -> None:
-    """Makes the newest version of the collection in `folder`, and the folder itself, survive a loss of power."""
+    """Makes the newest version of the collection in `folder`, and the folder itself, survive a loss of power.
+
+    Raises NotSyncedError.
+    """
     synced = _synced(folder)
     with synced.lock:
         dataset = open_dataset(folder)
@@ -100,4 +107,4 @@ def _sync(path: Path) -> None:
     except OSError as error:
         # A folder above the store may be closed to this user, and some file systems (SMB) sync no folders.
         if error.errno not in (errno.EACCES, errno.EINVAL) or not path.is_dir():
-            raise
+            raise NotSyncedError(error.errno, error.strerror, str(path)) from error

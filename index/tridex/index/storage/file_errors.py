@@ -18,7 +18,7 @@ from tridex.index.errors import (
 
 from .change_time import touch
 from .corruption import find_corruption
-from .durability import sync_newest
+from .durability import NotSyncedError, sync_newest
 from .failure_kinds import is_disk_full, is_forbidden, is_of_machine, is_of_storage, reason_of
 
 
@@ -114,7 +114,13 @@ def writing(method: F) -> F:
     def call(stored: _Stored, *args: Any, **options: Any) -> Any:
         with storage_errors(stored.name, stored.folder, writes=True):
             result = method(stored, *args, **options)
-            sync_newest(stored.folder)
+            try:
+                sync_newest(stored.folder)
+            except NotSyncedError as error:
+                raise StoreUnavailableError(
+                    f"collection {stored.name!r}: what was written is there and could not be synced ({error}), so that "
+                    "a loss of power may take it back: send it again"
+                ) from error
         touch(stored.folder.parent)
         return result
 
