@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from tridex.index import (
     check_store,
     restore,
 )
-from tridex.index.storage import durability
+from tridex.index.storage import durability, registry
 from tridex.kernels import Codec, train_codebook
 
 DIM = 16
@@ -143,6 +143,33 @@ def test_what_could_not_be_synced_is_not_acknowledged_and_synced_with_the_next_w
         put(store, "d3")
         after = Store(disk.after_power_loss(tmp_path / "after") / "store")
     assert held(after) == held(store)
+
+
+def test_names_that_could_not_be_synced_are_told_as_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    store.create("c", SPEC)
+
+    def not_names(paths: Iterable[Path]) -> None:
+        if tmp_path / "names" in (found := [*paths]):
+            raise durability.NotSyncedError(errno.EIO, os.strerror(errno.EIO))
+        assert found
+
+    monkeypatch.setattr(registry, "sync_all", not_names)
+    for change in (lambda: store.set_alias("live", "c"), lambda: store.drop_alias("live")):
+        with pytest.raises(StoreUnavailableError, match=r"the names in .* are changed and could not be synced"):
+            change()
+    assert store.aliases() == {}
+
+
+def test_a_collection_that_could_not_be_synced_leaves_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with (
+        failing(os, "fsync", lambda: OSError(errno.EIO, os.strerror(errno.EIO))),
+        pytest.raises(StoreUnavailableError),
+    ):
+        store.create("c", SPEC)
+    assert store.names() == [] and store.unnamed() == [] and check_store(store).corrupt == []
+    assert store.create("c", SPEC).count() == 0
 
 
 def test_who_waits_for_a_sync_shares_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

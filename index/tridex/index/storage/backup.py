@@ -181,7 +181,10 @@ def restore(destination: Path, folder: Path, name: str | None = None, progress: 
 def _remove_unlocked(folders: Iterable[Path]) -> None:
     """Removes what restores that were killed have left; those under way have theirs locked."""
     for folder in folders:
-        lock = os.open(folder, os.O_RDONLY)
+        try:
+            lock = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:  # its restore has just ended
+            continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)

@@ -112,6 +112,8 @@ def check_store(store: Store, progress: Callable[[str], None] = lambda _: None) 
             checked.add(_check_collection(store, name))
     for folder in store.unnamed():
         name = folder.stem.rpartition("-")[0]
+        if entries.get(name) == UNREADABLE:
+            continue  # whose corruption says what brings it back
         reason = (
             f"no name leads to it: to have it back, make the file {registry.path(name)} say "
             f"{json.dumps({'folder': folder.name})}; remove it where it is not wanted"

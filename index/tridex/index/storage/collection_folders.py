@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import lance
 
 from .codebook_file import save_codebook
-from .durability import sync_newest
+from .durability import NotSyncedError, sync_all, sync_newest
 from .file_errors import write_errors
 from .spec import CollectionSpec, schema_of
 from .text_index import create_text_index
@@ -46,8 +46,13 @@ def create_folder(parent: Path, name: str, spec: CollectionSpec, codebook: Codeb
             spec = replace(spec, codebook=save_codebook(folder, codebook))
         schema = schema_of(spec)
         create_text_index(lance.write_dataset(schema.empty_table(), str(folder), schema=schema, mode="create"))
-        folder = folder.rename(folder.with_name(folder.name.removeprefix(_NEW)))
         sync_newest(folder)
+        folder = folder.rename(folder.with_name(folder.name.removeprefix(_NEW)))
+        try:
+            sync_all([parent])
+        except NotSyncedError:
+            remove_folder(folder)
+            raise
     return folder
 
 

@@ -18,6 +18,7 @@ import os
 import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -88,13 +89,16 @@ def remove_torn_versions(folder: Path) -> None:
 
     For the one that may write to it. Where no version is left whole, nothing is removed: it is corrupt.
     """
-    manifests = {path: path.stat().st_size for path in folder.glob(f"{_VERSIONS}/*.manifest")}
+    manifests = {}
+    for path in folder.glob(f"{_VERSIONS}/*.manifest"):
+        with suppress(FileNotFoundError):  # removed meanwhile, as a version that is not read any more
+            manifests[path] = path.stat().st_size
     torn = [path for path, size in manifests.items() if size == 0]
     if len(torn) == len(manifests):
         return
     for path in torn:
         _log.warning("%s, which a loss of power left empty, is removed: nothing acknowledged needs it", path)
-        path.unlink()
+        path.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

@@ -119,7 +119,7 @@ def writing(method: F) -> F:
             except NotSyncedError as error:
                 raise StoreUnavailableError(
                     f"collection {stored.name!r}: what was written is there and could not be synced ({error}), so that "
-                    "a loss of power may take it back: send it again"
+                    "a loss of power may take it back: run `tridex store check`, then send it again"
                 ) from error
         touch(stored.folder.parent)
         return result

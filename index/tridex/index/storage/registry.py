@@ -17,7 +17,7 @@ from pathlib import Path
 from tridex.index.errors import CorruptCollectionError, StoreUnavailableError
 
 from .change_time import touch
-from .durability import sync_all
+from .durability import NotSyncedError, sync_all
 from .file_errors import write_errors
 
 _STAGED = ".staged"
@@ -156,5 +156,11 @@ class Registry:
 
     def _sync(self) -> None:
         """Makes the last change of names survive a loss of power, and tells those who follow."""
-        sync_all([self._folder, self._folder.parent])
         touch(self._folder)
+        try:
+            sync_all([self._folder, self._folder.parent])
+        except NotSyncedError as error:
+            raise StoreUnavailableError(
+                f"the names in {self._folder} are changed and could not be synced ({error}), so that a loss of power "
+                "may take that back: run `tridex store check`"
+            ) from error

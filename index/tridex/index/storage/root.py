@@ -90,7 +90,8 @@ class Store:
         }
 
     def unnamed(self) -> list[Path]:
-        """The folders in collections/ that no name leads to: their names were lost, or they were put there by hand."""
+        """The folders in collections/ that no name leads to: their names were lost, they were put there by hand, or
+        a `create` was cut off."""
         there = folders_in(self._collections)
         named = {entry.folder for entry in self._registry.all_at_once().values()}
         return [folder for folder in there if folder.name not in named and folder.is_dir()]
@@ -287,7 +288,7 @@ class Store:
     def is_corrupt_alias(self, name: str) -> bool:
         """Whether that name's file is corrupt.
 
-        Raises CorruptCollectionError where it may be a collection's: one without a name left would lose its folder.
+        Raises CorruptCollectionError where it may be a collection's: its folder would be left without a name.
         """
         try:
             self._registry.get(name)

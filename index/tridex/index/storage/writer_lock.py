@@ -61,7 +61,7 @@ class WriterLock:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     os.ftruncate(file, 0)
                     os.pwrite(file, json.dumps(_who()).encode(), 0)
-                    for folder in self._store.glob("collections/*.lance"):
+                    for folder in self._store.glob("collections/[!.]*.lance"):
                         remove_torn_versions(folder)
                 except BlockingIOError:
                     os.close(file)

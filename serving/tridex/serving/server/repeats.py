@@ -16,10 +16,8 @@ _FOLDED_S = 1.0
 
 
 class Repeats:
-    """Folds the records of a second: what is said twice in it is written once, and how often it came when it is over.
-
-    That is when the next record comes, whatever it says.
-    """
+    """Folds the records of a second: what is said twice in it is written once, and how often it came with the next
+    record after it, whatever that says."""
 
     def __init__(self) -> None:
         self._until = 0.0
