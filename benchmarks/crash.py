@@ -11,7 +11,7 @@ import argparse
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from pydantic import BaseModel
@@ -39,6 +39,9 @@ class FaultOutcome(BaseModel):
     """Of those that began after that."""
 
 
+CALLS = ("refused_before_s", "refused_after_s")
+
+
 class Outcome(BaseModel):
     """What followed all of them."""
 
@@ -58,7 +61,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path, help="what the test has written")
     outcome = Outcome.model_validate_json(parser.parse_args().file.read_bytes())
-    publish("crash", outcome.model_dump(), table(outcome), section="Crashes")
+    publish("crash", figures(outcome), table(outcome), section="Crashes")
+
+
+def figures(outcome: Outcome) -> dict[str, Any]:
+    """What is kept of them: each fault's times, and of the calls' times what the table says."""
+    return {
+        **outcome.model_dump(exclude={"faults"}),
+        "faults": [
+            [one.fault, one.process, round(one.not_ready_s, 3), round(one.ready_s, 3)] for one in outcome.faults
+        ],
+        "calls": {
+            fault: {name: _percentiles(_times(outcome, fault, name)) for name in CALLS} for fault in get_args(Fault)
+        },
+    }
 
 
 def table(outcome: Outcome) -> str:
@@ -70,13 +86,11 @@ def table(outcome: Outcome) -> str:
     for fault in get_args(Fault):
         if those := [one for one in outcome.faults if one.fault == fault]:
             which = Counter(one.process for one in those)
-            before = [seconds for one in those for seconds in one.refused_before_s]
-            after = [seconds for one in those for seconds in one.refused_after_s]
             cells = [
                 f"{len(those)} {fault}: {_counts(which)}",
                 _percentiles([one.not_ready_s for one in those]),
                 _percentiles([one.ready_s for one in those]),
-                *(_percentiles(before), _percentiles(after)),
+                *(_percentiles(_times(outcome, fault, name)) for name in CALLS),
             ]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(
@@ -91,6 +105,10 @@ def table(outcome: Outcome) -> str:
             f"allowed {outcome.call_s:.0f} s: {_counts(outcome.failed)}; the longest took {outcome.longest_s:.1f} s.",
         ]
     )
+
+
+def _times(outcome: Outcome, fault: Fault, name: str) -> list[float]:
+    return [seconds for one in outcome.faults if one.fault == fault for seconds in getattr(one, name)]
 
 
 def _percentiles(seconds: Sequence[float]) -> str:
