@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 import pytest
 from eventually import eventually
-from servers import free_ports
+from servers import free_ports, lives
 
 from tridex.serving.gate import GateLane
 from tridex.serving.run_folder import RunFolder
@@ -48,7 +48,8 @@ def made(folder: Path, command: list[str], port: int | None = None) -> TritonPro
 @contextmanager
 def running(folder: Path, command: list[str] = TWO_PROCESSES, port: int | None = None) -> Iterator[TritonProcess]:
     process = made(folder, command, port)
-    eventually(lambda: "began" in (folder / "log").read_text() or not _lives(process.pid))
+    server = psutil.Process(process.pid)
+    eventually(lambda: "began" in (folder / "log").read_text() or not lives(server))
     yield process
     process.kill()
 
@@ -77,13 +78,6 @@ def give_up(folder: Path) -> None:
         gate.write(b"\1")
 
 
-def _lives(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
 def test_killing_it_ends_all_that_it_started(tmp_path: Path) -> None:
     region = Path("/dev/shm") / f"{own_prefix()}left-by-nobody"
     region.touch()
@@ -91,7 +85,7 @@ def test_killing_it_ends_all_that_it_started(tmp_path: Path) -> None:
         below = psutil.Process(process.pid).children()
         assert len(below) == 2  # its own and the guard
         assert (tmp_path / "log").read_text().split() == ["0077", "began"]
-    assert not any(_lives(p.pid) for p in below)
+    assert not any(map(lives, below))
     assert region.exists()
     region.unlink()
 
@@ -135,7 +129,7 @@ def test_what_it_started_ends_with_it(tmp_path: Path) -> None:
     with running(tmp_path) as process:
         below = psutil.Process(process.pid).children()
         psutil.Process(process.pid).kill()
-        eventually(lambda: not any(_lives(p.pid) for p in below))
+        eventually(lambda: not any(map(lives, below)))
         assert process.failure() == "tritonserver ended with status -9"
 
 
@@ -154,11 +148,11 @@ def test_all_ends_with_the_launcher(tmp_path: Path) -> None:
     launcher = subprocess.Popen(command, stdout=subprocess.PIPE)
     server = int(launcher.stdout.readline())
     eventually(lambda: "began" in (tmp_path / "log").read_text())
-    pids = [server, *(p.pid for p in psutil.Process(server).children())]
-    assert len(pids) == 3
+    processes = [psutil.Process(server), *psutil.Process(server).children()]
+    assert len(processes) == 3
     launcher.kill()
     launcher.wait()
-    eventually(lambda: not any(map(_lives, pids)))
+    eventually(lambda: not any(map(lives, processes)))
 
 
 def test_a_program_that_cannot_be_run_or_never_answers(tmp_path: Path) -> None:
