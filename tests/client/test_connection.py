@@ -181,7 +181,7 @@ def authorities(tmp_path_factory):
     ("server", "client", "kind", "message"),
     [
         ("tls", "theirs", InvalidArgument, r"^tls: the server's certificate is not trusted: .*tls\.ca"),
-        ("none", "ours", InvalidArgument, "^tls: the server does not use TLS"),
+        ("none", "ours", InvalidArgument, "^tls: nothing at this address answers with TLS"),
         ("tls", "none", Unavailable, "as by a server that expects TLS, or a client's certificate"),
         ("mutual", "ours", Unavailable, "as by a server that expects TLS, or a client's certificate"),
     ],

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from ipaddress import ip_address
 
-import psutil
 import pytest
 from eventually import eventually
 from serve import Serve
 from servers import free_ports, lives
 
+from benchmarks.processes import processes
 from tridex.client import Client, Document, ReadOnly
 from tridex.protocol.parameters import IngestOperation
 from tridex.serving.server import TritonServer
@@ -126,9 +126,4 @@ def test_another_on_its_ports_names_who_has_them_and_all_ends_with_the_launcher(
 
 def _writer(server: TritonServer) -> int:
     """The process of a server's that writes."""
-    (ingest,) = [
-        process
-        for process in psutil.Process(server.pid).children()
-        if "/ingest/1/model.py" in " ".join(process.cmdline())
-    ]
-    return ingest.pid
+    return processes(server.pid)["ingest"].pid

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
@@ -32,6 +34,8 @@ from tridex.index import (
     restore,
 )
 from tridex.index.storage import backup as backup_module
+from tridex.index.storage import root
+from tridex.index.storage.registry import Registry
 from tridex.kernels import Codec, train_codebook
 
 DIM = 16
@@ -346,6 +350,49 @@ def test_a_corrupt_name_does_not_end_the_check(tmp_path: Path) -> None:
     checked = check_store(store)
     (reason,) = [corruption.reason for corruption in checked.corrupt]
     assert checked.collections == len(store.names()) - 1 and reason.endswith(f"make the file say {whole}")
+
+
+def test_a_name_that_cannot_be_read_for_a_moment_is_not_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make(tmp_path / "store")
+    read, failing = Path.read_bytes, ["c"]
+
+    def once(path: Path) -> bytes:
+        if path.name in failing:
+            failing.remove(path.name)
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", once)
+    assert check_store(store).collections == 2 and not failing
+    failing.append("c")
+    assert back_up(store, tmp_path / "backups").collections == 2 and not failing
+    assert restore(tmp_path / "backups", tmp_path / "new").collections == 2
+    assert Store(tmp_path / "new").names() == store.names()
+
+
+def test_a_collection_that_is_being_made_or_dropped_is_not_corrupt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, found, checking = make(tmp_path), [], []
+
+    def check_meanwhile(change: Callable[..., object]) -> Callable[..., object]:
+        def changed(*arguments: object) -> object:
+            checking.append(threading.Thread(target=lambda: found.append(check_store(Store(tmp_path)).corrupt)))
+            checking[-1].start()
+            checking[-1].join(0.5)  # it waits, or has found what it should not
+            return change(*arguments)
+
+        return changed
+
+    monkeypatch.setattr(Registry, "set", check_meanwhile(Registry.set))
+    monkeypatch.setattr(root, "remove_folder", check_meanwhile(root.remove_folder))
+    store.create("made", SPEC)
+    store.drop("other")
+    for thread in checking:
+        thread.join()
+    assert found == [[], []]
 
 
 def test_a_file_is_no_folder_of_backups(tmp_path: Path) -> None:

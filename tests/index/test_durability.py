@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -29,7 +30,7 @@ from tridex.index import (
     check_store,
     restore,
 )
-from tridex.index.storage import durability, registry
+from tridex.index.storage import collection_folders, durability, registry
 from tridex.kernels import Codec, train_codebook
 
 DIM = 16
@@ -128,7 +129,7 @@ def test_the_power_may_go_at_any_moment(tmp_path: Path) -> None:
     assert disk.syncs > 5 * len(OPERATIONS)
 
 
-def test_what_could_not_be_synced_is_not_acknowledged_and_synced_with_the_next_write(tmp_path: Path) -> None:
+def test_what_could_not_be_synced_is_not_acknowledged_and_the_next_write_syncs_it_again(tmp_path: Path) -> None:
     store = Store(tmp_path / "disk" / "store")
     store.folder.parent.mkdir()
     with Disk(store.folder.parent).recorded() as disk:
@@ -161,15 +162,36 @@ def test_names_that_could_not_be_synced_are_told_as_changed(tmp_path: Path, monk
     assert store.aliases() == {}
 
 
-def test_a_collection_that_could_not_be_synced_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", ["sync_newest", "sync_all"])
+def test_a_collection_that_could_not_be_synced_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
     store = Store(tmp_path)
-    with (
-        failing(os, "fsync", lambda: OSError(errno.EIO, os.strerror(errno.EIO))),
-        pytest.raises(StoreUnavailableError),
-    ):
+
+    def fails(_: object) -> None:
+        raise durability.NotSyncedError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch, pytest.raises(StoreUnavailableError):
+        patch.setattr(collection_folders, what, fails)
         store.create("c", SPEC)
-    assert store.names() == [] and store.unnamed() == [] and check_store(store).corrupt == []
+    assert store.names() == [] and not any((tmp_path / "collections").iterdir())
     assert store.create("c", SPEC).count() == 0
+
+
+def test_of_a_folder_that_took_anothers_place_nothing_is_known(tmp_path: Path) -> None:
+    store = Store(tmp_path / "disk" / "store")
+    store.folder.parent.mkdir()
+    with Disk(store.folder.parent).recorded() as disk:
+        folder = store.create("c", SPEC).folder
+        put(store, "d1")
+        shutil.copytree(folder, tmp_path / "copy")
+        put(store, "d2")
+        shutil.rmtree(folder)
+        shutil.copytree(tmp_path / "copy", folder)
+        before = disk.syncs
+        put(store, "d3")
+        assert disk.syncs > before + 5
+        assert {document.id for document in store.open("c").scroll(10)} == {"d1", "d3"}
 
 
 def test_who_waits_for_a_sync_shares_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """A loss of power without a disk to cut off: what a program has synced is kept, all the rest is gone.
 
-Stricter than file systems are: a name is lost unless its folder was synced since, and a file that has a name and was
-never synced is empty.
+Stricter than file systems are, which may also keep some of the rest, in any order: a name is lost unless its folder was
+synced since, and a file that has a name and was never synced is empty.
 """
 
 from __future__ import annotations

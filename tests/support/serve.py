@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import psutil
+from control_calls import ask
 from servers import free_ports
 
 from tridex.serving.server.leftovers import prefix_of
@@ -50,10 +50,7 @@ class Serve:
 
     def get(self, path: str, method: str = "GET", body: str | None = None) -> tuple[int, str]:
         """Status and body, over HTTP."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=10)
-        connection.request(method, path, body)
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode()
+        return ask(("127.0.0.1", self.http_port), method, path, body)
 
     @property
     def ready(self) -> bool:

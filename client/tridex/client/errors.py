@@ -147,7 +147,8 @@ _CLOSED = re.compile("failed to connect to all addresses.*: Socket closed$")
 _TLS_REASONS = {
     "CERTIFICATE_VERIFY_FAILED": "the server's certificate is not trusted: expected one for this host, of an authority "
     "in tls.ca",
-    "WRONG_VERSION_NUMBER": "the server does not use TLS: expected tls=False, or another port",
+    "WRONG_VERSION_NUMBER": "nothing at this address answers with TLS: expected the port of a server that has a "
+    "certificate; without TLS keys and texts are sent as they are",
 }
 _RESTRICTED = "This protocol is restricted"
 

@@ -112,10 +112,10 @@ def _description(call: Call[Any]) -> tuple[str, dict[str, Any]]:
 
 def _given(call: Call[Any]) -> dict[str, Any]:
     """What the request asks with and about."""
-    queries, texts = ([text.decode() for text in several] for several in (call.queries, call.texts))
     attributes: dict[str, Any] = {}
     if not _captures_content():
         return attributes
+    queries, texts = ([text.decode() for text in several] for several in (call.queries, call.texts))
     if len(queries) == 1:
         attributes["input.value"] = queries[0]
     elif queries:
@@ -134,26 +134,30 @@ def _outcome(call: Call[Any], result: object) -> dict[str, Any]:
     """The documents of an answer to one query, best first."""
     if not isinstance(result, list):
         return {}
+    with_content = _captures_content()
     if call.arguments["model_name"] == models.RERANK.name:
         best_first = sorted(result, key=lambda one: -one.relevance_score)
         return _listed(
-            "reranker.output_documents", "document", (_reranked(call, one) for one in best_first), _ROOM // 2
+            "reranker.output_documents",
+            "document",
+            (_reranked(call, one, with_content) for one in best_first),
+            _ROOM // 2,
         )
     if len(result) == 1 and isinstance(result[0], SearchResult):
-        return _listed("retrieval.documents", "document", map(_found, result[0]), _ROOM)
+        return _listed("retrieval.documents", "document", (_found(hit, with_content) for hit in result[0]), _ROOM)
     return {}
 
 
-def _reranked(call: Call[Any], result: RerankResult) -> dict[str, Any]:
-    content = {"content": call.texts[result.index].decode()} if _captures_content() else {}
+def _reranked(call: Call[Any], result: RerankResult, with_content: bool) -> dict[str, Any]:
+    content = {"content": call.texts[result.index].decode()} if with_content else {}
     return {"id": str(result.index), "score": result.relevance_score, **content}
 
 
-def _found(hit: Hit) -> dict[str, Any]:
+def _found(hit: Hit, with_content: bool) -> dict[str, Any]:
     found: dict[str, Any] = {"id": hit.id, "score": hit.score}
-    if _captures_content() and hit.text is not None:
+    if with_content and hit.text is not None:
         found["content"] = hit.text
-    if _captures_content() and hit.metadata is not None:
+    if with_content and hit.metadata is not None:
         found["metadata"] = json.dumps(hit.metadata)
     return found
 

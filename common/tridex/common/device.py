@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from .errors import TridexError
+from .errors import RemediableError
 from .installed import ONNX_RUNTIMES, cuda_of_onnx_runtime, cuda_of_torch, package_folder, versions
 from .nvidia import Driver, DriverError, Gpu, ask_driver
 
@@ -34,18 +34,8 @@ Load = Callable[[], None]
 """Loads what computes on a GPU, or raises DeviceError where that cannot be."""
 
 
-class DeviceError(TridexError):
-    """A device cannot be used.
-
-    Attributes:
-        problem: What is wrong.
-        remedy: The command that mends it, or what to do.
-    """
-
-    def __init__(self, problem: str, remedy: str) -> None:
-        super().__init__(f"{problem}; {remedy}")
-        self.problem = problem
-        self.remedy = remedy
+class DeviceError(RemediableError):
+    """A device cannot be used."""
 
 
 def is_device(name: str) -> bool:

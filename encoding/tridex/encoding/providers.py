@@ -38,7 +38,9 @@ def load_cuda_provider() -> None:
     """
     try:
         _load_cuda_provider()
-    except ProviderError:
+    except ProviderError as error:
+        if error.remedy == GET_DRIVER:  # which torch does not bring
+            raise
         import torch  # noqa: F401
 
         _load_cuda_provider()

@@ -296,7 +296,7 @@ def _read(file: Path | None) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        source = CONFIG if os.environ.get(CONFIG) == str(file) else "--config"
+        source = CONFIG if Path(os.environ.get(CONFIG, "")) == file else "--config"
         raise InvalidSettingError(f"{source} is {str(file)!r}; expected a TOML file of settings ({error})") from error
 
 

@@ -162,6 +162,19 @@ def test_a_follower_that_is_stuck_is_told(
     eventually(lambda: shown(followed, "c") == 2)
 
 
+def test_searches_that_stay_behind_the_store_are_told(
+    store: Store, followed: LoadedCollections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loaded_collections, "_STALE_S", 0.3)
+    with failing(Collection, "latest", OF_LANCE[0]):
+        put(store, "c", "b")
+        eventually(followed.trouble)
+        assert "searches have been behind the store for" in str(followed.trouble())
+        assert shown(followed, "c") == 1
+    eventually(lambda: shown(followed, "c") == 2)
+    assert followed.trouble() is None
+
+
 def test_dropping_what_is_followed_writes_no_traceback(
     store: Store, followed: LoadedCollections, caplog: pytest.LogCaptureFixture
 ) -> None:

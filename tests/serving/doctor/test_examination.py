@@ -119,7 +119,7 @@ def test_tensorrt_on_a_cpu_is_a_fault(settings: ServerSettings) -> None:
 
 @pytest.mark.usefixtures("a_gpu")
 def test_one_fault_is_enough(settings: ServerSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host, "compiler", lambda: Finding("C compiler", "missing", "none", "install gcc"))
+    monkeypatch.setattr(host, "guard", lambda: Finding("guard", "missing", "none", "install gcc"))
     assert not examine(settings, gpus.driver).can_serve
 
 

@@ -24,14 +24,14 @@ Usage = namedtuple("Usage", "total used free")
 def test_no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CC", raising=False)
-    finding = host.compiler()
+    finding = host.guard()
     assert finding.state == "missing" and "no C compiler" in finding.detail and "install gcc" in finding.remedy
 
 
 def test_a_folder_from_which_the_guard_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "a folder").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "a folder"))
-    finding = host.compiler()
+    finding = host.guard()
     assert finding.state == "missing" and "cannot be loaded" in finding.detail and "TMPDIR" in finding.remedy
 
 

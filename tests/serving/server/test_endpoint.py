@@ -124,10 +124,15 @@ def test_a_request_has_a_deadline_however_often_a_byte_of_it_comes(port: int, mo
 def test_an_answer_that_is_not_taken_has_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoint, "_TIMEOUT_S", 0.5)
     body = bytes(100 << 20)
-    with serving({"/": lambda _: Answer(body=body)}) as port:
-        eventually(lambda: handlers() == 0)
+    asked = threading.Event()
+
+    def large(_: object) -> Answer:
+        asked.set()
+        return Answer(body=body)
+
+    with serving({"/": large}) as port:
         (slow,) = connected(port, 1, b"GET / HTTP/1.1\r\n\r\n")
-        eventually(lambda: handlers() == 1)
+        assert asked.wait(60)
         eventually(lambda: handlers() == 0)
         with slow, slow.makefile("rb") as answer:
             assert 0 < len(answer.read()) < len(body)

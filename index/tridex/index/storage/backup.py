@@ -250,10 +250,12 @@ class _Copying:
             try:
                 for name, entry in entries.items():
                     if entry == UNREADABLE:
-                        self._registry.get(name)  # raises what is wrong with it
+                        self._registry.get(name)  # raises what is wrong with it, if it still is
+                        break
                     if entry.folder:
                         sums |= self._copy_collection(name, self._collections / entry.folder)
-                return entries, sums
+                else:
+                    return entries, sums
             except CollectionNotFoundError:
                 # Dropped since the names were read, or a name without a folder.
                 if self._registry.get(name) == entry:

@@ -97,14 +97,15 @@ def check_store(store: Store, progress: Callable[[str], None] = lambda _: None) 
     checked = Checked()
     registry = Registry(store.folder / "names")
     entries = registry.all_at_once()
-    for name, entry in entries.items():
-        if entry == UNREADABLE:
+    for name, read in entries.items():
+        entry = read
+        if read == UNREADABLE:
             try:
-                if store.is_corrupt_alias(name):
-                    registry.get(name)
+                store.is_corrupt_alias(name)  # raises where it may be a collection's
+                entry = registry.get(name) or read
             except CorruptCollectionError as error:
                 checked.corrupt.append(Corruption(name, str(registry.path(name)), "", str(error)))
-        elif entry.alias_of and entry.alias_of not in entries and registry.get(name) == entry:
+        if entry.alias_of and entry.alias_of not in entries and registry.get(name) == entry:
             reason = f"it is an alias of {entry.alias_of!r}, which does not exist"
             checked.corrupt.append(Corruption(name, str(registry.path(name)), "", reason))
         elif entry.folder and not entry.built_from:

@@ -10,6 +10,7 @@ A folder that no name leads to is not removed: names may have been lost, or fold
 
 from __future__ import annotations
 
+import math
 import secrets
 import shutil
 from contextlib import suppress
@@ -19,9 +20,11 @@ from typing import TYPE_CHECKING
 
 import lance
 
+from .checksums import files_of, record_sums
 from .codebook_file import save_codebook
 from .durability import NotSyncedError, sync_all, sync_newest
 from .file_errors import write_errors
+from .lance_session import open_dataset
 from .spec import CollectionSpec, schema_of
 from .text_index import create_text_index
 
@@ -46,9 +49,10 @@ def create_folder(parent: Path, name: str, spec: CollectionSpec, codebook: Codeb
             spec = replace(spec, codebook=save_codebook(folder, codebook))
         schema = schema_of(spec)
         create_text_index(lance.write_dataset(schema.empty_table(), str(folder), schema=schema, mode="create"))
-        sync_newest(folder)
-        folder = folder.rename(folder.with_name(folder.name.removeprefix(_NEW)))
+        record_sums(folder, files_of(open_dataset(folder), spec.codebook), math.inf)
         try:
+            sync_newest(folder)
+            folder = folder.rename(folder.with_name(folder.name.removeprefix(_NEW)))
             sync_all([parent])
         except NotSyncedError:
             remove_folder(folder)

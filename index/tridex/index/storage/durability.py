@@ -44,8 +44,9 @@ class _Synced:
 
 
 @lru_cache(maxsize=_REMEMBERED)
-def _synced(_folder: Path) -> _Synced:
-    """A collection's, which begins with nothing: a process that was killed may have left what it did not sync."""
+def _synced(_folder: Path, _inode: int) -> _Synced:
+    """A collection's, which begins with nothing: a process that was killed may have left what it did not sync, and so
+    may whoever put another folder in its place."""
     return _Synced()
 
 
@@ -58,7 +59,7 @@ def sync_newest(folder: Path) -> None:
 
     Raises NotSyncedError.
     """
-    synced = _synced(folder)
+    synced = _synced(folder, folder.stat().st_ino)
     with synced.lock:
         dataset = open_dataset(folder)
         if dataset.version == synced.version:

@@ -114,14 +114,15 @@ def writing(method: F) -> F:
     def call(stored: _Stored, *args: Any, **options: Any) -> Any:
         with storage_errors(stored.name, stored.folder, writes=True):
             result = method(stored, *args, **options)
+            touch(stored.folder.parent)
             try:
                 sync_newest(stored.folder)
             except NotSyncedError as error:
                 raise StoreUnavailableError(
                     f"collection {stored.name!r}: what was written is there and could not be synced ({error}), so that "
-                    "a loss of power may take it back: run `tridex store check`, then send it again"
+                    "a loss of power may take it back: its disk may fail. Restart the machine, run `tridex store "
+                    "check`, and send it again"
                 ) from error
-        touch(stored.folder.parent)
         return result
 
     return call  # type: ignore[return-value]

@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,6 +64,14 @@ class Registry:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 lock = held.enter_context((self._folder / ".lock").open("w"))
                 fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    @contextmanager
+    def unchanging(self) -> Iterator[None]:
+        """Keeps writers out while others look; where there is no lock yet, nobody has written."""
+        with ExitStack() as held:
+            with suppress(FileNotFoundError):
+                fcntl.flock(held.enter_context((self._folder / ".lock").open()), fcntl.LOCK_SH)
             yield
 
     def stamp(self) -> int:
@@ -162,5 +170,5 @@ class Registry:
         except NotSyncedError as error:
             raise StoreUnavailableError(
                 f"the names in {self._folder} are changed and could not be synced ({error}), so that a loss of power "
-                "may take that back: run `tridex store check`"
+                "may take that back: its disk may fail. Restart the machine, and run `tridex store check`"
             ) from error

@@ -92,8 +92,9 @@ class Store:
     def unnamed(self) -> list[Path]:
         """The folders in collections/ that no name leads to: their names were lost, they were put there by hand, or
         a `create` was cut off."""
-        there = folders_in(self._collections)
-        named = {entry.folder for entry in self._registry.all_at_once().values()}
+        with self._registry.unchanging():
+            there = folders_in(self._collections)
+            named = {entry.folder for entry in self._registry.all().values()}
         return [folder for folder in there if folder.name not in named and folder.is_dir()]
 
     def aliases(self) -> dict[str, str]:
@@ -165,9 +166,7 @@ class Store:
             self.check_free(name)
             folder = create_folder(self._collections, name, spec, codebook)
             self._registry.set(name, Entry(folder=folder.name))
-        collection = self.open(name)
-        collection.record_checksums()
-        return collection
+        return self.open(name)
 
     def drop(self, name: str) -> None:
         """Removes a collection with its documents.

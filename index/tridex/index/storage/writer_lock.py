@@ -13,6 +13,7 @@ from types import TracebackType
 
 from tridex.index.errors import ReadOnlyStoreError
 
+from .collection_folders import folders_in
 from .durability import remove_torn_versions
 from .file_errors import write_errors
 
@@ -61,7 +62,7 @@ class WriterLock:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     os.ftruncate(file, 0)
                     os.pwrite(file, json.dumps(_who()).encode(), 0)
-                    for folder in self._store.glob("collections/[!.]*.lance"):
+                    for folder in folders_in(self._store / "collections"):
                         remove_torn_versions(folder)
                 except BlockingIOError:
                     os.close(file)

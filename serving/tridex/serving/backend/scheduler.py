@@ -167,7 +167,7 @@ class Scheduler:
         lane.waiting.append(task)
         self._held += task.size
         self._thread.wake()
-        if lane.is_piling_up and not self._looking:
+        if not self._looking and lane.is_piling_up:
             self._looking = True
             self._watch.wake()
 

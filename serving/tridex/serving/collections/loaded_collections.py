@@ -60,6 +60,9 @@ show every change: a file system may report them late."""
 _RETRY_S = 5.0
 """Until a collection that could not be loaded is tried again."""
 
+_STALE_S = 60.0
+"""How long searches may be behind the store because it cannot be read."""
+
 _EXTRAS_S = 0.5
 """How often it is checked what searches do without."""
 
@@ -78,6 +81,8 @@ class NotYetError(Exception):
 class _Failure:
     code: ErrorCode
     message: str
+    since: float
+    """The first of those in a row."""
     retry_at: float
 
     def error(self) -> RequestError:
@@ -167,8 +172,11 @@ class LoadedCollections:
         return snapshot
 
     def trouble(self) -> str | None:
-        """What keeps snapshots from following the store, None while nothing does."""
-        return next((trouble for thread in self._threads if (trouble := thread.trouble())), None)
+        """What keeps snapshots from following the store, None while nothing does.
+
+        A collection that is corrupt or has no room is no trouble of the server's: another would not serve it either.
+        """
+        return next((trouble for thread in self._threads if (trouble := thread.trouble())), None) or self._stale()
 
     def close(self) -> None:
         """Stops following."""
@@ -176,6 +184,14 @@ class LoadedCollections:
         self._making.close(join=False)
         for thread in (self._following, self._opening, self._merging):
             thread.close()
+
+    def _stale(self) -> str | None:
+        """Which loaded collection is behind the store for too long, as it cannot be read."""
+        for folder, failure in list(self._failures.items()):
+            behind_s = time.monotonic() - failure.since
+            if folder in self._followers and failure.code is ErrorCode.UNAVAILABLE and behind_s > _STALE_S:
+                return f"searches have been behind the store for {behind_s:.0f} s: {failure.message}"
+        return None
 
     def _gauges(self) -> Iterator[Gauge]:
         followers, failures = dict(self._followers), dict(self._failures)
@@ -330,7 +346,10 @@ class LoadedCollections:
         message = f"collection {name!r} could not be followed; next try in {_RETRY_S:g} s"
         self._errors.log(folder, error, message, trace=not isinstance(error, TokenIndexError))
         translated = request_error(error)
-        self._failures[folder] = _Failure(translated.code, str(translated), time.monotonic() + _RETRY_S)
+        now, before = time.monotonic(), self._failures.get(folder)
+        self._failures[folder] = _Failure(
+            translated.code, str(translated), before.since if before else now, now + _RETRY_S
+        )
         return True
 
     def _worked(self, folder: Path) -> None:

@@ -41,7 +41,7 @@ def examine(settings: ServerSettings, ask: AskDriver = ask_driver) -> Report:
     encoder = host.repository(settings.repository, extra)
     base = (
         host.python(),
-        host.compiler(),
+        host.guard(),
         packages.tritonserver(extra),
         packages.numpy(),
         packages.onnx_runtime(extra),

@@ -1,4 +1,6 @@
-"""Checks of the host: Python, compiler, memory, disk, ports, model repository."""
+"""Checks of the host and of what the settings name there: Python, guard, memory, open files, disk, ports, keys and
+certificates, log, model repository.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,7 @@ def python() -> Finding:
     return Finding("Python", "ok", f"{platform.python_version()}, {sys.executable}")
 
 
-def compiler() -> Finding:
+def guard() -> Finding:
     """Builds and loads the guard, as every start does."""
     try:
         with tempfile.TemporaryDirectory() as folder:

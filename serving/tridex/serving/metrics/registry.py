@@ -71,9 +71,11 @@ class Metrics:
         """Gives back the labels of collections that are none of these, and forgets what was counted of them."""
         with self._lock:
             gone = self._collections - names
+            if not gone:
+                return
             self._collections -= gone
             for metric, counts in self._counts.items():
-                if gone and COLLECTION in metric.labels:
+                if COLLECTION in metric.labels:
                     place = metric.labels.index(COLLECTION)
                     for labels in [labels for labels in counts if labels[place] in gone]:
                         del counts[labels]

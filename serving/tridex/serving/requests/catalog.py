@@ -9,7 +9,7 @@ from typing import Any
 from tridex.protocol import limits, models, parameters
 from tridex.protocol.parameters import CatalogOperation
 from tridex.serving.backend import fields
-from tridex.serving.backend.service import Request, invalid
+from tridex.serving.backend.service import MayRead, Request, invalid
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class CollectionRequest:
 class CollectionsRequest:
     """The description of every collection that its caller may know of."""
 
-    may_read: Callable[[str], bool]
+    may_read: MayRead
 
     @classmethod
     def parse(cls, request: Request) -> CollectionsRequest:
@@ -135,7 +135,7 @@ class CollectionsRequest:
 class AliasesRequest:
     """Every alias that its caller may know of."""
 
-    may_read: Callable[[str], bool]
+    may_read: MayRead
 
     @classmethod
     def parse(cls, request: Request) -> AliasesRequest:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from tridex.common.errors import RemediableError
 from tridex.protocol import limits, models
 from tridex.serving import cancelled_calls
 from tridex.serving.gate import GIVEN_UP, LANES
@@ -19,18 +20,8 @@ _INSTALL = "apt-get install gcc libc6-dev"
 _MOVE = "set TMPDIR to a folder that is not mounted noexec, without spaces and colons in its path"
 
 
-class GuardError(ServerError):
-    """The library cannot be built or loaded.
-
-    Attributes:
-        problem: What is wrong.
-        remedy: What mends it.
-    """
-
-    def __init__(self, problem: str, remedy: str) -> None:
-        super().__init__(f"{problem}; {remedy}")
-        self.problem = problem
-        self.remedy = remedy
+class GuardError(RemediableError, ServerError):
+    """The library cannot be built or loaded."""
 
 
 def guard_environment(folder: Path, gate: Path, cancelled: Path) -> dict[str, str]:

@@ -30,7 +30,8 @@ _LOOK_S = 0.1
 _SILENT_S = 1.7
 """A model's process that is silent for this long is not ready: with a look every 0.2 s, that is seen within 2 s."""
 _AWAITED_S = 5.0
-"""One that is silent for this long while callers wait for it is replaced: they are told nothing until then."""
+"""One that is silent for this long while callers wait for it is replaced: they are told nothing until then.
+Also tritonserver itself, with which all wait."""
 _STUCK_S = 20.0
 """One for which nobody waits is replaced later: where it was starved of its processor, it goes on."""
 _ASK_EVERY_S = 0.5
@@ -217,23 +218,24 @@ class _Readiness:
             with self._connection.getresponse() as answer:
                 answer.read()
                 return answer.status
-        except BaseException:
-            self.close()  # the next request opens another
+        except BaseException:  # whatever it is: a connection with half an answer is of no use
+            self.close()
             raise
 
     def close(self) -> None:
-        """Asks no more."""
+        """Closes the connection; the next question opens another."""
         self._connection.close()
 
 
 def _runs(group: int) -> bool:
     """Whether a process of the group has not ended. One that has may stay as a zombie until its new parent looks, which
     some only do every other second; one whose first thread alone has ended looks like a zombie, too."""
-    for process in psutil.process_iter(["status", "num_threads"]):
-        with contextlib.suppress(ProcessLookupError):
-            has_ended = process.info["status"] == psutil.STATUS_ZOMBIE and process.info["num_threads"] == 1
-            if not has_ended and os.getpgid(process.pid) == group:
-                return True
+    for pid in psutil.pids():
+        with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
+            if os.getpgid(pid) == group:
+                process = psutil.Process(pid)
+                if process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1:
+                    return True
     return False
 
 
