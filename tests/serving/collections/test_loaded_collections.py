@@ -16,6 +16,7 @@ from faults import OF_LANCE, OF_THE_SYSTEM, Trouble, failing
 from removed_files import create_indexed, search_and_rewrite
 
 from tridex.index import Collection, CollectionSpec, Document, MemoryBudget, Store
+from tridex.index.storage import collection
 from tridex.index.storage.lance_session import keeps_removed_files
 from tridex.kernels import Codec, Operator
 from tridex.serving.backend.service import RequestError
@@ -166,7 +167,7 @@ def test_searches_that_stay_behind_the_store_are_told(
     store: Store, followed: LoadedCollections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loaded_collections, "_STALE_S", 0.3)
-    with failing(Collection, "latest", OF_LANCE[0]):
+    with failing(collection, "open_dataset", OF_LANCE[0]):
         put(store, "c", "b")
         eventually(followed.trouble)
         assert "searches have been behind the store for" in str(followed.trouble())
